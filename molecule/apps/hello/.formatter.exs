@@ -1,0 +1,4 @@
+[
+  inputs: ["*.exs", "{config,lib,test}/**/*.{ex,exs}"],
+  line_length: 110
+]

@@ -1,0 +1,4 @@
+[
+  inputs: ["mix.exs", "config/*.exs", "apps/*/mix.exs", "apps/*/{lib,test}/**/*.{ex,exs}"],
+  line_length: 110
+]

@@ -1,0 +1,5 @@
+"""homeport_plan: see homeport.plays.plan."""
+
+from homeport.plays.plan import ActionModule
+
+__all__ = ["ActionModule"]

@@ -1,0 +1,106 @@
+"""The `deploy` command: names the verbs and loads the one that is called, so that help and status answer at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from homeport import __version__
+from homeport.errors import ExitCode, HomeportError
+
+# verb -> what `deploy --help` says of it; the verb itself is homeport.verbs.<verb>
+VERBS = {
+    "init": "Write a deploy.yml from what is found in the project.",
+    "config": "Show the effective configuration, and where each value comes from.",
+    "setup": "Pin the host's key, provision it, and push for the first time.",
+    "provision": "Make the host what the roles say; a second run changes nothing.",
+    "push": "Build a release, send what differs, and make it live.",
+    "rollback": "Make an earlier release live again.",
+    "releases": "List the releases on the host.",
+    "status": "Say what is live and whether it is healthy.",
+    "attach": "Follow the running transition, or show the last one.",
+    "lock": "Keep others from deploying, for a while and a reason.",
+    "audit": "Say who did what when.",
+    "logs": "Show the app's journal.",
+    "sandbox": "Rehearse on a host of your own, on this machine.",
+}
+
+
+class Verbs(click.Group):
+    """A group whose verbs are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"homeport.verbs.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"there is no verb '{args[0]}'.{_meant(args[0])}")
+        return super().resolve_command(ctx, args)
+
+
+def _meant(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches({"deploy": "push"}.get(word, word), VERBS, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="\n\n  ".join(
+        ["Examples:", "deploy init", "deploy setup", "deploy push", "deploy -d sandbox push", "deploy rollback"]
+    ),
+)
+@click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use; found upwards otherwise.")
+@click.option("-d", "--destination", help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what builds and playbooks say.")
+@click.version_option(__version__, prog_name="deploy", message="%(prog)s (Homeport) %(version)s")
+@click.pass_context
+def deploy(ctx: click.Context, config: str | None, destination: str | None, quiet: bool, verbose: bool) -> None:
+    """Put a Phoenix monolith on one Linux host and keep it safe there."""
+    from homeport.options import Options, path_or_none
+
+    ctx.obj = Options(path_or_none(config), destination, quiet, verbose)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit with the status that ExitCode gives."""
+    try:
+        deploy.main(args=argv, standalone_mode=False)
+    except HomeportError as error:
+        sys.exit(_report(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _report(error: HomeportError) -> int:
+    # --json is looked for in the raw arguments: the error may come from before they were parsed
+    if "--json" in sys.argv:
+        import json
+
+        print(json.dumps({"error": error.as_dict()}))
+    print("\n".join(["error: " + error.lines()[0], *error.lines()[1:]]), file=sys.stderr)
+    return int(error.code)

@@ -1,0 +1,184 @@
+"""What the configuration becomes elsewhere: the playbooks' variables and a push's settings. No secrets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homeport.config.layers import Loaded
+from homeport.config.model import Config, Domain
+from homeport.config.problems import ConfigError, Problem
+from homeport.ssh import Target, options
+
+Json = dict[str, Any]
+
+# How long the edge holds a request while no instance answers. One that died is back in a second or two; after
+# this long a visitor is better served by an error than by waiting.
+LONGEST_HOLD_SECONDS = 30.0
+# An instance gets this long to end by itself, however short the drain: enough to close a database.
+LEAST_STOP_SECONDS = 10.0
+
+_PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/]{20,}={0,3}( .*)?")
+
+
+@dataclass(frozen=True)
+class Push:
+    """The parts of hostctl's push spec that come from the configuration."""
+
+    settings: Json
+    env: dict[str, str]
+
+
+def settings(config: Config) -> Push:
+    """The `settings` and `env` of a push spec. Durations are seconds."""
+    return Push(
+        {
+            "release_name": config.release.name,
+            "health": config.health.model_dump(),
+            "drain_timeout": config.drain_timeout,
+            "retain_releases": config.retain_releases,
+            "strategy": config.release.strategy,
+            "commands": {"migrate": config.release.commands.migrate},
+            "migrate_timeout": config.release.migrate_timeout,
+            "domains": list(config.names),
+        },
+        _environment(config),
+    )
+
+
+def _environment(config: Config) -> dict[str, str]:
+    known = {} if "PHX_HOST" in config.env.secret else {"PHX_HOST": config.names[0]}
+    return {**known, **config.env.clear}
+
+
+def target(loaded: Loaded, *, provision: bool = False) -> Target:
+    """Where to log in: as the one who pushes, or as the one who provisions."""
+    config = loaded.config
+    return Target(
+        host=loaded.host_address,
+        user=config.ssh.provision_user if provision else config.ssh.user,
+        known_hosts=loaded.known_hosts,
+        port=config.ssh.port,
+        key=loaded.ssh_key,
+    )
+
+
+def inventory_name(loaded: Loaded) -> str:
+    """What the one host of the inventory is called: the app, and the destination where there is one."""
+    return "-".join([loaded.config.app, *(loaded.destination or "").replace(":", "-").split()])
+
+
+def host_vars(loaded: Loaded) -> Json:
+    """The variables of the inventory's one host. Raises ConfigError for a named file that is not there."""
+    return {
+        **_connection(loaded),
+        **_app(loaded),
+        **_limits(loaded.config),
+        **_acme(loaded),
+        "homeport_root": str(loaded.root),
+        "homeport_destination": loaded.destination or "",
+        "homeport_verify_address": loaded.config.verify.address,
+    }
+
+
+def _connection(loaded: Loaded) -> Json:
+    to = target(loaded)
+    known = {"ansible_port": to.port, "ansible_ssh_private_key_file": str(to.key) if to.key else None}
+    return {
+        "homeport_name": inventory_name(loaded),
+        "ansible_host": to.host,
+        "ansible_user": to.user,
+        "ansible_ssh_args": shlex.join(options(to)),
+        **{name: value for name, value in known.items() if value is not None},
+        "homeport_deploy_user": to.user,
+        "homeport_provision_user": loaded.config.ssh.provision_user,
+        "homeport_authorized_keys": _authorized_keys(loaded),
+    }
+
+
+def _app(loaded: Loaded) -> Json:
+    config, push = loaded.config, settings(loaded.config)
+    return {
+        "homeport_app": config.app,
+        "homeport_user": config.app,
+        "homeport_domains": [_domain(each) for each in config.domains],
+        "homeport_release_name": config.release.name,
+        "homeport_strategy": config.release.strategy,
+        "homeport_settings": push.settings,
+        "homeport_env": push.env,
+        "homeport_env_secret": list(config.env.secret),
+        "homeport_build": _build(loaded),
+        "homeport_builds_here": config.release.build == "host",
+    }
+
+
+def _domain(domain: Domain) -> Json:
+    return {"name": domain.name, "redirect_to": domain.redirect_to or ""}
+
+
+def _build(loaded: Loaded) -> Json:
+    release = loaded.config.release
+    return {
+        "way": release.build,
+        "path": str(loaded.path(release.path)),
+        "containerfile": str(loaded.path(release.containerfile)) if release.containerfile else None,
+        "release_name": release.name,
+        "env": dict(release.env),
+    }
+
+
+def _limits(config: Config) -> Json:
+    stop = max(config.drain_timeout, LEAST_STOP_SECONDS)
+    start = config.health.deploy_timeout
+    hold = stop + start if config.release.strategy == "restart" else min(start, LONGEST_HOLD_SECONDS)
+    return {
+        "homeport_limits": config.limits.model_dump(),
+        "homeport_memory": config.limits.memory or 0,
+        "homeport_cpu": config.limits.cpu or 0.0,
+        "homeport_stop_seconds": stop,
+        "homeport_hold_seconds": hold,
+    }
+
+
+def _acme(loaded: Loaded) -> Json:
+    acme = loaded.config.acme
+    return {
+        "homeport_acme_directory": acme.directory or "",
+        "homeport_acme_email": acme.email or "",
+        "homeport_acme_ca": _file(loaded, "acme.ca", acme.ca),
+        "homeport_acme_root": _file(loaded, "acme.root", acme.root),
+    }
+
+
+def _file(loaded: Loaded, key: str, text: str | None) -> str:
+    if text is None:
+        return ""
+    if not loaded.path(text).is_file():
+        raise _refused(loaded, key, f"there is no file {text}")
+    return str(loaded.path(text))
+
+
+def _refused(loaded: Loaded, key: str, what: str) -> ConfigError:
+    return ConfigError([Problem(loaded.origin[key], key, what)])
+
+
+def _authorized_keys(loaded: Loaded) -> list[str]:
+    return [key for entry in loaded.config.ssh.authorized_keys for key in _keys_of(loaded, entry)]
+
+
+def _keys_of(loaded: Loaded, entry: str) -> list[str]:
+    if _PUBLIC_KEY.fullmatch(entry):
+        return [entry]
+    path = Path(_file(loaded, "ssh.authorized_keys", entry))
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not keys or not all(_PUBLIC_KEY.fullmatch(key) for key in keys):
+        what = f"{entry} is no file of public keys, one per line (….pub)"
+        raise _refused(loaded, "ssh.authorized_keys", what)
+    return keys

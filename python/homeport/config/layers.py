@@ -1,0 +1,226 @@
+"""Finds deploy.yml, lays the destination over it, and checks the whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from homeport.config.check import check
+from homeport.config.document import Node, find, merge, node_of, parse
+from homeport.config.model import Config
+from homeport.config.problems import ConfigError, Origin, Problem, unusable
+from homeport.errors import ExitCode, HomeportError
+
+FILE = "deploy.yml"
+SANDBOX = "sandbox"
+SANDBOX_NAME = "default"  # the one that `deploy sandbox up` starts when it is given no name
+MOST_BYTES = 256 * 1024
+
+DEFAULT = Origin("default")
+_SECRET_NAME = re.compile(
+    r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY_BASE|(API|ACCESS|PRIVATE)_?KEY)$"
+)
+_SECRET_VALUE = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
+
+
+class SandboxLike(Protocol):
+    """What a sandbox must tell: see homeport.sandbox."""
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+Sandboxes = Callable[[str], SandboxLike | None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration with where it came from: `origin` by dotted key, `root` the directory of deploy.yml."""
+
+    config: Config
+    root: Path
+    origin: Mapping[str, Origin]
+    destination: str | None
+    warnings: tuple[str, ...]
+
+    def path(self, text: str) -> Path:
+        """A path of deploy.yml: relative to it, `~` for the home directory."""
+        return self.root / Path(text).expanduser()
+
+    @property
+    def host_address(self) -> str:
+        """The address of the host, or the name that ssh knows it by."""
+        return self.config.at.address
+
+    @property
+    def known_hosts(self) -> Path:
+        """Where the host's keys are pinned."""
+        return self.path(self.config.ssh.known_hosts)
+
+    @property
+    def ssh_key(self) -> Path | None:
+        """The private key to log in with; None where ssh's own configuration decides."""
+        return self.path(self.config.ssh.key) if self.config.ssh.key else None
+
+
+def load(
+    config: Path | None = None,
+    destination: str | None = None,
+    start: Path | None = None,
+    sandboxes: Sandboxes | None = None,
+) -> Loaded:
+    """The configuration of `destination`, from `config` or the nearest deploy.yml at or above `start` (here).
+
+    Raises ConfigError with every mistake, exit code 2.
+    """
+    here = (start or Path.cwd()).absolute()
+    base = here / config if config else _nearest(here)
+    tree, problems = read(base, here)
+    for layer, found in _destination_layers(base, here, destination, tree, sandboxes):
+        tree, problems = merge(tree, layer), problems + found
+    checked, found = check(tree)
+    # YAML's own complaint about a value is enough; what the value then is not, is no news
+    said = {(each.origin, each.key) for each in problems}
+    problems += [each for each in found if (each.origin, each.key) not in said]
+    if problems or checked is None:
+        raise ConfigError(sorted(problems, key=lambda each: _place(each, tree)))
+    return Loaded(checked, base.parent, _origins(checked, tree), destination, tuple(_warnings(tree)))
+
+
+def _place(problem: Problem, tree: Node) -> tuple[bool, str, int]:
+    return problem.origin.file != tree.origin.file, problem.origin.file, problem.origin.line
+
+
+def _nearest(here: Path) -> Path:
+    for directory in (here, *here.parents):
+        if (directory / FILE).is_file():
+            return directory / FILE
+    what = f"there is no {FILE} here or in a directory above"
+    raise unusable(str(here), what, "write one: deploy init, or name one: deploy -c FILE")
+
+
+def read(file: Path, here: Path) -> tuple[Node, list[Problem]]:
+    """The tree of one file, and the mistakes that are YAML's own. Raises ConfigError when there is none."""
+    name = _display(file, here)
+    try:
+        return parse(_text(file, name), name)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        fix = "check its name and its permissions"
+        raise unusable(name, f"the file cannot be read: {reason}", fix) from None
+
+
+def _text(file: Path, name: str) -> str:
+    if file.exists() and not file.is_file():
+        raise unusable(name, "is not a file", f"name a file, such as {FILE}")
+    data = file.read_bytes() if file.stat().st_size <= MOST_BYTES else b"x" * (MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        what = f"is larger than {MOST_BYTES // 1024} KiB, which no configuration is"
+        raise unusable(name, what, f"name another file, such as {FILE}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise unusable(name, "is not UTF-8 here", "save the file as UTF-8", line) from None
+
+
+def _display(file: Path, here: Path) -> str:
+    return min(os.path.relpath(file, here), str(file), key=len)
+
+
+def _destination_layers(
+    base: Path, here: Path, destination: str | None, tree: Node, sandboxes: Sandboxes | None
+) -> list[tuple[Node, list[Problem]]]:
+    if destination is None:
+        return []
+    name, _, instance = destination.partition(":")
+    _check_destination(destination, name)
+    file = base.with_name(f"{base.stem}.{name}{base.suffix}")
+    overlay = [read(file, here)] if name != SANDBOX or file.exists() else []
+    if name != SANDBOX:
+        return overlay
+    app = _app(overlay[0][0] if overlay else tree) or _app(tree) or "app"
+    return [(_sandbox_layer(app, instance or SANDBOX_NAME, sandboxes or _sandboxes), []), *overlay]
+
+
+def _check_destination(destination: str, name: str) -> None:
+    pattern = r"sandbox:[a-z][a-z0-9-]{0,30}" if ":" in destination else r"[a-z0-9][a-z0-9_-]{0,40}"
+    if not re.fullmatch(pattern, destination):
+        fix = "use lower-case letters, digits, - and _; or sandbox:NAME"
+        raise HomeportError(f"{destination!r} cannot be a destination", "-d", fix, ExitCode.USAGE)
+
+
+def _app(tree: Node) -> str | None:
+    node, reached = find(tree, ("app",))
+    return node.value if reached and isinstance(node.value, str) else None
+
+
+def _sandboxes(name: str) -> SandboxLike | None:
+    from homeport import sandbox
+
+    found: SandboxLike | None = sandbox.get(name)
+    return found
+
+
+def _sandbox_layer(app: str, name: str, sandboxes: Sandboxes) -> Node:
+    sandbox = sandboxes(name)
+    if sandbox is None:
+        again = "deploy sandbox up" + (f" --name {name}" if name != SANDBOX_NAME else "")
+        raise unusable("-d sandbox", f"there is no sandbox {name!r}", again)
+    return node_of(_sandbox_values(app, sandbox.as_dict()), Origin(SANDBOX))
+
+
+def _sandbox_values(app: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    ssh, acme = told["ssh"], told["acme"]
+    return {
+        "host": told["address"],
+        "domains": [f"{app}.sandbox.test"],
+        "ssh": {
+            "user": "deploy",
+            "provision_user": ssh["user"],
+            "port": ssh["port"],
+            "key": ssh["key"],
+            "known_hosts": ssh["known_hosts"],
+        },
+        "acme": {"directory": acme["directory"], "ca": acme["ca"], "root": acme["root"]},
+        "verify": {"address": told["address"]},
+    }
+
+
+def leaves(value: object, key: str = "") -> dict[str, Any]:
+    """A nested map by dotted keys. A list is one value; an empty map too."""
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        found |= leaves(item, f"{key}.{name}" if key else str(name))
+    return found
+
+
+def _origins(config: Config, tree: Node) -> dict[str, Origin]:
+    derived = {"release.name": "app"}
+    derived |= {"ssh.port": "host"} if config.at.port else {}
+    derived |= {"ssh.provision_user": "host"} if config.at.user else {}
+    found = {key: _origin(key, tree) for key in leaves(config.model_dump())}
+    return {key: found[derived[key]] if key in derived and at is DEFAULT else at for key, at in found.items()}
+
+
+def _origin(key: str, tree: Node) -> Origin:
+    path = tuple(key.split("."))
+    node, reached = find(tree, path)
+    return node.origin if reached == path else DEFAULT
+
+
+def _warnings(tree: Node) -> list[str]:
+    node, reached = find(tree, ("env", "clear"))
+    variables = node.value if len(reached) == 2 and isinstance(node.value, dict) else {}
+    what = "looks like a secret, and env.clear is no place for one: put the name alone in env.secret"
+    found = [name for name, each in variables.items() if _looks_secret(name, each.text)]
+    return [f"{variables[name].origin} env.clear.{name}: {what}" for name in found]
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.match(value))

@@ -1,0 +1,336 @@
+"""What deploy.yml may say: one class per section, validated whole, frozen. Seconds and bytes, not texts.
+
+The commented example, homeport/docs/deploy.yml, explains every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    field_validator,
+    model_validator,
+)
+
+from homeport.config import values
+from homeport.config.names import BUILD_SUFFIX, env_reason
+from homeport.config.problems import Path
+from homeport.config.values import Host, refuse
+
+Found = list[tuple[Path, str]]
+
+_ELSEWHERE = "values come from the environment of `deploy`"
+# Linux: useradd(8) takes names of at most 32 characters
+LONGEST_USER = 32
+
+
+def _readable(show: Callable[[Any], str]) -> PlainSerializer:
+    """Numbers stay numbers for programs; `model_dump(context="person")` writes them as deploy.yml does."""
+
+    def serialise(value: Any, info: SerializationInfo) -> Any:
+        return show(value) if info.context == "person" else value
+
+    return PlainSerializer(serialise)
+
+
+_duration = _readable(values.show_duration)
+Seconds = Annotated[float, BeforeValidator(values.duration(0.0)), _duration]
+Wait = Annotated[float, BeforeValidator(values.duration(0.05, 3600.0)), _duration]
+Limit = Annotated[float, BeforeValidator(values.duration(1.0)), _duration]
+Bytes = Annotated[int, BeforeValidator(values.size), _readable(values.show_size)]
+Cores = Annotated[float, BeforeValidator(values.cores)]
+AppName = Annotated[str, BeforeValidator(values.app_name)]
+ReleaseName = Annotated[str, BeforeValidator(values.release_name)]
+HostText = Annotated[str, BeforeValidator(values.host)]
+DomainName = Annotated[str, BeforeValidator(values.domain_name)]
+Command = Annotated[str, BeforeValidator(values.command)]
+PathText = Annotated[str, BeforeValidator(values.path)]
+UrlPath = Annotated[str, BeforeValidator(values.url_path)]
+HttpsUrl = Annotated[str, BeforeValidator(values.https_url)]
+Email = Annotated[str, BeforeValidator(values.email)]
+Address = Annotated[str, BeforeValidator(values.address)]
+Port = Annotated[int, BeforeValidator(values.whole(1, 65535))]
+
+
+class Section(BaseModel):
+    """A map of keys. One with nothing under it is as good as one left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, data: object) -> object:
+        return {} if data is None else data
+
+
+class Domain(Section):
+    """A name the app answers at, or one that only redirects to such a name."""
+
+    name: DomainName
+    redirect_to: DomainName | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: object) -> object:
+        return data if isinstance(data, dict) else {"name": data}
+
+
+class Commands(Section):
+    """Commands of the release, run on the host with the new release."""
+
+    migrate: Command | None = "bin/migrate"
+
+
+class Release(Section):
+    """How the release is built and switched."""
+
+    name: ReleaseName = ""
+    path: PathText = "."
+    build: Literal["auto", "local", "host", "container"] = "auto"
+    containerfile: PathText | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    commands: Commands = Commands()
+    migrate_timeout: Limit = 900.0
+    strategy: Literal["overlap", "restart"] = "overlap"
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _env(cls, data: object) -> dict[str, str]:
+        return _variables(data, lambda name: "Homeport sets it itself (prod)" if name == "MIX_ENV" else "")
+
+
+class Env(Section):
+    """The app's environment: values here, or names whose values come from the environment of `deploy`."""
+
+    clear: dict[str, str] = Field(default_factory=dict)
+    secret: tuple[str, ...] = ()
+
+    @field_validator("clear", mode="before")
+    @classmethod
+    def _clear(cls, data: object) -> dict[str, str]:
+        return _variables(data, env_reason)
+
+    @field_validator("secret", mode="before")
+    @classmethod
+    def _secret(cls, data: object) -> tuple[str, ...]:
+        return _names(data)
+
+    @model_validator(mode="after")
+    def _once(self) -> Env:
+        both = "is in env.clear as well: keep one of the two"
+        twice = [index for index, name in enumerate(self.secret) if name in self.clear]
+        refuse([(("secret", index), f"{self.secret[index]} {both}") for index in twice])
+        return self
+
+
+class Health(Section):
+    """When an instance counts as up: GET `path` answers 200 within `deploy_timeout` of its start."""
+
+    path: UrlPath = "/health"
+    interval: Wait = 1.0
+    timeout: Wait = 5.0
+    deploy_timeout: Limit = 60.0
+
+
+class Limits(Section):
+    """The most one instance may take; nothing for no limit."""
+
+    memory: Bytes | None = None
+    cpu: Cores | None = None
+
+
+class Ssh(Section):
+    """Who logs in, and how. Keys and jump hosts of ~/.ssh/config work without any of this."""
+
+    user: Annotated[str, BeforeValidator(values.deploy_login)] = "deploy"
+    provision_user: Annotated[str, BeforeValidator(values.login)] = "root"
+    port: Port | None = None
+    key: PathText | None = None
+    authorized_keys: tuple[PathText, ...] = ()
+    known_hosts: PathText = "deploy.known_hosts"
+
+
+class Acme(Section):
+    """Where certificates come from; Let's Encrypt when nothing is said."""
+
+    directory: HttpsUrl | None = None
+    ca: PathText | None = None
+    email: Email | None = None
+    root: PathText | None = None
+
+
+class Verify(Section):
+    """How the checks from outside reach the host."""
+
+    address: Address | None = None
+
+
+class Config(Section):
+    """All of deploy.yml, with every default filled in."""
+
+    app: AppName
+    host: HostText
+    domains: tuple[Domain, ...]
+    release: Release = Release()
+    env: Env = Env()
+    health: Health = Health()
+    drain_timeout: Seconds = 30.0
+    retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100))] = 5
+    limits: Limits = Limits()
+    hooks_path: PathText = "hooks"
+    ssh: Ssh = Ssh()
+    acme: Acme = Acme()
+    verify: Verify = Verify()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived(cls, data: object) -> object:
+        """The release is named after the app, and `host` tells user and port, unless their own keys do."""
+        if not isinstance(data, dict):
+            return data
+        data = _below(data, "release", {"name": _release_name(data.get("app"))})
+        given = _host(data.get("host"))
+        return _below(data, "ssh", {"provision_user": given.user, "port": given.port} if given else {})
+
+    @field_validator("domains")
+    @classmethod
+    def _domains(cls, domains: tuple[Domain, ...]) -> tuple[Domain, ...]:
+        refuse(_domain_mistakes(domains))
+        return domains
+
+    @model_validator(mode="after")
+    def _together(self) -> Config:
+        refuse(_mistakes_together(self))
+        return self
+
+    @property
+    def instance_name(self) -> str:
+        """What everything on the host is named after."""
+        return self.app
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names the app answers at; the first is the one it is known by."""
+        return tuple(domain.name for domain in self.domains if not domain.redirect_to)
+
+    @property
+    def at(self) -> Host:
+        """What `host` says: an address or a name ssh knows, and user and port where it gives them."""
+        return values.parse_host(self.host)
+
+
+def _below(data: dict[Any, Any], section: str, derived: dict[str, Any]) -> dict[Any, Any]:
+    given = data.get(section) or {}
+    if not isinstance(given, dict):
+        return data
+    return {**data, section: {**{key: value for key, value in derived.items() if value is not None}, **given}}
+
+
+def _release_name(app: object) -> str | None:
+    try:
+        return values.release_name(app.replace("-", "_")) if isinstance(app, str) else None
+    except ValueError:
+        return None
+
+
+def _host(text: object) -> Host | None:
+    try:
+        return values.parse_host(text)
+    except ValueError:
+        return None
+
+
+def _variables(data: object, reason: Callable[[str], str]) -> dict[str, str]:
+    """A map of variables, checked whole. Says nothing of the values: somebody may have put a secret there."""
+    given = {} if data is None else data
+    if not isinstance(given, dict):
+        raise ValueError("must be a map of names to values")
+    found: Found = []
+    for name, value in given.items():
+        refused = f"is refused: {why}" if (why := reason(name)) else ""
+        what = _no_variable(str(name)) or refused or _no_value(value)
+        found += [((name,), what)] if what else []
+    refuse(found)
+    return given
+
+
+def _no_variable(name: str) -> str:
+    try:
+        values.matching(r"[A-Z_][A-Z0-9_]{0,127}", "a name in capitals, such as POOL_SIZE")(name)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _no_value(value: object) -> str:
+    if value is None:
+        return 'has no value: write "" for an empty one'
+    if not isinstance(value, str):
+        return "must be text, not a map or a list"
+    bad = any((character < " " and character not in "\t\n") or character == "\x7f" for character in value)
+    return "holds a control character, which no environment file can carry" if bad else ""
+
+
+def _names(data: object) -> tuple[str, ...]:
+    given = () if data is None else data
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"must be a list of names; {_ELSEWHERE}")
+    found: Found = []
+    for index, name in enumerate(given):
+        what = _no_name(name) or ("is there twice: keep one" if name in given[:index] else "")
+        found += [((index,), what)] if what else []
+    refuse(found)
+    return tuple(given)
+
+
+def _no_name(name: object) -> str:
+    if not isinstance(name, str) or _no_variable(name):
+        return f"must be a name alone, such as SECRET_KEY_BASE; {_ELSEWHERE}"
+    return f"{name} is refused: {why}" if (why := env_reason(name)) else ""
+
+
+def _domain_mistakes(domains: tuple[Domain, ...]) -> Found:
+    plain = list(dict.fromkeys(domain.name for domain in domains if not domain.redirect_to))
+    found: Found = []
+    if not domains or domains[0].redirect_to:
+        found.append(((), "must begin with a name that does not redirect: the one the app is known by"))
+    for index, domain in enumerate(domains):
+        if domain.name in [other.name for other in domains[:index]]:
+            found.append(((index,), f"{domain.name} is there twice: keep one"))
+        elif plain and domain.redirect_to and domain.redirect_to not in plain:
+            what = f"must be one of the names that do not redirect: {', '.join(plain)}"
+            found.append(((index, "redirect_to"), what))
+    return found
+
+
+def _mistakes_together(config: Config) -> Found:
+    return [*_host_mistakes(config), *_user_mistakes(config)]
+
+
+def _host_mistakes(config: Config) -> Found:
+    given, found = values.parse_host(config.host), Found()
+    if given.port and given.port != config.ssh.port:
+        found.append((("ssh", "port"), f"differs from the port in host, {given.port}: keep one of the two"))
+    if given.user and given.user != config.ssh.provision_user:
+        what = f"differs from the user in host, {given.user}: keep one of the two"
+        found.append((("ssh", "provision_user"), what))
+    return found
+
+
+def _user_mistakes(config: Config) -> Found:
+    found = Found()
+    if config.ssh.user == config.ssh.provision_user:
+        found.append((("ssh", "user"), f"must be another than the one who provisions, {config.ssh.user}"))
+    if config.ssh.user in (config.app, config.app + BUILD_SUFFIX):
+        found.append((("ssh", "user"), "must be another than the app's own users"))
+    if config.release.build == "host" and len(config.app + BUILD_SUFFIX) > LONGEST_USER:
+        most = LONGEST_USER - len(BUILD_SUFFIX)
+        found.append((("app",), f"must have at most {most} characters where releases are built on the host"))
+    return found

@@ -1,0 +1,80 @@
+"""Names that are taken: by Debian, by systemd, by Homeport itself."""
+
+from __future__ import annotations
+
+# users and groups of Debian 12 and 13, base system and what Homeport may install (base-passwd, /etc/group)
+_USERS = """
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody
+    nogroup adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow
+    utmp video sasl plugdev staff users input sgx kvm render crontab netdev clock ssh sshd messagebus
+    polkitd ssl-cert tcpdump tss uuidd epmd postgres mysql redis caddy nginx litestream docker podman
+    deploy admin debian ubuntu wheel
+"""
+
+# the app's own data is /var/lib/<app>: these directories there belong to others
+_DIRECTORIES = """
+    apt dpkg dbus misc pam pam-d private python ucf vim git containers machines portables polkit
+    postgresql pgbackrest logrotate grub apparmor ca-certificates nfs ntp ntpsec chrony dhcp dhcpcd
+    sgml-base xml-core man-db os-prober initramfs-tools usbutils udisks2 upower cloud fail2ban
+    unattended-upgrades needrestart nftables lxc lxd snapd
+"""
+
+# the app's unit is <app>@.service: these templates there are others'
+_UNITS = """
+    getty autovt serial-getty container-getty console-getty modprobe user user-runtime-dir capsule
+    e2scrub ifup wg-quick openvpn lvm2-pvscan rsync quotacheck machine
+"""
+
+# words of hostctl's own command line and of the directories beside the apps' own
+_HOMEPORT = "homeport hostctl edge boot"
+
+RESERVED_APPS = frozenset(f"{_USERS} {_DIRECTORIES} {_UNITS} {_HOMEPORT}".split())
+RESERVED_LOGINS = frozenset(f"{_USERS} {_HOMEPORT}".split()) - {"deploy", "admin", "debian", "ubuntu"}
+RESERVED_PREFIXES = ("systemd-", "homeport-")
+# <app>-build is the user who builds an app's releases on the host
+BUILD_SUFFIX = "-build"
+
+_HOMEPORT_SETS = "Homeport sets it itself"
+_SYSTEMD_SETS = "systemd sets it for the instance"
+RESERVED_ENV = {
+    "PORT": "Homeport gives every instance a port of its own",
+    "PHX_SERVER": f"{_HOMEPORT_SETS} (true)",
+    "MIX_ENV": f"{_HOMEPORT_SETS} (prod)",
+    "LANG": f"{_HOMEPORT_SETS} (C.UTF-8)",
+    "RELEASE_COOKIE": "the host keeps a cookie of its own for every app",
+    "RELEASE_DISTRIBUTION": f"{_HOMEPORT_SETS} (none)",
+    "RELEASE_NODE": "instances are no distributed nodes",
+    "RELEASE_TMP": f"{_HOMEPORT_SETS}: the release itself is read-only",
+    "RELEASE_ROOT": "the release's own script sets it",
+    "RELEASE_NAME": "the release's own script sets it",
+    "RELEASE_VSN": "the release's own script sets it",
+    "RELEASE_COMMAND": "the release's own script sets it",
+    "RELEASE_PROG": "the release's own script sets it",
+    "NOTIFY_SOCKET": _SYSTEMD_SETS,
+    "INVOCATION_ID": _SYSTEMD_SETS,
+    "JOURNAL_STREAM": _SYSTEMD_SETS,
+    "STATE_DIRECTORY": _SYSTEMD_SETS,
+    "RUNTIME_DIRECTORY": _SYSTEMD_SETS,
+    "CREDENTIALS_DIRECTORY": _SYSTEMD_SETS,
+    "HOME": _SYSTEMD_SETS,
+    "USER": _SYSTEMD_SETS,
+    "LOGNAME": _SYSTEMD_SETS,
+    "SHELL": _SYSTEMD_SETS,
+}
+
+
+def env_reason(name: str) -> str:
+    """Why an app's environment may not name this variable; empty if it may."""
+    if name.startswith("HOMEPORT_"):
+        return "names that begin with HOMEPORT_ are Homeport's own"
+    return RESERVED_ENV.get(name, "")
+
+
+def app_reason(name: str) -> str:
+    """Why no app may have this name; empty if one may."""
+    if name in RESERVED_APPS:
+        return "is taken by the system or by Homeport"
+    if name.startswith(RESERVED_PREFIXES):
+        return "begins with systemd- or homeport-, which are taken"
+    taken = f"ends with {BUILD_SUFFIX}, which is how the users who build are named"
+    return taken if name.endswith(BUILD_SUFFIX) else ""

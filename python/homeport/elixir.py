@@ -1,0 +1,171 @@
+"""Reads Elixir source as text, with care: comments, strings and sigils are told apart, nothing is run.
+
+Two texts of the same length stand beside each other, so that a position in one is a position in the other:
+`code` is the source with comments blanked, `bones` also without what is inside strings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_OPEN, _CLOSE = "([{", ")]}"
+_SIGIL_CLOSE = {"(": ")", "[": "]", "{": "}", "<": ">"}
+
+# one token of source that may hide brackets and keywords; order matters: heredocs before strings
+_HIDING = re.compile(
+    r"""
+    (?P<char>\?\\?.)
+  | (?P<comment>\#[^\n]*)
+  | (?P<open>(?:~[A-Za-z]+)?(?:\"\"\"|''')|~[A-Za-z]+[(\[{<|/"']|["'])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_WORD = re.compile(r"[A-Za-z0-9_@!?]")
+
+
+class Source:
+    """One file of Elixir."""
+
+    def __init__(self, text: str) -> None:
+        self.code, self.bones = _strip(text)
+
+    def keyword(self, function: str, key: str) -> str:
+        """The value of a key in the list that a function returns: an atom's name or a string; "" if none."""
+        at = self._value(function, key)
+        return self._literal(at) if at is not None else ""
+
+    def keys(self, function: str, key: str) -> list[str]:
+        """The keys of the list under a key, whether it is written there or in the function called there."""
+        at = self._value(function, key)
+        inner = self._list_at(at) if at is not None else None
+        return [name for name, _ in self._entries(*inner)] if inner else []
+
+    def tuples(self) -> set[str]:
+        """The first atoms of all tuples: the dependencies, among others."""
+        return set(re.findall(r"\{\s*:([a-z_]\w*)", self.bones))
+
+    def has_key(self, name: str) -> bool:
+        """Whether a key of that name, in quotes, is anywhere in the file."""
+        return bool(re.search(rf'"{re.escape(name)}"(:|\s*=>)', self.code))
+
+    def routes(self) -> list[str]:
+        """The paths of `get` routes with the scopes around them, and paths that plugs are given."""
+        scopes, pending = [""], ""
+        found: list[str] = []
+        for match in _ROUTING.finditer(self.bones):
+            path = self._string(match.end()) if match["verb"] else ""
+            if match["verb"] == "scope":
+                pending = path.rstrip("/")  # for the `do` that follows
+            elif match["verb"] and path:
+                found.append("".join(scopes) + path)
+            elif match["open"]:
+                scopes, pending = [*scopes, pending], ""
+            elif match["close"]:
+                scopes = scopes[:-1]
+        return found
+
+    def _string(self, at: int) -> str:
+        match = re.compile(r'\s*\(?\s*"([^"\\\n]*)"').match(self.code, at)
+        return match[1] if match else ""
+
+    def _value(self, function: str, key: str) -> int | None:
+        inner = self._body_list(function)
+        return dict(self._entries(*inner)).get(key) if inner else None
+
+    def _body_list(self, function: str) -> tuple[int, int] | None:
+        match = re.search(rf"\bdefp?\s+{re.escape(function)}\b(\s*\(\s*\))?\s*,?\s*do\b:?", self.bones)
+        start = self.bones.find("[", match.end()) if match else -1
+        return (start, self._closing(start)) if start >= 0 else None
+
+    def _closing(self, start: int) -> int:
+        depth = 0
+        for at in range(start, len(self.bones)):
+            depth += (self.bones[at] in _OPEN) - (self.bones[at] in _CLOSE)
+            if depth == 0:
+                return at
+        return len(self.bones)
+
+    def _entries(self, start: int, end: int) -> Iterator[tuple[str, int]]:
+        """The keys of the list between two brackets, each with where its value begins."""
+        at = start + 1
+        while at < end:
+            if self.bones[at] in _OPEN:
+                at = self._closing(at)
+            elif self._is_code(at) and (match := _KEY.match(self.code, at)):
+                yield match["plain"] or match["quoted"], match.end()
+                at = match.end() - 1
+            at += 1
+
+    def _is_code(self, at: int) -> bool:
+        """Whether a word or a string may begin here."""
+        return self.bones[at] == self.code[at] and not _WORD.match(self.bones[at - 1])
+
+    def _literal(self, at: int) -> str:
+        match = _LITERAL.match(self.code, at)
+        if match and match["attribute"]:
+            set_there = re.search(rf"^\s*@{match['attribute']}\s", self.bones, re.MULTILINE)
+            return self._literal(set_there.end() - 1) if set_there else ""
+        return next((part for part in match.groups() if part), "") if match else ""
+
+    def _list_at(self, at: int) -> tuple[int, int] | None:
+        match = re.compile(r"\s*(?P<list>\[)|\s*(?P<function>[a-z_]\w*)").match(self.bones, at)
+        if match and match["list"]:
+            return match.start("list"), self._closing(match.start("list"))
+        return self._body_list(match["function"]) if match else None
+
+
+_KEY = re.compile(r'(?:(?P<plain>[A-Za-z_]\w*[?!]?)|"(?P<quoted>[^"\\\n]+)"):(?=\s)')
+_LITERAL = re.compile(r'\s*(?::"?(?P<atom>[A-Za-z_]\w*)|"(?P<text>[^"\\\n]*)"|@(?P<attribute>[a-z_]\w*))')
+_ROUTING = re.compile(
+    r"""
+    (?<![\w.:@])
+    (?: (?P<verb>scope|get|request_path:|path:)(?=[\s(])
+      | (?P<open>do|fn)(?![\w:?!])
+      | (?P<close>end)(?![\w:?!])
+    )
+    """,
+    re.VERBOSE,
+)
+
+
+def _strip(text: str) -> tuple[str, str]:
+    code, bones, at = list(text), list(text), 0
+    while match := _HIDING.search(text, at):
+        start, at = match.start(), match.end()
+        if match["comment"]:
+            _blank(code, start, at)
+            _blank(bones, start, at)
+        elif match["open"]:
+            end = _end_of(text, match["open"], at)
+            _blank(bones, at, end)
+            at = end + len(_closer(match["open"]))
+        elif not _WORD.match(text[start - 1 : start]):
+            _blank(bones, start, at)
+        else:
+            at = start + 1
+    return "".join(code), "".join(bones)
+
+
+def _blank(characters: list[str], start: int, end: int) -> None:
+    for at in range(start, min(end, len(characters))):
+        if characters[at] != "\n":
+            characters[at] = " "
+
+
+def _closer(opened: str) -> str:
+    mark = opened.lstrip("~ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    return _SIGIL_CLOSE.get(mark, mark)
+
+
+def _end_of(text: str, opened: str, at: int) -> int:
+    """Where the closing mark stands; the end of the text if it is missing. Capital sigils know no escapes."""
+    closer, raw = _closer(opened), opened[:1] == "~" and opened[1:2].isupper()
+    while at < len(text):
+        if text[at] == "\\" and not raw:
+            at += 2
+        elif text.startswith(closer, at):
+            return at
+        else:
+            at += 1
+    return len(text)

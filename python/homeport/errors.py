@@ -1,0 +1,41 @@
+"""What went wrong, where, and what mends it: the one shape of every refusal."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a verb's exit status tells a script."""
+
+    DONE = 0
+    FAILED = 1  # nothing changed
+    USAGE = 2  # usage or configuration
+    REVERTED = 3  # the transition failed, the previous release is serving
+    LOCKED = 4  # somebody else holds the lock
+    PERSON = 5  # a person must look; the message says at what
+    INTERRUPTED = 130
+
+
+class HomeportError(Exception):
+    """A refusal or failure that the user can act on.
+
+    `what` is one sentence, `where` is file:line or host:path, `fix` is the command or edit that mends it.
+    """
+
+    def __init__(self, what: str, where: str = "", fix: str = "", code: int = ExitCode.FAILED) -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix, self.code = what, where, fix, code
+
+    def lines(self) -> list[str]:
+        """The three parts as printed, those that are empty left out."""
+        parts = [self.what]
+        if self.where:
+            parts.append(f"  where: {self.where}")
+        if self.fix:
+            parts.append(f"  to mend it: {self.fix}")
+        return parts
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as `--json` prints it."""
+        return {"what": self.what, "where": self.where, "fix": self.fix, "code": int(self.code)}

@@ -1,0 +1,106 @@
+"""Pinning a host's key: read once without trusting it, shown to a person or compared with what he was told, then kept.
+
+Nothing ever connects without a pinned key. The file lies beside deploy.yml and is meant to be committed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from homeport.errors import ExitCode, HomeportError
+from homeport.ssh import CONNECT_SECONDS, Target
+from homeport.ui import Screen
+
+
+def pin(target: Target, accept: str | None, screen: Screen, *, repin: bool = False) -> None:
+    """Pin the host's key unless one is pinned already. Raises HomeportError unless a person or `accept` confirms it."""
+    where = resolved(target)
+    if pinned(target.known_hosts, where) and not repin:
+        return
+    kind, key = offered(where)
+    shown = fingerprint(key)
+    _confirm(where[0], kind, shown, accept)
+    write(target.known_hosts, where, kind, key)
+    screen.say(f"pinned {shown} for {where[0]} in {target.known_hosts}: commit that file")
+
+
+def resolved(target: Target) -> tuple[str, int]:
+    """The address and port that ssh would connect to: an alias, a HostName and a Port of ~/.ssh/config are followed."""
+    args = ["ssh", "-G", *(["-p", str(target.port)] if target.port else []), f"{target.user}@{target.host}"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    return found["hostname"], int(found["port"])
+
+
+def _names(where: tuple[str, int]) -> str:
+    host, port = where
+    return host if port == 22 else f"[{host}]:{port}"
+
+
+def pinned(known_hosts: Path, where: tuple[str, int]) -> bool:
+    """Whether a key of the host is in the file."""
+    if not known_hosts.is_file():
+        return False
+    done = subprocess.run(["ssh-keygen", "-F", _names(where), "-f", str(known_hosts)], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def offered(where: tuple[str, int]) -> tuple[str, bytes]:
+    """The key the host shows now, by type and bytes. Nothing is sent but the handshake."""
+    import paramiko
+
+    try:
+        with socket.create_connection(where, CONNECT_SECONDS) as raw:
+            transport = paramiko.Transport(raw)
+            try:
+                transport.start_client(timeout=CONNECT_SECONDS)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        what = f"cannot read the host's key: {error}"
+        raise HomeportError(
+            what, f"{where[0]}:{where[1]}", "check host in deploy.yml, and that the server is up"
+        ) from None
+    return key.get_name(), key.asbytes()
+
+
+def fingerprint(key: bytes) -> str:
+    """The fingerprint as ssh and providers' consoles print it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def _confirm(host: str, kind: str, shown: str, accept: str | None) -> None:
+    if accept is not None:
+        if accept != shown:
+            what = f"the host shows {shown}, not the key that was to be expected"
+            raise HomeportError(what, host, "find out why before anything else", ExitCode.PERSON)
+        return
+    if not sys.stdin.isatty():
+        fix = f"compare it with the provider's console, then deploy setup --accept-host-key {shown}"
+        raise HomeportError(f"the host's {kind} key {shown} is not pinned yet", host, fix, ExitCode.USAGE)
+    print(
+        f"{host} shows the {kind} key\n\n    {shown}\n\nCompare it with what the provider's console says.",
+        file=sys.stderr,
+    )
+    if input("Is it the same? Type yes to pin it: ").strip() != "yes":
+        raise HomeportError("the key was not confirmed; nothing changed", host, "deploy setup", ExitCode.FAILED)
+
+
+def write(known_hosts: Path, where: tuple[str, int], kind: str, key: bytes) -> None:
+    """Keep the key as the host's only one; keys of other hosts stay."""
+    name = _names(where)
+    lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
+    others = [line for line in lines if line.split(" ")[0] != name]
+    fresh = known_hosts.with_suffix(known_hosts.suffix + ".new")
+    with fresh.open("w") as out:
+        out.write("\n".join([*others, f"{name} {kind} {base64.b64encode(key).decode()}"]) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.rename(known_hosts)

@@ -1,0 +1,179 @@
+"""The deploy.yml that `deploy init` writes: the commented example, filled in from what the project tells."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from homeport.config import values
+from homeport.config.layers import FILE
+from homeport.config.names import app_reason
+from homeport.errors import ExitCode, HomeportError
+from homeport.project import Project, detect
+
+NO_NAME = "CHANGE-ME"  # no app can be called so: `deploy config` asks for another
+LONGEST_NAME = 31
+_DATABASE_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the person said on the command line."""
+
+    app: str | None = None
+    host: str | None = None
+    domain: str | None = None
+
+
+def find_project(directory: Path) -> Project | None:
+    """The mix project in the directory, or the only one directly below it."""
+    here = detect(directory)
+    if here:
+        return here
+    below = [found for path in sorted(directory.glob("*/mix.exs")) if (found := detect(path.parent))]
+    return below[0] if len(below) == 1 else None
+
+
+def write(directory: Path, text: str) -> Path:
+    """Write deploy.yml; never over one that is there. Raises HomeportError, exit code 2."""
+    path = directory / FILE
+    try:
+        with path.open("x", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+    except FileExistsError:
+        fix = "edit it, or move it away first; deploy config shows what it says"
+        raise HomeportError(
+            f"there is a {FILE} already, and it stays as it is", str(path), fix, ExitCode.USAGE
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        fix = "name a directory that you may write to: deploy init DIR"
+        raise HomeportError(f"it cannot be written: {reason}", str(path), fix, ExitCode.USAGE) from None
+    return path
+
+
+def checked(answers: Answers) -> Answers:
+    """The answers, each as deploy.yml wants it. Raises HomeportError, exit code 2."""
+    for option, parse in (("app", values.app_name), ("host", values.host), ("domain", values.domain_name)):
+        given = getattr(answers, option)
+        try:
+            _ = None if given is None else parse(given)
+        except ValueError as error:
+            what, fix = f"{option} {error}", f"deploy init --{option} …"
+            raise HomeportError(what, f"--{option} {given}", fix, ExitCode.USAGE) from None
+    return answers
+
+
+def render(directory: Path, project: Project | None, answers: Answers) -> str:
+    """The text of a deploy.yml for what was found and said."""
+    app = answers.app or _app_name(directory, project)
+    lines = {
+        "app: shop": f"app: {app}",
+        f"host: {values.PLACEHOLDER_HOST}": f"host: {_scalar(answers.host or values.PLACEHOLDER_HOST)}",
+        "  name: shop": _release(project),
+        '  #path: "."': _path(directory, project),
+        "    migrate: bin/migrate": _migrate(project),
+        "  clear: {}": _clear(project, app),
+        "    - SECRET_KEY_BASE": _secret(project),
+        "  path: /health": _health(project),
+    }
+    text = files("homeport").joinpath("docs", FILE).read_text(encoding="utf-8")
+    for line, instead in lines.items():
+        text = _replace(text, line, instead)
+    text = text.replace(f"shop.{values.PLACEHOLDER_DOMAIN}", _domain(answers, app))
+    head, rest = text.split("\n\n", 1)
+    return "\n\n".join([head, "\n".join(["# Found here:", *_findings(directory, project)]), rest])
+
+
+def _replace(text: str, line: str, instead: str) -> str:
+    replaced, count = re.subn(rf"^{re.escape(line)}$", lambda _: instead, text, flags=re.MULTILINE)
+    if count != 1:
+        raise AssertionError(f"docs/{FILE} has {count} lines {line!r}")
+    return replaced
+
+
+def _scalar(text: str) -> str:
+    return yaml.safe_dump(text, width=10**6).removesuffix("\n").removesuffix("\n...")
+
+
+def _app_name(directory: Path, project: Project | None) -> str:
+    told = (project.release if project else None) or directory.resolve().name
+    name = re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
+    name = f"{name[: LONGEST_NAME - 4].removesuffix('-build')}-app" if app_reason(name) else name
+    return name if re.fullmatch(r"[a-z][a-z0-9-]*", name) else NO_NAME
+
+
+def _domain(answers: Answers, app: str) -> str:
+    label = "shop" if app == NO_NAME else app
+    return answers.domain.lower() if answers.domain else f"{label}.{values.PLACEHOLDER_DOMAIN}"
+
+
+def _release(project: Project | None) -> str:
+    told = project.release if project else None
+    return f"  name: {told}" if told else "  #name: shop"
+
+
+def _path(directory: Path, project: Project | None) -> str:
+    if project is None or project.root == directory:
+        return '  #path: "."'
+    return f"  path: {_scalar(project.root.relative_to(directory).as_posix())}"
+
+
+def _migrate(project: Project | None) -> str:
+    has_none = project is not None and not project.migrate
+    return "    migrate: null" if has_none else "    migrate: bin/migrate"
+
+
+def _clear(project: Project | None, app: str) -> str:
+    if project is None or project.database != "sqlite" or app == NO_NAME:
+        return "  clear: {}"
+    why = f"# /var/lib/{app} is the one directory the app may write to; it outlives every release."
+    return f"  clear:\n    {why}\n    DATABASE_PATH: /var/lib/{app}/{app}.db"
+
+
+def _secret(project: Project | None) -> str:
+    if project and "phoenix" not in project.dependencies:
+        return "    #- SECRET_KEY_BASE"
+    url = "\n    - DATABASE_URL" if project and project.database == "postgres" else ""
+    return f"    - SECRET_KEY_BASE{url}"
+
+
+def _health(project: Project | None) -> str:
+    return f"  path: {project.health or '/'}" if project else "  path: /health"
+
+
+def _findings(directory: Path, project: Project | None) -> list[str]:
+    if project is None:
+        return ["# no mix.exs, here or in one directory below: set release.path to the directory that has it"]
+    return [f"# {line}" for line in (*_about_project(directory, project), *_about_app(project))]
+
+
+def _about_project(directory: Path, project: Project) -> list[str]:
+    where = (project.root / "mix.exs").relative_to(directory).as_posix()
+    kind = "umbrella project" if project.umbrella else "project"
+    found = [f"mix {kind} in {where}, release {project.release or 'without a name: set release.name'}"]
+    if others := [name for name in project.releases if name != project.release]:
+        found.append(f"other releases: {', '.join(others)}; release.name says which one is deployed")
+    if project.versions:
+        found.append(".tool-versions: " + ", ".join(f"{name} {version}" for name, version in project.versions.items()))
+    return found
+
+
+def _about_app(project: Project) -> list[str]:
+    found = ["assets.deploy: run in every build"] if project.assets else []
+    if project.database:
+        name = f"{_DATABASE_NAMES[project.database]} ({project.driver})"
+        found.append(f"database: {name}. This version of Homeport does not set up or back up databases.")
+    if project.database and not project.migrate:
+        found.append("no rel/overlays/bin/migrate: mix phx.gen.release writes one, then set release.commands.migrate")
+    found.append(
+        f"health route: {project.health}" if project.health else "no health route: health.path asks for / instead"
+    )
+    return found

@@ -1,0 +1,69 @@
+"""The options every verb shares: which deploy.yml, which destination, how much is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostctl.names import matches
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands before or after the verb: `deploy -d prod push` and `deploy push -d prod` are the same."""
+
+    config: Path | None = None
+    destination: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+
+def path_or_none(text: str | None) -> Path | None:
+    """The path that an option names, if it was given."""
+    return Path(text).expanduser() if text else None
+
+
+def _named(kind: str, meant: str) -> Callable[..., Any]:
+    """An option's or argument's callback: what the host would refuse is refused before it is asked."""
+
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value and not matches(kind, value):
+            raise click.BadParameter(f"{value!r} is not {meant}")
+        return value
+
+    return check
+
+
+a_release = _named("reference", "a release id, the beginning of one, or a git commit")
+a_line = _named("line", "one line of at most 400 characters")
+lock_wait = click.option(
+    "--lock-wait",
+    type=click.IntRange(0, 86_400),
+    default=0,
+    metavar="SECONDS",
+    help="Wait for somebody else's push to end.",
+)
+
+
+def common(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb -c and -d, and pass it `options`. Given in both places, the one after the verb counts."""
+
+    @click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use.")
+    @click.option("-d", "--destination", help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.")
+    @click.pass_context
+    @wraps(verb)
+    def called(ctx: click.Context, /, config: str | None, destination: str | None, **rest: Any) -> Any:
+        given = ctx.obj if isinstance(ctx.obj, Options) else Options()
+        options = replace(
+            given,
+            config=path_or_none(config) or given.config,
+            destination=destination or given.destination,
+        )
+        return verb(options=options, **rest)
+
+    return called

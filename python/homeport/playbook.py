@@ -1,0 +1,165 @@
+"""Runs a playbook through ansible-runner: the one place that knows its interface and its pitfalls.
+
+ansible-runner writes the whole environment and any extra variables into its artifacts, so neither holds a secret:
+variables travel in the resolved inventory, values of env.secret in a file of their own that is gone with the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from homeport import progress
+from homeport.content import content
+from homeport.errors import ExitCode, HomeportError
+
+Json = dict[str, Any]
+
+# the beginning of the name of a run's own directory; the number of its process follows
+SCRATCH = "homeport-run-"
+
+# how soon an interrupt is noticed, in seconds; the default of five is too long for a person
+NOTICE_SECONDS = 1
+
+
+@dataclass
+class Played:
+    """What a run of a playbook came to: each task's result by name, how many changed, the first error."""
+
+    results: dict[str, Json] = field(default_factory=dict)
+    changed: int = 0
+    error: HomeportError | None = None
+    interrupted: bool = False
+
+
+def play(
+    name: str,
+    host_vars: Json,
+    on_event: Callable[[Json], None],
+    *,
+    secrets: Mapping[str, str | None] | None = None,
+    extra: Json | None = None,
+) -> Played:
+    """Run playbooks/<name>.yml against the one host that `host_vars` describe.
+
+    Never raises for what the playbook met: that is in the result. A failure that no plugin of ours explained gets the
+    task's name and Ansible's own message.
+    """
+    _clear_leftovers()
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=_private_base()) as scratch:
+        private = Path(scratch)
+        _write_private(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
+        _write_private(private / "secrets.json", json.dumps(dict(secrets or {})))
+        _prepare_environment(private)
+        played = Played()
+        with progress.listen(private / "events", on_event):
+            _run(name, private, played, on_event)
+        return played
+
+
+def _private_base() -> str:
+    """Memory rather than disk, where there is such a directory: what lies there is never written out."""
+    memory = "/dev/shm"  # noqa: S108 - the directory made in it is ours alone
+    return memory if os.access(memory, os.W_OK) else tempfile.gettempdir()
+
+
+def _clear_leftovers() -> None:
+    """Remove what killed runs of this user could not: it holds the values of env.secret."""
+    for path in Path(_private_base()).glob(f"{SCRATCH}*"):
+        with suppress(OSError):
+            if path.stat().st_uid == os.getuid() and not _runs(path.name.removeprefix(SCRATCH).partition("-")[0]):
+                shutil.rmtree(path)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+
+
+def _prepare_environment(private: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        del os.environ[name]
+    os.environ.update(
+        {
+            "ANSIBLE_CONFIG": str(content() / "ansible.cfg"),
+            # under pipx and uv ansible-playbook is installed beside this interpreter, but not on PATH
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            progress.VARIABLE: str(private / "events"),
+            "HOMEPORT_RESOLVED": str(private / "resolved.json"),
+            "HOMEPORT_SECRETS": str(private / "secrets.json"),
+        }
+    )
+
+
+def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], None]) -> None:
+    import ansible_runner
+
+    def handle(event: Json) -> bool:
+        _note(event, played, on_event)
+        return False  # no file for this event: what is not written cannot leak
+
+    done = ansible_runner.run(
+        private_data_dir=str(private),
+        project_dir=str(content()),
+        playbook=str(content() / "playbooks" / f"{name}.yml"),
+        inventory=str(content() / "inventory"),
+        event_handler=handle,
+        quiet=True,
+        settings={"pexpect_timeout": NOTICE_SECONDS, "suppress_ansible_output": True},
+        suppress_env_files=True,
+    )
+    played.interrupted = done.status == "canceled"
+    if done.rc != 0 and not played.error and not played.interrupted:
+        played.error = _unexplained(name, Path(done.config.artifact_dir) / "stdout")
+
+
+def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None:
+    kind, data = event.get("event"), event.get("event_data", {})
+    if kind == "playbook_on_task_start":
+        on_event({"kind": "task", "role": data.get("role", ""), "task": data["task"]})
+    elif kind == "runner_on_ok":
+        played.results[data["task"]] = data["res"]
+        played.changed += bool(data["res"].get("changed"))
+    elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
+        played.error = played.error or _error(data)
+
+
+def _error(data: Json) -> HomeportError:
+    result = data["res"]
+    if explained := result.get("homeport_error") or _of_hostctl(result.get("stdout")):
+        return HomeportError(**explained)
+    what = str(result.get("msg") or "it failed without a message")
+    said = "\n".join(str(result[key]).strip() for key in ("stderr", "module_stderr") if result.get(key))
+    where = " / ".join(part for part in (data.get("role"), data["task"]) if part)
+    return HomeportError(what + (f"\n{said}" if said else ""), f"{data.get('host', '')}: {where}", "", ExitCode.FAILED)
+
+
+def _of_hostctl(stdout: Any) -> Json | None:
+    """The error that hostctl printed, where a task has run it."""
+    try:
+        error = json.loads(stdout)["error"]
+        return {part: error[part] for part in ("what", "where", "fix", "code")}
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _unexplained(name: str, stdout: Path) -> HomeportError:
+    last = stdout.read_text(errors="replace").strip().splitlines()[-20:] if stdout.is_file() else []
+    return HomeportError("Ansible failed:\n" + "\n".join(last), f"playbooks/{name}.yml", "", ExitCode.FAILED)

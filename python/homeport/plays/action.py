@@ -1,0 +1,56 @@
+"""The thin class behind every action plugin of the playbooks: arguments in, result out, errors in three parts."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+from homeport import progress, ssh
+from homeport.errors import HomeportError
+from homeport.remote import Hostctl
+
+Json = dict[str, Any]
+
+
+class Action(ActionBase):  # type: ignore[misc]
+    """An action plugin of Homeport: `act` does the work and returns what the task registers."""
+
+    # the name of the step a person sees; empty for one that speaks for itself
+    step = ""
+
+    @abstractmethod
+    def act(self, args: Json, task_vars: Json) -> Json:
+        """Do the task. Raises HomeportError."""
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        super().run(tmp, task_vars)
+        began = time.monotonic()
+        self._say("begin")
+        try:
+            result = self.act(self._task.args, task_vars or {})
+        except HomeportError as error:
+            self._say("failed")
+            return {"failed": True, "msg": "\n".join(error.lines()), "homeport_error": error.as_dict()}
+        elapsed = int((time.monotonic() - began) * 1000)
+        self._say("ok", str(result.get("says", "")), elapsed)
+        return {"changed": False, **result, "step": self.step, "ms": elapsed}
+
+    def _say(self, state: str, text: str = "", ms: int | None = None) -> None:
+        if self.step:
+            progress.step(self.step, state, text, ms)
+
+    def hostctl(self, task_vars: Json) -> Hostctl:
+        """hostctl over the play's own connection: one remote command a call, nothing uploaded to make it."""
+        user = self._play_context.remote_user or task_vars.get("ansible_user")
+        where = f"{user}@{task_vars.get('ansible_host', task_vars['inventory_hostname'])}"
+        return Hostctl(task_vars["homeport_app"], where, self._run, sudo=user != "root")
+
+    def _run(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        try:
+            return self._connection.exec_command(" ".join(command), in_data=stdin, sudoable=False)  # type: ignore[no-any-return]
+        except AnsibleConnectionFailure as error:
+            raise ssh.refused(str(self._connection.host), str(error)) from None

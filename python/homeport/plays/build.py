@@ -1,0 +1,79 @@
+"""Build the release, or take the one given; name it by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from homeport import progress
+from homeport.errors import HomeportError
+from homeport.plays.action import Action
+from homeport.plays.identity import here, who
+from homeport.plays.switch import conclude
+from homeport.plays.upload import transfer
+from homeport.release import abi, build, git, mix, source, tree
+from homeport.release.cache import Artifact, Cache
+
+Json = dict[str, Any]
+
+
+class ActionModule(Action):
+    """Returns {"digest", "tar", "git", "needs"}; `tar` is empty and `needs` none where the host has built it itself."""
+
+    step = "build"
+
+    def act(self, args: Json, task_vars: Json) -> Json:
+        self.vars, self.facts = task_vars, args["host"]
+        settings, root = task_vars["homeport_build"], Path(task_vars["homeport_build"]["path"])
+        described = git.describe(root)
+        if args["artifact"]:
+            return {
+                **self._take(tree.from_artifact(Path(args["artifact"]), settings["release_name"])),
+                "git": described,
+            }
+        plan = build.plan(settings["way"], build.laptop(), self.facts)
+        if plan.strategy == "host" and settings["way"] != "host":
+            fix = "set release.build: host in deploy.yml: provisioning then installs what builds there"
+            raise HomeportError(f"the release can only be built on the host: {plan.reason}", "release.build", fix)
+        progress.step(self.step, "note", f"{plan.strategy}: {plan.reason}")
+        built = self._on_host(root) if plan.strategy == "host" else self._take(self._here(plan.strategy, root))
+        return {**built, "git": described, "says": f"{plan.strategy}: {plan.reason}"}
+
+    @contextmanager
+    def _here(self, strategy: str, root: Path) -> Iterator[Path]:
+        settings = self.vars["homeport_build"]
+        yield build.build(
+            strategy,
+            root,
+            settings["release_name"],
+            settings["env"],
+            progress.line,
+            containerfile=settings["containerfile"],
+            codename=self.facts["os"]["codename"],
+            engine=build.laptop().engine,
+        )
+
+    def _take(self, release: Any) -> Json:
+        with release as directory:
+            made = Cache(self.vars["homeport_app"]).add(directory)
+            needs = [need._asdict() for need in abi.requirements(directory)]
+        return {"digest": made.digest, "tar": str(made.tar), "needs": needs}
+
+    def _on_host(self, root: Path) -> Json:
+        settings, host = self.vars["homeport_build"], self.hostctl(self.vars)
+        packed: Artifact = source.pack(root, Cache(f"{self.vars['homeport_app']}-source"))
+        transfer(host, packed.digest, packed.tar, None, self.facts)
+        name = settings["release_name"]
+        spec = {
+            "source": packed.digest,
+            # hostctl collects it from there
+            "commands": mix.commands(mix.read(root), name, f"_build/prod/rel/{name}"),
+            "release_name": name,
+            "env": mix.environment(settings["env"]),
+            "who": who(),
+            "from": here(),
+        }
+        result = conclude(host, host.send("build", spec)["transition"])
+        return {"digest": result["artifact"], "tar": "", "needs": [], "changed": True}

@@ -1,0 +1,67 @@
+"""Start a transition on the host and follow it to its decision. It goes on there even if this process does not."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from homeport import progress
+from homeport.errors import HomeportError
+from homeport.plays.action import Action
+from homeport.plays.identity import here, who
+from homeport.release import git
+from homeport.remote import Hostctl, follow
+
+# a file that only this user may read, where the wrapper leaves the values of env.secret
+SECRETS_VARIABLE = "HOMEPORT_SECRETS"
+
+Json = dict[str, Any]
+
+
+class ActionModule(Action):
+    """Returns the transition's result: result, release, previous, steps."""
+
+    def act(self, args: Json, task_vars: Json) -> Json:
+        host = self.hostctl(task_vars)
+        wait = float(task_vars.get("homeport_lock_wait", 0))
+        if args["verb"] == "push":
+            spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
+            begun = host.send("push", {**spec, "secrets": read_secrets(task_vars), "lock_wait": wait})
+        else:
+            to = ["--to", args["to"]] if args["to"] else []
+            begun = host.call("rollback", *to, "--lock-wait", str(wait), "--who", who(), "--from", here())
+        if begun.get("unchanged"):
+            return {"result": "unchanged", "release": begun["release"], "steps": []}
+        return conclude(host, begun["transition"])
+
+
+def conclude(host: Hostctl, transition: str) -> Json:
+    """Follow the transition; return its result, or raise its error with the exit code it gave."""
+    progress.emit({"kind": "transition", "transition": transition})
+    result = follow(host, transition, lambda event: progress.emit({"kind": "host", **event}))
+    if error := result.get("error"):
+        raise HomeportError(error["what"], error["where"] or host.where, error["fix"], result["code"])
+    return {**result, "changed": True}
+
+
+def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetime) -> Json:
+    """What hostctl must know to make the release live, secrets apart."""
+    return {
+        "release": git.release_id(now, described, digest),
+        "digest": digest,
+        "git": described,
+        "who": who(),
+        "from": here(),
+        "settings": task_vars["homeport_settings"],
+        "env": task_vars["homeport_env"],
+    }
+
+
+def read_secrets(task_vars: Json) -> dict[str, str | None]:
+    """The values of env.secret: from the wrapper's file, else from the environment; None keeps what the host has."""
+    path = os.environ.get(SECRETS_VARIABLE)
+    given = json.loads(Path(path).read_text()) if path else os.environ
+    return {name: given.get(name) for name in task_vars["homeport_env_secret"]}

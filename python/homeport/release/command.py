@@ -1,0 +1,52 @@
+"""One build command, its output handed on line by line as it comes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from homeport.errors import HomeportError
+
+Report = Callable[[str], None]
+KEPT_LINES = 20
+
+
+def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], report: Report, fix: str = "") -> None:
+    """Run it with `env` added to the environment; stdin is empty, so that nothing can ask.
+
+    Raises HomeportError with the last lines when it fails or is not there.
+    """
+    last: deque[str] = deque(maxlen=KEPT_LINES)
+    try:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise HomeportError(f"{argv[0]} is not installed on this machine", "", fix) from None
+    with process:
+        try:
+            for line in process.stdout or ():
+                last.append(line.rstrip())
+                report(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise _failed(argv, process.returncode, list(last), cwd, fix)
+
+
+def _failed(argv: Sequence[str], status: int, last: list[str], cwd: Path, fix: str) -> HomeportError:
+    said = "".join(f"\n    {line}" for line in last)
+    what = f"`{shlex.join(argv)}` failed with status {status}{':' if said else ''}{said}"
+    return HomeportError(what, str(cwd), fix or "mend what it says, then run the command again")

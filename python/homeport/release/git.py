@@ -1,0 +1,56 @@
+"""What git says about the source, and the release's name."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+
+class Description(TypedDict):
+    """sha: full; ref: branch, or "" when detached; dirty: changes below the app not committed; subject."""
+
+    sha: str
+    ref: str
+    dirty: bool
+    subject: str
+
+
+def describe(root: Path) -> Description | None:
+    """The commit of the source at `root`; None without git, a repository or a commit."""
+    log = _git(root, "log", "-1", "--format=%H%x00%s")
+    if log is None:
+        return None
+    sha, _, subject = log.strip().partition("\0")
+    ref = _git(root, "symbolic-ref", "-q", "--short", "HEAD") or ""
+    dirty = bool(_git(root, "--no-optional-locks", "status", "--porcelain", "--", "."))
+    return {"sha": sha, "ref": ref.strip(), "dirty": dirty, "subject": subject}
+
+
+def release_id(now: datetime, described: Mapping[str, Any] | None, digest: str) -> str:
+    """`YYYYMMDDTHHMMSSZ-xxxxxxx` (UTC): sorts by age; ends with the commit, without git the content."""
+    source = described["sha"] if described else digest
+    return f"{now:%Y%m%dT%H%M%SZ}-{source[:7]}"
+
+
+def files(root: Path) -> list[str] | None:
+    """Tracked files, and untracked ones that are not ignored, relative to `root`; None without git."""
+    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return None if listed is None else sorted(set(listed.split("\0")) - {""})
+
+
+def tracked(root: Path) -> frozenset[str]:
+    """Only what is under version control."""
+    return frozenset((_git(root, "ls-files", "-z") or "").split("\0"))
+
+
+def _git(root: Path, *args: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, encoding="utf-8", errors="surrogateescape"
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None

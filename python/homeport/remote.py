@@ -1,0 +1,109 @@
+"""Calls of hostctl on a host: one remote command each, JSON in and out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from homeport import ssh
+from homeport.errors import ExitCode, HomeportError
+
+HOSTCTL = "/usr/local/sbin/hostctl"
+# how long a lost connection is tried again while a transition goes on by itself on the host
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 5.0
+
+Json = dict[str, Any]
+
+
+class Run(Protocol):
+    """Runs one command line on the host. Raises HomeportError when the connection fails."""
+
+    def __call__(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]: ...
+
+
+@dataclass(frozen=True)
+class Hostctl:
+    """hostctl for one app on one host. `where` names the host in errors."""
+
+    app: str
+    where: str
+    run: Run
+    sudo: bool = True
+
+    def command(self, *args: str) -> list[str]:
+        """The quoted words of the remote command."""
+        prefix = ["sudo", "-n"] if self.sudo else []
+        return [shlex.quote(word) for word in [*prefix, HOSTCTL, self.app, *args]]
+
+    def call(self, *args: str, stdin: bytes = b"") -> Json:
+        """Run a verb and return its answer. Raises HomeportError, with hostctl's own three parts where it gave them."""
+        status, out, err = self.run(self.command(*args), stdin)
+        return parse(status, out, err, self.where)
+
+    def send(self, verb: str, payload: Json, *args: str) -> Json:
+        """Run a verb that reads a JSON document."""
+        return self.call(verb, *args, stdin=json.dumps(payload).encode())
+
+
+def parse(status: int, out: bytes, err: bytes, where: str) -> Json:
+    """hostctl's answer from its exit status and output; raises HomeportError for a refusal or no answer at all."""
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise _no_answer(status, err, where)
+    if "error" in answer and status != 0:
+        error = answer["error"]
+        raise HomeportError(error["what"], error["where"] or where, error["fix"], error["code"])
+    return answer
+
+
+def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
+    said = err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
+    if any(sign in said[-1] for sign in ("not found", "password is required", "not allowed", "No such file")):
+        return HomeportError("the host is not provisioned for this app", where, "deploy setup", ExitCode.FAILED)
+    return HomeportError(f"hostctl gave no answer: {said[-1]}", where, "deploy provision", ExitCode.PERSON)
+
+
+def over_ssh(app: str, target: ssh.Target) -> Hostctl:
+    """hostctl over a connection of our own, for verbs that need no playbook."""
+
+    def run(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        return ssh.run(target, command, stdin=stdin)
+
+    return Hostctl(app, str(target), run, sudo=target.user != "root")
+
+
+def follow(host: Hostctl, transition: str, on_event: Callable[[Json], None]) -> Json:
+    """Show a transition's events as they happen, until it is decided; return its result.
+
+    The transition needs no connection to go on: a lost one is tried again for PATIENCE_SECONDS, and then HomeportError
+    says how to see the rest.
+    """
+    seen, lost_since = 0, None
+    while True:
+        try:
+            answer = host.call("follow", "--transition", transition, "--after", str(seen), "--wait", str(POLL_SECONDS))
+        except ssh.UnreachableError as error:
+            lost_since = lost_since or time.monotonic()
+            if time.monotonic() - lost_since > PATIENCE_SECONDS:
+                raise _lost(error, host.where) from None
+            time.sleep(1)
+            continue
+        lost_since, seen = None, answer["next"]
+        for event in answer["events"]:
+            on_event(event)
+        if answer["done"]:
+            result: Json = answer["result"]
+            return result
+
+
+def _lost(error: HomeportError, where: str) -> HomeportError:
+    what = f"lost sight of the host ({error.what}); what it began, it finishes or undoes by itself"
+    return HomeportError(what, where, "deploy attach", ExitCode.PERSON)

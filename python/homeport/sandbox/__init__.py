@@ -1,0 +1,9 @@
+"""A local stand-in for a rented server: a Debian host that boots systemd, with S3 and ACME beside it."""
+
+from __future__ import annotations
+
+from homeport.sandbox.lifecycle import DEFAULT, all_sandboxes, down, get, reboot, running, up
+from homeport.sandbox.model import SUITES, Sandbox
+from homeport.sandbox.network import cut
+
+__all__ = ["DEFAULT", "SUITES", "Sandbox", "all_sandboxes", "cut", "down", "get", "reboot", "running", "up"]

@@ -1,0 +1,60 @@
+"""A certificate authority that lives as long as one sandbox, for the services' own HTTPS."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_Key = ec.EllipticCurvePrivateKey
+_LIFE = datetime.timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM texts: what clients trust, and what the server shows with its key."""
+
+    ca: str
+    certificate: str
+    key: str
+
+
+def issue(address: str) -> Certificates:
+    """A fresh authority and one server certificate for that IP address."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = _name("Homeport sandbox authority")
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    ca = _builder(ca_name, ca_name, ca_key).add_extension(constraints, critical=True)
+    signed_ca = ca.sign(ca_key, hashes.SHA256())
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    server = _builder(_name("Homeport sandbox services"), ca_name, key).add_extension(names, critical=False)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    signed = server.add_extension(usage, critical=False).add_extension(identifier, critical=False)
+    return Certificates(_pem(signed_ca), _pem(signed.sign(ca_key, hashes.SHA256())), _key_pem(key))
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: _Key) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + _LIFE)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: _Key) -> str:
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()

@@ -1,0 +1,48 @@
+"""A control group for each sandbox: two systemds in one would take each other's processes for their own."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_PATIENCE = 3.0  # seconds
+
+
+def hierarchies(mounts: str) -> list[Path]:
+    """Where systemd keeps its groups, by /proc/mounts: version 2, and its own of version 1."""
+    rows = (line.split() for line in mounts.splitlines())
+    return [Path(point) for _, point, kind, options, *_ in rows if _systemd_uses(kind, options.split(","))]
+
+
+def _systemd_uses(kind: str, options: list[str]) -> bool:
+    return kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options)
+
+
+def _groups(name: str) -> list[Path]:
+    found = hierarchies(Path("/proc/mounts").read_text())
+    return [point / f"homeport-sandbox-{name}" for point in found]
+
+
+def enter(name: str) -> None:
+    """Move this process into the sandbox's own group; its children are born there."""
+    for group in _groups(name):
+        group.mkdir(exist_ok=True)
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def remove(name: str) -> None:
+    """Remove the sandbox's group and those that the systemd inside made; its processes are dying or gone."""
+    deadline = time.monotonic() + _PATIENCE
+    for group in _groups(name):
+        while group.exists() and not _removed(group) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _removed(group: Path) -> bool:
+    try:
+        for directory, _, _ in os.walk(group, topdown=False):
+            Path(directory).rmdir()
+    except OSError:  # a process that is not wholly gone still holds it
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""Files that are whole after a crash, and locks that end with their holder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+LOCKS = Path("/run/homeport-sandbox")
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file by fsync and rename; it never exists half-written or with a wider mode."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.rename(path)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Replace a JSON file by fsync and rename."""
+    write(path, json.dumps(document, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None when the file is missing or was cut off by a crash of the machine."""
+    try:
+        document = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the machine-wide lock of that name; waits for another holder."""
+    with _lock(LOCKS / f"{name}.lock"):
+        yield
+
+
+def _lock(path: Path) -> TextIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            stream = path.open("w")
+        except FileNotFoundError:
+            continue
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+            return stream
+        stream.close()  # its last holder removed the file: the lock is another one by now
+
+
+def forget_locks() -> None:
+    """Remove the locks that nobody holds."""
+    for path in LOCKS.glob("*.lock"):
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            path.unlink()
+    with suppress(OSError):  # not empty: one is held
+        LOCKS.rmdir()

@@ -1,0 +1,73 @@
+"""Finding and removing what belongs to a sandbox, also when nothing is left that knows of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from homeport.errors import HomeportError
+from homeport.sandbox.commands import run, succeeds
+from homeport.sandbox.model import MARKER
+
+_PATIENCE = 15.0  # seconds that killed processes may take to be gone
+
+
+def processes(name: str) -> set[int]:
+    """Every process that carries the sandbox's name in its environment."""
+    marker = f"{MARKER}={name}".encode()
+    return {pid for pid in _pids() if marker in _environment(pid)}
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []
+
+
+def kill(name: str, spared: Collection[int] = ()) -> None:
+    """End every process of a sandbox at once. Raises HomeportError when one cannot be ended."""
+    deadline = time.monotonic() + _PATIENCE
+    while left := processes(name) - set(spared) - {os.getpid()}:
+        if time.monotonic() > deadline:
+            pids = " ".join(str(pid) for pid in sorted(left))
+            raise HomeportError(f"processes of {name} do not end", f"processes {pids}", f"ps -fp {pids}")
+        for pid in left:
+            _signal(pid)
+        time.sleep(0.05)
+
+
+def kill_with_children(pid: int) -> None:
+    """End a process and its children; with the first of a process namespace all in there ends at once."""
+    for child in _children(pid):
+        _signal(child)
+    _signal(pid)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _signal(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def remove_directory(directory: Path) -> None:
+    """Unmount what is mounted below a directory, then remove it."""
+    mounted = (line.split()[1] for line in Path("/proc/mounts").read_text().splitlines())
+    for point in sorted((point for point in mounted if point.startswith(f"{directory}/")), reverse=True):
+        succeeds("umount", "--lazy", point)
+    run("rm", "-rf", "--one-file-system", str(directory))

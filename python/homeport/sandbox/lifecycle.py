@@ -1,0 +1,256 @@
+"""Making, finding, rebooting and removing sandboxes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from homeport import programs
+from homeport.errors import ExitCode, HomeportError
+from homeport.sandbox import (
+    addresses,
+    control_groups,
+    durable,
+    image,
+    leftovers,
+    network,
+    privilege,
+    services,
+    state,
+    supervisor,
+    tree,
+)
+from homeport.sandbox.model import SANDBOXES, SUITES, Sandbox, checked_name
+
+# called with the step when it begins, and with its seconds when it has ended well
+Report = Callable[[str, float | None], None]
+_BOOT_WITHIN = 90.0  # seconds; a boot takes about five
+DEFAULT = "default"
+
+
+def _silent(step: str, seconds: float | None) -> None:
+    """Report nothing."""
+
+
+def up(name: str = DEFAULT, suite: str = "trixie", report: Report = _silent, weed: Path | None = None) -> Sandbox:
+    """A running sandbox of that name: the one that runs, or a new one in place of what a killed run left.
+
+    `weed` is an already fetched SeaweedFS. Raises HomeportError where it cannot run, or not be made.
+    """
+    checked_name(name)
+    _check_suite(suite)
+    privilege.check_machine()
+    known = get(name)
+    if known is not None and known.state == "up":
+        return _same_suite(known, suite)
+    weed = weed or _fetch_weed(report)
+    if not privilege.is_root():
+        privilege.again_as_root(["up", "--name", name, "--suite", suite, "--weed", str(weed)])
+        return running(name)
+    with durable.locked(f"sandbox-{name}"):
+        known = get(name)
+        if known is not None and known.state == "up":
+            return _same_suite(known, suite)
+        return _make(name, suite, report, weed)
+
+
+def get(name: str = DEFAULT) -> Sandbox | None:
+    """The sandbox of that name, up or down, or None."""
+    known = state.load(checked_name(name))
+    return None if known is None else state.seen(known)
+
+
+def all_sandboxes() -> list[Sandbox]:
+    """Every sandbox of this machine, by name."""
+    found = (get(name) for name in state.names())
+    return [sandbox for sandbox in found if sandbox is not None]
+
+
+def down(name: str = DEFAULT, report: Report = _silent) -> bool:
+    """Remove every trace of a sandbox but the cached Debian tree; whether there was anything to remove."""
+    checked_name(name)
+    if not _traces(name):
+        return False
+    if not privilege.is_root():
+        privilege.again_as_root(["down", "--name", name])
+        return True
+    with durable.locked(f"sandbox-{name}"):
+        _clear(name, report)
+    _remove_what_none_needs()
+    return True
+
+
+def reboot(name: str = DEFAULT, hard: bool = False, report: Report = _silent) -> Sandbox:
+    """Reboot the host and wait until it answers; `hard` ends it at once, as a power cut would."""
+    sandbox = running(name)
+    if not privilege.is_root():
+        privilege.again_as_root(["reboot", "--name", name, *(["--hard"] if hard else [])])
+        return sandbox
+    before = _boot_id(sandbox)
+    with _step(report, "power cut" if hard else "reboot"):
+        if hard:
+            _cut_power(name)
+        else:
+            sandbox.run("systemctl reboot")
+        _wait_for_host(sandbox, before)
+    return sandbox
+
+
+def _cut_power(name: str) -> None:
+    known = state.load(name)
+    if known is not None and state.supervised(known):
+        os.kill(known.pid, signal.SIGUSR1)
+
+
+def _check_suite(suite: str) -> None:
+    if suite not in SUITES:
+        fix = f"use {' or '.join(SUITES)}"
+        raise HomeportError(f"there is no sandbox of {suite!r}", "--suite", fix, ExitCode.USAGE)
+
+
+def _same_suite(running: Sandbox, suite: str) -> Sandbox:
+    if running.suite != suite:
+        fix = f"deploy sandbox down --name {running.name}, or use another --name"
+        what = f"sandbox {running.name} is up with {running.suite}, not {suite}"
+        raise HomeportError(what, str(running.directory), fix, ExitCode.USAGE)
+    return running
+
+
+def running(name: str) -> Sandbox:
+    """The sandbox of that name. Raises HomeportError unless it is up."""
+    sandbox = get(name)
+    if sandbox is None or sandbox.state != "up":
+        fix = f"deploy sandbox up --name {name}"
+        raise HomeportError(f"sandbox {name} is not up", str(SANDBOXES / name), fix)
+    return sandbox
+
+
+def _make(name: str, suite: str, report: Report, weed: Path) -> Sandbox:
+    _clear(name, report)
+    with _step(report if not image.cached(suite).is_file() else _silent, f"make Debian {suite}"):
+        tar = image.ensure(suite)
+    try:
+        return _build(_allot(name, suite), tar, weed, report)
+    except BaseException:
+        _clear(name, _silent)
+        _remove_what_none_needs()
+        raise
+
+
+def _allot(name: str, suite: str) -> state.State:
+    with durable.locked("addresses"):
+        slot = addresses.allot(state.slots_taken(besides=name))
+        if slot is None:
+            raise HomeportError("every address is taken", addresses.SUBNET, "deploy sandbox down --name NAME")
+        known = state.State(name, suite, slot.number, privilege.owner())
+        state.save(known)
+    return known
+
+
+def _build(known: state.State, tar: Path, weed: Path, report: Report) -> Sandbox:
+    sandbox = state.seen(known)
+    with _step(report, f"network {sandbox.address}"):
+        _lay_out(sandbox, weed)
+        network.connect(sandbox)
+        services.prepare(sandbox)
+        tree.make_keys(sandbox)
+        privilege.give([sandbox.key, sandbox.credentials], known.owner)
+    known = _supervise(sandbox, known)
+    with _step(report, "unpack Debian"):
+        _unpack(sandbox, tar)
+    with _step(report, "boot"):
+        _wait_for_host(sandbox)
+    with _step(report, "S3 and ACME"):
+        services.make_bucket(sandbox)
+        services.fetch_root(sandbox)
+    state.save(replace(known, ready=True))
+    return running(sandbox.name)
+
+
+def _lay_out(sandbox: Sandbox, weed: Path) -> None:
+    sandbox.machine.mkdir(mode=0o700)
+    (sandbox.directory / "logs").mkdir()
+    # a copy of its own: the cache may be cleaned, or belong to a user
+    shutil.copy(weed, sandbox.machine / "weed")
+
+
+def _supervise(sandbox: Sandbox, known: state.State) -> state.State:
+    pid = supervisor.launch(sandbox)
+    known = replace(known, pid=pid, started=state.start_time(pid))
+    state.save(known)
+    return known
+
+
+def _unpack(sandbox: Sandbox, tar: Path) -> None:
+    part = sandbox.tree.with_name("tree.part")
+    image.unpack(tar, part)
+    tree.prepare(sandbox, part)
+    part.rename(sandbox.tree)
+
+
+def _fetch_weed(report: Report) -> Path:
+    with _step(report, "SeaweedFS"):
+        return programs.fetch("seaweedfs", platform.machine())
+
+
+def _boot_id(sandbox: Sandbox) -> str:
+    return sandbox.run("cat /proc/sys/kernel/random/boot_id").stdout.strip()
+
+
+def _wait_for_host(sandbox: Sandbox, other_than: str = "") -> None:
+    deadline = time.monotonic() + _BOOT_WITHIN
+    while _boot_id(sandbox) in ("", other_than):
+        _check_alive(sandbox, deadline)
+        time.sleep(0.1)
+    # units may still be starting; what comes next should meet a host that has settled
+    sandbox.run("timeout 60 systemctl is-system-running --wait")
+
+
+def _check_alive(sandbox: Sandbox, deadline: float) -> None:
+    known = state.load(sandbox.name)
+    if known is not None and state.supervised(known) and time.monotonic() < deadline:
+        return
+    log = sandbox.directory / "logs" / "host.log"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+    raise HomeportError(f"the host of sandbox {sandbox.name} does not boot:\n{tail}", str(log), f"less {log}")
+
+
+def _traces(name: str) -> bool:
+    return (SANDBOXES / name).exists() or bool(leftovers.processes(name)) or network.exists(name)
+
+
+def _clear(name: str, report: Report) -> None:
+    if not _traces(name):
+        return
+    known = state.load(name)
+    with _step(report, f"clear sandbox {name}"):
+        leftovers.kill(name)
+        control_groups.remove(name)
+        network.disconnect(name, known.slot if known else None)
+        leftovers.remove_directory(SANDBOXES / name)
+
+
+def _remove_what_none_needs() -> None:
+    with durable.locked("addresses"):
+        if state.names():
+            return
+        network.remove_bridge_if_unused()
+        if SANDBOXES.is_dir():
+            SANDBOXES.rmdir()
+    durable.forget_locks()
+
+
+@contextmanager
+def _step(report: Report, what: str) -> Iterator[None]:
+    """Report a step at its beginning, and at its end with the seconds it took."""
+    report(what, None)
+    started = time.monotonic()
+    yield
+    report(what, time.monotonic() - started)

@@ -1,0 +1,156 @@
+"""What a sandbox is: its name, its two addresses, and the files that let other programs use it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homeport.errors import ExitCode, HomeportError
+from homeport.sandbox.addresses import Slot
+
+SANDBOXES = Path("/var/lib/homeport-sandbox")
+SUITES = ("trixie", "bookworm")
+BUCKET, REGION = "homeport", "us-east-1"
+S3_PORT, S3_TLS_PORT, ACME_PORT, ACME_MANAGEMENT_PORT, DNS_PORT = 8333, 8334, 14000, 15000, 8053
+MARKER = "HOMEPORT_SANDBOX"  # in the environment of every process of a sandbox: finds what a killed run left
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One sandbox as other programs see it; `state` is "up" or "down" at the time of asking."""
+
+    name: str
+    suite: str
+    slot: Slot
+    state: str
+
+    @property
+    def address(self) -> str:
+        """Where the host answers."""
+        return self.slot.host
+
+    @property
+    def services_address(self) -> str:
+        """Where S3, ACME and its DNS answer."""
+        return self.slot.services
+
+    @property
+    def directory(self) -> Path:
+        """Everything the sandbox keeps on this machine."""
+        return SANDBOXES / self.name
+
+    @property
+    def machine(self) -> Path:
+        """The part only root may look into: the host's tree, the services' data."""
+        return self.directory / "machine"
+
+    @property
+    def tree(self) -> Path:
+        """The host's root directory."""
+        return self.machine / "tree"
+
+    @property
+    def namespace(self) -> str:
+        """Network namespace of the host (`ip netns`)."""
+        return host_namespace(self.name)
+
+    @property
+    def services_namespace(self) -> str:
+        """Network namespace of the services."""
+        return services_namespace(self.name)
+
+    @property
+    def key(self) -> Path:
+        """Private SSH key of root on the host."""
+        return self.directory / "ssh_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host's keys, known before it first boots."""
+        return self.directory / "known_hosts"
+
+    @property
+    def credentials(self) -> Path:
+        """S3 access key and secret key, an AWS shared credentials file."""
+        return self.directory / "s3-credentials"
+
+    @property
+    def ca(self) -> Path:
+        """What a client trusts that talks to the services themselves."""
+        return self.directory / "acme-ca.pem"
+
+    @property
+    def root(self) -> Path:
+        """What a client trusts that talks to an app with a certificate from this ACME authority."""
+        return self.directory / "acme-root.pem"
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the S3 server."""
+        return f"http://{self.services_address}:{S3_PORT}"
+
+    @property
+    def acme_directory(self) -> str:
+        """URL of the ACME directory."""
+        return f"https://{self.services_address}:{ACME_PORT}/dir"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `deploy sandbox up --json` prints."""
+        return {
+            "name": self.name,
+            "suite": self.suite,
+            "state": self.state,
+            "address": self.address,
+            "services_address": self.services_address,
+            "ssh": {"user": "root", "port": 22, "key": str(self.key), "known_hosts": str(self.known_hosts)},
+            "s3": {
+                "endpoint": self.endpoint,
+                "region": REGION,
+                "bucket": BUCKET,
+                "credentials": str(self.credentials),
+            },
+            "acme": {"directory": self.acme_directory, "ca": str(self.ca), "root": str(self.root)},
+        }
+
+    def ssh_argv(self, *command: str) -> list[str]:
+        """The ssh command line that runs `command` as root on the host, or opens a shell."""
+        options = {
+            "UserKnownHostsFile": str(self.known_hosts),
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "ConnectTimeout": "5",
+            "ServerAliveInterval": "5",
+            "LogLevel": "ERROR",
+        }
+        flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        return ["ssh", "-F", "none", "-i", str(self.key), *flags, f"root@{self.address}", *command]
+
+    def run(self, command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as root on the host; exit status 255 means there was no connection."""
+        argv = self.ssh_argv("--", command)
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout
+        )
+
+
+def host_namespace(name: str) -> str:
+    """Network namespace of the host of a sandbox."""
+    return f"homeport-{name}"
+
+
+def services_namespace(name: str) -> str:
+    """Network namespace of the services of a sandbox."""
+    return f"homeport-{name}.services"
+
+
+def checked_name(name: str) -> str:
+    """The name itself. Raises HomeportError when it cannot be a host name and a directory name."""
+    if not _NAME.fullmatch(name):
+        fix = "use lower-case letters, digits and hyphens, a letter first, 31 characters at most"
+        raise HomeportError(f"{name!r} cannot be the name of a sandbox", "--name", fix, ExitCode.USAGE)
+    return name

@@ -1,0 +1,77 @@
+"""What is known of the sandboxes of this machine: one state.json each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from homeport.sandbox import durable
+from homeport.sandbox.addresses import Slot
+from homeport.sandbox.model import SANDBOXES, Sandbox
+
+
+@dataclass(frozen=True)
+class State:
+    """`ready` is set once everything answered; `pid` and `started` name the supervisor beyond doubt."""
+
+    name: str
+    suite: str
+    slot: int
+    owner: int
+    ready: bool = False
+    pid: int = 0
+    started: int = 0
+
+
+def path_of(name: str) -> Path:
+    """Where the state of a sandbox is kept."""
+    return SANDBOXES / name / "state.json"
+
+
+def save(state: State) -> None:
+    """Keep the state."""
+    path = path_of(state.name)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    durable.write_json(path, asdict(state))
+
+
+def load(name: str) -> State | None:
+    """The state of a sandbox, or None when there is none or it cannot be understood."""
+    document = durable.read_json(path_of(name))
+    try:
+        return State(**document) if document is not None else None
+    except TypeError:
+        return None
+
+
+def names() -> list[str]:
+    """Every sandbox that has a directory, also one that a killed run left half-made."""
+    if not SANDBOXES.is_dir():
+        return []
+    return sorted(entry.name for entry in SANDBOXES.iterdir() if entry.is_dir())
+
+
+def slots_taken(besides: str) -> set[int]:
+    """The slots that belong to sandboxes other than the one named."""
+    states = (load(name) for name in names() if name != besides)
+    return {state.slot for state in states if state is not None}
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot (field 22 of proc(5) stat); 0 when there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])
+
+
+def supervised(state: State) -> bool:
+    """Whether the supervisor that the state names runs; a process number alone may be another's by now."""
+    return state.pid > 0 and start_time(state.pid) == state.started
+
+
+def seen(state: State) -> Sandbox:
+    """The sandbox as other programs see it now."""
+    up = state.ready and supervised(state)
+    return Sandbox(state.name, state.suite, Slot(state.slot), "up" if up else "down")

@@ -1,0 +1,54 @@
+"""What every verb that talks to the host begins with: the configuration, where to log in, and hostctl there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from homeport import remote, ssh
+from homeport.config import Loaded, host_vars, load, target
+from homeport.options import Options
+
+
+@dataclass(frozen=True)
+class Session:
+    """One app on one host, as the options name it."""
+
+    loaded: Loaded
+    options: Options
+
+    @cached_property
+    def host_vars(self) -> dict[str, Any]:
+        """The variables of the host as every playbook gets them, the stamp included."""
+        from homeport.stamp import stamp
+
+        found = host_vars(self.loaded)
+        return {**found, "homeport_stamp": stamp(found)}
+
+    @property
+    def app(self) -> str:
+        return self.loaded.config.app
+
+    @property
+    def target(self) -> ssh.Target:
+        """Where the deploy user logs in."""
+        return target(self.loaded)
+
+    @property
+    def provision_target(self) -> ssh.Target:
+        """Where the user who provisions logs in."""
+        return target(self.loaded, provision=True)
+
+    @property
+    def hostctl(self) -> remote.Hostctl:
+        return remote.over_ssh(self.app, self.target)
+
+
+def begin(options: Options) -> Session:
+    """Load the configuration that the options name. Raises ConfigError with every mistake in it."""
+    loaded = load(options.config, options.destination)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return Session(loaded, options)

@@ -1,0 +1,70 @@
+"""The stamp: a hash of all that provisioning depends on. While host and laptop agree, a push need not provision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from homeport.content import content
+from homeport.errors import ExitCode, HomeportError
+
+# paths of this laptop, and what only a push needs: the host is the same whatever they are
+NOT_THE_HOSTS = frozenset(
+    {
+        "homeport_acme_root",
+        "homeport_build",
+        "homeport_destination",
+        "homeport_env",
+        "homeport_env_secret",
+        "homeport_name",
+        "homeport_root",
+        "homeport_settings",
+        "homeport_verify_address",
+    }
+)
+
+
+class NeedsProvisionError(HomeportError):
+    """The roles or variables differ from what the host was last provisioned with."""
+
+    WHAT = "the host is provisioned for other settings than these"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(self.WHAT, where, "deploy provision", ExitCode.FAILED)
+
+
+def stamp(host_vars: dict[str, Any]) -> str:
+    """The hash over the roles, the playbook, hostctl's source, the pinned programs, and the variables they read."""
+    total = hashlib.sha256()
+    for path in _sources():
+        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    total.update(json.dumps(_of_the_host(host_vars), sort_keys=True).encode())
+    return total.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    import hostctl
+
+    package = Path(__file__).parent
+    yield content() / "playbooks" / "provision.yml"
+    yield package / "programs.json"
+    for root in (content() / "roles", Path(hostctl.__file__).parent):
+        yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def _of_the_host(host_vars: dict[str, Any]) -> dict[str, Any]:
+    return {name: _content_of(name, value) for name, value in host_vars.items() if _is_the_hosts(name)}
+
+
+def _is_the_hosts(name: str) -> bool:
+    return not name.startswith("ansible_") and name not in NOT_THE_HOSTS
+
+
+def _content_of(name: str, value: Any) -> Any:
+    """For a file that is copied to the host, what is in it; otherwise the value."""
+    if name == "homeport_acme_ca" and value:
+        return hashlib.sha256(Path(value).read_bytes()).hexdigest()
+    return value

@@ -1,0 +1,23 @@
+"""deploy attach: follow the running transition, or show the last one."""
+
+from __future__ import annotations
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy attach      (after the lid was closed, or the cable pulled)
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def command(options: Options, as_json: bool) -> None:
+    """Follow the transition that runs on the host, or show the last one. Exits as that push or rollback would have."""
+    from homeport import transition
+    from homeport.session import begin
+
+    transition.attach(begin(options), as_json=as_json)

@@ -1,0 +1,33 @@
+"""deploy audit: who did what when."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy audit
+
+  deploy audit -n 100 --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common
+def command(options: Options, count: int, as_json: bool) -> None:
+    """Say who did what when, with the result. The host keeps it."""
+    from homeport.session import begin
+    from homeport.when import dated
+
+    entries = dated(begin(options).hostctl.call("audit", "-n", str(count))["audit"])
+    if as_json:
+        print(json.dumps(entries))
+        return
+    for entry in entries:
+        print("  ".join(str(entry.get(key) or "-") for key in ("at", "who", "from", "verb", "release", "result")))

@@ -1,0 +1,36 @@
+"""deploy config: the effective configuration, and where each value comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy config
+
+  deploy -d sandbox config --explain
+
+  deploy config --json | jq .domains
+"""
+
+
+@click.command("config", epilog=EPILOG)
+@click.option("--explain", is_flag=True, help="Say of every value which file and line set it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, in seconds and bytes.")
+@common
+def command(options: Options, explain: bool, as_json: bool) -> None:
+    """Show the effective configuration. Of secrets only the names; exit status 2 if anything is wrong."""
+    from homeport.config import load, show
+
+    loaded = load(options.config, options.destination)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(show.rows(loaded) if explain else show.document(loaded), indent=2))
+    else:
+        print(show.as_table(loaded) if explain else show.as_yaml(loaded), end="\n" if explain else "")

@@ -1,0 +1,33 @@
+"""deploy init: write a deploy.yml from what is found in the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EPILOG = """Examples:
+
+  deploy init
+
+  deploy init --host root@198.51.100.7 --domain shop.test
+
+  deploy init ../shop && deploy -c ../shop/deploy.yml config
+"""
+
+
+@click.command("init", epilog=EPILOG)
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--app", help="The app's name on the host.")
+@click.option("--host", help="An address, user@host:port, or an alias of ~/.ssh/config.")
+@click.option("--domain", help="The name the app answers at.")
+def command(directory: str, app: str | None, host: str | None, domain: str | None) -> None:
+    """Write a deploy.yml from what is found in the project in DIR. One that is there is never overwritten."""
+    from homeport import initial
+
+    root = Path(directory)
+    answers = initial.checked(initial.Answers(app, host, domain))
+    path = initial.write(root, initial.render(root, initial.find_project(root), answers))
+    missing = [key for key, given in (("host", host), ("domains", domain)) if given is None]
+    print(f"wrote {path}")
+    print(f"next: set {' and '.join(missing)} in it, then: deploy config" if missing else "next: deploy config")

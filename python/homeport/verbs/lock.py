@@ -1,0 +1,71 @@
+"""deploy lock: keep others from deploying."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from homeport.options import Options, a_line, common
+
+EPILOG = """Examples:
+
+  deploy lock acquire -m "database maintenance until noon"
+
+  deploy lock status
+
+  deploy lock release
+"""
+
+
+def _a_reason(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("whoever is kept out must read why")
+    return str(a_line(ctx, param, value))
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Keep others from deploying, for a while and a reason. Every push holds the lock by itself while it works."""
+
+
+@command.command()
+@click.option("-m", "--message", required=True, callback=_a_reason, help="Why; whoever is kept out reads it.")
+@common
+def acquire(options: Options, message: str) -> None:
+    """Take the lock, until it is released."""
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+
+    begin(options).hostctl.call("lock", "acquire", "--message", message, "--who", who(), "--from", here())
+    click.echo("locked; deploy lock release gives it back", err=True)
+
+
+@command.command()
+@click.option("--force", is_flag=True, help="Also a lock that somebody else has taken.")
+@common
+def release(options: Options, force: bool) -> None:
+    """Give the lock back."""
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+
+    extra = ["--force"] if force else []
+    begin(options).hostctl.call("lock", "release", "--who", who(), "--from", here(), *extra)
+    click.echo("released", err=True)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common
+def status(options: Options, as_json: bool) -> None:
+    """Say who holds the lock."""
+    from homeport.session import begin
+    from homeport.when import dated
+
+    lock = dated(begin(options).hostctl.call("lock", "status")["lock"])
+    if as_json:
+        print(json.dumps({"lock": lock}))
+    elif lock:
+        print(f"{lock['who']} from {lock['from']} since {lock['since']}: {lock.get('message') or lock.get('verb')}")
+    else:
+        print("free")

@@ -1,0 +1,31 @@
+"""deploy provision: make the host what the roles say."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy provision
+
+  deploy -d production provision --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def command(options: Options, as_json: bool) -> None:
+    """Make the host what the roles say, as root or by sudo. A second run changes nothing."""
+    from homeport import provisioning
+    from homeport.session import begin
+    from homeport.ui import Screen
+
+    session = begin(options)
+    changed = provisioning.provision(session, Screen(quiet=options.quiet, verbose=options.verbose))
+    if as_json:
+        print(json.dumps({"result": "changed" if changed else "unchanged", "changed": changed}))

@@ -1,0 +1,45 @@
+"""deploy releases: what the host holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy releases
+
+  deploy releases --json | jq -r '.[].release'
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common
+def command(options: Options, as_json: bool) -> None:
+    """List the releases on the host, newest first, with the state each is in: staged, live, superseded or failed."""
+    from homeport.session import begin
+    from homeport.when import dated
+
+    found = dated(begin(options).hostctl.call("releases")["releases"])[::-1]
+    print(json.dumps(found) if as_json else "\n".join(table(found)))
+
+
+def table(releases: list[dict[str, Any]]) -> list[str]:
+    """The releases as lines of columns."""
+    from homeport.sizes import size
+
+    if not releases:
+        return ["no releases yet; deploy push"]
+    rows = [("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO")]
+    rows += [(r["release"], r["state"], _git(r["git"]), r["created"], size(r["size"] or 0), r["who"]) for r in releases]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _git(git: dict[str, Any] | None) -> str:
+    return git["sha"][:7] + ("+" if git.get("dirty") else "") if git else "-"

@@ -1,0 +1,163 @@
+"""`deploy sandbox`: local Debian hosts to rehearse on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from homeport.sandbox import Sandbox
+    from homeport.sandbox.lifecycle import Report
+
+# homeport.sandbox is imported where it is used: `deploy --help` must not wait for it
+
+_name = click.option("--name", default="default", show_default=True, help="Which sandbox.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+EPILOG = """Examples:
+
+  deploy sandbox up
+
+  deploy -d sandbox setup                       (in the directory of any app with a deploy.yml)
+
+  deploy sandbox up --name old --suite bookworm && deploy -d sandbox:old setup
+
+  deploy sandbox reboot --hard                  (a power cut)
+
+  deploy sandbox down
+"""
+
+
+@click.group("sandbox", epilog=EPILOG)
+def command() -> None:
+    """Local Debian hosts to rehearse on, each with an S3 server and an ACME authority."""
+
+
+@command.command("up")
+@_name
+@click.option("--suite", type=click.Choice(["trixie", "bookworm"]), default="trixie", show_default=True)
+@click.option("--weed", type=click.Path(path_type=Path, exists=True, dir_okay=False), hidden=True)
+@_json
+def up_command(name: str, suite: str, weed: Path | None, as_json: bool) -> None:
+    """Start a sandbox, or tell about the one that runs."""
+    from homeport.sandbox import up
+
+    _print(up(name, suite, _reporter(click.get_current_context()), weed), as_json)
+
+
+@command.command("down")
+@_name
+@click.option("--all", "every", is_flag=True, help="Every sandbox of this machine.")
+def down_command(name: str, every: bool) -> None:
+    """Remove a sandbox and every trace of it; the cached Debian tree stays."""
+    from homeport.sandbox import down
+    from homeport.sandbox.state import names
+
+    for each in names() if every else [name]:
+        gone = down(each, _reporter(click.get_current_context()))
+        click.echo(f"sandbox {each} is removed" if gone else f"sandbox {each} is not up")
+
+
+@command.command("status")
+@_name
+@_json
+def status_command(name: str, as_json: bool) -> None:
+    """Tell where a sandbox is; exit status 0 only when it is up."""
+    from homeport.sandbox import get
+
+    sandbox = get(name)
+    if sandbox is None:
+        click.echo(json.dumps({"name": name, "state": "down"}) if as_json else f"sandbox {name} is not up")
+        sys.exit(1)
+    _print(sandbox, as_json)
+    sys.exit(0 if sandbox.state == "up" else 1)
+
+
+@command.command("list")
+@_json
+def list_command(as_json: bool) -> None:
+    """List the sandboxes of this machine."""
+    from homeport.sandbox import all_sandboxes
+
+    found = all_sandboxes()
+    if as_json:
+        click.echo(json.dumps([sandbox.as_dict() for sandbox in found], indent=2))
+        return
+    for sandbox in found:
+        click.echo(f"{sandbox.name:<20} {sandbox.state:<5} {sandbox.suite:<9} {sandbox.address}")
+    if not found:
+        click.echo("no sandbox; start one: deploy sandbox up")
+
+
+@command.command("ssh")
+@_name
+@click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+def ssh_command(name: str, words: tuple[str, ...]) -> None:
+    """Open a root shell on the host, or run a command there."""
+    from homeport.sandbox import running
+
+    argv = running(name).ssh_argv(*(("--", *words) if words else ()))
+    os.execvp(argv[0], argv)  # noqa: S606 - ssh takes over the terminal and gives its own exit status
+
+
+@command.command("reboot")
+@_name
+@click.option("--hard", is_flag=True, help="End it at once, as a power cut would.")
+def reboot_command(name: str, hard: bool) -> None:
+    """Reboot the host, and wait until it answers again."""
+    from homeport.sandbox import reboot
+
+    reboot(name, hard, _reporter(click.get_current_context()))
+    click.echo(f"sandbox {name} is up again")
+
+
+def _reporter(ctx: click.Context) -> Report:
+    """Steps as lines on standard error, like those of every other verb."""
+    from homeport.options import Options
+    from homeport.ui import Screen
+
+    options = ctx.obj if isinstance(ctx.obj, Options) else Options()
+    screen = Screen(quiet=options.quiet, width=24)
+
+    def report(step: str, seconds: float | None) -> None:
+        screen.begin(step) if seconds is None else screen.end(step, seconds=seconds)
+
+    return report
+
+
+def _print(sandbox: Sandbox, as_json: bool) -> None:
+    facts = sandbox.as_dict()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in _flat(facts):
+        click.echo(f"{name:<18} {value}")
+    click.echo(f"{'shell':<18} deploy sandbox ssh --name {sandbox.name}")
+
+
+def _flat(facts: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return rows
+
+
+def main() -> None:
+    """Run the group alone, as the sandbox does itself through sudo."""
+    from homeport.errors import HomeportError
+
+    try:
+        command()
+    except HomeportError as error:
+        click.echo("\n".join(error.lines()), err=True)
+        sys.exit(int(error.code))
+
+
+if __name__ == "__main__":
+    main()

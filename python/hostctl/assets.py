@@ -1,0 +1,70 @@
+"""The union of the digested static files of the kept releases, so that a tab opened before a switch finds its
+files.
+
+phx.digest lists them in cache_manifest.json; their names carry a hash, so one directory holds all releases'
+files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from hostctl.files import make_directory, read_json
+from hostctl.layout import App
+
+PRECOMPRESSED = ("", ".gz", ".br", ".zst")
+
+
+def digested(tree: Path) -> Iterator[tuple[str, Path]]:
+    """Each digested file of a release: its path below /srv/<app>/assets, and where it is in the tree."""
+    for manifest in sorted(tree.glob("lib/*/priv/static/cache_manifest.json")):
+        latest = (read_json(manifest) or {}).get("latest")
+        for name in sorted(set(latest.values())) if isinstance(latest, dict) else []:
+            if _plain(name):
+                yield from _variants(manifest.parent, name)
+
+
+def _variants(static: Path, name: str) -> Iterator[tuple[str, Path]]:
+    for ending in PRECOMPRESSED:
+        path = static / f"{name}{ending}"
+        if path.is_file() and not path.is_symlink():
+            yield f"{name}{ending}", path
+
+
+def _plain(name: object) -> bool:
+    """Whether a name from the manifest stays below the directory it is relative to."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def link(app: App, release: str) -> int:
+    """Put the files of a release into the union; returns how many there are."""
+    count = 0
+    for name, source in digested(app.tree(release)):
+        target = app.assets / name
+        make_directory(target.parent, 0o755)
+        with suppress(FileExistsError):
+            os.link(source, target, follow_symlinks=False)
+        count += 1
+    return count
+
+
+def prune(app: App, kept: Iterable[str]) -> int:
+    """Remove from the union what no kept release has; returns how many files went."""
+    wanted = {name for release in kept for name, _ in digested(app.tree(release))}
+    gone = 0
+    for directory, _, files in os.walk(app.assets, topdown=False):
+        for file in files:
+            path = Path(directory, file)
+            if str(path.relative_to(app.assets)) not in wanted:
+                path.unlink()
+                gone += 1
+        if Path(directory) != app.assets:
+            with suppress(OSError):  # not empty
+                Path(directory).rmdir()
+    return gone

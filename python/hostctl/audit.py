@@ -1,0 +1,46 @@
+"""Who did what, when, from where, and how it ended: one line of JSON each, never rewritten."""
+
+from __future__ import annotations
+
+import time
+
+from hostctl.files import Json, append_json, read_lines
+from hostctl.layout import App
+
+
+def append(app: App, asked: Json, result: Json) -> None:
+    """Write down one transition."""
+    now = time.time()
+    line = {
+        "at": now,
+        "who": asked["who"],
+        "from": asked["from"],
+        "verb": asked["verb"],
+        "transition": asked.get("id"),
+    }
+    line |= {"release": result.get("release"), "previous": result.get("previous"), "result": result["result"]}
+    line |= {
+        "code": result["code"],
+        "seconds": round(now - asked["at"], 3),
+        "error": (result["error"] or {}).get("what"),
+    }
+    append_json(app.audit, line, durable=True)
+
+
+def note(app: App, who: str, origin: str, verb: str, text: str) -> None:
+    """Write down an act that is no transition."""
+    line = {
+        "at": time.time(),
+        "who": who,
+        "from": origin,
+        "verb": verb,
+        "result": "done",
+        "code": 0,
+        "message": text,
+    }
+    append_json(app.audit, line, durable=True)
+
+
+def read(app: App, last: int) -> list[Json]:
+    """The last lines, the newest last."""
+    return read_lines(app.audit)[-last:]

@@ -1,0 +1,212 @@
+"""How a push or rollback begins: everything is checked and written down, then a unit of its own makes the
+switch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hostctl import choose, config, envfile, journal, lock, prune, records, recover
+from hostctl.edges import Edges
+from hostctl.errors import FAILED, USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, write_atomic
+from hostctl.layout import PROGRAM, App
+from hostctl.names import transition_id
+from hostctl.systemd import self_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNIT_START = 15.0  # seconds for the unit to take the lock
+COMPARED = (
+    "release_name",
+    "health",
+    "drain_timeout",
+    "retain_releases",
+    "strategy",
+    "commands",
+    "migrate_timeout",
+    "domains",
+)
+
+
+def push(app: App, spec: Json, edges: Edges) -> Json:
+    """Begin a push. Returns the transition, or that nothing differs from what is live. Raises HostError."""
+    with _alone(app, edges, float(spec.get("lock_wait") or 0)):
+        values = environment(app, spec)
+        if unchanged(app, spec, values) and edges.systemd.show(app.unit(app.live() or ""))[0].state == "active":
+            return {"unchanged": True, "release": app.live()}
+        _refuse(app, spec)
+        who, origin = spec.get("who") or "", spec.get("from") or ""
+        entry = _journal(app, "push", spec["release"], who, origin, spec["settings"])
+        _write_release(app, spec, values)
+        _launch(app, entry, edges)
+    return {"transition": entry.id}
+
+
+def rollback(app: App, wanted: str | None, who: str, origin: str, wait: float, edges: Edges) -> Json:
+    """Begin a rollback. Returns the transition and the release it goes to. Raises HostError."""
+    with _alone(app, edges, wait):
+        target = choose.rollback_target(prune.see(app, None), app.live(), wanted)
+        settings = records.load(app, target)["settings"]
+        # whether two instances may ever run side by side is the app's nature now, not what it was then
+        settings = {**settings, "strategy": config.load(app).get("strategy", settings["strategy"])}
+        entry = _journal(app, "rollback", target, who, origin, settings)
+        _launch(app, entry, edges)
+    return {"transition": entry.id, "release": target}
+
+
+@contextmanager
+def _alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
+    """No other transition begins or runs meanwhile, and what a killed one left is mended.
+
+    Raises HostError (locked).
+    """
+    make_directory(app.state, 0o755)
+    make_directory(app.records, 0o755)
+    begun = time.monotonic()
+    try:
+        with lock.Flock(app.start_lock, wait=max(wait, UNIT_START)):
+            lock.wait_until_free(app, max(0.0, wait - (time.monotonic() - begun)))
+            if journal.unfinished(app):
+                with lock.Flock(app.lock, wait=2):
+                    recover.everything(app, edges)
+            yield
+    except BlockingIOError:
+        raise lock.refusal(app, lock.holder(app) or {"since": time.time()}) from None
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def environment(app: App, spec: Json) -> dict[str, str]:
+    """The app's own variables: what is given, and for a secret without a value what the live release has.
+
+    Raises HostError (usage) when it has none.
+    """
+    live = app.live()
+    held = records.environment(app, live) if live else {}
+    missing = sorted(name for name, value in spec["secrets"].items() if value is None and name not in held)
+    if missing:
+        what = f"the host holds no value yet for {', '.join(missing)}"
+        raise HostError(what, "env.secret in deploy.yml", "set it in the environment and push again", USAGE)
+    given = {
+        **(spec.get("env") or {}),
+        **{n: held[n] if v is None else v for n, v in spec["secrets"].items()},
+    }
+    reserved = sorted(given.keys() & envfile.RESERVED)
+    if reserved:
+        raise HostError(f"Homeport itself sets {', '.join(reserved)}", "env in deploy.yml", "remove it there", USAGE)
+    return given
+
+
+def unchanged(app: App, spec: Json, values: dict[str, str]) -> bool:
+    """Whether the push would make live what is live."""
+    live = app.live()
+    record = read_json(app.record(live) / "record.json") if live else None
+    if record is None or record["digest"] != spec["digest"]:
+        return False
+    settings = {key: spec["settings"][key] for key in COMPARED}
+    return bool(record["settings"] == settings and record["env_digest"] == envfile.digest(cookie(app), values))
+
+
+def _refuse(app: App, spec: Json) -> None:
+    """Whatever can be known to fail before anything is touched."""
+    release = spec["release"]
+    if app.record(release).exists() or app.tree(release).exists():
+        raise HostError(
+            f"there is a release {release} already",
+            str(app.record(release)),
+            "push again for a new id",
+            FAILED,
+        )
+    tar = app.artifact(spec["digest"])
+    if not tar.is_file():
+        raise HostError("the artifact is not on the host", str(tar), "deploy push uploads it again", FAILED)
+    free = os.statvfs(app.trees if app.trees.is_dir() else app.state)
+    need, have = tar.stat().st_size, free.f_bavail * free.f_frsize
+    if have < need:
+        what = f"the disk is full: unpacking needs {need >> 20} MiB, {have >> 20} MiB are free"
+        raise HostError(what, str(app.trees), "free some space on the host, or lower retain_releases", FAILED)
+
+
+def cookie(app: App) -> str:
+    """The app's own distribution cookie, made at its first use. It never leaves the host."""
+    try:
+        return app.cookie.read_text()
+    except FileNotFoundError:
+        fresh = os.urandom(32).hex()
+        write_atomic(app.cookie, fresh.encode())
+        return fresh
+
+
+# -------------------------------------------------------------------------------------------- writing it down
+
+
+def _journal(app: App, verb: str, release: str, who: str, origin: str, settings: Json) -> journal.Journal:
+    return journal.create(app, transition_id(), verb, release, who, origin, settings=settings)
+
+
+def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
+    """The record and the environment of a new release; the journal, which is there already, answers for both."""
+    release = spec["release"]
+    make_directory(app.trees, 0o755)
+    make_directory(app.assets, 0o755)
+    make_directory(app.record(release), 0o755)
+    now = time.time()
+    record = {key: spec.get(key) for key in ("release", "digest", "git", "who", "from")}
+    record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}
+    record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": sorted(spec["secrets"])}
+    record |= {"settings": {key: spec["settings"][key] for key in COMPARED}}
+    record |= {"env_digest": envfile.digest(cookie(app), values)}
+    full = envfile.complete(app.name, release, cookie(app), config.domains(app, spec["settings"])[0], values)
+    write_atomic(app.record(release) / "env", envfile.render(full).encode())
+    records.save(app, record)
+
+
+def _launch(app: App, entry: journal.Journal, edges: Edges) -> None:
+    """Start the unit and wait until it holds the lock."""
+    argv = self_command(PROGRAM, app.name, "transition", entry.id)
+    # mixed: SIGTERM goes to hostctl alone, which undoes its steps; ExecStopPost runs however hostctl ended,
+    # kill -9 too
+    after = f"ExecStopPost={PROGRAM} {app.name} recover"
+    properties = ["Type=exec", "KillMode=mixed", "TimeoutStopSec=60", "OOMScoreAdjust=-900", after]
+    try:
+        _start_unit(app.helper_unit("transition"), argv, properties, edges)
+        _wait_for(lambda: _taken(app, entry.id), app, edges)
+    except HostError:
+        with lock.Flock(app.lock, wait=2):
+            recover.everything(app, edges)
+        raise
+
+
+def _start_unit(unit: str, argv: list[str], properties: list[str], edges: Edges) -> None:
+    """Start it, once the unit of the transition before has left: its process lets the lock go a moment
+    earlier.
+    """
+    deadline = edges.clock() + UNIT_START
+    while True:
+        try:
+            return edges.systemd.background(unit, argv, properties)
+        except HostError as error:
+            if "already loaded" not in error.what or edges.clock() >= deadline:
+                raise
+        edges.sleep(0.02)
+
+
+def _taken(app: App, transition: str) -> bool:
+    latest = journal.load(app, transition)
+    return latest is not None and (latest.result is not None or latest.content.get("taken") is not None)
+
+
+def _wait_for(done: Callable[[], bool], app: App, edges: Edges) -> None:
+    deadline = edges.clock() + UNIT_START
+    while not done():
+        if edges.clock() >= deadline:
+            unit = app.helper_unit("transition")
+            raise HostError("the transition did not begin", unit, f"journalctl -u {unit}", FAILED)
+        edges.sleep(0.005)

@@ -1,0 +1,334 @@
+"""The command line: strict arguments in, one JSON document out.
+
+What a verb needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hostctl.authorise import authorise
+from hostctl.errors import DONE, FAILED, USAGE, HostError, of_system
+from hostctl.files import Json
+from hostctl.layout import App, Layout
+from hostctl.names import checked
+
+GLOBAL = ("boot", "edge")
+AGAIN = "deploy status tells what is so; try again, and report it if it comes again"
+Verb = Callable[[App, argparse.Namespace], Json | None]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is an error of the one shape."""
+
+    def error(self, message: str) -> NoReturn:
+        raise HostError(f"hostctl: {message}", "the arguments", "use the deploy of this version", USAGE)
+
+
+def kind(name: str) -> Callable[[str], str]:
+    return lambda value: checked(name, value)
+
+
+def bounded(low: float, high: float) -> Callable[[str], float]:
+    """A number within bounds."""
+
+    def parse(value: str) -> float:
+        number = float(value)
+        if not low <= number <= high:
+            raise ValueError(value)
+        return number
+
+    parse.__name__ = f"number from {low:g} to {high:g}"
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError(value)
+        return number
+
+    parse.__name__ = f"whole number from {low} to {high}"
+    return parse
+
+
+LARGEST = 1 << 46
+SECONDS = bounded(0, 86_400)
+WHO: dict[str, dict[str, object]] = {
+    "--who": {"type": kind("line"), "default": ""},
+    "--from": {"type": kind("line"), "default": "", "dest": "origin"},
+}
+ID: dict[str, dict[str, object]] = {"id": {"type": kind("transition")}}
+
+# every verb, with what it takes; anything else is refused
+OPTIONS: dict[str, dict[str, dict[str, object]]] = {
+    "inspect": {},
+    "status": {},
+    "releases": {},
+    "push": {},
+    "plan": {},
+    "build": {},
+    "recover": {},
+    "record": {"--release": {"type": kind("reference"), "required": True}},
+    "receive": {
+        "--digest": {"type": kind("digest"), "required": True},
+        "--transfer": {"type": kind("digest"), "required": True},
+        "--offset": {"type": whole(0, LARGEST), "required": True},
+        "--total": {"type": whole(1, LARGEST), "required": True},
+        "--base": {"type": kind("digest")},
+    },
+    "rollback": {
+        "--to": {"type": kind("reference")},
+        "--lock-wait": {"type": SECONDS, "default": 0.0},
+        **WHO,
+    },
+    "follow": {
+        "--transition": {"type": kind("transition")},
+        "--after": {"type": whole(0, 1 << 30), "default": 0},
+        "--wait": {"type": SECONDS, "default": 0.0},
+    },
+    "audit": {"-n": {"type": whole(1, 100_000), "default": 20, "dest": "lines"}},
+    "lock": {
+        "action": {"choices": ["status", "acquire", "release"]},
+        "--message": {"type": kind("line"), "default": ""},
+        "--force": {"action": "store_true"},
+        **WHO,
+    },
+    "logs": {
+        "-f": {"action": "store_true", "dest": "follow"},
+        "-n": {"type": whole(0, 1_000_000), "default": 100, "dest": "lines"},
+        "--release": {"type": kind("reference")},
+    },
+    "transition": ID,
+    "drain": ID,
+    "building": ID,
+    "spread": {"archive": {}, "directory": {}},
+    "collect": {"directory": {}, "archive": {}},
+}
+
+
+def parse(verb: str, rest: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a verb. Raises HostError (usage)."""
+    if verb not in OPTIONS:
+        raise HostError(f"unknown verb {verb[:40]!r}", "the arguments", f"one of {', '.join(sorted(OPTIONS))}", USAGE)
+    parser = Parser(prog=f"hostctl APP {verb}", add_help=False, allow_abbrev=False, exit_on_error=True)
+    for name, options in OPTIONS[verb].items():
+        parser.add_argument(name, **options)  # type: ignore[arg-type]
+    return parser.parse_args(list(rest))
+
+
+# ---------------------------------------------------------------------------------------------- verbs
+
+
+def _push(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import begin, spec
+    from hostctl.edges import Edges
+
+    return begin.push(app, spec.read(spec.PUSH), Edges())
+
+
+def _rollback(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import begin
+    from hostctl.edges import Edges
+
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Edges())
+
+
+def _plan(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import plan, spec
+
+    return plan.plan(app, spec.read(spec.PLAN))
+
+
+def _follow(app: App, given: argparse.Namespace) -> Json:
+    from hostctl.follow import follow
+
+    return follow(app, given.transition, given.after, given.wait)
+
+
+def _status(app: App, _: argparse.Namespace) -> Json:
+    from hostctl.edges import Edges
+    from hostctl.status import status
+
+    return status(app, Edges())
+
+
+def _inspect(app: App, _: argparse.Namespace) -> Json:
+    from hostctl.facts import inspect
+
+    return inspect(app)
+
+
+def _releases(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import records
+
+    return {"releases": [records.short(app, record) for record in records.every(app)]}
+
+
+def _record(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import choose, prune, records
+
+    found = choose.matching(prune.see(app, None), given.release)
+    if len(found) != 1:
+        raise HostError(f"{len(found)} releases match {given.release}", str(app.records), "deploy releases", USAGE)
+    directory = app.record(found[0].release)
+    logs = {name: _text(directory / name) for name in ("boot.log", "migrate.log")}
+    return {"record": records.load(app, found[0].release), **logs}
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(errors="replace") if path.exists() else None
+
+
+def _audit(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import audit
+
+    return {"audit": audit.read(app, given.lines)}
+
+
+def _lock(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import audit, lock
+
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    if given.action == "acquire":
+        told: Json | None = lock.acquire(app, who, given.origin, given.message)
+        audit.note(app, who, given.origin, "lock acquire", given.message)
+        return {"lock": told}
+    if given.action == "release":
+        released = lock.release(app, who, given.force)
+        audit.note(app, who, given.origin, "lock release", (released or {}).get("message", ""))
+        return {"lock": None, "released": released}
+    return {"lock": lock.holder(app)}
+
+
+def _receive(app: App, given: argparse.Namespace) -> Json:
+    from hostctl.receive import receive
+
+    return receive(app, given.digest, given.transfer, given.offset, given.total, given.base, sys.stdin.buffer)
+
+
+def _logs(app: App, given: argparse.Namespace) -> None:
+    from hostctl import logs
+
+    logs.run(app, given.lines, given.follow, given.release)
+
+
+def _build(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import build, spec
+    from hostctl.edges import Edges
+
+    return build.begin(app, spec.read(spec.BUILD), Edges())
+
+
+def _transition(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import switch
+    from hostctl.edges import Edges
+
+    return switch.run(app, given.id, Edges())
+
+
+def _drain(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import drain, journal
+    from hostctl.edges import Edges
+    from hostctl.transition import Work
+
+    entry = journal.load(app, given.id)
+    if entry is None or entry.result is None:
+        raise HostError(f"transition {given.id} has nothing to drain", str(app.transitions), "deploy status", FAILED)
+    return drain.run(Work(app, entry, Edges()))
+
+
+def _recover(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import recover
+    from hostctl.edges import Edges
+
+    return recover.verb(app, Edges())
+
+
+def _building(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import build
+    from hostctl.edges import Edges
+
+    return build.run(app, given.id, Edges())
+
+
+def _spread(_: App, given: argparse.Namespace) -> Json:
+    from hostctl import build
+
+    return build.spread(given.archive, given.directory)
+
+
+def _collect(_: App, given: argparse.Namespace) -> Json:
+    from hostctl import build
+
+    return build.collect(given.directory, given.archive)
+
+
+VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
+
+
+def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
+    """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`. Raises HostError."""
+    if verb == "boot" and not rest:
+        from hostctl import recover
+        from hostctl.edges import Edges
+
+        return recover.boot(layout.apps(), Edges())
+    if verb == "edge":
+        from hostctl import edge
+
+        if len(rest) == 3 and rest[0] == "check":
+            return edge.check(checked("app", rest[1]), Path(rest[2]))
+        if list(rest) == ["apply"]:
+            return edge.apply()
+    raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply", USAGE)
+
+
+def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Json | None:
+    """Authorise and run one command. Raises HostError."""
+    if argv and argv[0] in GLOBAL:
+        authorise(argv[0], uid, sudo_user, ())
+        return global_verb(layout, argv[0], argv[1:])
+    if len(argv) < 2:
+        raise HostError("hostctl APP VERB [options]", "the arguments", f"one of {', '.join(sorted(OPTIONS))}", USAGE)
+    app, verb = layout.app(argv[0]), argv[1]
+    given = parse(verb, argv[2:])
+    authorise(verb, uid, sudo_user, deployers(app, verb))
+    return VERBS[verb](app, given)
+
+
+def deployers(app: App, verb: str) -> list[str]:
+    """Who may push this app. The build user's own verbs need no app.json."""
+    if verb in ("spread", "collect"):
+        return []
+    from hostctl import config
+
+    return [str(name) for name in config.load(app)["deployers"]]
+
+
+def main(argv: Sequence[str], layout: Layout | None = None) -> int:
+    """Run one command as the process that was called; returns the exit code."""
+    try:
+        told = run(argv, layout or Layout(), os.geteuid(), os.environ.get("SUDO_USER"))
+    except HostError as error:
+        return _refused(error)
+    except OSError as error:
+        return _refused(of_system(error, " ".join(["hostctl", *argv[1:2]]), "hostctl", AGAIN))
+    except ValueError as error:
+        return _refused(HostError(f"{type(error).__name__}: {error}", "hostctl", AGAIN))
+    if told is not None:
+        print(json.dumps(told, separators=(",", ":")))
+    return DONE
+
+
+def _refused(error: HostError) -> int:
+    print(json.dumps({"error": error.as_dict()}))
+    return error.code

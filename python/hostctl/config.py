@@ -1,0 +1,27 @@
+"""app.json: what provisioning wrote down about the app."""
+
+from __future__ import annotations
+
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json, read_json
+from hostctl.layout import App
+from hostctl.names import matches
+
+
+def load(app: App) -> Json:
+    """app.json, checked.
+
+    Raises HostError (usage) when the app is not provisioned or the file is not as it should be.
+    """
+    app.require()
+    found = read_json(app.config)
+    if found is None or found.get("app") != app.name or not matches("app", found.get("user")):
+        raise HostError("app.json cannot be read, or is not this app's", str(app.config), "deploy provision", USAGE)
+    found.setdefault("deployers", [])
+    found.setdefault("domains", [])
+    return found
+
+
+def domains(app: App, settings: Json) -> list[str]:
+    """The names the edge answers now. An old release may remember names that were given up since."""
+    return list(load(app)["domains"]) or list(settings["domains"])

@@ -1,0 +1,50 @@
+"""The instance's confinement for a command that is no instance: the same user, limits and walls for migrations."""
+
+from __future__ import annotations
+
+import os
+
+# What makes a unit a service that lives on, rather than what its processes may do.
+# fmt: off
+LIFECYCLE = (
+    "Exec", "Restart", "Timeout", "StartLimit", "Watchdog", "KillSignal", "FinalKillSignal", "SendSIG",
+    "Type", "NotifyAccess", "PIDFile", "BusName", "RemainAfterExit", "SuccessExitStatus", "Sockets",
+    "FileDescriptorStore", "RuntimeMax", "Standard",
+)
+# fmt: on
+
+
+def properties(unit_text: str, release: str) -> list[str]:
+    """The [Service] settings of a unit file (as `systemctl cat` prints it) that a transient unit can share."""
+    found: list[str] = []
+    section = ""
+    for line in _joined(unit_text):
+        if line.startswith("["):
+            section = line
+        elif section == "[Service]" and "=" in line and not line.startswith(LIFECYCLE):
+            key, _, value = line.partition("=")
+            found.append(f"{key.strip()}={_expanded(value.strip(), release)}")
+    return found
+
+
+def _joined(text: str) -> list[str]:
+    """Lines without comments, those that end in a backslash joined with the next."""
+    lines = [line.strip() for line in text.splitlines()]
+    kept = "\n".join(line for line in lines if line and line[0] not in "#;")
+    return kept.replace("\\\n", " ").splitlines()
+
+
+def _expanded(value: str, release: str) -> str:
+    """%i as systemd expands it; systemd-run expands no specifier in a property."""
+    return value.replace("%%", "\0").replace("%i", release).replace("\0", "%")
+
+
+def minimal(user: str, env: os.PathLike[str]) -> list[str]:
+    """What a migration needs at the least, where there is no unit to copy from."""
+    return [
+        f"User={user}",
+        f"Group={user}",
+        f"EnvironmentFile={os.fspath(env)}",
+        "NoNewPrivileges=yes",
+        "PrivateTmp=yes",
+    ]

@@ -1,0 +1,118 @@
+"""The edge's configuration: one snippet per app, joined into one file that Caddy loads.
+
+What is on disk is the truth: a reboot serves it. A snippet that Caddy would refuse is found before it is written
+(`check`), so that one app's mistake never takes down another.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hostctl.errors import FAILED, USAGE, HostError
+from hostctl.files import write_atomic
+
+SETTINGS = Path("/etc/homeport/edge")
+CONFIG = Path("/etc/caddy/caddy.json")
+CADDY = "/usr/local/bin/caddy"
+ADMIN = "unix//run/caddy/admin.sock"
+
+Json = dict[str, Any]
+
+
+def join(shared: Json, snippets: dict[str, Json]) -> Json:
+    """Caddy's whole configuration from what all apps share and each app's routes and certificate policies."""
+    ordered = [snippets[app] for app in sorted(snippets)]
+    server = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
+    policies = [policy for one in ordered for policy in one["policies"]]
+    tls = {"automation": {"policies": policies}} if policies else {}
+    return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": tls}}
+
+
+def _read(path: Path) -> Json:
+    try:
+        found: Json = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise HostError(f"cannot read the edge's settings: {error}", str(path), "deploy provision", FAILED) from None
+    return found
+
+
+def _snippets(settings: Path) -> dict[str, Json]:
+    return {path.stem: _read(path) for path in sorted((settings / "apps").glob("*.json"))}
+
+
+def _render(config: Json) -> str:
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def _caddy(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CADDY, *args], capture_output=True, text=True, check=False, timeout=60)
+
+
+def _validate(config: Json) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as candidate:
+        candidate.write(_render(config))
+        candidate.flush()
+        done = _caddy("validate", "--config", candidate.name)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]
+        raise HostError(
+            f"Caddy refuses the edge's configuration: {last}", str(SETTINGS), "correct domains or acme in deploy.yml"
+        )
+
+
+def check(app: str, candidate: Path, settings: Path = SETTINGS) -> Json:
+    """Validate `candidate` in the place of the app's snippet, beside those of all other apps.
+
+    Raises HostError when Caddy would refuse it, or when a name of it belongs to another app already.
+    """
+    snippets = _snippets(settings)
+    mine = _read(candidate)
+    others = {name: snippet for name, snippet in snippets.items() if name != app}
+    for name, snippet in others.items():
+        if taken := hosts(snippet) & hosts(mine):
+            raise HostError(
+                f"{sorted(taken)[0]} is already answered by the app {name}",
+                f"/etc/homeport/edge/apps/{name}.json",
+                "choose another name in domains of deploy.yml",
+                USAGE,
+            )
+    _validate(join(_read(settings / "shared.json"), {**others, app: mine}))
+    return {"valid": True}
+
+
+def hosts(snippet: Json) -> set[str]:
+    """The names a snippet answers."""
+    matches = [match for route in snippet["routes"] for match in route.get("match", [])]
+    return {name for match in matches for name in match.get("host", [])}
+
+
+def apply(settings: Path = SETTINGS, config: Path = CONFIG) -> Json:
+    """Join the snippets, and load them when they differ from what is loaded. Returns {"changed": bool}."""
+    wanted = join(_read(settings / "shared.json"), _snippets(settings))
+    if config.is_file() and config.read_text() == _render(wanted):
+        return {"changed": False}
+    _validate(wanted)
+    candidate = config.with_suffix(".next")
+    write_atomic(candidate, _render(wanted).encode(), 0o644)
+    # loaded first, put in place after: if Caddy refuses, a reboot still serves what it serves now
+    if running():
+        _reload(candidate)
+    candidate.rename(config)
+    return {"changed": True}
+
+
+def running() -> bool:
+    """Whether Caddy runs now."""
+    done = subprocess.run(["systemctl", "is-active", "--quiet", "caddy.service"], check=False, timeout=30)
+    return done.returncode == 0
+
+
+def _reload(config: Path) -> None:
+    done = _caddy("reload", "--config", str(config), "--address", ADMIN)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]
+        raise HostError(f"Caddy did not take its new configuration: {last}", str(config), "journalctl -u caddy", FAILED)

@@ -1,0 +1,34 @@
+"""Everything outside this process that a transition touches but files.
+
+Tests put another object in its place.
+"""
+
+from __future__ import annotations
+
+import time
+
+from hostctl import net, web
+from hostctl.systemd import Systemd
+
+
+class Edges:
+    """The real host."""
+
+    def __init__(self) -> None:
+        self.systemd = Systemd()
+
+    def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> web.Answer:
+        return web.get(port, host, path, timeout, tls)
+
+    def connections(self, port: int) -> int:
+        return net.connections(port)
+
+    def usable(self, port: int) -> bool:
+        return net.usable(port)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def clock(self) -> float:
+        """Seconds that only ever grow."""
+        return time.monotonic()

@@ -1,0 +1,35 @@
+"""The one shape of every refusal on the host, and the exit codes that go with it."""
+
+from __future__ import annotations
+
+import errno
+
+DONE = 0
+FAILED = 1  # nothing changed
+USAGE = 2
+REVERTED = 3  # the transition failed, the previous release is serving
+LOCKED = 4
+PERSON = 5  # a person must look; the message says at what
+
+
+class HostError(Exception):
+    """A refusal or failure: what is wrong, where (file or host:path), the command that mends it, the exit
+    code.
+    """
+
+    def __init__(self, what: str, where: str = "", fix: str = "", code: int = FAILED) -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix, self.code = what, where, fix, code
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as JSON prints it."""
+        return {"what": self.what, "where": self.where, "fix": self.fix, "code": self.code}
+
+
+def of_system(error: OSError, doing: str, where: str, fix: str) -> HostError:
+    """What the system refused, as a HostError. A full disk, or one that may hold no more files, has its own remedy."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = f"the disk is full: {error.strerror} ({doing})"
+        remedy = "free some space on the host (df -h and df -i tell), or lower retain_releases; then try again"
+        return HostError(full, str(error.filename or where), remedy)
+    return HostError(f"{doing}: {error}", where, fix)

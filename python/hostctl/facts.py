@@ -1,0 +1,68 @@
+"""What the controller wants to know before it builds and sends: the host, what it holds, and what is live."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import hostctl
+from hostctl import config, lock, receive, records, status
+from hostctl.files import Json
+from hostctl.layout import App
+
+
+def inspect(app: App) -> Json:
+    """One document with everything a push needs to know, so that one remote command suffices."""
+    told = {
+        "hostctl": hostctl.__version__,
+        "stamp": config.load(app).get("stamp"),
+        "os": _os_release(),
+        **_machine(),
+    }
+    told |= {
+        "disk": status.disk(app),
+        "memory": memory(Path("/proc/meminfo").read_text()),
+        "cpus": os.cpu_count(),
+    }
+    told |= {"artifacts": receive.held(app), "partial": receive.partial(app)}
+    every = [records.short(app, record) for record in records.every(app)]
+    live = [one for one in every if one["live"]]
+    told |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}
+    return told | {"transition": status.transition(app), "time": time.time()}
+
+
+def _os_release() -> Json:
+    found = platform.freedesktop_os_release()
+    return {
+        "id": found.get("ID"),
+        "version_id": found.get("VERSION_ID"),
+        "codename": found.get("VERSION_CODENAME"),
+    }
+
+
+def _machine() -> Json:
+    glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+    return {"machine": os.uname().machine, "glibc": glibc, "libraries": libraries(_ldconfig())}
+
+
+def _ldconfig() -> str:
+    done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout
+
+
+def libraries(listing: str) -> list[str]:
+    """The sonames in the output of `ldconfig -p`."""
+    return sorted(set(re.findall(r"^\t(\S+) \(", listing, re.MULTILINE)))
+
+
+def memory(meminfo: str) -> Json:
+    """Total and available memory in bytes, from /proc/meminfo."""
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE))
+    return {
+        "total": int(found.get("MemTotal", 0)) << 10,
+        "available": int(found.get("MemAvailable", 0)) << 10,
+    }

@@ -1,0 +1,241 @@
+"""The steps that every switch goes through, push and rollback alike: start, health, flip, verify, live."""
+
+from __future__ import annotations
+
+from hostctl import config, files, health, records
+from hostctl.choose import port as choose_port
+from hostctl.errors import HostError
+from hostctl.lock import Flock
+from hostctl.redact import redact
+from hostctl.systemd import Unit
+from hostctl.transition import Step, Work
+from hostctl.web import Answer
+
+POLL = 0.1  # seconds between two tries while nothing listens
+FIRST_CERTIFICATE = 60.0  # seconds that a first certificate may take to come
+EDGE_RESTART = 5.0  # seconds that the edge may be away
+JOB_QUEUED = 2.0  # seconds
+WRONG_ANSWERS = 3
+SETTLE = 5.0  # seconds given to requests that met a release which is taken back
+LAST_LINES = 50
+
+
+# ---------------------------------------------------------------------------------------------- start
+
+
+def start(work: Work) -> str:
+    """Start the instance on a port of its own; one that still runs (it was draining) is taken as it is."""
+    unit = work.app.unit(work.release)
+    found = work.edges.systemd.show(unit)[0]
+    if work.verb == "rollback" and found.state == "active":
+        work.journal.set(baseline=found.restarts)
+        return f"{unit} still runs"
+    if found.state not in ("inactive", "unknown"):
+        work.edges.systemd.stop(unit)
+    number = assign_port(work)
+    work.journal.set(baseline=0)
+    work.edges.systemd.start(unit)
+    return f"{unit} on port {number}"
+
+
+def assign_port(work: Work) -> int:
+    """A port that no other release of any app has; written into `port`, and as the first line of `env`."""
+    app, layout = work.app, work.app.layout
+    with Flock(layout.ports_lock, wait=10):
+        own = records.port(app, work.release)
+        if own is not None and work.edges.usable(own):
+            return own
+        mine = app.record(work.release) / "port"
+        taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port") if path != mine}
+        latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
+        number = choose_port(taken, work.edges.usable, latest[-1] if latest else None)
+        write_environment_port(work, number)
+        records.write_port(app, work.release, number)
+    return number
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def write_environment_port(work: Work, number: int) -> None:
+    """PORT is always the first line, so that it can be replaced without a look at the rest."""
+    path = work.app.record(work.release) / "env"
+    lines = path.read_text()
+    rest = lines.partition("\n")[2] if lines.startswith('PORT="') else lines
+    files.write_atomic(path, f'PORT="{number}"\n{rest}'.encode())
+
+
+def stop_new(work: Work) -> None:
+    """The undo of start. What is live is never stopped, whatever the journal says."""
+    if work.app.live() == work.release:
+        raise HostError(f"{work.release} is still live", str(work.app.live_link))
+    work.edges.systemd.stop(work.app.unit(work.release))
+
+
+# ---------------------------------------------------------------------------------------------- health
+
+
+def check_health(work: Work) -> str:
+    """Ask until the answer is 2xx. A unit that dies fails at once, with its last lines."""
+    wanted = work.settings["health"]
+    host, number = config.domains(work.app, work.settings)[0], records.port(work.app, work.release) or 0
+    begun = work.edges.clock()
+    while True:
+        answer = work.edges.get(number, host, wanted["path"], wanted["timeout"])
+        unit = work.edges.systemd.show(work.app.unit(work.release))[0]
+        if answer.good and unit.state == "active":
+            return f"GET {wanted['path']} answered {answer.status}"
+        waited = work.edges.clock() - begun
+        if _died(work, unit, waited):
+            raise _death(work, unit)
+        if waited >= wanted["deploy_timeout"]:
+            raise _unhealthy(work, health.explain(answer, host, wanted["path"]), wanted["deploy_timeout"])
+        work.edges.sleep(min(wanted["interval"], 1.0) if answer.status else POLL)
+
+
+def _died(work: Work, unit: Unit, waited: float) -> bool:
+    # the start job is only queued: for a moment a unit may still look as it did before
+    never = waited > JOB_QUEUED and unit.state in ("inactive", "deactivating", "unknown")
+    ended = unit.state == "failed" or unit.sub == "auto-restart" or never
+    return ended or unit.restarts > work.journal.content.get("baseline", 0)
+
+
+def _death(work: Work, unit: Unit) -> HostError:
+    lines = keep_boot_log(work)
+    shown = "\n".join(lines.splitlines()[-LAST_LINES:])
+    what = f"the new instance died while it started ({unit.result or unit.sub}); its last lines:\n{shown}"
+    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
+
+
+def _unhealthy(work: Work, why: str, waited: float) -> HostError:
+    keep_boot_log(work)
+    what = f"the new instance was not healthy within {waited:g} s; {why}"
+    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
+
+
+def keep_boot_log(work: Work) -> str:
+    """Save the instance's last lines beside its record, secrets taken out; returns them."""
+    text = work.edges.systemd.journal(work.app.unit(work.release), LAST_LINES)
+    text = redact(text, work.app, work.release)
+    files.write_atomic(work.app.record(work.release) / "boot.log", text.encode(errors="replace"), durable=False)
+    return text
+
+
+# ---------------------------------------------------------------------------------------------- flip
+
+
+def flip(work: Work) -> None:
+    """One rename: from the next request on, the edge reads the new instance's port."""
+    files.point(work.app.live_link, f"releases/{work.release}")
+    files.point(work.app.srv / "current", f"releases/{work.release}")
+
+
+def flip_back(work: Work) -> None:
+    """The undo of flip. Requests that met the release meanwhile get the time to end."""
+    was_live = work.app.live() == work.release
+    previous = work.journal.previous
+    if previous is None:
+        files.unlink(work.app.live_link)
+        files.unlink(work.app.srv / "current")
+    else:
+        files.point(work.app.live_link, f"releases/{previous}")
+        files.point(work.app.srv / "current", f"releases/{previous}")
+    if was_live and not work.booting:
+        wait_for_silence(work, records.port(work.app, work.release), SETTLE)
+
+
+def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
+    """Wait at least a second, and until nobody is connected to the port; returns how many still are after
+    `longest`.
+    """
+    begun = work.edges.clock()
+    work.edges.sleep(min(1.0, longest))
+    while number is not None and (left := work.edges.connections(number)):
+        if work.edges.clock() - begun >= longest:
+            return left
+        work.edges.sleep(POLL)
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------- verify
+
+
+def verify(work: Work) -> str:
+    """HTTPS through the edge, with every public name."""
+    names = config.domains(work.app, work.settings)
+    for name in names:
+        _verify_name(work, name, names)
+    return ", ".join(f"https://{name}" for name in names)
+
+
+def _verify_name(work: Work, name: str, names: list[str]) -> None:
+    path, timeout = work.settings["health"]["path"], work.settings["health"]["timeout"]
+    begun, wrong, told = work.edges.clock(), 0, False
+    while True:
+        answer = work.edges.get(443, name, path, timeout, tls=True)
+        if answer.good or _leads_to(answer, name, names):
+            return
+        wrong += bool(answer.status)
+        if wrong >= WRONG_ANSWERS or work.edges.clock() - begun >= _patience(answer):
+            raise _unverified(answer, name, path)
+        if answer.why == "tls" and not told:
+            work.note(f"waits for the first certificate of {name}")
+            told = True
+        work.edges.sleep(2 * POLL)
+
+
+def _leads_to(answer: Answer, name: str, names: list[str]) -> bool:
+    """Whether the answer is the redirect of one of the app's names to another."""
+    others = tuple(f"https://{other}/" for other in names if other != name)
+    return answer.status in (301, 308) and answer.location.startswith(others)
+
+
+def _patience(answer: Answer) -> float:
+    """How long to go on, in seconds: only a certificate that is on its way takes long."""
+    return FIRST_CERTIFICATE if answer.why == "tls" else EDGE_RESTART
+
+
+def _unverified(answer: Answer, name: str, path: str) -> HostError:
+    if answer.why == "tls":
+        what = f"there is no certificate for {name}: {answer.detail}"
+        return HostError(
+            what, f"https://{name}", f"check that {name} resolves to this host; journalctl -u caddy says more"
+        )
+    if answer.why == "refused":
+        return HostError("the edge does not run", f"https://{name}", "systemctl status caddy")
+    what = f"https://{name}: {health.explain(answer, name, path)}"
+    return HostError(what, f"https://{name}{path}", "deploy logs")
+
+
+# ---------------------------------------------------------------------------------------------- live
+
+
+def live(work: Work) -> str:
+    """Write down what is so since the flip."""
+    records.mark(work.app, work.release, records.LIVE)
+    previous = work.journal.previous
+    if previous is not None:
+        records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
+    return f"{work.release} is live"
+
+
+def live_back(work: Work) -> None:
+    """The undo of live; whether the release failed is decided at the end."""
+    if records.load(work.app, work.release)["state"] == records.LIVE:
+        records.unmark(work.app, work.release, records.STAGED if work.verb == "push" else records.SUPERSEDED)
+    if work.journal.previous is not None:
+        records.unmark(work.app, work.journal.previous, records.LIVE)
+
+
+def nothing(_: Work) -> None:
+    """The undo of a step that changes nothing."""
+
+
+GATES = [
+    Step("start", start, stop_new),
+    Step("health", check_health, nothing),
+    Step("flip", flip, flip_back, again=True),
+    Step("verify", verify, nothing),
+    Step("live", live, live_back, again=True),
+]

@@ -1,0 +1,206 @@
+"""An artifact comes in, in pieces, as a zstd stream; it counts only once its tar has the digest it was
+announced with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from hostctl.errors import FAILED, USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.layout import App
+from hostctl.lock import Flock
+from hostctl.names import matches
+
+PIECE = 1 << 20
+RESERVE = 64 << 20  # bytes of disk that receiving leaves alone: the journal and the app need some
+SILENCE = 15.0  # seconds; ssh on the laptop gives up after as long
+
+
+class Upload:
+    """One artifact on its way in: the bytes so far, and what they belong to."""
+
+    def __init__(self, app: App, digest: str) -> None:
+        self.digest = digest
+        self.tar = app.artifact(digest)
+        self.part = app.artifacts / f"{digest}.part"
+        self.about = app.artifacts / f"{digest}.part.json"
+
+    def held(self, transfer: str) -> int:
+        """How many bytes of this very stream are here."""
+        about = read_json(self.about)
+        if about is None or about.get("transfer") != transfer:
+            return 0
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def forget(self) -> None:
+        for path in (self.part, self.about):
+            path.unlink(missing_ok=True)
+
+
+def held(app: App) -> list[str]:
+    """The digests of the whole artifacts, newest first."""
+    found = [path for path in app.artifacts.glob("*.tar") if matches("digest", path.stem)]
+    return [path.stem for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def partial(app: App) -> Json:
+    """The uploads in progress, by digest."""
+    found = {}
+    for path in app.artifacts.glob("*.part"):
+        about = read_json(path.with_name(path.name + ".json"))
+        if about is not None and matches("digest", path.stem):
+            found[path.stem] = {"bytes": path.stat().st_size, "transfer": about.get("transfer")}
+    return found
+
+
+def receive(app: App, digest: str, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]) -> Json:
+    """Take one piece of a stream from `stream`; decode and check when it is whole. Raises HostError."""
+    make_directory(app.artifacts, 0o700)
+    upload = Upload(app, digest)
+    if upload.tar.exists():
+        return {"held": total, "complete": True}
+    try:
+        with Flock(app.artifacts / ".receiving", wait=SILENCE + 2):
+            return _receive(app, upload, transfer, offset, total, base, stream)
+    except BlockingIOError:
+        raise HostError(
+            "another upload to this app is going on", str(upload.part), "try again when it has ended", FAILED
+        ) from None
+
+
+def _receive(
+    app: App, upload: Upload, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]
+) -> Json:
+    have = upload.held(transfer)
+    if offset != have and offset != 0:
+        raise HostError(
+            f"the piece begins at {offset}, but the host holds {have} bytes",
+            str(upload.part),
+            f"send from {have}",
+            FAILED,
+        )
+    if offset == 0:
+        _begin(app, upload, transfer, total)
+    have = _append(upload, offset, total, stream)
+    if have < total:
+        return {"held": have, "complete": False}
+    _finish(app, upload, transfer, base)
+    return {"held": have, "complete": True}
+
+
+def _begin(app: App, upload: Upload, transfer: str, total: int) -> None:
+    free = _free(app)
+    if free - RESERVE < total:
+        what = f"the disk is full: the upload needs {total} bytes, {max(0, free - RESERVE)} can be had"
+        raise HostError(what, str(app.artifacts), "free some space on the host", FAILED)
+    upload.forget()
+    write_json(upload.about, {"transfer": transfer, "total": total})
+
+
+def _free(app: App) -> int:
+    found = os.statvfs(app.artifacts)
+    return found.f_bavail * found.f_frsize
+
+
+def _append(upload: Upload, offset: int, total: int, stream: IO[bytes]) -> int:
+    """Append what comes, and not a byte more than was announced; returns how many are held then."""
+    have = offset
+    with upload.part.open("ab") as part:
+        while piece := _next(stream, upload.part):
+            if have + len(piece) > total:
+                raise HostError(f"more than the announced {total} bytes came", str(upload.part), "send it again", USAGE)
+            part.write(piece)
+            have += len(piece)
+    return have
+
+
+def _next(stream: IO[bytes], part: Path) -> bytes:
+    """The bytes that came since. Raises HostError when none do: the wire is cut, and nobody tells this end of it."""
+    if not select.select([stream], [], [], SILENCE)[0]:
+        raise HostError(f"nothing came for {SILENCE:g} s", str(part), "push again; it goes on from there", FAILED)
+    return os.read(stream.fileno(), PIECE)
+
+
+def _finish(app: App, upload: Upload, transfer: str, base: str | None) -> None:
+    """Check the stream, decode it, check the tar, and only then give it its name."""
+    fresh = upload.tar.with_name(f"{upload.digest}.tar.new")
+    try:
+        if _digest(upload.part) != transfer:
+            raise HostError("the upload was damaged on its way", str(upload.part), "push again", FAILED)
+        if _decode(app, upload.part, fresh, base) != upload.digest:
+            raise HostError(
+                "the artifact does not have the digest it was announced with",
+                str(upload.tar),
+                "push again",
+                FAILED,
+            )
+        fresh.replace(upload.tar)
+        sync_directory(app.artifacts)
+    finally:
+        fresh.unlink(missing_ok=True)
+        upload.forget()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _decode(app: App, part: Path, out: Path, base: str | None) -> str:
+    """Decompress into `out`, on disk; returns its sha256. Stops before the disk is full."""
+    command = [
+        "zstd",
+        "-d",
+        "-q",
+        "-c",
+        "--long=31",
+        *([f"--patch-from={_base(app, base)}"] if base else []),
+        "--",
+        str(part),
+    ]
+    hashed = hashlib.sha256()
+    with (
+        out.open("wb") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+    ):
+        assert process.stdout is not None  # noqa: S101 - a pipe
+        assert process.stderr is not None  # noqa: S101 - a pipe
+        try:
+            for piece in _pieces(app, process.stdout):
+                hashed.update(piece)
+                file.write(piece)
+        except BaseException:
+            process.kill()
+            raise
+        why = process.stderr.read(2000).decode(errors="replace").strip()
+        file.flush()
+        os.fsync(file.fileno())
+    if process.returncode != 0:
+        raise HostError(f"the upload cannot be decompressed: {why}", str(part), "push again", FAILED)
+    return hashed.hexdigest()
+
+
+def _base(app: App, base: str | None) -> Path:
+    tar = app.artifact(base or "")
+    if not tar.is_file():
+        raise HostError(f"the host does not hold the base {base} any more", str(tar), "send it whole", FAILED)
+    return tar
+
+
+def _pieces(app: App, stream: IO[bytes]) -> Iterator[bytes]:
+    for number, piece in enumerate(iter(lambda: stream.read(PIECE), b"")):
+        if number % 16 == 0 and _free(app) < RESERVE:
+            raise HostError(
+                "the disk is full: the artifact does not fit",
+                str(app.artifacts),
+                "free some space on the host",
+                FAILED,
+            )
+        yield piece

@@ -1,0 +1,100 @@
+"""The record of each release: what it is, who pushed it, and what became of it."""
+
+from __future__ import annotations
+
+import time
+
+from hostctl.errors import FAILED, HostError
+from hostctl.files import Json, read_json, unlink, write_atomic, write_json
+from hostctl.layout import App
+from hostctl.names import matches
+
+STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
+
+
+def releases(app: App) -> list[str]:
+    """Every release with a record directory, oldest first."""
+    try:
+        found = [path.name for path in app.records.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in found if matches("release", name))
+
+
+def load(app: App, release: str) -> Json:
+    """The record of a release. Raises HostError when there is none."""
+    record = read_json(app.record(release) / "record.json")
+    if record is None:
+        raise HostError(f"there is no release {release} of {app.name}", str(app.records), "deploy releases", FAILED)
+    return record
+
+
+def every(app: App) -> list[Json]:
+    """All records, oldest first."""
+    found = (read_json(app.record(release) / "record.json") for release in releases(app))
+    return [record for record in found if record is not None]
+
+
+def save(app: App, record: Json) -> None:
+    write_json(app.record(record["release"]) / "record.json", record)
+
+
+def mark(app: App, release: str, state: str, why: str = "") -> None:
+    """Set the state of a release and remember when. Saying what is so already changes nothing."""
+    record = load(app, release)
+    if record["state"] == state:
+        return
+    entry = {"state": state, "at": time.time()} | ({"why": why} if why else {})
+    save(app, {**record, "state": state, "history": [*record["history"], entry]})
+
+
+def unmark(app: App, release: str, state: str) -> None:
+    """Undo `mark`: back to `state`, with what was remembered since forgotten."""
+    record = load(app, release)
+    history = list(record["history"])
+    while len(history) > 1 and history[-1]["state"] != state:
+        history.pop()
+    save(app, {**record, "state": state, "history": history})
+
+
+def short(app: App, record: Json) -> Json:
+    """What a list of releases shows. What is live is taken from the symlink, not from the record."""
+    live = record["release"] == app.live()
+    state = LIVE if live else SUPERSEDED if record["state"] == LIVE else record["state"]
+    shown = {key: record.get(key) for key in ("release", "digest", "git", "created", "who", "size")}
+    return {**shown, "state": state, "live": live, "present": app.tree(record["release"]).is_dir()}
+
+
+def since(record: Json) -> float | None:
+    """When the release last went live, in seconds since the epoch."""
+    times = [entry["at"] for entry in record["history"] if entry["state"] == LIVE]
+    return max(times, default=None)
+
+
+def port(app: App, release: str) -> int | None:
+    """The port of the release's instance; None before its first start."""
+    try:
+        return int((app.record(release) / "port").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write_port(app: App, release: str, number: int) -> None:
+    """World-readable: the edge reads it at every request."""
+    write_atomic(app.record(release) / "port", str(number).encode(), 0o644)
+
+
+def forget_environment(app: App, release: str) -> None:
+    """A release that will never start again keeps neither its secrets nor its port."""
+    unlink(app.record(release) / "env")
+    unlink(app.record(release) / "port")
+
+
+def environment(app: App, release: str) -> dict[str, str]:
+    """The environment of the release's instance; empty when it has none (any more)."""
+    from hostctl.envfile import parse
+
+    try:
+        return parse((app.record(release) / "env").read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,89 @@
+"""After a crash: every unfinished switch is finished or undone, every drain that stopped is taken up again."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from hostctl import drain, journal, lock, push
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json
+from hostctl.journal import Journal
+from hostctl.layout import App
+from hostctl.transition import Work, settle
+
+
+def everything(app: App, edges: Edges, booting: bool = False) -> list[str]:
+    """Mend what was left, under the lock. Returns a line for each switch that was."""
+    told = [_settle(app, entry, edges, booting) for entry in journal.unfinished(app)]
+    for entry in journal.draining(app):
+        _resume(Work(app, entry, edges, booting))
+    return told
+
+
+def others(work: Work) -> list[str]:
+    """As `everything`, from within a transition of its own: drains are left to its own steps."""
+    found = [entry for entry in journal.unfinished(work.app) if entry.id != work.journal.id]
+    return [_settle(work.app, entry, work.edges, False) for entry in found]
+
+
+def _settle(app: App, entry: Journal, edges: Edges, booting: bool) -> str:
+    entry.event("recover", "begin", "the transition was interrupted")
+    result = settle(Work(app, entry, edges, booting), list(push.ALL.values()))
+    text = f"{entry.content['verb']} of {entry.release}: " + ("finished" if result["result"] == "live" else "undone")
+    entry.event("recover", "ok", text)
+    return text
+
+
+def _resume(work: Work) -> None:
+    """A drain whose unit is gone. After a reboot there is no old instance, and nothing to wait for."""
+    if work.booting:
+        work.journal.set(closed=True)
+    elif not work.edges.systemd.show(drain.unit(work.app, work.journal))[0].runs:
+        drain.launch(work)
+
+
+def verb(app: App, edges: Edges) -> Json:
+    """What ExecStopPost runs however the transition ended.
+
+    A transition that holds the lock needs no mending.
+    """
+    if os.environ.get("SERVICE_RESULT") == "success":
+        return {"recovered": []}
+    if not journal.unfinished(app) and not journal.draining(app):
+        return {"recovered": []}
+    try:
+        with lock.Flock(app.lock, wait=2):
+            told = everything(app, edges)
+    except BlockingIOError:
+        return {"recovered": [], "held": True}
+    return {"recovered": told}
+
+
+def boot(apps: list[App], edges: Edges) -> Json:
+    """After a reboot: mend every app, then start what is live. One app's failure does not stop another's."""
+    started: dict[str, str | None] = {}
+    errors: dict[str, str] = {}
+    for app in apps:
+        try:
+            started[app.name] = _boot(app, edges)
+        except Exception as error:
+            errors[app.name] = f"{type(error).__name__}: {error}"
+            with suppress(HostError):
+                started[app.name] = _start_live(app, edges)
+    return {"started": started, "errors": errors}
+
+
+def _boot(app: App, edges: Edges) -> str | None:
+    if app.state.is_dir():
+        with suppress(BlockingIOError), lock.Flock(app.lock):
+            everything(app, edges, booting=True)
+    return _start_live(app, edges)
+
+
+def _start_live(app: App, edges: Edges) -> str | None:
+    live = app.live()
+    if live is not None:
+        edges.systemd.start(app.unit(live))
+    return live

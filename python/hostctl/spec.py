@@ -1,0 +1,147 @@
+"""What the controller asks for: the spec of a push and of a build, checked to the last key before anything is
+done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json
+from hostctl.names import matches
+
+LARGEST = 4 << 20  # bytes
+Check = Callable[[Any], bool]
+
+
+def number(low: float, high: float) -> Check:
+    return lambda value: type(value) in (int, float) and low <= value <= high
+
+
+def whole(low: int, high: int) -> Check:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def name(kind: str) -> Check:
+    return lambda value: matches(kind, value)
+
+
+def either(check: Check, other: object) -> Check:
+    return lambda value: value == other or check(value)
+
+
+def one_of(*values: str) -> Check:
+    return lambda value: value in values
+
+
+def list_of(check: Check, at_least: int = 0) -> Check:
+    return lambda value: isinstance(value, list) and len(value) >= at_least and all(check(item) for item in value)
+
+
+def mapping(check: Check) -> Check:
+    """A mapping of variable names to values that pass."""
+    return lambda value: (
+        isinstance(value, dict) and all(matches("variable", key) and check(item) for key, item in value.items())
+    )
+
+
+def text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+SECONDS = number(0, 86_400)
+
+SETTINGS = {
+    "release_name": name("program"),
+    "health": {
+        "path": name("path"),
+        "interval": number(0.01, 3600),
+        "timeout": number(0.01, 3600),
+        "deploy_timeout": number(0.1, 86_400),
+    },
+    "drain_timeout": SECONDS,
+    "retain_releases": whole(1, 1000),
+    "strategy": one_of("overlap", "restart"),
+    "commands": {"migrate": either(name("command"), None)},
+    "migrate_timeout": number(0.1, 86_400),
+    "domains": list_of(name("domain"), at_least=1),
+}
+
+GIT = {
+    "sha": either(name("line"), None),
+    "ref": either(name("line"), None),
+    "dirty": flag,
+    "subject": either(name("line"), None),
+}
+
+PLAN = {
+    "release": name("release"),
+    "digest": name("digest"),
+    "git": GIT,
+    "who": name("line"),
+    "from": name("line"),
+    "settings": SETTINGS,
+    "env": mapping(text),
+    "secrets": mapping(either(name("digest"), None)),
+    "lock_wait": SECONDS,
+}
+
+PUSH = {**PLAN, "secrets": mapping(either(text, None))}
+
+BUILD = {
+    "source": name("digest"),
+    "commands": list_of(list_of(text, at_least=1), at_least=1),
+    "release_name": name("program"),
+    "env": mapping(text),
+    "limits": {"memory": whole(0, 1 << 50), "tasks": whole(0, 1 << 20), "seconds": number(1, 86_400)},
+    "who": name("line"),
+    "from": name("line"),
+}
+
+OPTIONAL = frozenset(
+    {"lock_wait", "git", "who", "from", "limits", "limits.memory", "limits.tasks", "limits.seconds", "env"}
+)
+
+
+def mistakes(schema: Json, given: object, at: str = "") -> list[str]:
+    """Every way in which `given` is not as the schema wants it."""
+    if not isinstance(given, dict):
+        return [f"{at or 'the spec'} is not a mapping"]
+    found = [f"{at}{key} is unknown" for key in given if key not in schema]
+    for key, check in schema.items():
+        where = f"{at}{key}"
+        if key not in given:
+            found += [] if where in OPTIONAL else [f"{where} is missing"]
+        elif given[key] is None and where in OPTIONAL:
+            continue
+        elif isinstance(check, dict):
+            found += mistakes(check, given[key], f"{where}.")
+        elif not check(given[key]):
+            found.append(f"{where} is not valid")
+    return found
+
+
+def read(schema: Json) -> Json:
+    """The spec on standard input. Raises HostError (usage) that names every mistake, and no value."""
+    raw = sys.stdin.buffer.read(LARGEST + 1)
+    try:
+        given = json.loads(raw) if len(raw) <= LARGEST else None
+    except (ValueError, RecursionError):
+        given = None
+    found = mistakes(schema, given)
+    if found:
+        raise HostError(
+            "the spec is not valid: " + "; ".join(found[:20]),
+            "standard input",
+            "use the deploy of this version",
+            USAGE,
+        )
+    assert isinstance(given, dict)  # noqa: S101 - mistakes() has refused anything else
+    return given

@@ -1,0 +1,91 @@
+"""What is so now: asked of the symlink, systemd, the instance and the edge, never of a memory of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hostctl import certificate, config, health, journal, lock, records
+from hostctl.edges import Edges
+from hostctl.files import Json, read_json
+from hostctl.layout import App
+from hostctl.systemd import Unit
+
+PROBE = 2.0  # seconds
+
+
+def status(app: App, edges: Edges) -> Json:
+    """The app as it is now, times in seconds since the epoch, sizes in bytes."""
+    live = app.live()
+    record = (read_json(app.record(live) / "record.json") if live else None) or {}
+    names = config.load(app)["domains"] or record.get("settings", {}).get("domains", [])
+    drains = journal.draining(app)
+    units = edges.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
+    unit = units[0] if live else None
+    told: Json = {
+        "app": app.name,
+        "live": _live(app, live, record, unit),
+        "health": _health(app, edges, live, record, names),
+    }
+    told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
+    told |= {"drains": [_drain(app, edges, entry) for entry in drains]}
+    told |= {"certificate": {"name": names[0], "not_after": certificate.served(names[0])} if names else None}
+    return told | {"memory": unit.memory if unit else None}
+
+
+def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> Json | None:
+    if live is None or unit is None:
+        return None
+    told = {"release": live, "git": record.get("git"), "since": records.since(record) if record else None}
+    told |= {
+        "instance": app.unit(live),
+        "port": records.port(app, live),
+        "state": unit.state,
+        "restarts": unit.restarts,
+    }
+    return told | {"digest": record.get("digest"), "who": record.get("who")}
+
+
+def _health(app: App, edges: Edges, live: str | None, record: Json, names: list[str]) -> Json:
+    number = records.port(app, live) if live else None
+    if number is None or not names or "settings" not in record:
+        return {"ok": False, "status": 0, "text": "nothing is live"}
+    path = record["settings"]["health"]["path"]
+    answer = edges.get(number, names[0], path, PROBE)
+    return {
+        "ok": answer.good,
+        "status": answer.status,
+        "text": "" if answer.good else health.explain(answer, names[0], path),
+    }
+
+
+def transition(app: App) -> Json | None:
+    """The running or last transition, in short."""
+    known = journal.ids(app)
+    entry = journal.load(app, known[-1]) if known else None
+    if entry is None:
+        return None
+    told = {
+        "id": entry.id,
+        "verb": entry.content["verb"],
+        "release": entry.content["release"],
+        "done": entry.result is not None,
+    }
+    return told | {
+        "phase": (entry.begun or ["lock"])[-1],
+        "result": entry.result["result"] if entry.result else None,
+    }
+
+
+def disk(app: App) -> Json:
+    """Bytes and inodes of the file system that holds the releases."""
+    found = os.statvfs(app.trees if app.trees.is_dir() else app.layout.root)
+    told: dict[str, Any] = {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
+    return told | {"inodes_free": found.f_favail}
+
+
+def _drain(app: App, edges: Edges, entry: journal.Journal) -> Json:
+    number = records.port(app, entry.previous or "")
+    left = edges.connections(number) if number else 0
+    ends = (entry.content.get("ended") or 0) + entry.content["settings"]["drain_timeout"]
+    return {"release": entry.previous, "until": ends, "connections": left}

@@ -1,0 +1,190 @@
+"""A transition: a list of steps, each with an undo, and one way back that failure and recovery share.
+
+What is live is the symlink alone; the flip renames it. So a transition that was killed is finished when it
+had flipped and undone when it had not, from nothing but the journal and the records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from hostctl import audit, choose, files, lock, records
+from hostctl.edges import Edges
+from hostctl.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
+from hostctl.files import Json
+from hostctl.journal import Journal
+from hostctl.layout import App
+
+
+class Interrupted(Exception):  # noqa: N818 - what happened, not a mistake
+    """systemd asked this process to end."""
+
+
+class Work:
+    """What a step works with."""
+
+    def __init__(self, app: App, journal: Journal, edges: Edges, booting: bool = False) -> None:
+        self.app, self.journal, self.edges = app, journal, edges
+        # at boot systemd starts units after this process: nothing may wait for one
+        self.booting = booting
+
+    @property
+    def release(self) -> str:
+        return self.journal.release
+
+    @property
+    def settings(self) -> Json:
+        return dict(self.journal.content["settings"])
+
+    @property
+    def verb(self) -> str:
+        return str(self.journal.content["verb"])
+
+    def note(self, text: str) -> None:
+        """Tell whoever follows something about the step at work."""
+        begun = self.journal.begun
+        self.journal.event(begun[-1] if begun else "lock", "note", text)
+
+    def tell(self, phase: str) -> None:
+        """Keep lock.json current; it informs, so failing to write it is no error."""
+        content = self.journal.content
+        told = {"who": content["who"], "from": content["from"], "verb": self.verb, "release": self.release}
+        told |= {
+            "phase": phase,
+            "since": content["at"],
+            "message": "",
+            "manual": False,
+            "transition": self.journal.id,
+        }
+        try:
+            lock.tell(self.app, told)
+        except OSError as error:
+            self.note(f"lock.json was not written: {error}")
+
+
+class Step(NamedTuple):
+    """One step. `do` may return a line to show; `undo` is idempotent. `again` marks what recovery repeats to
+    finish.
+    """
+
+    name: str
+    do: Callable[[Work], str | None]
+    undo: Callable[[Work], None]
+    again: bool = False
+
+
+def perform(work: Work, steps: Sequence[Step]) -> Json:
+    """Do the steps; on failure undo those that were begun. Returns the result, which is on disk by then."""
+    try:
+        for step in steps:
+            _do(work, step)
+    except Exception as error:
+        return revert(work, steps, as_error(work, error))
+    return conclude(work, "live", None)
+
+
+def _do(work: Work, step: Step) -> None:
+    work.journal.begin(step.name)
+    work.tell(step.name)
+    work.journal.event(step.name, "begin")
+    text = step.do(work)
+    work.journal.event(step.name, "ok", text or "", work.journal.done())
+
+
+def as_error(work: Work, error: Exception) -> HostError:
+    """Any exception in the shape of a refusal."""
+    if isinstance(error, HostError):
+        return error
+    step = (work.journal.begun or ["lock"])[-1]
+    if isinstance(error, Interrupted):
+        return HostError(f"interrupted in {step}: systemd stopped the transition", work.app.name, "deploy push")
+    where, fix = str(work.journal.directory), "deploy logs, and mend what it says"
+    if isinstance(error, OSError):
+        return of_system(error, step, where, fix)
+    return HostError(f"{step}: {type(error).__name__}: {error}"[:2000], where, fix)
+
+
+def settle(work: Work, steps: Sequence[Step]) -> Json:
+    """Finish or undo a transition that a crash left unfinished."""
+    journal = work.journal
+    if choose.forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
+        for step in steps:
+            if step.again:
+                step.do(work)
+        return conclude(work, "live", None)
+    return revert(work, steps, _why_unfinished(journal))
+
+
+def _why_unfinished(journal: Journal) -> HostError:
+    if journal.reverting is not None:
+        return HostError(**journal.reverting)
+    step = (journal.begun or ["lock"])[-1]
+    return HostError(f"interrupted in {step}: the transition was killed", journal.app.name, "deploy push")
+
+
+def revert(work: Work, steps: Sequence[Step], error: HostError) -> Json:
+    """Undo every begun step, the last first. Returns the result, which is on disk by then."""
+    step = (work.journal.begun or ["lock"])[-1]
+    work.journal.event(step, "failed", error.what)
+    work.journal.content["reverting"] = error.as_dict()
+    try:
+        work.journal.save()
+    except OSError as full:
+        # the undo itself frees the space; a crash before that is taken for an interruption, and undone as
+        # well
+        work.note(f"the journal was not written: {full}")
+    failures = [failure for step in reversed(steps) if (failure := _undo(work, step))]
+    return conclude(work, "failed", error, failures)
+
+
+def _undo(work: Work, step: Step) -> str | None:
+    if step.name not in work.journal.begun:
+        return None
+    try:
+        step.undo(work)
+    except Exception as error:
+        text = f"undoing {step.name} failed: {error}"
+        work.journal.event(step.name, "note", text)
+        return text
+    return None
+
+
+def conclude(work: Work, outcome: str, error: HostError | None, failures: Sequence[str] = ()) -> Json:
+    """Write down how it ended: in the records, the audit, and last in the journal."""
+    if error is not None:
+        error = _coded(work, error, failures)
+        _mark_failed(work, error)
+    result: Json = {"result": outcome, "release": work.release, "previous": work.journal.previous}
+    result |= {"code": error.code if error else DONE, "error": error.as_dict() if error else None}
+    result |= {"steps": work.journal.steps()}
+    audit.append(work.app, work.journal.content, result)
+    nothing_to_drain = outcome != "live" or work.journal.previous is None
+    work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
+    return result
+
+
+def _coded(work: Work, error: HostError, failures: Sequence[str]) -> HostError:
+    """The error with the exit code that says what serves now."""
+    if failures:
+        what = f"{error.what}; then {'; '.join(failures)}"
+        return HostError(
+            what,
+            error.where,
+            f"look at systemctl status '{work.app.name}@*' and {work.journal.directory}",
+            PERSON,
+        )
+    code = REVERTED if work.journal.previous else FAILED
+    return HostError(error.what, error.where, error.fix, code)
+
+
+def _mark_failed(work: Work, error: HostError) -> None:
+    """A pushed release that failed is failed; one that was to be taken back stays what it was."""
+    if work.app.live() == work.release or work.verb != "push":
+        return
+    if not (work.app.record(work.release) / "record.json").exists():
+        files.remove_tree(work.app.record(work.release))
+    else:
+        records.mark(work.app, work.release, records.FAILED_STATE, error.what[:500])
+        records.forget_environment(work.app, work.release)

@@ -1,0 +1,237 @@
+"""The example app, its releases, and `deploy` as a person runs it against one real host."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.load import Load
+from demo.ws import WebSocket
+from homeport.sandbox import Sandbox
+from tests.apps.support import APPS, copy_app, mix
+
+APP = "hello"
+DOMAIN = f"{APP}.sandbox.test"
+OLD_NAME = f"www.{DOMAIN}"  # only redirects to DOMAIN
+DEPLOY = Path(sys.executable).with_name("deploy")
+LONGEST_SECONDS = 300.0  # of one `deploy`: only a hang takes that long
+
+# short, so that a test does not wait for what it does not test. `domains`, `deploy_timeout` and a longer drain are the
+# host's as well: another value makes the next push provision. A drain ends early, when nobody is connected.
+SETTINGS: dict[str, Any] = {
+    "domains": [DOMAIN, {"name": OLD_NAME, "redirect_to": DOMAIN}],
+    "health": {"path": "/health", "interval": "200ms", "deploy_timeout": "10s"},
+    "drain_timeout": "10s",
+}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How one `deploy` ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Json:
+        document: Json = json.loads(self.out)
+        return document
+
+
+@dataclass
+class Project:
+    """A copy of the app's deploy.yml in a git repository of its own; `settings` is its deploy.sandbox.yml."""
+
+    root: Path
+    box: Sandbox
+    settings: Json
+    domain: str
+
+    def __post_init__(self) -> None:
+        self.configure()
+        git(self.root, "init", "-q", "-b", "main")
+        git(self.root, "add", "-A")
+        git(self.root, "commit", "-q", "-m", "the app")
+
+    def configure(self, **sections: Any) -> None:
+        """Replace whole sections of the settings: `configure(env={"clear": {"HELLO_CRASH_AT_BOOT": "1"}})`."""
+        self.settings |= sections
+        (self.root / "deploy.sandbox.yml").write_text(yaml.safe_dump(self.settings))
+
+    @property
+    def app(self) -> str:
+        return self.domain.partition(".")[0]
+
+    def command(self, *args: str) -> list[str]:
+        return [str(DEPLOY), "-d", f"sandbox:{self.box.name}", *args]
+
+    def deploy(self, *args: str | Path, env: Mapping[str, str] | None = None, check: bool = True) -> Done:
+        """Run `deploy` to its end; with `check`, one that fails fails the test and shows what it said."""
+        ran = subprocess.run(
+            self.command(*map(str, args)),
+            cwd=self.root,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+        )
+        done = Done(ran.returncode, ran.stdout, ran.stderr)
+        assert not check or done.code == 0, f"exit {done.code}\n{done.out}\n{done.err}"
+        return done
+
+    def start(self, *args: str | Path) -> subprocess.Popen[str]:
+        """Run `deploy` beside the test, in a process group of its own, its output in one pipe."""
+        return subprocess.Popen(
+            self.command(*map(str, args)),
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def push(self, artifact: Path) -> Json:
+        """Push a built release; the document that --json prints."""
+        return self.deploy("push", "--artifact", artifact, "--json").json
+
+    def status(self) -> Json:
+        return self.deploy("status", "--json", check=False).json
+
+    def releases(self) -> list[Json]:
+        found: list[Json] = json.loads(self.deploy("releases", "--json").out)
+        return found
+
+    def live(self) -> str:
+        """The release that is live."""
+        return str(self.status()["live"]["release"])
+
+    def load(self, **options: Any) -> Load:
+        """20 keep-alive clients, half of the requests POST, as `demo.load` makes them."""
+        given = {"clients": 20, "rate": 300, "seconds": 600, **options}
+        return Load(self.box.address, self.domain, self.box.root, **given)
+
+    def websocket(self) -> WebSocket:
+        return WebSocket(self.box.address, self.domain, self.box.root)
+
+
+def git(root: Path, *args: str) -> None:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    subprocess.run(["git", *who, *args], cwd=root, check=True, capture_output=True)
+
+
+def new_project(root: Path, box: Sandbox, settings: Json = SETTINGS, domain: str = DOMAIN) -> Project:
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(APPS / APP / "deploy.yml", root)
+    return Project(root, box, dict(settings), domain)
+
+
+def build(directory: Path, version: int) -> Path:
+    """The release directory of a version: its VERSION differs, and so does its style sheet."""
+    app = directory / "app"
+    if not app.exists():
+        copy_app(APP, app)
+    (app / "VERSION").write_text(f"{version}\n")
+    style = APPS / APP / "assets" / "css" / "app.css"
+    (app / "assets" / "css" / "app.css").write_text(f"{style.read_text()}/* version {version} */\n")
+    shutil.rmtree(app / "priv" / "static", ignore_errors=True)  # what another version digested is not this one's
+    mix(app, "assets.deploy")
+    release = directory / str(version) / APP
+    mix(app, "release", "--overwrite", "--quiet", "--path", str(release))
+    return release
+
+
+def on_host(box: Sandbox, command: str) -> str:
+    """What a shell command prints that root runs on the host. Fails the test unless it succeeds."""
+    done = box.run(command, timeout=60)
+    assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def until(holds: Callable[[], bool], what: str, patience: float = 60.0) -> None:
+    """Wait until something holds. Fails the test when it does not within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def get(
+    project: Project, path: str, name: str | None = None, *, plain: bool = False, root: Path | None = None
+) -> Answer:
+    """GET at the host's address; over HTTPS the certificate is checked for `name` against the ACME root alone."""
+    name = name or project.domain
+    trust = ssl.create_default_context(cafile=str(root or project.box.root))
+    with socket.create_connection((project.box.address, 80 if plain else 443), timeout=20) as raw:
+        connection = http.client.HTTPConnection(name)
+        connection.sock = raw if plain else trust.wrap_socket(raw, server_hostname=name)
+        connection.request("GET", path, headers={"Host": name})
+        answer = connection.getresponse()
+        headers = {key.lower(): value for key, value in answer.getheaders()}
+        found = Answer(answer.status, headers, answer.read().decode())
+        connection.close()
+        return found
+
+
+def version(project: Project) -> Json:
+    """What the app says of itself: version, release, pid."""
+    facts: Json = json.loads(get(project, "/version").body)
+    return facts
+
+
+def another(project: Project, artifacts: dict[int, Path]) -> Path:
+    """A release of another version than the one that is live."""
+    return artifacts[1 if version(project)["version"] == "2" else 2]
+
+
+def settled(project: Project) -> None:
+    """Wait until no old instance drains any more."""
+    until(lambda: not project.status()["drains"], "every drain has ended")
+
+
+def footprint(project: Project) -> Json:
+    """What a failed push must leave as it was: what is live, what runs, what is unpacked, who holds the lock."""
+    app, told = project.app, project.status()
+    units = f"systemctl list-units --plain --no-legend '{app}@*' 'homeport-{app}-*' | cut -d' ' -f1"
+    return {
+        "live": told["live"]["release"],
+        "healthy": told["health"]["ok"],
+        "process": version(project)["pid"],
+        "lock": told["lock"],
+        "units": on_host(project.box, units).splitlines(),
+        "trees": on_host(project.box, f"ls -A /srv/{app}/releases").splitlines(),
+    }
+
+
+def check_told(done: Done, code: int, says: str) -> None:
+    """A failure has the exit code promised, and its message three parts."""
+    error = done.json["error"]
+    assert (done.code, error["code"]) == (code, code), error
+    assert re.search(says, error["what"], re.DOTALL), error["what"]
+    assert error["where"]
+    assert error["fix"]

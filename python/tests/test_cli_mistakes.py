@@ -1,0 +1,109 @@
+"""Wrong input of any verb is refused with exit status 2, before anything is connected to or changed."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homeport import cli
+
+APP = "app: shop\nhost: 127.0.0.1:{port}\ndomains: [shop.test]\n"
+KEY = "SHA256:" + "A" * 43
+
+WRONG = [
+    "bogus",
+    "push extra",
+    "push --bogus",
+    "push --lock-wait soon",
+    "push --lock-wait -1",
+    "push --lock-wait nan",
+    "push --lock-wait 100000",
+    "push --artifact nowhere",
+    "push --plan --lock-wait -1",
+    "rollback one two",
+    "rollback --lock-wait -1",
+    "rollback ../../etc/passwd",
+    "rollback -- -x",
+    "rollback 2026*",
+    "releases extra",
+    "status extra",
+    "attach extra",
+    "provision extra",
+    "audit -n 0",
+    "audit -n many",
+    "logs -n 0",
+    "logs --release ../x",
+    "logs --release -f",
+    "lock",
+    "lock bogus",
+    "lock acquire",
+    "lock acquire -m",
+    "lock acquire -m ''",
+    "lock acquire -m 'two\nlines'",
+    "setup --accept-host-key nonsense",
+    f"setup --accept-host-key {KEY}=",
+    "setup --artifact nowhere",
+    "config extra",
+    "init nowhere",
+    "init --app UPPER",
+    "init --host 'a b'",
+    "init --domain no_domain",
+    "sandbox bogus",
+    "sandbox up --suite sid",
+    "sandbox up --name UPPER",
+    "sandbox down --name ../x",
+    "-d ../x status",
+    "-d sandbox:UPPER status",
+    "-d nowhere status",
+    "-c nowhere.yml status",
+    "-c . status",
+]
+
+CONFIGURED = ["push", "push --plan", "rollback", "releases", "status", "attach", "audit", "logs", "setup", "provision"]
+CONFIGURED += ["config", "lock status", "lock release", "lock acquire -m x"]
+BROKEN = ["app: [", "app: Shop\n", "app: shop\nhots: x\n", "", "\xff"]
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A directory whose deploy.yml names a host where this test listens, and must hear nobody."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        (tmp_path / "deploy.yml").write_text(APP.format(port=listener.getsockname()[1]))
+        yield listener
+
+
+def status(words: list[str]) -> object:
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    return left.value.code
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_input_is_refused_before_the_host_is_asked(
+    nobody: socket.socket, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    assert status(shlex.split(line)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+    with pytest.raises(BlockingIOError):
+        nobody.accept()
+
+
+@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("line", CONFIGURED)
+def test_no_verb_begins_with_a_broken_configuration(
+    nobody: socket.socket, tmp_path: Path, line: str, text: str
+) -> None:
+    (tmp_path / "deploy.yml").write_bytes(text.encode("latin-1"))
+    assert status(line.split()) == 2
+    with pytest.raises(BlockingIOError):
+        nobody.accept()

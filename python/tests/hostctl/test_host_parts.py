@@ -161,6 +161,18 @@ def test_a_line_that_was_cut_short_by_a_crash_is_not_read(tmp_path: Path) -> Non
 # ---------------------------------------------------------------------------------------------- build
 
 
+def test_an_error_of_hostctl_in_a_build_is_told_as_it_is() -> None:
+    told = {"what": "the build made no release", "where": "/x", "fix": "look at the name", "code": 1}
+    found = build.refusal(f"noise\n{json.dumps({'error': told})}")
+    assert found is not None
+    assert found.as_dict() == told
+
+
+@pytest.mark.parametrize("output", ["", "** (Mix) no", '{"error": "text"}', "[1]", '{"error": {"what": "x"}}'])
+def test_any_other_output_of_a_build_is_no_error_of_hostctl(output: str) -> None:
+    assert build.refusal(output) is None
+
+
 def spread(tmp_path: Path, tree: dict[str, str]) -> dict[str, object]:
     source = tmp_path / "source"
     for name, text in tree.items():

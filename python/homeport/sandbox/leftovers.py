@@ -33,9 +33,14 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def kill(name: str, spared: Collection[int] = ()) -> None:
-    """End every process of a sandbox at once. Raises HomeportError when one cannot be ended."""
-    deadline = time.monotonic() + _PATIENCE
-    while left := processes(name) - set(spared) - {os.getpid()}:
+    """End every process of a sandbox at once. Raises HomeportError when one cannot be ended.
+
+    Looks twice before it is sure: while a process is replaced by another program (execve), its environment is empty.
+    """
+    deadline, unseen = time.monotonic() + _PATIENCE, 0
+    while unseen < 2:
+        left = processes(name) - set(spared) - {os.getpid()}
+        unseen = 0 if left else unseen + 1
         if time.monotonic() > deadline:
             pids = " ".join(str(pid) for pid in sorted(left))
             raise HomeportError(f"processes of {name} do not end", f"processes {pids}", f"ps -fp {pids}")

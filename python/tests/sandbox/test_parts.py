@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def test_processes_are_found_by_their_marker_and_ended() -> None:
         for each in (process, other):
             each.kill()
             each.wait()
+
+
+def test_a_process_that_is_just_becoming_another_program_is_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment, looks = leftovers._environment, itertools.count()
+    process = subprocess.Popen(["sleep", "60"], env={MARKER: "t-parts"})
+    monkeypatch.setattr(leftovers, "_environment", lambda pid: environment(pid) if next(looks) else [])
+    monkeypatch.setattr(leftovers, "_pids", lambda: [process.pid])
+    try:
+        leftovers.kill("t-parts")
+        assert process.wait(5) == -9
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_both_layouts_of_control_groups_are_understood() -> None:

@@ -1,0 +1,328 @@
+"""What the backup of a SQLite app is worth, on a real host with the S3 server beside it.
+
+    loss [RUNS]   the host is lost in the middle of 200 writes a second: how many acknowledged writes S3 does not have
+    hole [TIMES]  Litestream is restarted, killed, asked and upgraded under the same load: is every row in the backup
+    big [MB]      a large database: seconds to restore, against Litestream alone and against a plain download
+
+Every comparison is row by row, with a backup that Litestream itself restores on this machine.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import platform
+import random
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.writer import Writer
+from homeport import programs, sandbox
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = str(Path(sys.executable).with_name("deploy"))
+NAME, APP = "bench", "ledger"
+DOMAIN = f"{APP}.sandbox.test"
+INTERVALS = ("1s", "250ms", "100ms")
+STREAM = f"homeport-{APP}-litestream.service"
+PROGRAM = "$(ls /usr/local/lib/homeport/litestream-*)"
+SETTLED_SECONDS = 20.0  # for the last writes to be on S3
+
+Json = dict[str, Any]
+
+
+class Bench:
+    """One host with the ledger app live on it."""
+
+    def __init__(self, box: sandbox.Sandbox, work: Path) -> None:
+        self.box, self.work, self.project = box, work, work / APP
+        self.settings: Json = {"domains": [DOMAIN], "drain_timeout": "5s"}
+        self.litestream = programs.fetch("litestream", platform.machine())
+        shutil.copytree(ROOT / "molecule" / "apps", work, dirs_exist_ok=True, ignore=_unbuilt)
+        self.release = self.build("1")
+        self.configure()
+        self.deploy("setup", "--artifact", str(self.release))
+
+    def build(self, version: str) -> Path:
+        path = self.work / f"release-{version}"
+        (self.project / "VERSION").write_text(version)
+        env = {**os.environ, "MIX_ENV": "prod", "SOURCE_DATE_EPOCH": "1000000000"}
+        command = ["mix", "release", "--overwrite", "--quiet", "--path", str(path)]
+        subprocess.run(command, cwd=self.project, env=env, check=True, stdout=subprocess.DEVNULL)
+        return path
+
+    def configure(self, **sections: Any) -> None:
+        self.settings |= sections
+        (self.project / "deploy.sandbox.yml").write_text(yaml.safe_dump(self.settings))
+
+    def deploy(self, *args: str) -> str:
+        command = [DEPLOY, "--quiet", "-d", f"sandbox:{self.box.name}", *args]
+        return subprocess.run(command, cwd=self.project, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def on_host(self, command: str, timeout: float = 300.0) -> str:
+        done = self.box.run(command, timeout=timeout)
+        if done.returncode != 0:
+            raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+    def writer(self) -> Writer:
+        return Writer(self.box.address, DOMAIN, self.box.root)
+
+    def epoch(self) -> str:
+        return str(json.loads(self.on_host(f"cat /var/lib/homeport/{APP}/backup/epoch.json"))["epoch"])
+
+    def restored(self, epoch: str) -> Path:
+        """The newest backup, restored here by Litestream alone, whatever hostctl would say of it."""
+        target = self.work / f"restored-{time.time_ns()}.db"
+        url = f"s3://{self.box.as_dict()['s3']['bucket']}/{APP}/{epoch}/{APP}.db"
+        config = self.work / "litestream.yml"
+        replica = {"url": url, "endpoint": self.box.endpoint, "region": "us-east-1", "force-path-style": True}
+        config.write_text(yaml.safe_dump({"dbs": [{"path": "/ledger.db", "replica": replica}]}))
+        argv = [str(self.litestream), "restore", "-config", str(config), "-o", str(target)]
+        argv += ["-integrity-check", "full", "/ledger.db"]
+        subprocess.run(argv, check=True, env={**os.environ, **self.credentials()}, capture_output=True)
+        return target
+
+    def credentials(self) -> dict[str, str]:
+        parsed = configparser.ConfigParser()
+        parsed.read(self.box.credentials)
+        section = parsed[parsed.sections()[0]]
+        names = {
+            "LITESTREAM_ACCESS_KEY_ID": "aws_access_key_id",
+            "LITESTREAM_SECRET_ACCESS_KEY": "aws_secret_access_key",
+        }
+        return {name: section[key] for name, key in names.items()}
+
+
+def _unbuilt(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name in ("_build", "deps")]
+
+
+def bodies(database: Path) -> set[str]:
+    with sqlite3.connect(database) as connection:
+        return {row[0] for row in connection.execute("SELECT body FROM entries")}
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    box = sandbox.up(NAME)
+    try:
+        with tempfile.TemporaryDirectory(prefix="homeport-bench-") as work:
+            yield Bench(box, Path(work))
+    finally:
+        sandbox.down(NAME)
+
+
+# ---------------------------------------------------------------------------------------------- loss
+
+
+def loss(runs: int) -> None:
+    """Link down and power off at one instant: what S3 has then is all that is left of the host."""
+    with bench() as at:
+        print(f"{'interval':>10}{'runs':>6}{'median lost':>13}{'worst':>7}{'seconds':>9}{'gaps':>6}")
+        for interval in INTERVALS:
+            at.configure(backup={"interval": interval})
+            at.deploy("provision")
+            lost = [lose(at) for _ in range(runs)]
+            counts, seconds = [one[0] for one in lost], max(one[1] for one in lost)
+            gaps = sum(one[2] for one in lost)
+            print(f"{interval:>10}{runs:>6}{statistics.median(counts):>13}{max(counts):>7}{seconds:>9.2f}{gaps:>6}")
+
+
+def lose(at: Bench) -> tuple[int, float, int]:
+    """One loss of the host: writes lost, seconds of them, and lost ones that have later ones that were kept."""
+    epoch = at.epoch()
+    with at.writer() as writer:
+        writer.wait(random.randrange(300, 700))
+        revival = threading.Thread(target=lambda: sandbox.reboot(NAME, hard=True))
+        with sandbox.cut(at.box, "host"):
+            ended = time.time()
+            revival.start()
+            found = bodies(at.restored(epoch))
+        missing = writer.missing(found, ended)
+        kept = [when for body, when in writer.acknowledged.items() if body in found]
+        revival.join()
+    # eight clients: an answer may overtake another, a commit may not
+    gaps = sum(when < max(kept) - 0.25 for when in missing)
+    return len(missing), (ended - missing[0] if missing else 0.0), gaps
+
+
+# ---------------------------------------------------------------------------------------------- hole
+
+
+def restart(at: Bench) -> None:
+    at.on_host(f"systemctl restart {STREAM}")
+
+
+def kill_both(at: Bench) -> None:
+    at.on_host(f"systemctl kill -s KILL '{APP}@*' {STREAM}")
+
+
+def ask(at: Bench) -> None:
+    socket = f"/run/homeport-{APP}-litestream/litestream.sock"
+    program = (
+        "$(systemctl show -P ExecStart " + STREAM + " | grep -o '/usr/local/lib/homeport/litestream[^ ;]*' | head -1)"
+    )
+    command = f"{program} sync -socket {socket} -wait /var/lib/{APP}/{APP}.db"
+    at.on_host(f"for i in 1 2 3 4 5; do {command} >/dev/null; sleep 0.5; done")
+
+
+def upgrade(at: Bench) -> None:
+    at.deploy("backup", "run")
+
+
+def reboot(at: Bench) -> None:
+    sandbox.reboot(NAME)
+
+
+def power_cut(at: Bench) -> None:
+    sandbox.reboot(NAME, hard=True)
+
+
+FAULTS: dict[str, Callable[[Bench], None]] = {
+    "Litestream restarted": restart,
+    "killed with the app": kill_both,
+    "asked to sync, in a loop": ask,
+    "upgraded by hostctl": upgrade,
+    "host rebooted": reboot,
+    "power cut": power_cut,
+}
+
+
+def hole(times: int) -> None:
+    """Each fault under load, then everything that was acknowledged is looked for in the backup."""
+    with bench() as at:
+        print(f"{'fault':<28}{'times':>6}{'writes':>9}{'missing':>9}{'broken':>8}")
+        for name, fault in FAULTS.items():
+            writes = missing = broken = 0
+            for _ in range(times):
+                acknowledged, lost, sound = endure(at, fault)
+                writes, missing, broken = writes + acknowledged, missing + lost, broken + (not sound)
+            print(f"{name:<28}{times:>6}{writes:>9}{missing:>9}{broken:>8}", flush=True)
+
+
+def endure(at: Bench, fault: Callable[[Bench], None]) -> tuple[int, int, bool]:
+    """One fault: writes acknowledged, those not in the backup once all was streamed, and whether it is sound."""
+    with at.writer() as writer:
+        writer.wait(200)
+        fault(at)
+        writer.wait(200)
+    found, sound = settled(at, writer)
+    return len(writer.acknowledged), len(writer.missing(found)), sound
+
+
+def settled(at: Bench, writer: Writer) -> tuple[set[str], bool]:
+    """The rows of the backup once it has all that were acknowledged, or after a patience that only a hole needs."""
+    last = max(writer.acknowledged, key=lambda body: writer.acknowledged[body])
+    deadline = time.monotonic() + SETTLED_SECONDS
+    while True:
+        try:
+            found = bodies(at.restored(at.epoch()))
+        except (subprocess.CalledProcessError, sqlite3.DatabaseError):
+            found = set()
+        if (last in found and not writer.missing(found)) or time.monotonic() > deadline:
+            return found, bool(found)
+        time.sleep(0.5)
+
+
+# ---------------------------------------------------------------------------------------------- big
+
+FILL = """
+import os, sqlite3
+database = sqlite3.connect("/var/lib/{app}/{app}.db", timeout=30, isolation_level=None)
+database.execute("PRAGMA wal_autocheckpoint=0")
+database.execute("CREATE TABLE IF NOT EXISTS bulk (id INTEGER PRIMARY KEY, content BLOB)")
+for _ in range({megabytes} // 4):
+    database.execute("BEGIN IMMEDIATE")
+    for _ in range(64):
+        database.execute("INSERT INTO bulk (content) VALUES (randomblob(65000))")
+    database.execute("COMMIT")
+os._exit(0)  # whoever closes last would checkpoint
+"""
+
+
+def big(megabytes: int, rounds: int = 5) -> None:
+    """Restores on the host, in turn: plain download, Litestream alone, Homeport's."""
+    with bench() as at:
+        at.on_host(f"python3 -c '{FILL.format(app=APP, megabytes=megabytes)}'", 1200)
+        at.deploy("backup", "run")
+        size = int(at.on_host(f"stat -c %s /var/lib/{APP}/{APP}.db"))
+        print(f"database of {size / 1e6:.0f} MB")
+        series: dict[str, list[float]] = {name: [] for name in ("download", "litestream", "homeport")}
+        url = upload(at)
+        for _ in range(rounds):
+            series["download"].append(on_host_seconds(at, download(url)))
+            series["litestream"].append(on_host_seconds(at, alone()))
+            series["homeport"].append(json.loads(at.deploy("restore", "--dry-run", "--json"))["seconds"])
+        base, litestream = (statistics.median(series[name]) for name in ("download", "litestream"))
+        print(f"{'':<12}{'median s':>10}{'min':>8}{'max':>8}{'/ download':>12}{'/ litestream':>14}")
+        for name, seconds in series.items():
+            middle = statistics.median(seconds)
+            spread = f"{min(seconds):>8.1f}{max(seconds):>8.1f}"
+            print(f"{name:<12}{middle:>10.1f}{spread}{middle / base:>12.2f}{middle / litestream:>14.2f}")
+        shutil.copy(next((at.project / "priv/extra").glob("*.exs")), at.project / "priv/repo/migrations")
+        pushed = json.loads(at.deploy("push", "--artifact", str(at.build("2")), "--json"))
+        steps = {step["name"]: step["ms"] / 1000 for step in pushed["steps"]}
+        print(f"push {pushed['seconds']:.1f} s; its steps: {steps}")
+
+
+def upload(at: Bench) -> str:
+    """The same bytes as one object; the URL of a plain download."""
+    import boto3
+
+    told = at.box.as_dict()["s3"]
+    keys = list(at.credentials().values())
+    client = boto3.client(
+        "s3",
+        endpoint_url=told["endpoint"],
+        region_name=told["region"],
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+    )
+    client.upload_file(str(at.restored(at.epoch())), told["bucket"], "bench/plain")
+    return str(client.generate_presigned_url("get_object", {"Bucket": told["bucket"], "Key": "bench/plain"}))
+
+
+def download(url: str) -> str:
+    return f"curl -fsS -o /var/tmp/plain '{url}' && sync /var/tmp/plain && rm /var/tmp/plain"
+
+
+def alone() -> str:
+    config, credentials = f"/run/homeport-{APP}-litestream/litestream.yml", f"/etc/homeport/{APP}/backup.env"
+    restore = f"{PROGRAM} restore -config {config} -o /var/tmp/alone.db -integrity-check full /var/lib/{APP}/{APP}.db"
+    return f"set -a; . {credentials}; {restore} >/dev/null && rm /var/tmp/alone.db"
+
+
+def on_host_seconds(at: Bench, command: str) -> float:
+    began = time.monotonic()
+    at.on_host(command, 900)
+    return time.monotonic() - began
+
+
+MEASURES: dict[str, tuple[Callable[[int], None], int]] = {"loss": (loss, 20), "hole": (hole, 10), "big": (big, 1000)}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in MEASURES:
+        print(__doc__, file=sys.stderr)
+        return 2
+    measure, usual = MEASURES[sys.argv[1]]
+    measure(int(sys.argv[2]) if len(sys.argv) > 2 else usual)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,11 +20,14 @@ _TICK = 0.1
 _PAUSE = 1.0  # seconds before a service that ended is started again
 # nspawn stumbles over what an earlier run left there: a fresh one, in a mount namespace that ends with it
 _PRIVATE = 'mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec "$@"'
+# SeaweedFS meets itself through sockets in /tmp that only the port names: two sandboxes would become one store
+_OWN_TMP = 'mount -t tmpfs tmpfs /tmp && exec "$@"'
+_UNSHARE = ("unshare", "--mount", "--propagation", "slave", "sh", "-c")
 
 
 def host_argv(sandbox: Sandbox) -> list[str]:
     """The command line that boots the host and stays until it goes down."""
-    unshare = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _PRIVATE, "sh"]
+    unshare = [*_UNSHARE, _PRIVATE, "sh"]
     alone = ["--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--console=read-only"]
     network = [f"--network-namespace-path=/run/netns/{sandbox.namespace}", "--capability=CAP_NET_ADMIN"]
     files = ["-D", str(sandbox.tree), "--resolv-conf=off", "--timezone=off"]
@@ -77,7 +80,7 @@ class Supervisor:
         return time.monotonic() >= self._not_before.get(name, 0.0)
 
     def _start_service(self, service: services.Service) -> None:
-        inside = ["nsenter", f"--net=/run/netns/{self._sandbox.services_namespace}", "--"]
+        inside = ["nsenter", f"--net=/run/netns/{self._sandbox.services_namespace}", "--", *_UNSHARE, _OWN_TMP, "sh"]
         self._start(service.name, [*inside, *service.argv], service.environment)
 
     def _tend_host(self) -> None:

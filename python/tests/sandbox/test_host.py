@@ -217,6 +217,14 @@ def test_after_a_killed_supervisor_up_makes_a_sandbox_that_works(first: Sandbox)
     assert s3(again).list_buckets()["Buckets"]
 
 
+def test_services_of_two_sandboxes_share_no_tmp(first: Sandbox) -> None:
+    """SeaweedFS finds its own parts by sockets in /tmp that only a port names."""
+    (weed,) = [pid for pid in leftovers.processes(FIRST) if Path(f"/proc/{pid}/comm").read_text() == "weed\n"]
+    mounted = [line.split()[4] for line in Path(f"/proc/{weed}/mountinfo").read_text().splitlines()]
+    assert "/tmp" in mounted
+    assert Path(f"/proc/{weed}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+
+
 def test_up_interrupted_on_the_way_leaves_nothing(first: Sandbox) -> None:
     down(FIRST)
     process = subprocess.Popen([*DEPLOY, "up", "--name", FIRST], stderr=subprocess.PIPE, text=True)

@@ -53,4 +53,4 @@ set_up_python() {
 }
 
 SANDBOX_PACKAGES=(systemd-container mmdebstrap iproute2 nftables pebble zstd openssh-client python3-venv curl ca-certificates git sudo)
-ELIXIR_PACKAGES=(elixir erlang-dev erlang-xmerl erlang-parsetools erlang-tools erlang-syntax-tools)
+ELIXIR_PACKAGES=(elixir erlang-dev erlang-xmerl erlang-parsetools erlang-tools erlang-syntax-tools erlang-p1-sqlite3)

@@ -49,6 +49,15 @@ class Source:
         """Whether a key of that name, in quotes, is anywhere in the file."""
         return bool(re.search(rf'"{re.escape(name)}"(:|\s*=>)', self.code))
 
+    def repos(self) -> list[tuple[str, str]]:
+        """The modules that use Ecto.Repo, each after the application that configures it."""
+        found = []
+        for use in _REPO.finditer(self.bones):
+            named = list(_MODULE.finditer(self.bones, 0, use.start()))
+            if named and (app := _OTP_APP.search(self.bones, use.end())):
+                found.append((app[1], named[-1][1]))
+        return found
+
     def routes(self) -> list[str]:
         """The paths of `get` routes with the scopes around them, and paths that plugs are given."""
         scopes, pending = [""], ""
@@ -117,6 +126,9 @@ class Source:
 
 _KEY = re.compile(r'(?:(?P<plain>[A-Za-z_]\w*[?!]?)|"(?P<quoted>[^"\\\n]+)"):(?=\s)')
 _LITERAL = re.compile(r'\s*(?::"?(?P<atom>[A-Za-z_]\w*)|"(?P<text>[^"\\\n]*)"|@(?P<attribute>[a-z_]\w*))')
+_REPO = re.compile(r"\buse[\s(]+Ecto\.Repo\b")
+_MODULE = re.compile(r"\bdefmodule\s+([A-Z][\w.]*)\s+do\b")
+_OTP_APP = re.compile(r"\botp_app:\s*:([a-z_]\w*)")
 _ROUTING = re.compile(
     r"""
     (?<![\w.:@])

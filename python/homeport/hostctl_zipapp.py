@@ -78,7 +78,7 @@ sys.exit(main(sys.argv[1:]))
 def build(target: Path) -> str:
     """Write the zipapp to `target` (mode 0755); returns the sha256 of the source it was made from."""
     sources = _sources()
-    digest = hashlib.sha256(b"\0".join(part for item in sources for part in item)).hexdigest()
+    digest = _digest(sources)
     entry = ENTRY.replace("HASH", digest[:12]).encode()
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -96,6 +96,10 @@ def build(target: Path) -> str:
     return digest
 
 
+def _digest(sources: list[tuple[bytes, bytes]]) -> str:
+    return hashlib.sha256(b"\0".join(part for item in sources for part in item)).hexdigest()
+
+
 def _sources() -> list[tuple[bytes, bytes]]:
     """Name in the zip and content of each module, in one order."""
     package = Path(hostctl.__file__).parent
@@ -104,11 +108,13 @@ def _sources() -> list[tuple[bytes, bytes]]:
 
 
 def main() -> None:
-    """Pack into the user's cache and print the path."""
+    """Pack into the user's cache, under the name of what it holds, and print the path."""
     from platformdirs import user_cache_path
 
-    target = user_cache_path("homeport") / "hostctl.pyz"
-    build(target)
+    # two versions of Homeport may provision at the same time
+    target = user_cache_path("homeport") / f"hostctl-{_digest(_sources())[:12]}.pyz"
+    if not target.exists():
+        build(target)
     print(target)
 
 

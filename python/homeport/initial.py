@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,17 @@ from homeport.project import Project, detect
 
 NO_NAME = "CHANGE-ME"  # no app can be called so: `deploy config` asks for another
 LONGEST_NAME = 31
+_OPTIONS: dict[str, Callable[[object], str]] = {
+    "app": values.app_name,
+    "host": values.host,
+    "domain": values.domain_name,
+    "bucket": values.bucket,
+}
 _DATABASE_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+_COVERED = {
+    "sqlite": "streamed to backup.bucket; see the settings below",
+    "postgres": "which this version of Homeport neither sets up nor backs up",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Answers:
     app: str | None = None
     host: str | None = None
     domain: str | None = None
+    bucket: str | None = None
 
 
 def find_project(directory: Path) -> Project | None:
@@ -61,7 +73,7 @@ def write(directory: Path, text: str) -> Path:
 
 def checked(answers: Answers) -> Answers:
     """The answers, each as deploy.yml wants it. Raises HomeportError, exit code 2."""
-    for option, parse in (("app", values.app_name), ("host", values.host), ("domain", values.domain_name)):
+    for option, parse in _OPTIONS.items():
         given = getattr(answers, option)
         try:
             _ = None if given is None else parse(given)
@@ -80,8 +92,11 @@ def render(directory: Path, project: Project | None, answers: Answers) -> str:
         "  name: shop": _release(project),
         '  #path: "."': _path(directory, project),
         "    migrate: bin/migrate": _migrate(project),
-        "  clear: {}": _clear(project, app),
         "    - SECRET_KEY_BASE": _secret(project),
+        "  engine: none": _engine(project),
+        "  #path: shop.db": f"  #path: {app}.db",
+        "  #bucket: null": _bucket(project, answers),
+        "  #prefix: shop": f"  #prefix: {app}",
         "  path: /health": _health(project),
     }
     text = files("homeport").joinpath("docs", FILE).read_text(encoding="utf-8")
@@ -131,11 +146,40 @@ def _migrate(project: Project | None) -> str:
     return "    migrate: null" if has_none else "    migrate: bin/migrate"
 
 
-def _clear(project: Project | None, app: str) -> str:
-    if project is None or project.database != "sqlite" or app == NO_NAME:
-        return "  clear: {}"
-    why = f"# /var/lib/{app} is the one directory the app may write to; it outlives every release."
-    return f"  clear:\n    {why}\n    DATABASE_PATH: /var/lib/{app}/{app}.db"
+def needs_bucket(project: Project | None) -> bool:
+    """Whether the app's data is to be streamed to one."""
+    return project is not None and project.database == "sqlite"
+
+
+def _engine(project: Project | None) -> str:
+    if project is None or project.database != "sqlite":
+        return "  engine: none"
+    repos = project.repos or ((project.app or "shop", f"{_camelized(project.app or 'shop')}.Repo"),)
+    lines = [line for app, module in repos for line in _settings(app, module)]
+    return "\n".join([*_WHY_SETTINGS, *lines, "  engine: sqlite"])
+
+
+_WHY_SETTINGS = (
+    "  # Without these settings the streamed copy has holes, so a push asks the app for them. They belong in",
+    "  # config/runtime.exs, below `if config_env() == :prod do`:",
+)
+
+
+def _settings(app: str, module: str) -> list[str]:
+    return [
+        f"  #   config :{app}, {module},",
+        "  #     wal_auto_check_point: 0, busy_timeout: 5000, journal_mode: :wal",
+    ]
+
+
+def _camelized(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _bucket(project: Project | None, answers: Answers) -> str:
+    if not needs_bucket(project):
+        return "  #bucket: null"
+    return f"  bucket: {_scalar(answers.bucket or values.PLACEHOLDER_BUCKET)}"
 
 
 def _secret(project: Project | None) -> str:
@@ -170,7 +214,7 @@ def _about_app(project: Project) -> list[str]:
     found = ["assets.deploy: run in every build"] if project.assets else []
     if project.database:
         name = f"{_DATABASE_NAMES[project.database]} ({project.driver})"
-        found.append(f"database: {name}. This version of Homeport does not set up or back up databases.")
+        found.append(f"database: {name}, {_COVERED[project.database]}")
     if project.database and not project.migrate:
         found.append("no rel/overlays/bin/migrate: mix phx.gen.release writes one, then set release.commands.migrate")
     found.append(

@@ -49,20 +49,26 @@ lock_wait = click.option(
     help="Wait for somebody else's push to end.",
 )
 
+allow_empty = click.option(
+    "--allow-empty", is_flag=True, help="Begin with an empty database where S3 cannot be asked for a backup."
+)
+
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb -c and -d, and pass it `options`. Given in both places, the one after the verb counts."""
+    """Give a verb -c, -d and -q, and pass it `options`. Given in both places, the one after the verb counts."""
 
     @click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use.")
     @click.option("-d", "--destination", help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
     @click.pass_context
     @wraps(verb)
-    def called(ctx: click.Context, /, config: str | None, destination: str | None, **rest: Any) -> Any:
+    def called(ctx: click.Context, /, config: str | None, destination: str | None, quiet: bool, **rest: Any) -> Any:
         given = ctx.obj if isinstance(ctx.obj, Options) else Options()
         options = replace(
             given,
             config=path_or_none(config) or given.config,
             destination=destination or given.destination,
+            quiet=quiet or given.quiet,
         )
         return verb(options=options, **rest)
 

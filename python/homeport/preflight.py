@@ -1,4 +1,4 @@
-"""Checks of the outside world before Let's Encrypt is asked: a refused order counts against a weekly limit."""
+"""Checks of the outside world before the host is touched: its names, its ports, and the backup's bucket."""
 
 from __future__ import annotations
 
@@ -6,19 +6,41 @@ import socket
 from collections.abc import Iterable
 
 from homeport.config import Loaded
+from homeport.config.secrets import Secrets, of_backup
 
 PORTS = (80, 443)
 TIMEOUT_SECONDS = 3.0
 
 
 def names(loaded: Loaded) -> list[str]:
-    """Warnings for names that do not lead to the host, and ports of it that nobody can reach."""
+    """Warnings for names that do not lead to the host, and ports of it that nobody can reach.
+
+    Told before Let's Encrypt is asked: a refused order counts against a weekly limit.
+    """
     address = loaded.config.verify.address or loaded.host_address
     hosts = resolve(address)
     found = [] if loaded.config.verify.address else list(_astray((d.name for d in loaded.config.domains), hosts))
     return found + [
         f"port {port} of {address} does not answer: Let's Encrypt needs it" for port in PORTS if filtered(address, port)
     ]
+
+
+def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
+    """Warnings about the backup's bucket. Raises HomeportError for one that cannot hold a backup.
+
+    The bucket is not asked where its keys are not given: then the host keeps those it has.
+    """
+    keys = of_backup(loaded.config, secrets)
+    if not keys or None in keys.values():
+        return []
+    from homeport import bucket  # boto3 takes a while to load
+    from homeport.bucket_errors import UnreachableError
+
+    try:
+        return bucket.check(loaded, keys)
+    except UnreachableError as error:
+        # the host may have a way of its own, and one that is set up already needs no store to be provisioned
+        return [f"{error.what}; the host asks for itself"]
 
 
 def _astray(domains: Iterable[str], hosts: set[str]) -> Iterable[str]:

@@ -30,6 +30,8 @@ class Project:
     assets: bool = False
     migrate: bool = False
     health: str | None = None
+    # Ecto's repositories: the application that configures one, and its module
+    repos: tuple[tuple[str, str], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -64,6 +66,7 @@ def detect(root: Path) -> Project | None:
         assets=any(source.has_key("assets.deploy") for source in sources),
         migrate=(root / "rel" / "overlays" / "bin" / "migrate").is_file(),
         health=_health([root, *apps]),
+        repos=tuple(repo for each in (root, *apps) for repo in _repos(each)),
         versions=_versions(root / ".tool-versions"),
     )
 
@@ -95,6 +98,12 @@ def _routes(root: Path) -> Iterator[str]:
         if file.stem in ("router", "endpoint") or "health" in file.stem:
             source = _read(file)
             yield from (route for route in (source.routes() if source else []) if _is_health(route))
+
+
+def _repos(root: Path) -> Iterator[tuple[str, str]]:
+    for file in sorted((root / "lib").rglob("*repo*.ex")):
+        source = _read(file)
+        yield from (source.repos() if source else [])
 
 
 def _is_health(route: str) -> bool:

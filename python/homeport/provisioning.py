@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from homeport import preflight
+from homeport.config import Redactor, secrets
 from homeport.errors import ExitCode, HomeportError
 from homeport.playbook import Played, play
 from homeport.session import Session
 from homeport.ui import Screen
 
 
-def provision(session: Session, screen: Screen) -> int:
-    """Converge the host through the roles; return how many tasks changed something."""
-    for warning in preflight.names(session.loaded):
+def provision(session: Session, screen: Screen, *, allow_empty: bool = False) -> int:
+    """Converge the host through the roles; return how many tasks changed something.
+
+    `allow_empty` is a person's word that an empty database may be made where S3 cannot be asked for a backup.
+    """
+    for warning in [*preflight.names(session.loaded), *_of_the_bucket(session, allow_empty)]:
         screen.say(f"warning: {warning}")
     done = 0
 
@@ -22,14 +26,24 @@ def provision(session: Session, screen: Screen) -> int:
             screen.note(f"{event['role']}: {event['task']}" if event["role"] else event["task"])
 
     screen.begin("provision")
-    played = play("provision", session.host_vars, show)
+    revealed = {name: secrets.reveal(value) for name, value in session.secrets.items()}
+    played = play("provision", session.host_vars, show, secrets=revealed, extra={"homeport_allow_empty": allow_empty})
     screen.end("provision", _says(played, done), ok=not (played.error or played.interrupted))
     if played.interrupted:
         what = "interrupted; what was done stays, and the next run does the rest"
         raise HomeportError(what, session.target.host, "deploy provision", ExitCode.INTERRUPTED)
     if played.error:
-        raise played.error
+        raise Redactor(session.secrets).error(played.error)
     return played.changed
+
+
+def _of_the_bucket(session: Session, allow_empty: bool) -> list[str]:
+    try:
+        return preflight.backup(session.loaded, session.secrets)
+    except HomeportError as error:
+        if not allow_empty:
+            raise
+        return [error.what]
 
 
 def _says(played: Played, done: int) -> str:

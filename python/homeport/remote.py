@@ -71,11 +71,11 @@ def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
     return HomeportError(f"hostctl gave no answer: {said[-1]}", where, "deploy provision", ExitCode.PERSON)
 
 
-def over_ssh(app: str, target: ssh.Target) -> Hostctl:
-    """hostctl over a connection of our own, for verbs that need no playbook."""
+def over_ssh(app: str, target: ssh.Target, timeout: float = 60) -> Hostctl:
+    """hostctl over a connection of our own, for verbs that need no playbook. `timeout` is for one call, in seconds."""
 
     def run(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        return ssh.run(target, command, stdin=stdin)
+        return ssh.run(target, command, stdin=stdin, timeout=timeout)
 
     return Hostctl(app, str(target), run, sudo=target.user != "root")
 

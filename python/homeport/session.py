@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from homeport import remote, ssh
-from homeport.config import Loaded, host_vars, load, target
+from homeport.config import Loaded, collect, host_vars, load, scrub, target
+from homeport.config.secrets import Secrets
 from homeport.options import Options
 
 
@@ -26,6 +28,16 @@ class Session:
 
         found = host_vars(self.loaded)
         return {**found, "homeport_stamp": stamp(found)}
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The values of all secrets, taken out of the environment for good: no child process inherits one.
+
+        Raises HomeportError for one that cannot be kept secret.
+        """
+        found = collect(self.loaded, os.environ)
+        scrub(self.loaded.config, os.environ)
+        return found
 
     @property
     def app(self) -> str:

@@ -15,6 +15,7 @@ from homeport.errors import ExitCode, HomeportError
 NOT_THE_HOSTS = frozenset(
     {
         "homeport_acme_root",
+        "homeport_backup_secrets",
         "homeport_build",
         "homeport_destination",
         "homeport_env",
@@ -65,6 +66,12 @@ def _is_the_hosts(name: str) -> bool:
 
 def _content_of(name: str, value: Any) -> Any:
     """For a file that is copied to the host, what is in it; otherwise the value."""
-    if name == "homeport_acme_ca" and value:
-        return hashlib.sha256(Path(value).read_bytes()).hexdigest()
+    if name == "homeport_acme_ca":
+        return _digest(value)
+    if name == "homeport_database" and value and value["backup"]:
+        return {**value, "backup": {**value["backup"], "ca": _digest(value["backup"]["ca"])}}
     return value
+
+
+def _digest(file: str | None) -> str | None:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else file

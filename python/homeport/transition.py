@@ -20,6 +20,7 @@ from homeport.session import Session
 from homeport.sizes import size
 from homeport.stamp import NeedsProvisionError
 from homeport.ui import PushScreen, Screen
+from homeport.when import dated, iso
 
 Json = dict[str, Any]
 
@@ -30,14 +31,73 @@ def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: 
     _transition(session, "push", extra, as_json=as_json)
 
 
-def rollback(session: Session, release: str, lock_wait: float, *, as_json: bool) -> None:
+def rollback(session: Session, release: str, lock_wait: float, *, force: bool, as_json: bool) -> None:
     """The whole of `deploy rollback` after its arguments."""
-    _transition(session, "rollback", {"homeport_to": release, "homeport_lock_wait": lock_wait}, as_json=as_json)
+    extra = {"homeport_to": release, "homeport_force": force, "homeport_lock_wait": lock_wait}
+    _transition(session, "rollback", extra, as_json=as_json)
+
+
+def rollback_with_data(session: Session, release: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
+    """The whole of `deploy rollback --with-data` after its arguments: what it gives up is agreed to first."""
+    to = ["--to", release] if release else []
+    asked = session.hostctl.call("rollback", "--with-data", "--plan", *to)
+    back = f"{session.app} goes back to {asked['release']}, with the data of {iso(asked['gives_up']['since'])}"
+    _agreed(session, [back, *giving_up(asked["gives_up"])], yes)
+    extra = {"homeport_with_data": True, "homeport_to": asked["release"], "homeport_point": asked["point"]}
+    _transition(session, "rollback", {**extra, "homeport_lock_wait": lock_wait}, as_json=as_json)
+
+
+def restore(session: Session, at: float | None, point: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
+    """The whole of `deploy restore` in place after its arguments: what it gives up is told, and agreed to, first."""
+    asked = session.hostctl.call("restore", "--plan", *wanted(at, point))
+    back = f"{session.app} goes on with the data of {iso(asked['at'])}"
+    _agreed(session, [back, *giving_up(asked["gives_up"])], yes)
+    extra = {"homeport_at": "" if at is None else at, "homeport_point": point, "homeport_lock_wait": lock_wait}
+    _transition(session, "restore", extra, as_json=as_json)
+
+
+def wanted(at: float | None, point: str) -> list[str]:
+    """hostctl's options for the data of an instant, or of a restore point."""
+    return [*(["--at", repr(at)] if at is not None else []), *(["--point", point] if point else [])]
+
+
+def _agreed(session: Session, lines: list[str], yes: bool) -> None:
+    """Show what will be, and have a person agree. Raises HomeportError (usage) where nobody can be asked."""
+    from homeport.verbs.backup import sure
+
+    screen = _screen(session)
+    for line in lines:
+        screen.say(line)
+    hold = session.host_vars["homeport_hold_seconds"]
+    sure(f"It is kept aside on the host; requests wait at the edge meanwhile, for at most {hold:g} s.", yes)
+
+
+def giving_up(given: Json) -> list[str]:
+    """What is given up, as a person reads it: seconds of writes, and the tables that have other numbers of rows."""
+    changed = [
+        f"  {database}: {table} has {_rows(now)}, and had {_rows(then)}"
+        for database, tables in given["tables"].items()
+        for table, (now, then) in tables.items()
+        if now != then
+    ]
+    return [f"  gives up all writes of the last {_duration(given['seconds'])}, since {iso(given['since'])}", *changed]
+
+
+def _rows(count: int | None) -> str:
+    return "none" if count is None else f"{count:,} rows"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds up to two minutes, then minutes and so on: what is given up must be read at a glance."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> None:
     began = time.monotonic()
-    values = secrets.collect(session.loaded.config, os.environ) if verb == "push" else {}
+    values = session.secrets if verb == "push" else {}
     # what is not in the environment cannot be inherited, nor written down by ansible-runner
     secrets.scrub(session.loaded.config, os.environ)
     shown = PushScreen(_screen(session), Redactor(values))
@@ -68,12 +128,8 @@ def _play(
     if played.interrupted:
         raise _interrupted(shown)
     if played.error:
-        raise _redacted(played.error, shown)
+        raise shown.redact.error(played.error)
     return played
-
-
-def _redacted(error: HomeportError, shown: PushScreen) -> HomeportError:
-    return HomeportError(shown.redact(error.what), shown.redact(error.where), shown.redact(error.fix), error.code)
 
 
 def _revealed(values: Mapping[str, SecretStr | None]) -> dict[str, str | None]:
@@ -98,25 +154,27 @@ def _result(verb: str, played: Played, shown: PushScreen, seconds: float) -> Jso
         "bytes_sent": played.results.get("Send what differs", {}).get("bytes_sent", 0),
         "seconds": round(seconds, 3),
         "url": played.results.get("Verify from outside", {}).get("url"),
+        "kept": dated(switched.get("kept")),
     }
 
 
 def _last_line(verb: str, result: Json) -> str:
     if result["result"] == "unchanged":
         return f"{result['release']} is live already, with the same settings: nothing changed"
-    sent = f", {size(result['bytes_sent'])} sent" if verb == "push" else ""
-    return f"{result['release']} is live at {result['url']} after {result['seconds']:.1f} s{sent}"
+    more = f", {size(result['bytes_sent'])} sent" if verb == "push" else ""
+    if kept := result["kept"]:
+        more = f", with the data of {kept['since']}; what was given up is in {kept['aside']} on the host"
+    return f"{result['release']} is live at {result['url']} after {result['seconds']:.1f} s{more}"
 
 
 def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
     """Show what a push would do: the release is built and compared, nothing is sent and nothing changes."""
-    values = secrets.collect(session.loaded.config, os.environ)
-    secrets.scrub(session.loaded.config, os.environ)
+    values = session.secrets
     shown = PushScreen(_screen(session), Redactor(values))
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
     played = play("plan", session.host_vars, shown, secrets=secrets.fingerprints(values), extra=extra)
     if played.error:
-        raise _redacted(played.error, shown)
+        raise shown.redact.error(played.error)
     if played.interrupted:
         raise _interrupted(shown)
     planned = played.results["Compare with what is live"]["plan"]
@@ -140,11 +198,16 @@ def plan_lines(planned: Json) -> list[str]:
 
 def attach(session: Session, *, as_json: bool) -> None:
     """Follow the running transition, or show the last one. Raises HomeportError with the exit code it ended with."""
+    newest = session.hostctl.call("follow", "--after", "0", "--wait", "0")
+    follow(session, newest["transition"], as_json=as_json)
+
+
+def follow(session: Session, transition: str, *, as_json: bool) -> None:
+    """Follow a transition to its end. Raises HomeportError with the exit code it ended with."""
     host = session.hostctl
     shown = PushScreen(_screen(session), Redactor({}))
-    newest = host.call("follow", "--after", "0", "--wait", "0")
-    shown.screen.say(f"transition {newest['transition']} of {session.app} on {session.target.host}")
-    result = remote.follow(host, newest["transition"], lambda event: shown({"kind": "host", **event}))
+    shown.screen.say(f"transition {transition} of {session.app} on {session.target.host}")
+    result = remote.follow(host, transition, lambda event: shown({"kind": "host", **event}))
     if as_json:
         print(json.dumps(result))
     if error := result.get("error"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-TIMES = ("at", "created", "not_after", "since", "started")
+TIMES = ("at", "created", "from", "newest", "next_drill", "not_after", "opened", "since", "started", "to", "up_to")
 
 
 def iso(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hostctl.errors import USAGE, HostError
 
 # These act on units and on other apps: only root itself, through systemd or provisioning, runs them.
-INTERNAL = frozenset({"boot", "edge", "transition", "drain", "recover", "building", "spread", "collect"})
+INTERNAL = frozenset({"boot", "edge", "transition", "drain", "recover", "building", "spread", "collect", "stream"})
 
 
 def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[str]) -> None:

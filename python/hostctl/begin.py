@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hostctl import choose, config, envfile, journal, lock, prune, records, recover
+from hostctl import ahead, choose, config, envfile, journal, lock, migrations, points, prune, records, recover, restore
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, USAGE, HostError
 from hostctl.files import Json, make_directory, read_json, write_atomic
@@ -31,6 +31,7 @@ COMPARED = (
     "commands",
     "migrate_timeout",
     "domains",
+    "database",
 )
 
 
@@ -48,16 +49,88 @@ def push(app: App, spec: Json, edges: Edges) -> Json:
     return {"transition": entry.id}
 
 
-def rollback(app: App, wanted: str | None, who: str, origin: str, wait: float, edges: Edges) -> Json:
-    """Begin a rollback. Returns the transition and the release it goes to. Raises HostError."""
+def compared(settings: Json) -> Json:
+    """The settings that a record keeps; one that an older record does not know is as if it were not set."""
+    return {key: settings.get(key) for key in COMPARED}
+
+
+def rollback(
+    app: App, wanted: str | None, who: str, origin: str, wait: float, edges: Edges, force: bool = False
+) -> Json:
+    """Begin a rollback of the code alone. Returns the transition and the release it goes to.
+
+    Raises HostError, also when the older code would meet a schema that it may not know, unless `force`.
+    """
     with _alone(app, edges, wait):
         target = choose.rollback_target(prune.see(app, None), app.live(), wanted)
-        settings = records.load(app, target)["settings"]
-        # whether two instances may ever run side by side is the app's nature now, not what it was then
-        settings = {**settings, "strategy": config.load(app).get("strategy", settings["strategy"])}
-        entry = _journal(app, "rollback", target, who, origin, settings)
+        warning = _schema_ahead(app, target, force)
+        entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target))
+        if warning:
+            entry.event("lock", "note", warning)
         _launch(app, entry, edges)
     return {"transition": entry.id, "release": target}
+
+
+def rollback_with_data(
+    app: App, wanted: str | None, point: str | None, who: str, origin: str, wait: float, edges: Edges
+) -> Json:
+    """Begin a rollback of code and data to before the push of what is live, `point` being what was agreed to.
+
+    Returns the transition and the release. Raises HostError.
+    """
+    with _alone(app, edges, wait):
+        target, data = _before(app, wanted, point, edges)
+        entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target), data=data)
+        _launch(app, entry, edges)
+    return {"transition": entry.id, "release": target}
+
+
+def way_back(app: App, wanted: str | None, edges: Edges) -> Json:
+    """Where `rollback --with-data` would go, and what that gives up, with nothing done. Raises HostError."""
+    target, data = _before(app, wanted, None, edges)
+    return {"release": target, "point": data["point"], "gives_up": restore.gives_up(app, data)}
+
+
+def _before(app: App, wanted: str | None, agreed: str | None, edges: Edges) -> tuple[str, Json]:
+    """The release and the data of before the push of what is live."""
+    found = points.before(app, app.live())
+    choose.same_point(found, wanted, agreed)
+    target = choose.rollback_target(prune.see(app, None), app.live(), found["release"])
+    return target, restore.source(app, None, found["id"], edges)
+
+
+def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
+    """Begin a `restore` (or `load`) of the data under the release that is live. Returns the transition.
+
+    Raises HostError.
+    """
+    with _alone(app, edges, wait):
+        live = app.live()
+        if live is None:
+            raise HostError("nothing is live, so there is no app to restore for", str(app.live_link), "deploy push")
+        entry = _journal(app, verb, live, who, origin, _settings_now(app, live), data=data)
+        _launch(app, entry, edges)
+    return {"transition": entry.id, "release": live}
+
+
+def _settings_now(app: App, release: str) -> Json:
+    """The release's settings. Whether two instances may ever run side by side is the app's nature now, not what it was
+    then.
+    """
+    settings: Json = records.load(app, release)["settings"]
+    return {**settings, "strategy": config.load(app).get("strategy", settings["strategy"])}
+
+
+def _schema_ahead(app: App, target: str, force: bool) -> str:
+    """What a person should know of the database that the older code will meet; "" for nothing.
+
+    Raises HostError when it may break there, unless `force`.
+    """
+    risk = ahead.of(app, target)
+    refusal = migrations.refusal(risk, target)
+    if refusal and not force:
+        raise refusal
+    return migrations.warning(risk) if risk else ""
 
 
 @contextmanager
@@ -110,8 +183,8 @@ def unchanged(app: App, spec: Json, values: dict[str, str]) -> bool:
     record = read_json(app.record(live) / "record.json") if live else None
     if record is None or record["digest"] != spec["digest"]:
         return False
-    settings = {key: spec["settings"][key] for key in COMPARED}
-    return bool(record["settings"] == settings and record["env_digest"] == envfile.digest(cookie(app), values))
+    same = compared(record["settings"]) == compared(spec["settings"])
+    return bool(same and record["env_digest"] == envfile.digest(cookie(app), values))
 
 
 def _refuse(app: App, spec: Json) -> None:
@@ -147,8 +220,10 @@ def cookie(app: App) -> str:
 # -------------------------------------------------------------------------------------------- writing it down
 
 
-def _journal(app: App, verb: str, release: str, who: str, origin: str, settings: Json) -> journal.Journal:
-    return journal.create(app, transition_id(), verb, release, who, origin, settings=settings)
+def _journal(
+    app: App, verb: str, release: str, who: str, origin: str, settings: Json, data: Json | None = None
+) -> journal.Journal:
+    return journal.create(app, transition_id(), verb, release, who, origin, settings=settings, data=data)
 
 
 def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
@@ -161,7 +236,7 @@ def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
     record = {key: spec.get(key) for key in ("release", "digest", "git", "who", "from")}
     record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}
     record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": sorted(spec["secrets"])}
-    record |= {"settings": {key: spec["settings"][key] for key in COMPARED}}
+    record |= {"settings": compared(spec["settings"])}
     record |= {"env_digest": envfile.digest(cookie(app), values)}
     full = envfile.complete(app.name, release, cookie(app), config.domains(app, spec["settings"])[0], values)
     write_atomic(app.record(release) / "env", envfile.render(full).encode())

@@ -85,6 +85,18 @@ def _named_target(all_seen: Sequence[Seen], live: str, wanted: str) -> str:
     return target.release
 
 
+def same_point(found: Json, wanted: str | None, agreed: str | None) -> None:
+    """Whether a rollback with data may go to the restore point that was found. Raises HostError.
+
+    Its data belongs to one release alone, and what a person agreed to must be what still is so.
+    """
+    if wanted is not None and not found["release"].startswith(wanted):
+        what = f"the data can only go back to {found['release']}, to which the restore point belongs"
+        raise _refused(what, "deploy rollback --with-data, without a release", USAGE)
+    if agreed is not None and found["id"] != agreed:
+        raise _refused("another release went live meanwhile", "deploy rollback --with-data, and look again")
+
+
 def matching(all_seen: Sequence[Seen], wanted: str) -> list[Seen]:
     """The releases that a word names: by id, by its beginning, or by git sha; the newest where a sha was
     pushed twice.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hostctl.authorise import authorise
+from hostctl.authorise import INTERNAL, authorise
 from hostctl.errors import DONE, FAILED, USAGE, HostError, of_system
 from hostctl.files import Json
 from hostctl.layout import App, Layout
@@ -86,9 +86,24 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     },
     "rollback": {
         "--to": {"type": kind("reference")},
+        "--force": {"action": "store_true"},
+        "--with-data": {"action": "store_true"},
+        "--point": {"type": kind("transition")},
+        "--plan": {"action": "store_true"},
         "--lock-wait": {"type": SECONDS, "default": 0.0},
         **WHO,
     },
+    "restore": {
+        "--at": {"type": bounded(0, 1 << 40)},
+        "--point": {"type": kind("transition")},
+        "--plan": {"action": "store_true"},
+        "--dry-run": {"action": "store_true"},
+        "--file": {"action": "store_true"},
+        "--database": {"type": kind("line")},
+        "--lock-wait": {"type": SECONDS, "default": 0.0},
+        **WHO,
+    },
+    "points": {},
     "follow": {
         "--transition": {"type": kind("transition")},
         "--after": {"type": whole(0, 1 << 30), "default": 0},
@@ -105,6 +120,23 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "-f": {"action": "store_true", "dest": "follow"},
         "-n": {"type": whole(0, 1_000_000), "default": 100, "dest": "lines"},
         "--release": {"type": kind("reference")},
+    },
+    "backup": {
+        "action": {"choices": ["status", "run", "list", "drill", "progress", "takeover", "check"]},
+        **WHO,
+    },
+    "db": {
+        "action": {"choices": ["console", "dump", "load"]},
+        "--database": {"type": kind("line")},
+        "--write": {"action": "store_true"},
+        "--sql": {"action": "store_true"},
+        "--bytes": {"type": whole(1, LARGEST), "default": 1},
+        "--digest": {"type": kind("digest")},
+        **WHO,
+    },
+    "stream": {
+        "action": {"choices": ["condition", "prepare", "stopped", "start", "watch", "credentials"]},
+        "--allow-empty": {"action": "store_true"},
     },
     "transition": ID,
     "drain": ID,
@@ -139,7 +171,34 @@ def _rollback(app: App, given: argparse.Namespace) -> Json:
     from hostctl.edges import Edges
 
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Edges())
+    if given.plan:
+        return begin.way_back(app, given.to, Edges())
+    if given.with_data:
+        return begin.rollback_with_data(app, given.to, given.point, who, given.origin, given.lock_wait, Edges())
+    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Edges(), given.force)
+
+
+def _restore(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl import restore
+    from hostctl.edges import Edges
+
+    edges = Edges()
+    data = restore.source(app, given.at, given.point, edges)
+    if given.plan:
+        return {"at": restore.instant(data), "gives_up": restore.gives_up(app, data)}
+    if given.dry_run:
+        return restore.rehearse(app, data, edges)
+    if given.file:
+        restore.send(app, data, given.database, edges, sys.stdout.buffer)
+        return None
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    return restore.begin(app, data, who, given.origin, given.lock_wait, edges)
+
+
+def _points(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import points
+
+    return {"points": points.every(app)}
 
 
 def _plan(app: App, _: argparse.Namespace) -> Json:
@@ -228,6 +287,36 @@ def _build(app: App, _: argparse.Namespace) -> Json:
     return build.begin(app, spec.read(spec.BUILD), Edges())
 
 
+def _backup(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import backup
+    from hostctl.edges import Edges
+
+    who = backup.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    return backup.verb(app, given.action, who, Edges())
+
+
+def _db(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl import database
+    from hostctl.edges import Edges
+
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    if given.action == "load":
+        return database.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
+    if given.action == "dump":
+        database.dump(app, given.database, given.sql, sys.stdout.buffer)
+    else:
+        sys.exit(database.console(app, given.database, given.write, who, given.origin))
+    return None
+
+
+def _stream(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import databases, spec, stream
+    from hostctl.edges import Edges
+
+    told = spec.read(databases.KEYS) if given.action == "credentials" else None
+    return stream.verb(app, given.action, Edges(), given.allow_empty, told)
+
+
 def _transition(app: App, given: argparse.Namespace) -> Json:
     from hostctl import switch
     from hostctl.edges import Edges
@@ -306,8 +395,8 @@ def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) ->
 
 
 def deployers(app: App, verb: str) -> list[str]:
-    """Who may push this app. The build user's own verbs need no app.json."""
-    if verb in ("spread", "collect"):
+    """Who may push this app. What only the host itself runs needs no app.json: provisioning writes that last."""
+    if verb in INTERNAL:
         return []
     from hostctl import config
 

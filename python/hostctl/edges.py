@@ -6,9 +6,14 @@ Tests put another object in its place.
 from __future__ import annotations
 
 import time
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hostctl import net, web
 from hostctl.systemd import Systemd
+
+if TYPE_CHECKING:
+    from hostctl.replica import Replica
 
 
 class Edges:
@@ -16,6 +21,13 @@ class Edges:
 
     def __init__(self) -> None:
         self.systemd = Systemd()
+
+    @cached_property
+    def replica(self) -> Replica:
+        """The databases' copies on S3."""
+        from hostctl.replica import Replica  # with everything that S3 needs, which few verbs do
+
+        return Replica()
 
     def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> web.Answer:
         return web.get(port, host, path, timeout, tls)

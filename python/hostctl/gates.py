@@ -38,19 +38,19 @@ def start(work: Work) -> str:
     return f"{unit} on port {number}"
 
 
-def assign_port(work: Work) -> int:
-    """A port that no other release of any app has; written into `port`, and as the first line of `env`."""
+def assign_port(work: Work, name: str = records.PORT) -> int:
+    """A port that no other release of any app has; written into the file `name`, and as the first line of `env`."""
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
-        own = records.port(app, work.release)
+        own = records.port(app, work.release, name)
         if own is not None and work.edges.usable(own):
             return own
-        mine = app.record(work.release) / "port"
-        taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port") if path != mine}
+        mine = app.record(work.release) / name
+        taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
         latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
         number = choose_port(taken, work.edges.usable, latest[-1] if latest else None)
         write_environment_port(work, number)
-        records.write_port(app, work.release, number)
+        records.write_port(app, work.release, number, name)
     return number
 
 
@@ -79,7 +79,7 @@ def stop_new(work: Work) -> None:
 def check_health(work: Work) -> str:
     """Ask until the answer is 2xx. A unit that dies fails at once, with its last lines."""
     wanted = work.settings["health"]
-    host, number = config.domains(work.app, work.settings)[0], records.port(work.app, work.release) or 0
+    host, number = config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
     begun = work.edges.clock()
     while True:
         answer = work.edges.get(number, host, wanted["path"], wanted["timeout"])
@@ -96,7 +96,7 @@ def check_health(work: Work) -> str:
 
 def _died(work: Work, unit: Unit, waited: float) -> bool:
     # the start job is only queued: for a moment a unit may still look as it did before
-    never = waited > JOB_QUEUED and unit.state in ("inactive", "deactivating", "unknown")
+    never = waited > JOB_QUEUED and not unit.queued and unit.state in ("inactive", "deactivating", "unknown")
     ended = unit.state == "failed" or unit.sub == "auto-restart" or never
     return ended or unit.restarts > work.journal.content.get("baseline", 0)
 

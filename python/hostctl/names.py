@@ -13,6 +13,7 @@ PATTERNS = {
     "release": r"\d{8}T\d{6}Z-[0-9a-z]{7,12}",
     "digest": r"[0-9a-f]{64}",
     "transition": r"\d{8}T\d{9}Z-[0-9a-f]{6}",
+    "epoch": r"\d{8}T\d{6}Z-[0-9a-f]{6}",
     "reference": r"[0-9A-Za-z][0-9A-Za-z-]{0,63}",
     "domain": r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?",
     "variable": r"[A-Za-z_][A-Za-z0-9_]{0,254}",
@@ -42,3 +43,8 @@ def transition_id() -> str:
     now = time.time()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
     return f"{stamp}{int(now * 1000) % 1000:03d}Z-{os.urandom(3).hex()}"
+
+
+def epoch_id() -> str:
+    """A new epoch's id: UTC to the second, so that ids sort by age, and six random hex digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(3).hex()}"

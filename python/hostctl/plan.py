@@ -15,8 +15,8 @@ def plan(app: App, spec: Json) -> Json:
     record = records.load(app, live) if live else None
     held = records.environment(app, live) if live else {}
     env_changed = changed_environment(spec, held, set(record["secrets"]) if record else set(), record is not None)
-    settings = {key: spec["settings"][key] for key in begin.COMPARED}
-    changed = (choose.changed_keys(record["settings"], settings) if record else sorted(settings)) + env_changed
+    settings, was = begin.compared(spec["settings"]), begin.compared(record["settings"]) if record else None
+    changed = (choose.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
     told = {"unchanged": same, "changed_keys": changed, "previous": live, "release": spec["release"]}
     told |= {

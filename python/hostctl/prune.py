@@ -1,4 +1,4 @@
-"""Remove what is no longer needed: releases beyond those kept, their static files, old artifacts and
+"""Remove what is no longer needed: releases beyond those kept, their static files and restore points, old artifacts and
 journals.
 
 Only under the lock. A record goes before its tree, so a tree without a record is a leftover and goes next
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import assets, choose, files, journal, records
+from hostctl import assets, choose, files, journal, points, records
 from hostctl.layout import App
 from hostctl.names import matches
 from hostctl.systemd import Systemd
@@ -41,6 +41,7 @@ def run(app: App, systemd: Systemd, retain: int) -> list[str]:
     kept = [one for one in found if one.release not in gone]
     assets.prune(app, [one.release for one in kept])
     _artifacts(app, found, choose.kept_artifacts(kept, app.live()))
+    points.prune(app, {one.release for one in kept})
     _journals(app)
     return gone
 

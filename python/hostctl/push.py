@@ -1,18 +1,16 @@
-"""The steps of a push that come before the gates: unpack, wait for an older drain, migrate, and stop for
-`restart`.
+"""The steps of every transition, and their order: those of a push that come before the gates are here (unpack, wait for
+an older drain, settings, restore point, migrate, stop for `restart`), those that exchange the data in `restore`.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import artifact, assets, confinement, drain, files, gates, health, records
+from hostctl import artifact, assets, drain, files, gates, health, inside, migrations, records, swap
 from hostctl.config import domains
-from hostctl.config import load as load_config
 from hostctl.errors import HostError
+from hostctl.files import Json
 from hostctl.redact import redact
 from hostctl.transition import Step, Work
 
@@ -28,7 +26,8 @@ def unpack(work: Work) -> str:
     manifest = artifact.unpack(tar, app.tree(work.release), _known(work))
     files.write_atomic(app.record(work.release) / "manifest.json", artifact.to_json(manifest).encode())
     size = sum(entry.size for entry in manifest.values())
-    records.save(app, {**records.load(app, work.release), "size": size})
+    own = migrations.listed(app.tree(work.release))
+    records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 
@@ -66,6 +65,31 @@ def cut(work: Work) -> str | None:
     return drain.cut_all(work, keep=work.release)
 
 
+# ------------------------------------------------------------------------------------- settings, restore point
+
+
+def settings(work: Work) -> str | None:
+    """Ask the new release which settings its connections have: unsafe ones stop the push before anything is touched."""
+    # imported late, as below: apps without SQLite need none of it
+    from hostctl import guard
+
+    return guard.check(work)
+
+
+def stop_asking(work: Work) -> None:
+    """The undo of settings."""
+    from hostctl import guard
+
+    guard.stop(work)
+
+
+def point(work: Work) -> str | None:
+    """A restore point, so that the data of before the migrations can be had again."""
+    from hostctl import points
+
+    return points.take(work)
+
+
 # ---------------------------------------------------------------------------------------------- migrate
 
 
@@ -78,7 +102,7 @@ def migrate(work: Work) -> str:
     gates.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "migrate.log"
     begun = work.edges.clock()
-    status = _run_migration(work, str(program), log)
+    status = inside.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
     text = redact(log.read_text(errors="replace"), work.app, work.release)
     files.write_atomic(log, text.encode(errors="replace"), durable=False)
     shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
@@ -87,19 +111,6 @@ def migrate(work: Work) -> str:
     if status != 0:
         raise _failed_migration(work, command, status, work.edges.clock() - begun, shown)
     return str(command)
-
-
-def _run_migration(work: Work, program: str, log: os.PathLike[str]) -> int:
-    app, unit = work.app, work.app.helper_unit(f"migrate-{work.release}")
-    limits = [f"RuntimeMaxSec={work.settings['migrate_timeout']:g}", "TimeoutStopSec=5"]
-    properties = confinement.properties(work.edges.systemd.text(app.unit(work.release)), work.release)
-    properties = properties or confinement.minimal(load_config(app)["user"], app.record(work.release) / "env")
-    with open(log, "wb", opener=_private) as output:
-        return work.edges.systemd.foreground(unit, [program], [*properties, *limits], output)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _failed_migration(work: Work, command: str, status: int, took: float, shown: str) -> HostError:
@@ -115,7 +126,7 @@ def _failed_migration(work: Work, command: str, status: int, took: float, shown:
 
 def stop_migration(work: Work) -> None:
     """The undo of migrate: what it did to the database stays, a half-done one ends here."""
-    work.edges.systemd.stop(work.app.helper_unit(f"migrate-{work.release}"))
+    inside.stop(work, "migrate")
 
 
 # --------------------------------------------------------------------------------------------- stop (restart)
@@ -135,6 +146,8 @@ def start_old(work: Work) -> None:
     previous = work.journal.previous
     if previous is None:
         return
+    if swap.under_way(aside := work.app.aside / work.journal.id):
+        raise HostError(f"{previous} is not started on data that is not its own", str(aside))
     unit = work.app.unit(previous)
     work.edges.systemd.start(unit)
     if work.booting:
@@ -144,29 +157,55 @@ def start_old(work: Work) -> None:
         records.port(work.app, previous) or 0,
     )
     host = domains(work.app, work.settings)[0]
-    deadline = time.monotonic() + wanted["deploy_timeout"]
+    deadline = work.edges.clock() + wanted["deploy_timeout"]
     while not (answer := work.edges.get(number, host, wanted["path"], wanted["timeout"])).good:
-        if time.monotonic() >= deadline:
+        if work.edges.clock() >= deadline:
             raise HostError(f"{unit} is not healthy again: {health.explain(answer, host, wanted['path'])}", unit)
         work.edges.sleep(gates.POLL)
 
 
-ALL = {
-    step.name: step
-    for step in (
-        Step("unpack", unpack, remove_tree),
-        Step("cut", cut, gates.nothing),
-        Step("wait", wait, gates.nothing),
-        Step("migrate", migrate, stop_migration),
-        Step("stop", halt, start_old),
-        *gates.GATES,
-    )
-}
-
+PUSH = [
+    Step("unpack", unpack, remove_tree),
+    Step("cut", cut, gates.nothing),
+    Step("wait", wait, gates.nothing),
+    Step("settings", settings, stop_asking),
+    Step("point", point, gates.nothing),
+    Step("migrate", migrate, stop_migration),
+    Step("stop", halt, start_old),
+    *gates.GATES,
+]
+# in this order, and no other: the data is exchanged while nothing runs
+DATA = ["fetch", "stop", "data"]
+IN_PLACE = ["start", "health", "flip", "verify"]
 GATE_NAMES = [step.name for step in gates.GATES]
 
 
-def plan(verb: str, strategy: str, drains: bool) -> list[str]:
-    """The names of the steps, in order."""
-    before = (["cut"] if drains else []) if verb == "rollback" else ["unpack", *(["wait"] if drains else []), "migrate"]
-    return before + (["stop"] if strategy == "restart" else []) + GATE_NAMES
+def steps(work: Work) -> dict[str, Step]:
+    """Every step that a transition of this kind may have, by name, in the order in which they are done."""
+    found = PUSH if work.data is None else _with_data(in_place=work.verb != "rollback")
+    return {step.name: step for step in found}
+
+
+def _with_data(in_place: bool) -> list[Step]:
+    from hostctl import restore
+
+    exchange = [
+        Step("fetch", restore.fetch, restore.forget),
+        Step("stop", restore.stop_all, start_old),
+        Step("data", restore.replace, restore.put_back),
+    ]
+    return exchange + (restore.GATES if in_place else gates.GATES)
+
+
+def plan(verb: str, settings: Json, drains: bool, data: bool = False) -> list[str]:
+    """The names of the steps, in order. `data`: the transition exchanges the data as well."""
+    if data:
+        return [*DATA, *(GATE_NAMES if verb == "rollback" else IN_PLACE)]
+    before = (["cut"] if drains else []) if verb == "rollback" else _before_gates(settings, drains)
+    return before + (["stop"] if settings["strategy"] == "restart" else []) + GATE_NAMES
+
+
+def _before_gates(settings: Json, drains: bool) -> list[str]:
+    sqlite = settings.get("database") is not None
+    guarded = (["settings"] if sqlite else []) + (["point"] if sqlite and settings["commands"]["migrate"] else [])
+    return ["unpack", *(["wait"] if drains else []), *guarded, "migrate"]

@@ -10,6 +10,8 @@ from hostctl.layout import App
 from hostctl.names import matches
 
 STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
+# the instance's port, as the edge reads it; and that of an instance which is to take its place under the same release
+PORT, NEXT_PORT = "port", "port.next"
 
 
 def releases(app: App) -> list[str]:
@@ -71,17 +73,22 @@ def since(record: Json) -> float | None:
     return max(times, default=None)
 
 
-def port(app: App, release: str) -> int | None:
+def port(app: App, release: str, name: str = PORT) -> int | None:
     """The port of the release's instance; None before its first start."""
     try:
-        return int((app.record(release) / "port").read_text())
+        return int((app.record(release) / name).read_text())
     except (OSError, ValueError):
         return None
 
 
-def write_port(app: App, release: str, number: int) -> None:
+def next_port(app: App, release: str) -> int:
+    """The port of the instance that was started last, whether or not the edge knows it; 0 for none."""
+    return port(app, release, NEXT_PORT) or port(app, release) or 0
+
+
+def write_port(app: App, release: str, number: int, name: str = PORT) -> None:
     """World-readable: the edge reads it at every request."""
-    write_atomic(app.record(release) / "port", str(number).encode(), 0o644)
+    write_atomic(app.record(release) / name, str(number).encode(), 0o644)
 
 
 def forget_environment(app: App, release: str) -> None:

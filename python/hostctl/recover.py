@@ -30,7 +30,8 @@ def others(work: Work) -> list[str]:
 
 def _settle(app: App, entry: Journal, edges: Edges, booting: bool) -> str:
     entry.event("recover", "begin", "the transition was interrupted")
-    result = settle(Work(app, entry, edges, booting), list(push.ALL.values()))
+    work = Work(app, entry, edges, booting)
+    result = settle(work, list(push.steps(work).values()))
     text = f"{entry.content['verb']} of {entry.release}: " + ("finished" if result["result"] == "live" else "undone")
     entry.event("recover", "ok", text)
     return text

@@ -72,6 +72,12 @@ SETTINGS = {
     "commands": {"migrate": either(name("command"), None)},
     "migrate_timeout": number(0.1, 86_400),
     "domains": list_of(name("domain"), at_least=1),
+    "database": {
+        "engine": one_of("sqlite"),
+        "path": name("path"),
+        "settings": either(name("command"), None),
+        "unsafe_checkpoints": one_of("refuse", "allow"),
+    },
 }
 
 GIT = {
@@ -106,7 +112,18 @@ BUILD = {
 }
 
 OPTIONAL = frozenset(
-    {"lock_wait", "git", "who", "from", "limits", "limits.memory", "limits.tasks", "limits.seconds", "env"}
+    {
+        "lock_wait",
+        "git",
+        "who",
+        "from",
+        "limits",
+        "limits.memory",
+        "limits.tasks",
+        "limits.seconds",
+        "env",
+        "settings.database",
+    }
 )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
-from hostctl import certificate, config, health, journal, lock, records
+from hostctl import certificate, config, health, journal, lock, records, trouble
 from hostctl.edges import Edges
 from hostctl.files import Json, read_json
 from hostctl.layout import App
@@ -30,7 +32,17 @@ def status(app: App, edges: Edges) -> Json:
     told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
     told |= {"drains": [_drain(app, edges, entry) for entry in drains]}
     told |= {"certificate": {"name": names[0], "not_after": certificate.served(names[0])} if names else None}
-    return told | {"memory": unit.memory if unit else None}
+    told |= {"memory": unit.memory if unit else None, "database": database(app, edges)}
+    return told | {"trouble": trouble.trouble(told, time.time())}
+
+
+def database(app: App, edges: Edges) -> Json | None:
+    """The database and its backup, as this host knows them; None without one."""
+    if not app.database.exists():
+        return None
+    from hostctl import backup
+
+    return backup.summary(app, edges)
 
 
 def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> Json | None:
@@ -79,9 +91,14 @@ def transition(app: App) -> Json | None:
 
 def disk(app: App) -> Json:
     """Bytes and inodes of the file system that holds the releases."""
-    found = os.statvfs(app.trees if app.trees.is_dir() else app.layout.root)
+    return space(app.trees if app.trees.is_dir() else app.layout.root)
+
+
+def space(path: Path) -> Json:
+    """Bytes and inodes of the file system that holds a path. One that counts no inodes has 0 of them."""
+    found = os.statvfs(path)
     told: dict[str, Any] = {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
-    return told | {"inodes_free": found.f_favail}
+    return told | {"inodes_free": found.f_favail, "inodes": found.f_files}
 
 
 def _drain(app: App, edges: Edges, entry: journal.Journal) -> Json:

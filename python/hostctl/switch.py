@@ -45,14 +45,15 @@ def _interrupt(entry: journal.Journal, *_: int | FrameType | None) -> None:
 def _locked(work: Work) -> Json:
     work.tell("lock")
     mended = recover.others(work)
-    names = push.plan(work.verb, work.settings["strategy"], bool(drain.others(work)))
+    names = push.plan(work.verb, work.settings, bool(drain.others(work)), data=work.data is not None)
     work.journal.set(taken=True, previous=work.app.live())
     work.journal.event("lock", "ok", f"{work.verb} of {work.release}, {work.journal.previous or 'nothing'} is live")
     for text in mended:
         work.journal.event("recover", "ok", text)
-    if work.journal.previous == work.release:
+    if work.journal.previous == work.release and not work.in_place:
         return revert(work, [], HostError(f"{work.release} is live already", work.app.name, "deploy status"))
-    result = perform(work, [push.ALL[name] for name in names])
+    steps = push.steps(work)
+    result = perform(work, [steps[name] for name in names])
     after(work)
     return result
 

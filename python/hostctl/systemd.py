@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import calendar
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import IO
 
 from hostctl.errors import FAILED, HostError
 
-SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent"
+SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
 LONGEST = 180  # seconds; a stop takes as long as the unit's TimeoutStopSec
 
 
@@ -24,6 +26,8 @@ class Unit:
         self.state = properties.get("ActiveState", "unknown")
         self.sub = properties.get("SubState", "unknown")
         self.result = properties.get("Result", "")
+        # a start that waits for another unit: nothing has run yet, and nothing has ended
+        self.queued = properties.get("Job", "") not in ("", "0")
         self.restarts = int(properties.get("NRestarts") or 0)
         memory = properties.get("MemoryCurrent", "")
         self.memory = int(memory) if memory.isdigit() and int(memory) < 1 << 62 else None
@@ -75,6 +79,14 @@ class Systemd:
                 FAILED,
             )
         _call("systemctl", "reset-failed", "--", unit)
+
+    def next_elapse(self, timer: str) -> float | None:
+        """When a timer fires next, in seconds since the epoch; None when it does not."""
+        done = _call("systemctl", "show", "--timestamp=utc", "--value", "-p", "NextElapseUSecRealtime", "--", timer)
+        try:
+            return calendar.timegm(time.strptime(done.stdout.strip(), "%a %Y-%m-%d %H:%M:%S UTC"))
+        except ValueError:
+            return None
 
     def text(self, unit: str) -> str:
         """The unit file with its drop-ins."""

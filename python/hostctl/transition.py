@@ -42,6 +42,16 @@ class Work:
     def verb(self) -> str:
         return str(self.journal.content["verb"])
 
+    @property
+    def data(self) -> Json | None:
+        """Which data the transition brings back; None when it leaves the data as it is."""
+        return self.journal.content.get("data")
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the release that is live stays so, and only its data is exchanged."""
+        return self.data is not None and self.verb != "rollback"
+
     def note(self, text: str) -> None:
         """Tell whoever follows something about the step at work."""
         begun = self.journal.begun
@@ -99,7 +109,7 @@ def as_error(work: Work, error: Exception) -> HostError:
         return error
     step = (work.journal.begun or ["lock"])[-1]
     if isinstance(error, Interrupted):
-        return HostError(f"interrupted in {step}: systemd stopped the transition", work.app.name, "deploy push")
+        return HostError(f"interrupted in {step}: systemd stopped the transition", work.app.name, again(work.verb))
     where, fix = str(work.journal.directory), "deploy logs, and mend what it says"
     if isinstance(error, OSError):
         return of_system(error, step, where, fix)
@@ -121,7 +131,13 @@ def _why_unfinished(journal: Journal) -> HostError:
     if journal.reverting is not None:
         return HostError(**journal.reverting)
     step = (journal.begun or ["lock"])[-1]
-    return HostError(f"interrupted in {step}: the transition was killed", journal.app.name, "deploy push")
+    verb = str(journal.content["verb"])
+    return HostError(f"interrupted in {step}: the transition was killed", journal.app.name, again(verb))
+
+
+def again(verb: str) -> str:
+    """The command that begins such a transition once more."""
+    return f"deploy {'db load' if verb == 'load' else verb}"
 
 
 def revert(work: Work, steps: Sequence[Step], error: HostError) -> Json:
@@ -158,9 +174,9 @@ def conclude(work: Work, outcome: str, error: HostError | None, failures: Sequen
         _mark_failed(work, error)
     result: Json = {"result": outcome, "release": work.release, "previous": work.journal.previous}
     result |= {"code": error.code if error else DONE, "error": error.as_dict() if error else None}
-    result |= {"steps": work.journal.steps()}
+    result |= {"steps": work.journal.steps(), "kept": work.journal.content.get("kept")}
     audit.append(work.app, work.journal.content, result)
-    nothing_to_drain = outcome != "live" or work.journal.previous is None
+    nothing_to_drain = outcome != "live" or work.journal.previous in (None, work.release)
     work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
     return result
 

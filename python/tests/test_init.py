@@ -76,6 +76,23 @@ end
 """
 
 
+REPO = """# defmodule MyShop.Old do
+defmodule MyShop.Data.Repo do
+  @moduledoc "use Ecto.Repo, otp_app: :other"
+  use Ecto.Repo,
+    otp_app: :my_shop,
+    adapter: Ecto.Adapters.SQLite3
+end
+"""
+
+SETTINGS = """
+  # config/runtime.exs, below `if config_env() == :prod do`:
+  #   config :{app}, {repo},
+  #     wal_auto_check_point: 0, busy_timeout: 5000, journal_mode: :wal
+  engine: sqlite
+"""
+
+
 def put(root: Path, **contents: str) -> Path:
     """Write files; `__` in a name stands for a directory's slash."""
     for name, text in contents.items():
@@ -173,23 +190,26 @@ def test_a_phoenix_project_becomes_a_deploy_yml(tmp_path: Path) -> None:
     )
     put(tmp_path, **{".tool-versions": "erlang 27.2\nelixir 1.18.3-otp-27 # why\nnodejs 22\n"})
 
-    said = run(str(tmp_path), "--host", "root@198.51.100.7", "--domain", "Shop.test")
+    put(tmp_path, **{"lib__my_shop__repo.ex": REPO})
+    given = ("--host", "root@198.51.100.7", "--domain", "Shop.test", "--bucket", "shop-backups")
+
+    said = run(str(tmp_path), *given)
 
     assert said == f"wrote {tmp_path / 'deploy.yml'}\nnext: deploy config\n"
     config = load(start=tmp_path).config
     assert (config.app, config.release.name, config.host) == ("my-shop", "my_shop", "root@198.51.100.7")
     assert (config.names, config.health.path) == (("shop.test",), "/internal/up")
     assert config.release.commands.migrate == "bin/migrate"
-    assert (config.env.clear, config.env.secret) == (
-        {"DATABASE_PATH": "/var/lib/my-shop/my-shop.db"},
-        ("SECRET_KEY_BASE",),
-    )
+    assert (config.env.clear, config.env.secret) == ({}, ("SECRET_KEY_BASE",))
+    assert (config.database.engine, config.database.path) == ("sqlite", "my-shop.db")
+    assert (config.backup.bucket, config.backup.prefix) == ("shop-backups", "my-shop")
+    assert SETTINGS.format(app="my_shop", repo="MyShop.Data.Repo") in (tmp_path / "deploy.yml").read_text()
     assert (tmp_path / "deploy.yml").read_text().split("\n\n")[1] == (
         "# Found here:\n"
         "# mix project in mix.exs, release my_shop\n"
         "# .tool-versions: erlang 27.2, elixir 1.18.3-otp-27\n"
         "# assets.deploy: run in every build\n"
-        "# database: SQLite (ecto_sqlite3). This version of Homeport does not set up or back up databases.\n"
+        "# database: SQLite (ecto_sqlite3), streamed to backup.bucket; see the settings below\n"
         "# health route: /internal/up"
     )
 
@@ -199,12 +219,13 @@ def test_what_is_not_known_is_a_placeholder_that_is_refused(tmp_path: Path) -> N
 
     said = run(str(tmp_path))
 
-    assert said.endswith("next: set host and domains in it, then: deploy config\n")
+    assert said.endswith("next: set host, domains and backup.bucket in it, then: deploy config\n")
     with pytest.raises(ConfigError) as caught:
         load(start=tmp_path)
     assert [str(problem.what) for problem in caught.value.problems] == [
         'is still the placeholder: write the address of your host (got "203.0.113.10")',
         'is still the placeholder: write a name of yours (got "my-shop.example.com")',
+        'is still the placeholder: write the name of your bucket (got "example-backups")',
     ]
 
 
@@ -243,6 +264,7 @@ def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
         ),
         ("--host", "a b", "host must be an address, user@host:port, or an alias of ~/.ssh/config"),
         ("--domain", "localhost", "domain must be a name such as shop.example.org"),
+        ("--bucket", "Shop", "bucket must be 3 to 63 lower-case letters, digits, - and ."),
     ],
 )
 def test_what_is_said_is_checked_before_anything_is_written(tmp_path: Path, option: str, given: str, what: str) -> None:
@@ -256,7 +278,7 @@ def test_what_is_said_is_checked_before_anything_is_written(tmp_path: Path, opti
 def test_an_address_in_brackets_survives_yaml(tmp_path: Path) -> None:
     put(tmp_path, **{"mix.exs": PHOENIX})
 
-    run(str(tmp_path), "--host", "[2001:db8::1]", "--domain", "shop.test")
+    run(str(tmp_path), "--host", "[2001:db8::1]", "--domain", "shop.test", "--bucket", "shop-backups")
 
     assert load(start=tmp_path).config.host == "[2001:db8::1]"
 
@@ -278,7 +300,16 @@ def test_postgres_asks_for_its_url(tmp_path: Path) -> None:
     run(str(tmp_path))
 
     assert written(tmp_path)["env"] == {"clear": {}, "secret": ["SECRET_KEY_BASE", "DATABASE_URL"]}
-    assert "# database: PostgreSQL (postgrex)." in (tmp_path / "deploy.yml").read_text()
+    assert written(tmp_path)["database"]["engine"] == "none"
+    assert "# database: PostgreSQL (postgrex), which" in (tmp_path / "deploy.yml").read_text()
+
+
+def test_without_a_repo_in_sight_its_usual_name_is_told(tmp_path: Path) -> None:
+    put(tmp_path, **{"mix.exs": PHOENIX})
+
+    run(str(tmp_path))
+
+    assert SETTINGS.format(app="my_shop", repo="MyShop.Repo") in (tmp_path / "deploy.yml").read_text()
 
 
 def test_without_phoenix_nothing_is_asked_that_only_phoenix_needs(tmp_path: Path) -> None:
@@ -403,6 +434,22 @@ ROUTES = [
 ]  # fmt: skip
 
 
+REPOS = [
+    ("defmodule A.Repo do\n use Ecto.Repo, otp_app: :a, adapter: X\nend", [("a", "A.Repo")]),
+    ("defmodule A.Repo do\n use(Ecto.Repo, adapter: X, otp_app: :a)\nend", [("a", "A.Repo")]),
+    ("defmodule A do\nend\ndefmodule B do\n use Ecto.Repo, otp_app: :b\nend", [("b", "B")]),
+    ("defmodule A do\n # use Ecto.Repo, otp_app: :a\nend", []),
+    ("defmodule A do\n use Ecto.Repository, otp_app: :a\nend", []),
+    ("defmodule A do\n use Ecto.Repo\nend", []),
+    ("use Ecto.Repo, otp_app: :a", []),
+]
+
+
+@pytest.mark.parametrize(("source", "repos"), REPOS, ids=[source for source, _ in REPOS])
+def test_repos_are_read_with_their_application(source: str, repos: list[tuple[str, str]]) -> None:
+    assert Source(source).repos() == repos
+
+
 @pytest.mark.parametrize(("source", "routes"), ROUTES, ids=[source for source, _ in ROUTES])
 def test_routes_are_read_with_their_scopes(source: str, routes: list[str]) -> None:
     assert Source(source).routes() == routes
@@ -432,6 +479,7 @@ pieces = st.sampled_from(
         *("def project do", "do", "end", "fn", "scope ", "releases: ", "releases()", "apps_path: ", "app: ", ":shop"),
         *("[", "]", "{", "}", "@app ", 'get "/up"', ", ", " ", "\n", "#", "?", '?"', "\\"),
         *('"', "'", '"""', "~s(", "~S|"),
+        *("{:ecto_sqlite3, ", "defmodule ", "A.Repo do ", "use Ecto.Repo, ", "otp_app: "),
     ]
 )
 sources = st.text() | st.lists(pieces, max_size=40).map("".join)
@@ -452,11 +500,11 @@ def test_the_two_texts_of_a_source_line_up(text: str) -> None:
 @given(sources, sources)
 def test_any_source_gives_a_file_that_can_be_read(tmp_path: Path, project: str, router: str) -> None:
     (tmp_path / "deploy.yml").unlink(missing_ok=True)
-    for name, text in (("mix.exs", project), ("lib/router.ex", router)):
+    for name, text in (("mix.exs", project), ("lib/router.ex", router), ("lib/repo.ex", router)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
 
-    run(str(tmp_path), "--app", "shop", "--host", "a.test", "--domain", "a.test")
+    run(str(tmp_path), "--app", "shop", "--host", "a.test", "--domain", "a.test", "--bucket", "shop-backups")
 
     keys: list[str] = []
     try:

@@ -7,7 +7,7 @@ from homeport.config.layers import Loaded, load
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem
 from homeport.config.redact import Redactor
-from homeport.config.secrets import collect, scrub
+from homeport.config.secrets import backup_secrets, collect, scrub
 
 __all__ = [
     "Config",
@@ -16,6 +16,7 @@ __all__ = [
     "Origin",
     "Problem",
     "Redactor",
+    "backup_secrets",
     "collect",
     "host_vars",
     "load",

@@ -30,10 +30,10 @@ _REQUIRED = {
 }
 
 
-def check(tree: Node) -> tuple[Config | None, list[Problem]]:
+def check(tree: Node, destination: str | None = None) -> tuple[Config | None, list[Problem]]:
     """The configuration that a merged tree holds, or its mistakes."""
     try:
-        return Config.model_validate(plain(tree)), []
+        return Config.model_validate(plain(tree), context=destination), []
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         return None, [problem for each in errors for problem in _problems(tree, dict(each))]

@@ -7,10 +7,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from homeport.config.layers import Loaded
 from homeport.config.model import Config, Domain
 from homeport.config.problems import ConfigError, Problem
+from homeport.config.secrets import backup_names
 from homeport.ssh import Target, options
 
 Json = dict[str, Any]
@@ -44,14 +46,36 @@ def settings(config: Config) -> Push:
             "commands": {"migrate": config.release.commands.migrate},
             "migrate_timeout": config.release.migrate_timeout,
             "domains": list(config.names),
+            "database": _push_database(config),
         },
         _environment(config),
     )
 
 
+def _push_database(config: Config) -> Json | None:
+    if config.database.engine == "none":
+        return None
+    return {**config.database.model_dump(), "path": _data(config, config.database.path)}
+
+
 def _environment(config: Config) -> dict[str, str]:
-    known = {} if "PHX_HOST" in config.env.secret else {"PHX_HOST": config.names[0]}
-    return {**known, **config.env.clear}
+    known = {"PHX_HOST": config.names[0], **_database_environment(config)}
+    return {**{name: text for name, text in known.items() if name not in config.env.secret}, **config.env.clear}
+
+
+def _database_environment(config: Config) -> dict[str, str]:
+    """Where the database is: as a path, and as the URL that Ecto's `url` option takes.
+
+    Ecto wants a host, which SQLite's adapter has no use for, and one part after it, so that a / must be quoted.
+    """
+    if config.database.engine == "none":
+        return {}
+    path = _data(config, config.database.path)
+    return {"DATABASE_PATH": path, "DATABASE_URL": f"ecto://localhost/{quote(path, safe='')}"}
+
+
+def _data(config: Config, name: str) -> str:
+    return f"/var/lib/{config.app}/{name}"
 
 
 def target(loaded: Loaded, *, provision: bool = False) -> Target:
@@ -78,6 +102,7 @@ def host_vars(loaded: Loaded) -> Json:
         **_app(loaded),
         **_limits(loaded.config),
         **_acme(loaded),
+        **_database(loaded),
         "homeport_root": str(loaded.root),
         "homeport_destination": loaded.destination or "",
         "homeport_verify_address": loaded.config.verify.address,
@@ -151,6 +176,30 @@ def _acme(loaded: Loaded) -> Json:
         "homeport_acme_ca": _file(loaded, "acme.ca", acme.ca),
         "homeport_acme_root": _file(loaded, "acme.root", acme.root),
     }
+
+
+def _database(loaded: Loaded) -> Json:
+    """What /etc/homeport/<app>/database.json will say, with the CA's path here, and the names of the credentials."""
+    config = loaded.config
+    if config.database.engine == "none":
+        return {"homeport_database": None, "homeport_backup_secrets": None}
+    names = [config.database.path, *config.backup.extra]
+    return {
+        "homeport_database": {
+            "engine": config.database.engine,
+            "user": config.app,
+            "unsafe_checkpoints": config.database.unsafe_checkpoints,
+            "databases": [{"name": name, "path": _data(config, name)} for name in names],
+            "backup": _backup(loaded) if config.backup.enabled else None,
+        },
+        "homeport_backup_secrets": backup_names(config) or None,
+    }
+
+
+def _backup(loaded: Loaded) -> Json:
+    backup = loaded.config.backup
+    told = backup.model_dump(mode="json", exclude={"enabled", "extra", "access_key_id", "secret_access_key"})
+    return {**told, "ca": _file(loaded, "backup.ca", backup.ca) or None}
 
 
 def _file(loaded: Loaded, key: str, text: str | None) -> str:

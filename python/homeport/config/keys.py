@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from functools import cache
 
 from homeport.config.document import Node
-from homeport.config.model import Config, Section
+from homeport.config.fields import Section
+from homeport.config.model import Config
 from homeport.config.problems import Path, key_text
 
 _NO_IMAGE = "is not needed: a release is sent to the host as it is, without an image"

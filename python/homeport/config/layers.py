@@ -34,6 +34,7 @@ class SandboxLike(Protocol):
 
 
 Sandboxes = Callable[[str], SandboxLike | None]
+Told = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Loaded:
     origin: Mapping[str, Origin]
     destination: str | None
     warnings: tuple[str, ...]
+    # the keys of the sandbox's own store, an AWS shared credentials file: there the environment is not asked
+    credentials: Path | None = None
 
     def path(self, text: str) -> Path:
         """A path of deploy.yml: relative to it, `~` for the home directory."""
@@ -79,15 +82,18 @@ def load(
     here = (start or Path.cwd()).absolute()
     base = here / config if config else _nearest(here)
     tree, problems = read(base, here)
-    for layer, found in _destination_layers(base, here, destination, tree, sandboxes):
+    sandbox = _sandbox(destination, sandboxes or _sandboxes)
+    for layer, found in _destination_layers(base, here, destination, tree, sandbox):
         tree, problems = merge(tree, layer), problems + found
-    checked, found = check(tree)
+    checked, found = check(tree, destination)
     # YAML's own complaint about a value is enough; what the value then is not, is no news
     said = {(each.origin, each.key) for each in problems}
     problems += [each for each in found if (each.origin, each.key) not in said]
     if problems or checked is None:
         raise ConfigError(sorted(problems, key=lambda each: _place(each, tree)))
-    return Loaded(checked, base.parent, _origins(checked, tree), destination, tuple(_warnings(tree)))
+    origin = _origins(checked, tree)
+    credentials = _credentials(sandbox, origin)
+    return Loaded(checked, base.parent, origin, destination, tuple(_warnings(tree)), credentials)
 
 
 def _place(problem: Problem, tree: Node) -> tuple[bool, str, int]:
@@ -132,18 +138,30 @@ def _display(file: Path, here: Path) -> str:
 
 
 def _destination_layers(
-    base: Path, here: Path, destination: str | None, tree: Node, sandboxes: Sandboxes | None
+    base: Path, here: Path, destination: str | None, tree: Node, sandbox: Told | None
 ) -> list[tuple[Node, list[Problem]]]:
     if destination is None:
         return []
-    name, _, instance = destination.partition(":")
-    _check_destination(destination, name)
+    name = destination.partition(":")[0]
     file = base.with_name(f"{base.stem}.{name}{base.suffix}")
     overlay = [read(file, here)] if name != SANDBOX or file.exists() else []
-    if name != SANDBOX:
-        return overlay
-    app = _app(overlay[0][0] if overlay else tree) or _app(tree) or "app"
-    return [(_sandbox_layer(app, instance or SANDBOX_NAME, sandboxes or _sandboxes), []), *overlay]
+    if sandbox is None:
+        return [(layer, found + _shared_place(tree, layer)) for layer, found in overlay]
+    whole = merge(tree, overlay[0][0]) if overlay else tree
+    return [(node_of(_sandbox_values(whole, sandbox), Origin(SANDBOX)), []), *overlay]
+
+
+def _shared_place(tree: Node, layer: Node) -> list[Problem]:
+    """Another host must not stream to the first one's place: it would take it over."""
+    own = [_is_set(layer, ("backup", name)) for name in ("bucket", "endpoint", "prefix")]
+    if not _is_set(layer, ("host",)) or any(own) or not _is_set(tree, ("backup", "prefix")):
+        return []
+    what = "would be the same for two hosts: set backup.prefix of the destination as well, or leave both out"
+    return [Problem(find(tree, ("backup", "prefix"))[0].origin, "backup.prefix", what)]
+
+
+def _is_set(tree: Node, path: tuple[str, ...]) -> bool:
+    return find(tree, path)[1] == path
 
 
 def _check_destination(destination: str, name: str) -> None:
@@ -153,9 +171,9 @@ def _check_destination(destination: str, name: str) -> None:
         raise HomeportError(f"{destination!r} cannot be a destination", "-d", fix, ExitCode.USAGE)
 
 
-def _app(tree: Node) -> str | None:
-    node, reached = find(tree, ("app",))
-    return node.value if reached and isinstance(node.value, str) else None
+def _said(tree: Node, *path: str) -> str | None:
+    node, reached = find(tree, path)
+    return node.value if reached == path and isinstance(node.value, str) else None
 
 
 def _sandboxes(name: str) -> SandboxLike | None:
@@ -165,19 +183,28 @@ def _sandboxes(name: str) -> SandboxLike | None:
     return found
 
 
-def _sandbox_layer(app: str, name: str, sandboxes: Sandboxes) -> Node:
+def _sandbox(destination: str | None, sandboxes: Sandboxes) -> Told | None:
+    """What the sandbox that the destination names tells of itself; None for any other destination."""
+    if destination is None:
+        return None
+    place, _, instance = destination.partition(":")
+    _check_destination(destination, place)
+    if place != SANDBOX:
+        return None
+    name = instance or SANDBOX_NAME
     sandbox = sandboxes(name)
     if sandbox is None:
         again = "deploy sandbox up" + (f" --name {name}" if name != SANDBOX_NAME else "")
         raise unusable("-d sandbox", f"there is no sandbox {name!r}", again)
-    return node_of(_sandbox_values(app, sandbox.as_dict()), Origin(SANDBOX))
+    return sandbox.as_dict()
 
 
-def _sandbox_values(app: str, told: Mapping[str, Any]) -> dict[str, Any]:
+def _sandbox_values(tree: Node, told: Told) -> dict[str, Any]:
     ssh, acme = told["ssh"], told["acme"]
     return {
         "host": told["address"],
-        "domains": [f"{app}.sandbox.test"],
+        "domains": [f"{_said(tree, 'app') or 'app'}.sandbox.test"],
+        **({"backup": _sandbox_store(told["s3"])} if _said(tree, "database", "engine") == "sqlite" else {}),
         "ssh": {
             "user": "deploy",
             "provision_user": ssh["user"],
@@ -188,6 +215,18 @@ def _sandbox_values(app: str, told: Mapping[str, Any]) -> dict[str, Any]:
         "acme": {"directory": acme["directory"], "ca": acme["ca"], "root": acme["root"]},
         "verify": {"address": told["address"]},
     }
+
+
+def _sandbox_store(s3: Told) -> dict[str, Any]:
+    """The sandbox's own bucket. Its keys are in a file, so that a rehearsal needs no variable: Loaded.credentials."""
+    told = {name: s3[name] for name in ("bucket", "region", "endpoint")}
+    return {**told, "path_style": True, "ca": None, "require": []}
+
+
+def _credentials(sandbox: Told | None, origin: Mapping[str, Origin]) -> Path | None:
+    """The file with the keys of the sandbox's store, while that is the store."""
+    own = origin["backup.endpoint"].layer == SANDBOX
+    return Path(sandbox["s3"]["credentials"]) if sandbox and own else None
 
 
 def leaves(value: object, key: str = "") -> dict[str, Any]:
@@ -201,7 +240,8 @@ def leaves(value: object, key: str = "") -> dict[str, Any]:
 
 
 def _origins(config: Config, tree: Node) -> dict[str, Origin]:
-    derived = {"release.name": "app"}
+    derived = {"release.name": "app", "database.path": "app", "backup.prefix": "app"}
+    derived |= {"backup.path_style": "backup.endpoint", "backup.drill": "database.unsafe_checkpoints"}
     derived |= {"ssh.port": "host"} if config.at.port else {}
     derived |= {"ssh.provision_user": "host"} if config.at.user else {}
     found = {key: _origin(key, tree) for key in leaves(config.model_dump())}

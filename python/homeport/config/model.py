@@ -6,68 +6,40 @@ The commented example, homeport/docs/deploy.yml, explains every key.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SerializationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from homeport.config import values
+from homeport.config.database import Backup, Database, told_by_others, wrong_together
+from homeport.config.fields import (
+    Address,
+    AppName,
+    Bytes,
+    Command,
+    Cores,
+    DomainName,
+    Email,
+    Found,
+    HostText,
+    HttpsUrl,
+    Limit,
+    PathText,
+    Port,
+    ReleaseName,
+    Seconds,
+    Section,
+    UrlPath,
+    Wait,
+)
 from homeport.config.names import BUILD_SUFFIX, env_reason
-from homeport.config.problems import Path
 from homeport.config.values import Host, refuse
 
-Found = list[tuple[Path, str]]
+T = TypeVar("T")
 
 _ELSEWHERE = "values come from the environment of `deploy`"
 # Linux: useradd(8) takes names of at most 32 characters
 LONGEST_USER = 32
-
-
-def _readable(show: Callable[[Any], str]) -> PlainSerializer:
-    """Numbers stay numbers for programs; `model_dump(context="person")` writes them as deploy.yml does."""
-
-    def serialise(value: Any, info: SerializationInfo) -> Any:
-        return show(value) if info.context == "person" else value
-
-    return PlainSerializer(serialise)
-
-
-_duration = _readable(values.show_duration)
-Seconds = Annotated[float, BeforeValidator(values.duration(0.0)), _duration]
-Wait = Annotated[float, BeforeValidator(values.duration(0.05, 3600.0)), _duration]
-Limit = Annotated[float, BeforeValidator(values.duration(1.0)), _duration]
-Bytes = Annotated[int, BeforeValidator(values.size), _readable(values.show_size)]
-Cores = Annotated[float, BeforeValidator(values.cores)]
-AppName = Annotated[str, BeforeValidator(values.app_name)]
-ReleaseName = Annotated[str, BeforeValidator(values.release_name)]
-HostText = Annotated[str, BeforeValidator(values.host)]
-DomainName = Annotated[str, BeforeValidator(values.domain_name)]
-Command = Annotated[str, BeforeValidator(values.command)]
-PathText = Annotated[str, BeforeValidator(values.path)]
-UrlPath = Annotated[str, BeforeValidator(values.url_path)]
-HttpsUrl = Annotated[str, BeforeValidator(values.https_url)]
-Email = Annotated[str, BeforeValidator(values.email)]
-Address = Annotated[str, BeforeValidator(values.address)]
-Port = Annotated[int, BeforeValidator(values.whole(1, 65535))]
-
-
-class Section(BaseModel):
-    """A map of keys. One with nothing under it is as good as one left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty(cls, data: object) -> object:
-        return {} if data is None else data
 
 
 class Domain(Section):
@@ -180,6 +152,8 @@ class Config(Section):
     domains: tuple[Domain, ...]
     release: Release = Release()
     env: Env = Env()
+    database: Database = Database()
+    backup: Backup = Backup()
     health: Health = Health()
     drain_timeout: Seconds = 30.0
     retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100))] = 5
@@ -191,12 +165,18 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _derived(cls, data: object) -> object:
-        """The release is named after the app, and `host` tells user and port, unless their own keys do."""
+    def _derived(cls, data: object, info: ValidationInfo) -> object:
+        """What is named after the app, and what `host` and other keys tell, unless their own keys do.
+
+        Validation's context is the destination: it has a place of its own in the bucket.
+        """
         if not isinstance(data, dict):
             return data
+        app = _parsed(values.app_name, data.get("app"))
         data = _below(data, "release", {"name": _release_name(data.get("app"))})
-        given = _host(data.get("host"))
+        for section, told in told_by_others(app, info.context, data).items():
+            data = _below(data, section, told)
+        given = _parsed(values.parse_host, data.get("host"))
         return _below(data, "ssh", {"provision_user": given.user, "port": given.port} if given else {})
 
     @field_validator("domains")
@@ -227,7 +207,7 @@ class Config(Section):
 
 
 def _below(data: dict[Any, Any], section: str, derived: dict[str, Any]) -> dict[Any, Any]:
-    given = data.get(section) or {}
+    given = {} if data.get(section) is None else data[section]
     if not isinstance(given, dict):
         return data
     return {**data, section: {**{key: value for key, value in derived.items() if value is not None}, **given}}
@@ -240,9 +220,9 @@ def _release_name(app: object) -> str | None:
         return None
 
 
-def _host(text: object) -> Host | None:
+def _parsed(parse: Callable[[object], T], value: object) -> T | None:
     try:
-        return values.parse_host(text)
+        return parse(value)
     except ValueError:
         return None
 
@@ -311,7 +291,11 @@ def _domain_mistakes(domains: tuple[Domain, ...]) -> Found:
 
 
 def _mistakes_together(config: Config) -> Found:
-    return [*_host_mistakes(config), *_user_mistakes(config)]
+    return [*_host_mistakes(config), *_user_mistakes(config), *_database_mistakes(config)]
+
+
+def _database_mistakes(config: Config) -> Found:
+    return wrong_together(config.database, config.backup, {*config.env.clear, *config.env.secret})
 
 
 def _host_mistakes(config: Config) -> Found:

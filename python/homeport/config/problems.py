@@ -11,7 +11,12 @@ from homeport.errors import ExitCode, HomeportError
 Path = tuple[str | int, ...]
 
 # values below these are never repeated in a message: somebody may have put a secret there
-PRIVATE: tuple[Path, ...] = (("env",), ("release", "env"))
+PRIVATE: tuple[Path, ...] = (
+    ("env",),
+    ("release", "env"),
+    ("backup", "access_key_id"),
+    ("backup", "secret_access_key"),
+)
 SHOWN_CHARACTERS = 60
 FIX = "correct it, then run: deploy config"
 

@@ -12,6 +12,8 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
+from homeport.errors import HomeportError
+
 # a line of a multi-line value (a key file) is a secret of its own from this length on: logs come line by line
 LEAST_LINE = 8
 
@@ -30,6 +32,10 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without any value."""
         return self._pattern.sub(lambda match: f"[{self._names[match[0]]}]", text) if self._pattern else text
+
+    def error(self, error: HomeportError) -> HomeportError:
+        """The same error without any value."""
+        return HomeportError(self(error.what), self(error.where), self(error.fix), error.code)
 
     def everywhere(self, value: Any) -> Any:
         """A JSON document with every text in it redacted, keys included."""

@@ -1,4 +1,4 @@
-"""Values of env.secret: from the environment of `deploy`, wrapped so that no repr or log shows them."""
+"""Values of env.secret and the backup's keys: from the environment of `deploy`, wrapped so that nothing shows them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping
 
 from pydantic import SecretStr
 
+from homeport.config.layers import Loaded
 from homeport.config.model import Config
 from homeport.errors import ExitCode, HomeportError
 
@@ -16,18 +17,57 @@ LEAST_CHARACTERS = 4
 Secrets = dict[str, SecretStr | None]
 
 
-def collect(config: Config, environ: Mapping[str, str]) -> Secrets:
-    """The value of each name in env.secret; None where there is none, which keeps what the host has.
+def collect(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
+    """The value of each name in env.secret and of the backup's keys; None where there is none.
 
-    Raises HomeportError (exit code 2) for a value that cannot be kept secret or cannot be carried.
+    None keeps what the host has. The app gets those of env.secret alone. Raises HomeportError (exit code 2) for a value
+    that cannot be kept secret or cannot be carried.
     """
-    return {name: _wrapped(name, environ[name]) if name in environ else None for name in config.env.secret}
+    given = _with_sandbox(loaded, environ)
+    names = (*loaded.config.env.secret, *backup_names(loaded.config).values())
+    return {name: _wrapped(name, given[name]) if name in given else None for name in names}
+
+
+def backup_secrets(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
+    """The backup's `access_key_id` and `secret_access_key`, None for one not given; empty without a backup.
+
+    Raises HomeportError as `collect` does.
+    """
+    return of_backup(loaded.config, collect(loaded, environ))
+
+
+def of_backup(config: Config, collected: Secrets) -> Secrets:
+    """The same from what `collect` gave."""
+    return {key: collected[name] for key, name in backup_names(config).items()}
 
 
 def scrub(config: Config, environ: MutableMapping[str, str]) -> None:
-    """Take the names of env.secret out of the environment, so that no child process inherits a value."""
-    for name in config.env.secret:
+    """Take the names of all secrets out of the environment, so that no child process inherits a value."""
+    for name in (*config.env.secret, *backup_names(config).values()):
         environ.pop(name, None)
+
+
+def backup_names(config: Config) -> dict[str, str]:
+    """The names of the backup's keys, by what each is; empty without a backup."""
+    backup = config.backup
+    if config.database.engine == "none" or not backup.enabled:
+        return {}
+    return {"access_key_id": backup.access_key_id, "secret_access_key": backup.secret_access_key}
+
+
+def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """A sandbox's store has keys of its own: those of another store in the environment do not count there."""
+    if loaded.credentials is None or not backup_names(loaded.config):
+        return environ
+    from homeport.sandbox.services import read_credentials
+
+    names = backup_names(loaded.config)
+    try:
+        access, secret = read_credentials(loaded.credentials)
+    except (OSError, KeyError):
+        what = "the keys of the sandbox's own store cannot be read"
+        raise HomeportError(what, str(loaded.credentials), "deploy sandbox up", ExitCode.USAGE) from None
+    return {**environ, names["access_key_id"]: access, names["secret_access_key"]: secret}
 
 
 def reveal(value: SecretStr | None) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from homeport.config import cost
 from homeport.config.layers import Loaded, leaves
 
 Json = dict[str, Any]
@@ -33,11 +34,11 @@ def _row(key: str, value: Any, loaded: Loaded) -> Json:
 
 
 def as_table(loaded: Loaded) -> str:
-    """The rows for a person, in columns."""
+    """The rows for a person, in columns, and what the backup costs."""
     values = {key: _inline(value) for key, value in leaves(_for_a_person(loaded)).items()}
     left, middle = (max(map(len, column)) for column in (values, values.values()))
     lines = [f"{key:<{left}}  {value:<{middle}}  {loaded.origin[key]}" for key, value in values.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [cost.told(loaded.config)])])
 
 
 def _for_a_person(loaded: Loaded) -> Json:

@@ -8,18 +8,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from homeport.config.names import RESERVED_LOGINS, app_reason
+from homeport.config.names import RESERVED_LOGINS, app_reason, env_reason
 from homeport.config.problems import Path
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
+_DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)(?:i?B)?", re.ASCII)
-LONGEST_SECONDS = 24 * 3600.0
+DAY_SECONDS = LONGEST_SECONDS = 24 * 3600.0
 LEAST_MEMORY = 16 * 2**20
 
 # what `deploy init` writes where it knows nothing; nobody's: reserved by RFC 5737 and RFC 2606
 PLACEHOLDER_HOST, PLACEHOLDER_DOMAIN = "203.0.113.10", "example.com"
+PLACEHOLDER_BUCKET = "example-backups"
 _PLACEHOLDER_NETWORK = ipaddress.ip_network("203.0.113.0/24")
 
 
@@ -67,6 +69,26 @@ def show_duration(seconds: float) -> str:
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
+def span(least: float, most: float) -> Callable[[object], float]:
+    """A parser of a longer time, "6h" or "7d", between two limits; gives seconds."""
+    expected = f'must be a time such as "6h" or "7d", from {show_span(least)} to {show_span(most)}'
+
+    def parse(value: object) -> float:
+        match = _DAYS.fullmatch(value) if isinstance(value, str) else None
+        seconds = int(match[1]) * DAY_SECONDS if match else _seconds(value)
+        if seconds is None or not least <= seconds <= most:
+            raise ValueError(expected)
+        return seconds
+
+    return parse
+
+
+def show_span(seconds: float) -> str:
+    """The shortest text that `span` reads as these seconds; a single day is 24h."""
+    days = seconds / DAY_SECONDS
+    return f"{int(days)}d" if days >= 2 and days == int(days) else show_duration(seconds)
+
+
 def size(value: object) -> int:
     """Bytes from "512M", "2G" or a whole number of bytes."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -95,6 +117,13 @@ def whole(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
+def flag(value: object) -> bool:
+    """True or false, and nothing that only looks like it."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def cores(value: object) -> float:
     """A number of processors, parts of one allowed."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0.01 <= value <= 1024:
@@ -121,6 +150,8 @@ command = matching(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}", "a program in the rele
 https_url = matching(r"https://[!-~]+", "a URL that begins with https://")
 email = matching(r"[!-?A-~]+@[A-Za-z0-9.-]+\.[A-Za-z]+", "an e-mail address")
 path = matching(r"[^\x00-\x1f\x7f]{1,4096}", "a path")
+sql = matching(r"(?s)[^\x00]{1,10000}", "one statement of SQL whose first column is true while all is well")
+region = matching(r"[a-z0-9][a-z0-9-]{0,62}", "the name of a region, such as eu-central-1")
 _app = matching(r"[a-z][a-z0-9-]{0,30}", "lower-case letters, digits and -, a letter first, at most 31")
 _login = matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user, such as deploy")
 
@@ -187,6 +218,101 @@ def _is_label(label: str) -> bool:
 
 def _placeholder(is_one: bool, wanted: str) -> str:
     return f"is still the placeholder: write {wanted}" if is_one else ""
+
+
+_NOT_YET = ("postgres", "postgresql", "external")
+
+
+def engine(value: object) -> object:
+    """A kind of database; those that are planned are told from those that are nothing."""
+    if value in _NOT_YET:
+        raise ValueError(f"{value} is not there yet: use sqlite, or none and bring a database of your own")
+    return value
+
+
+_file = matching(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", "the name of a file in /var/lib/<app>/, without a directory")
+
+
+def database_file(value: object) -> str:
+    """The name of an SQLite file in the app's data directory, which is its name in the bucket as well."""
+    name = _file(value)
+    if name.endswith(("-wal", "-shm", "-journal")):
+        raise ValueError("is a name that SQLite gives to the files beside a database")
+    if name == "EPOCH":
+        raise ValueError("is the name of Homeport's own object in the bucket: choose another")
+    return name
+
+
+_bucket = matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, - and .")
+# docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+
+def bucket(value: object) -> str:
+    """A bucket's name, by the rules of AWS: other stores have the same or laxer ones."""
+    name = _bucket(value)
+    if ".." in name or ".-" in name or "-." in name or re.fullmatch(r"[\d.]+\.[\d.]+", name):
+        raise ValueError("must be no IP address, and have a letter or digit on both sides of each dot")
+    if name.startswith(_BUCKET_PREFIXES) or name.endswith(_BUCKET_SUFFIXES):
+        raise ValueError("begins or ends with what S3 keeps for itself")
+    if name == PLACEHOLDER_BUCKET:
+        raise ValueError("is still the placeholder: write the name of your bucket")
+    return name
+
+
+_prefix = matching(r"[A-Za-z0-9!_.*'()/-]{1,200}", "a path in the bucket, such as shop or backups/shop")
+
+
+def prefix(value: object) -> str:
+    """Where in a bucket: directories of plain characters."""
+    text = _prefix(value)
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError("must have no /, . or .. at its ends or between two /")
+    return text
+
+
+_ENDPOINT = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?/?", re.ASCII)
+
+
+def endpoint(value: object) -> str:
+    """The address of an S3 store; without TLS only where nobody else listens."""
+    expected = "must be a URL such as https://s3.eu-central-003.example.net, without a path"
+    match = re.fullmatch(
+        r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?/?", value if isinstance(value, str) else ""
+    )
+    if match is None or not _is_port(match[3]):
+        raise ValueError(expected)
+    if match[1] == "http" and not _is_private(match[2].strip("[]")):
+        raise ValueError("must begin with https://; only a private address may do without")
+    return match[0].rstrip("/")
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or 1 <= int(text[1:]) <= 65535
+
+
+def _is_private(name: str) -> bool:
+    try:
+        return not ipaddress.ip_address(name).is_global
+    except ValueError:
+        return name == "localhost"
+
+
+# AWS's own begin with AKIA or ASIA; others are long, without a _ and with digits
+_KEY_ITSELF = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}|(?=\w*\d)[A-Z0-9]{16,}")
+
+
+def credential_name(value: object) -> str:
+    """The name of a variable that holds a credential, and not the credential. Its value is never repeated."""
+    expected = "must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from the environment of `deploy`"
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", value, re.ASCII):
+        raise ValueError(expected)
+    if _KEY_ITSELF.fullmatch(value):
+        raise ValueError(f"looks like a key itself, and here anybody may read it: it {expected}")
+    if reason := env_reason(value):
+        raise ValueError(f"{value} is refused: {reason}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -48,6 +49,19 @@ class Action(ActionBase):  # type: ignore[misc]
         user = self._play_context.remote_user or task_vars.get("ansible_user")
         where = f"{user}@{task_vars.get('ansible_host', task_vars['inventory_hostname'])}"
         return Hostctl(task_vars["homeport_app"], where, self._run, sudo=user != "root")
+
+    def hostctl_as_root(self, task_vars: Json) -> Hostctl:
+        """hostctl through the task's own `become`, for what the deploy user may not ask of it."""
+        return replace(self.hostctl(task_vars), run=self._run_as_root, sudo=False)
+
+    def _run_as_root(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        # by SUDO_USER hostctl knows the deploy user: whoever can unset it as root is the one who provisions
+        line = " ".join(["/usr/bin/env", "--unset=SUDO_USER", *command])
+        try:
+            done = self._low_level_execute_command(line, sudoable=True, in_data=stdin)
+        except AnsibleConnectionFailure as error:
+            raise ssh.refused(str(self._connection.host), str(error)) from None
+        return done["rc"], done["stdout"].encode(), done["stderr"].encode()
 
     def _run(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         try:

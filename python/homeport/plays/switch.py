@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,19 @@ class ActionModule(Action):
             spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
             begun = host.send("push", {**spec, "secrets": read_secrets(task_vars), "lock_wait": wait})
         else:
-            to = ["--to", args["to"]] if args["to"] else []
-            begun = host.call("rollback", *to, "--lock-wait", str(wait), "--who", who(), "--from", here())
+            words = [args["verb"], *options_of(args), "--lock-wait", str(wait)]
+            begun = host.call(*words, "--who", who(), "--from", here())
         if begun.get("unchanged"):
             return {"result": "unchanged", "release": begun["release"], "steps": []}
         return conclude(host, begun["transition"])
+
+
+def options_of(args: Json) -> list[str]:
+    """hostctl's options for a task's arguments: those that are empty or false are left out."""
+    # the time 0.0 equals False, and is one all the same
+    given = {key: value for key, value in args.items() if key != "verb" and value is not False and value != ""}
+    words = {f"--{key.replace('_', '-')}": value for key, value in given.items()}
+    return [word for key, value in words.items() for word in ([key] if value is True else [key, str(value)])]
 
 
 def conclude(host: Hostctl, transition: str) -> Json:
@@ -61,7 +70,12 @@ def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetim
 
 
 def read_secrets(task_vars: Json) -> dict[str, str | None]:
-    """The values of env.secret: from the wrapper's file, else from the environment; None keeps what the host has."""
+    """The values of env.secret; None keeps what the host has."""
+    return values_of(task_vars["homeport_env_secret"])
+
+
+def values_of(names: Iterable[str]) -> dict[str, str | None]:
+    """The values of secrets: from the wrapper's file, else from the environment; None for one that is in neither."""
     path = os.environ.get(SECRETS_VARIABLE)
     given = json.loads(Path(path).read_text()) if path else os.environ
-    return {name: given.get(name) for name in task_vars["homeport_env_secret"]}
+    return {name: given.get(name) for name in names}

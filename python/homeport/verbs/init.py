@@ -21,13 +21,17 @@ EPILOG = """Examples:
 @click.option("--app", help="The app's name on the host.")
 @click.option("--host", help="An address, user@host:port, or an alias of ~/.ssh/config.")
 @click.option("--domain", help="The name the app answers at.")
-def command(directory: str, app: str | None, host: str | None, domain: str | None) -> None:
+@click.option("--bucket", help="The bucket that an SQLite database streams to.")
+def command(directory: str, app: str | None, host: str | None, domain: str | None, bucket: str | None) -> None:
     """Write a deploy.yml from what is found in the project in DIR. One that is there is never overwritten."""
     from homeport import initial
 
     root = Path(directory)
-    answers = initial.checked(initial.Answers(app, host, domain))
-    path = initial.write(root, initial.render(root, initial.find_project(root), answers))
-    missing = [key for key, given in (("host", host), ("domains", domain)) if given is None]
+    answers = initial.checked(initial.Answers(app, host, domain, bucket))
+    project = initial.find_project(root)
+    path = initial.write(root, initial.render(root, project, answers))
+    wanted = {"host": host, "domains": domain, **({"backup.bucket": bucket} if initial.needs_bucket(project) else {})}
+    missing = [key for key, given in wanted.items() if given is None]
     print(f"wrote {path}")
-    print(f"next: set {' and '.join(missing)} in it, then: deploy config" if missing else "next: deploy config")
+    told = " and ".join(filter(None, [", ".join(missing[:-1]), *missing[-1:]]))
+    print(f"next: set {told} in it, then: deploy config" if missing else "next: deploy config")

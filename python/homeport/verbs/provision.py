@@ -6,26 +6,31 @@ import json
 
 import click
 
-from homeport.options import Options, common
+from homeport.options import Options, allow_empty, common
 
 EPILOG = """Examples:
 
   deploy provision
 
   deploy -d production provision --json
+
+  deploy provision --allow-empty          (S3 is away, and the app has to run without the data that may be there)
 """
 
 
 @click.command(epilog=EPILOG)
+@allow_empty
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
-def command(options: Options, as_json: bool) -> None:
+def command(options: Options, allow_empty: bool, as_json: bool) -> None:
     """Make the host what the roles say, as root or by sudo. A second run changes nothing."""
     from homeport import provisioning
     from homeport.session import begin
     from homeport.ui import Screen
 
     session = begin(options)
-    changed = provisioning.provision(session, Screen(quiet=options.quiet, verbose=options.verbose))
+    changed = provisioning.provision(
+        session, Screen(quiet=options.quiet, verbose=options.verbose), allow_empty=allow_empty
+    )
     if as_json:
         print(json.dumps({"result": "changed" if changed else "unchanged", "changed": changed}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from homeport.options import Options, common
+from homeport.options import Options, allow_empty, common
 
 EPILOG = """Examples:
 
@@ -37,10 +37,17 @@ def _a_fingerprint(_: click.Context, __: click.Parameter, value: str | None) -> 
     "--artifact", type=click.Path(exists=True, path_type=Path), help="A release built already: directory or tar."
 )
 @click.option("--no-push", is_flag=True, help="Stop before the first push.")
+@allow_empty
 @click.option("--json", "as_json", is_flag=True, help="Print the push's result as one JSON document.")
 @common
 def command(
-    options: Options, accept_host_key: str | None, repin: bool, artifact: Path | None, no_push: bool, as_json: bool
+    options: Options,
+    accept_host_key: str | None,
+    repin: bool,
+    artifact: Path | None,
+    no_push: bool,
+    allow_empty: bool,
+    as_json: bool,
 ) -> None:
     """Pin the host's key, provision it, and push for the first time. Safe to run again."""
     from homeport import hostkey, provisioning, transition
@@ -50,6 +57,6 @@ def command(
     session = begin(options)
     screen = Screen(quiet=options.quiet, verbose=options.verbose)
     hostkey.pin(session.provision_target, accept_host_key, screen, repin=repin)
-    provisioning.provision(session, screen)
+    provisioning.provision(session, screen, allow_empty=allow_empty)
     if not no_push:
         transition.push(session, artifact, 0, as_json=as_json)

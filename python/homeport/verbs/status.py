@@ -17,15 +17,20 @@ EPILOG = """Examples:
 
   deploy status --json | jq .live.release
 
-  deploy status --quiet || echo "not healthy"
+  deploy status --check --quiet      (what a monitor calls: silent and exit status 0 only if all is well)
 """
 
 
 @click.command(epilog=EPILOG)
+@click.option("--check", is_flag=True, help="Fail, with the reasons, for whatever a person should look at.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @common
-def command(options: Options, as_json: bool) -> None:
-    """Say what is live and whether it is healthy. Exit status 0 only if it is."""
+def command(options: Options, check: bool, as_json: bool) -> None:
+    """Say what is live and whether it is healthy. Exit status 0 only if it is.
+
+    With --check also only if the newest write is on S3 in time, the backup's drills pass and are recent, there is room
+    on the disk, and the certificate is valid for 14 days and more.
+    """
     from homeport.session import begin
     from homeport.when import dated
 
@@ -38,8 +43,19 @@ def command(options: Options, as_json: bool) -> None:
         "url": f"https://{session.loaded.config.domains[0].name}/",
         **{key: value for key, value in answer.items() if key != "app"},
     }
-    print(json.dumps(found) if as_json else "\n".join(lines(found)))
-    sys.exit(ExitCode.DONE if found["health"]["ok"] else ExitCode.FAILED)
+    if as_json:
+        print(json.dumps(found))
+    elif not options.quiet:
+        print("\n".join(lines(found)))
+    wanting = found["trouble"] if check else []
+    report(wanting)
+    sys.exit(ExitCode.DONE if found["health"]["ok"] and not wanting else ExitCode.FAILED)
+
+
+def report(trouble: list[str]) -> None:
+    """The reasons of a check, on standard error: what cron sends by mail."""
+    for reason in trouble:
+        print(f"error: {reason}", file=sys.stderr)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -54,6 +70,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"certificate  {_certificate(found.get('certificate'))}",
         f"lock         {_lock(found.get('lock'))}",
         f"disk         {_disk(found['disk'])}",
+        *_database(found.get("database")),
     ]
 
 
@@ -73,3 +90,35 @@ def _lock(lock: dict[str, Any] | None) -> str:
 
 def _disk(disk: dict[str, Any]) -> str:
     return f"{disk['free'] / 1e9:.1f} GB free of {disk['total'] / 1e9:.1f} GB"
+
+
+def _database(database: dict[str, Any] | None) -> list[str]:
+    from homeport.sizes import size
+
+    if database is None:
+        return []
+    told = [f"database     {database['path']}, {size(database['bytes'])}"]
+    backup = database["backup"]
+    if backup is None:
+        return [*told, "backup       NONE: no backup is configured"]
+    if backup["superseded"]:
+        return [*told, "backup       SUPERSEDED: another host has taken over, nothing streams from here"]
+    return [*told, f"backup       {stream(backup)}; {drill(backup)}"]
+
+
+def stream(backup: dict[str, Any]) -> str:
+    """How far S3 is behind."""
+    if backup["stream"] != "active":
+        return f"NOT STREAMING (Litestream is {backup['stream']})"
+    return "its lag is not known yet" if backup["lag"] is None else f"{backup['lag']:.1f} s behind"
+
+
+def drill(backup: dict[str, Any]) -> str:
+    """The last verified restore and how long it took."""
+    from homeport.sizes import size
+
+    last, good = backup["drill"], backup["last_good"]
+    passed = (
+        f"restored {good['at']} ({size(good['bytes'])} in {good['seconds']:.1f} s)" if good else "never drilled yet"
+    )
+    return f"THE LAST DRILL FAILED, {passed}" if last and not last["ok"] else passed

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -19,8 +19,32 @@ NOTHING: Mapping[str, str] = {}
 PATIENCE = 60.0  # seconds: far beyond what a start takes, so that only a hang fails
 
 
+NEEDED = {"ledger": ("hello",)}  # what an app takes from beside it: ../hello
+
+
 def copy_app(name: str, to: Path) -> Path:
-    return shutil.copytree(APPS / name, to, ignore=shutil.ignore_patterns("_build", "static", "erl_crash.dump"))
+    """A copy to build in; what the app needs from beside it is copied beside `to`."""
+    for other in NEEDED.get(name, ()):
+        if not (to.parent / other).exists():
+            copy_app(other, to.parent / other)
+    return shutil.copytree(APPS / name, to, ignore=shutil.ignore_patterns("_build", "static", "*.db*", "*.dump"))
+
+
+def build_ledger(directory: Path, version: int = 1, extra: Sequence[str] = ()) -> Path:
+    """The release directory of a version of the ledger app, for --artifact.
+
+    `extra` names migrations from the app's extra/ that this version has as well, by the part after their numbers:
+    `("forget_half_of_the_entries",)` is destructive, `("add_author_to_entries",)` is not.
+    """
+    app = directory / f"source-{version}"
+    copy_app("ledger", app)
+    (app / "VERSION").write_text(f"{version}\n")
+    for name in extra:
+        (found,) = (app / "extra").glob(f"*_{name}.exs")
+        shutil.copy(found, app / "priv" / "repo" / "migrations")
+    release = directory / str(version) / "ledger"
+    mix(app, "release", "--quiet", "--path", str(release))
+    return release
 
 
 def mix(app: Path, *command: str, **env: str) -> str:

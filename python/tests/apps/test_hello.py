@@ -233,7 +233,7 @@ def test_the_umbrella_serves_from_its_second_child(tmp_path: Path) -> None:
         assert instance.terminate() == 0
 
 
-@pytest.mark.parametrize("name", ["hello", "umbrella"])
+@pytest.mark.parametrize("name", ["hello", "ledger", "umbrella"])
 def test_the_elixir_is_formatted_free_of_warnings_and_passes_its_own_tests(name: str, tmp_path: Path) -> None:
     app = copy_app(name, tmp_path / "app")
     mix(app, "format", "--check-formatted")

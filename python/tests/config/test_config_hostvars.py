@@ -32,6 +32,7 @@ def test_the_settings_of_a_push_are_those_that_hostctl_takes(project: Any, good:
         "commands": {"migrate": "bin/migrate"},
         "migrate_timeout": 900.0,
         "domains": ["shop.test"],
+        "database": None,
     }
     assert push.env == {"PHX_HOST": "shop.test", "A": "x"}
 
@@ -110,6 +111,8 @@ def test_the_variables_of_the_host(project: Any) -> None:
         "homeport_acme_email": "me@a.test",
         "homeport_acme_ca": str(project.root / "ca.pem"),
         "homeport_acme_root": "",
+        "homeport_database": None,
+        "homeport_backup_secrets": None,
         "homeport_root": str(project.root),
         "homeport_destination": "",
         "homeport_verify_address": None,

@@ -11,7 +11,10 @@ import pytest
 
 from homeport.config import ConfigError
 
-TOP = "app, host, domains, release, env, health, drain_timeout, retain_releases, limits, hooks_path, ssh, acme, verify"
+TOP = (
+    "app, host, domains, release, env, database, backup, health, drain_timeout, retain_releases, limits, hooks_path, "
+    "ssh, acme, verify"
+)
 RELEASE = "name, path, build, containerfile, env, commands, migrate_timeout, strategy"
 DURATION = 'must be a duration such as "500ms", "30s", "5m" or "1h", from'
 

@@ -25,12 +25,12 @@ HIDDEN = "hunter2-and-more"
 
 
 @pytest.fixture
-def config(project: Any, good: Callable[[str], str]) -> Any:
-    return project.write(good("env: {secret: [SECRET_KEY_BASE, OTHER]}\n")).load().config
+def loaded(project: Any, good: Callable[[str], str]) -> Any:
+    return project.write(good("env: {secret: [SECRET_KEY_BASE, OTHER]}\n")).load()
 
 
-def test_values_come_from_the_environment_and_none_keeps_what_the_host_has(config: Any) -> None:
-    found = secrets.collect(config, {"SECRET_KEY_BASE": HIDDEN, "UNRELATED": "x"})
+def test_values_come_from_the_environment_and_none_keeps_what_the_host_has(loaded: Any) -> None:
+    found = secrets.collect(loaded, {"SECRET_KEY_BASE": HIDDEN, "UNRELATED": "x"})
 
     assert {name: secrets.reveal(value) for name, value in found.items()} == {
         "SECRET_KEY_BASE": HIDDEN,
@@ -38,8 +38,8 @@ def test_values_come_from_the_environment_and_none_keeps_what_the_host_has(confi
     }
 
 
-def test_a_value_shows_in_no_text_made_of_it(config: Any) -> None:
-    found = secrets.collect(config, {"SECRET_KEY_BASE": HIDDEN})
+def test_a_value_shows_in_no_text_made_of_it(loaded: Any) -> None:
+    found = secrets.collect(loaded, {"SECRET_KEY_BASE": HIDDEN})
 
     try:
         raise RuntimeError(found)
@@ -58,26 +58,26 @@ def test_a_value_shows_in_no_text_made_of_it(config: Any) -> None:
         ("abc\udcffd", "the value of OTHER is not UTF-8"),
     ],
 )
-def test_a_value_that_cannot_be_kept_secret_or_carried_is_refused(config: Any, value: str, what: str) -> None:
+def test_a_value_that_cannot_be_kept_secret_or_carried_is_refused(loaded: Any, value: str, what: str) -> None:
     with pytest.raises(HomeportError) as caught:
-        secrets.collect(config, {"OTHER": value})
+        secrets.collect(loaded, {"OTHER": value})
 
     error = caught.value
     assert (error.what, error.where, error.code) == (what, "environment: OTHER", 2)
     assert not value or value not in "\n".join(error.lines())
 
 
-def test_no_child_process_inherits_a_value(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_child_process_inherits_a_value(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY_BASE", HIDDEN)
 
-    secrets.scrub(config, os.environ)
+    secrets.scrub(loaded.config, os.environ)
 
     code = "import os; print(os.environ.get('SECRET_KEY_BASE'))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "None\n"
 
 
-def test_fingerprints_tell_a_change_and_nothing_else(config: Any) -> None:
-    found = secrets.fingerprints(secrets.collect(config, {"SECRET_KEY_BASE": "abcd"}))
+def test_fingerprints_tell_a_change_and_nothing_else(loaded: Any) -> None:
+    found = secrets.fingerprints(secrets.collect(loaded, {"SECRET_KEY_BASE": "abcd"}))
 
     assert found == {
         "SECRET_KEY_BASE": "88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589",

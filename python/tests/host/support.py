@@ -138,9 +138,11 @@ def git(root: Path, *args: str) -> None:
     subprocess.run(["git", *who, *args], cwd=root, check=True, capture_output=True)
 
 
-def new_project(root: Path, box: Sandbox, settings: Json = SETTINGS, domain: str = DOMAIN) -> Project:
+def new_project(
+    root: Path, box: Sandbox, settings: Json = SETTINGS, domain: str = DOMAIN, example: str = APP
+) -> Project:
     root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(APPS / APP / "deploy.yml", root)
+    shutil.copy(APPS / example / "deploy.yml", root)
     return Project(root, box, dict(settings), domain)
 
 

@@ -196,11 +196,15 @@ class World:
         (static / "cache_manifest.json").write_text(
             json.dumps({"latest": {"assets/app.js": f"assets/app-{version}.js"}})
         )
+        self.release_files(source, version)
         self.app.artifacts.mkdir(parents=True, exist_ok=True)
         tar = self.app.artifacts / "new.tar"
         digest = artifact.normalise(source, tar)
         tar.rename(self.app.artifact(digest))
         return digest
+
+    def release_files(self, source: Path, version: str) -> None:
+        """What another world's releases hold besides."""
 
     def spec(self, version: str, **more: object) -> dict[str, Any]:
         """A push spec; settings are taken from `more` by name."""

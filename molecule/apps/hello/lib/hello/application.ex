@@ -19,7 +19,9 @@ defmodule Hello.Application do
   end
 
   defp listener(port) do
-    [{Task.Supervisor, name: Hello.Http.Connections}, {Hello.Http.Listener, port: port}]
+    name = "hello #{Hello.Version.current()}"
+    options = [port: port, router: Hello.Router, name: name]
+    [{Task.Supervisor, name: Hello.Http.Connections}, {Hello.Http.Listener, options}]
   end
 
   defp silent(reason) do

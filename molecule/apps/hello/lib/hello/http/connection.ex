@@ -14,9 +14,9 @@ defmodule Hello.Http.Connection do
   @partial_ms 30_000
   @linger_ms 250
 
-  def start(socket) do
+  def start(socket, router) do
     receive do
-      :begin -> serve(%{socket: socket, buffer: "", draining?: false})
+      :begin -> serve(%{socket: socket, router: router, buffer: "", draining?: false})
     after
       5_000 -> :ok
     end
@@ -44,14 +44,14 @@ defmodule Hello.Http.Connection do
   end
 
   defp answer(request, state) do
-    case respond(request) do
+    case respond(request, state.router) do
       {:websocket, accept} -> upgrade(accept, state)
       response -> reply(request, response, drained(state))
     end
   end
 
-  defp respond(request) do
-    Hello.Router.call(request)
+  defp respond(request, router) do
+    router.call(request)
   rescue
     error ->
       require Logger

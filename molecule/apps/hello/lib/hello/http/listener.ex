@@ -1,6 +1,7 @@
 defmodule Hello.Http.Listener do
   @moduledoc """
-  Listens on 127.0.0.1 and gives each connection a process of its own.
+  Listens on 127.0.0.1 and gives each connection a process of its own. Options: `port`, `router` (the module
+  whose `call/1` answers a request) and `name`, what it calls itself in the log.
 
   When it is stopped it takes what the kernel has already accepted, closes the port, and waits until
   the connections have answered what they had begun.
@@ -29,35 +30,35 @@ defmodule Hello.Http.Listener do
     port = Keyword.fetch!(options, :port)
 
     case :gen_tcp.listen(port, @options) do
-      {:ok, socket} -> {:ok, announce(port, %{socket: socket, acceptor: acceptor(socket)})}
+      {:ok, socket} -> {:ok, announce(options, acceptor(socket, Keyword.fetch!(options, :router)))}
       {:error, reason} -> {:stop, {:listen, port, reason}}
     end
   end
 
-  defp announce(port, state) do
-    IO.puts("hello #{Hello.Version.current()} listens on 127.0.0.1:#{port}")
-    state
+  defp announce(options, acceptor) do
+    IO.puts("#{options[:name]} listens on 127.0.0.1:#{options[:port]}")
+    %{acceptor: acceptor}
   end
 
-  defp acceptor(socket), do: Task.async(fn -> accept(socket, @poll_ms) end)
+  defp acceptor(socket, router), do: Task.async(fn -> accept(socket, router, @poll_ms) end)
 
   # With a wait of 0 the backlog is emptied, and the port closed the moment it is.
-  defp accept(socket, wait) do
+  defp accept(socket, router, wait) do
     case :gen_tcp.accept(socket, wait) do
       {:ok, connection} ->
-        start(connection)
-        accept(socket, next(wait))
+        start(connection, router)
+        accept(socket, router, next(wait))
 
       {:error, :timeout} when wait == 0 ->
         :gen_tcp.close(socket)
 
       {:error, :timeout} ->
-        accept(socket, next(wait))
+        accept(socket, router, next(wait))
 
       # Out of file descriptors and the like pass; the listener must outlive them.
       {:error, _} ->
         Process.sleep(@poll_ms)
-        accept(socket, next(wait))
+        accept(socket, router, next(wait))
     end
   end
 
@@ -69,8 +70,8 @@ defmodule Hello.Http.Listener do
     end
   end
 
-  defp start(connection) do
-    {:ok, pid} = Task.Supervisor.start_child(@connections, Connection, :start, [connection])
+  defp start(connection, router) do
+    {:ok, pid} = Task.Supervisor.start_child(@connections, Connection, :start, [connection, router])
 
     case :gen_tcp.controlling_process(connection, pid) do
       :ok -> send(pid, :begin)

@@ -1,0 +1,274 @@
+"""The backup's bucket, asked from this machine: whether it can hold a backup, before the host is touched.
+
+The client knows what deploy.yml says and nothing else: no profile, no AWS_CA_BUNDLE, no endpoint of the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from math import ceil
+from typing import Any
+
+from pydantic import SecretStr
+
+from homeport import bucket_errors
+from homeport.config import Loaded, backup_secrets
+from homeport.config.database import Backup
+from homeport.config.secrets import backup_names
+from homeport.config.values import DAY_SECONDS
+from homeport.errors import ExitCode, HomeportError
+
+Json = dict[str, Any]
+Keys = Mapping[str, SecretStr | None]
+
+CONNECT_SECONDS, READ_SECONDS = 5, 20
+# S3 refuses requests from 15 minutes on; a clock that is a minute off will be there one day
+SKEW_SECONDS = 60.0
+# a probe that a killed check left behind; a younger one may be at work
+LEFT_BEHIND = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The bucket as the configuration names it, and a client for it."""
+
+    loaded: Loaded
+    client: Any
+
+    @property
+    def backup(self) -> Backup:
+        return self.loaded.config.backup
+
+    @property
+    def bucket(self) -> str:
+        assert self.backup.bucket  # noqa: S101 - _store has refused anything else
+        return self.backup.bucket
+
+    def ask(self, doing: str, call: str, **more: Any) -> Json:
+        """The store's answer to one call on the bucket. Raises HomeportError; `doing` ends "may not …"."""
+        with self.asking(doing):
+            answer: Json = getattr(self.client, call)(Bucket=self.bucket, **more)
+            return answer
+
+    @contextmanager
+    def asking(self, doing: str) -> Iterator[None]:
+        """Turns whatever the client raises into an error that says what mends it."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise bucket_errors.explained(error, self.loaded, doing) from None
+
+
+def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
+    """Warnings about the bucket: it can be listed, written, read, and emptied of what was written.
+
+    Raises HomeportError for a bucket that cannot hold a backup, and Unreachable where the store does not answer here.
+    The keys come from the environment unless they are given.
+    """
+    store = _store(loaded, keys)
+    listed = store.ask("list it", "list_objects_v2", Prefix=_probe(store, ""), MaxKeys=100)
+    _in_the_region(store, listed)
+    _remove_old_probes(store, listed)
+    _store_and_remove(store)
+    return [*_clock(listed), *_required(store)]
+
+
+def create(loaded: Loaded, keys: Keys | None = None) -> list[str]:
+    """Make the bucket, versioned, and locked where backup.require asks for it; say what was done.
+
+    One that holds something stays as it is. Raises HomeportError as `check` does, which it ends with.
+    """
+    store = _store(loaded, keys)
+    done = [] if _holds_something(store) else [*_make(store), *_keep_versions(store), *_lock(store)]
+    return [*(done or [f"there is a bucket {store.bucket} already, and it stays as it is"]), *check(loaded, keys)]
+
+
+def _store(loaded: Loaded, keys: Keys | None) -> Store:
+    names = backup_names(loaded.config)
+    if not names:
+        what = "there is no backup to make a bucket for"
+        raise HomeportError(what, "backup in deploy.yml", "set database.engine and backup.bucket", ExitCode.USAGE)
+    known = keys or backup_secrets(loaded, os.environ)
+    if missing := [names[key] for key, value in known.items() if value is None]:
+        what = f"the backup's keys are not given: {' and '.join(missing)}"
+        raise HomeportError(what, "environment", f"export {' '.join(missing)}", ExitCode.USAGE)
+    return Store(loaded, _client(loaded, {key: value.get_secret_value() for key, value in known.items() if value}))
+
+
+def _client(loaded: Loaded, keys: Mapping[str, str]) -> Any:
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
+    backup = loaded.config.backup
+    nowhere = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    plain = botocore.session.Session(session_vars={**nowhere, "profile": (None, None, None, None)})
+    config = Config(
+        s3={"addressing_style": "path" if backup.path_style else "virtual"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        ignore_configured_endpoint_urls=True,
+        # checksums that AWS has added since make other stores refuse
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.Session(botocore_session=plain).client(
+        "s3",
+        endpoint_url=backup.endpoint,
+        region_name=backup.region,
+        aws_access_key_id=keys["access_key_id"],
+        aws_secret_access_key=keys["secret_access_key"],
+        verify=str(loaded.path(backup.ca)) if backup.ca else True,
+        config=config,
+    )
+
+
+def _probe(store: Store, name: str) -> str:
+    return f"{store.backup.prefix}/.probe-{name}"
+
+
+def _in_the_region(store: Store, listed: Json) -> None:
+    """AWS leads the client to the right region by itself, but neither Litestream nor the host."""
+    found = listed["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", store.backup.region)
+    if found != store.backup.region:
+        raise bucket_errors.wrong_region(store.loaded, found)
+
+
+def _remove_old_probes(store: Store, listed: Json) -> None:
+    for found in listed.get("Contents", []):
+        if found["LastModified"] < datetime.now(UTC) - LEFT_BEHIND:
+            store.ask("remove from it", "delete_object", Key=found["Key"])
+
+
+def _store_and_remove(store: Store) -> None:
+    key, body = _probe(store, random.token_hex(8)), random.token_bytes(64)
+    store.ask("write to it", "put_object", Key=key, Body=body, IfNoneMatch="*")
+    try:
+        with store.asking("read from it"):
+            read = store.client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
+        if read != body:
+            raise bucket_errors.refused(store.loaded, "gives back other bytes than it was given", "use another store")
+        _refuses_a_second(store, key)
+    finally:
+        store.ask("remove from it", "delete_object", Key=key)
+
+
+def _refuses_a_second(store: Store, key: str) -> None:
+    """CURRENT, which says whose copy counts, is moved by conditional writes alone."""
+    from botocore.exceptions import ClientError
+
+    try:
+        store.client.put_object(Bucket=store.bucket, Key=key, Body=b"", IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+            return
+        raise bucket_errors.explained(error, store.loaded, "write to it on a condition") from None
+    what = "knows no conditional writes (If-None-Match), which keep two hosts from spoiling one backup"
+    raise bucket_errors.refused(store.loaded, what, "use a store that knows them, or a newer version of this one")
+
+
+def _clock(listed: Json) -> list[str]:
+    told = listed["ResponseMetadata"]["HTTPHeaders"].get("date")
+    ahead = (datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds() if told else 0.0
+    if abs(ahead) < SKEW_SECONDS:
+        return []
+    direction = "ahead of" if ahead > 0 else "behind"
+    return [f"the clock of this machine is {abs(ahead):.0f} s {direction} the store's: at 900 s it refuses"]
+
+
+def _required(store: Store) -> list[str]:
+    wanted = store.backup.require
+    if "versioning" in wanted or "object_lock" in wanted:
+        found = store.ask("ask whether it keeps versions", "get_bucket_versioning")
+        if found.get("Status") != "Enabled":
+            raise bucket_errors.missing(store.loaded, "keeps no old versions", "versioning")
+    return _required_lock(store) if "object_lock" in wanted else []
+
+
+def _required_lock(store: Store) -> list[str]:
+    found = _lock_of(store)
+    if found is None:
+        raise bucket_errors.missing(store.loaded, "has no object lock", "object_lock")
+    what = "has object lock without a default retention: what is written there is not locked"
+    return [] if "Rule" in found else [f"the bucket {store.bucket} {what}"]
+
+
+def _lock_of(store: Store) -> Json | None:
+    doing, none = "ask for its object lock", "ObjectLockConfigurationNotFoundError"
+    found: Json = _if_set(store, doing, none, "get_object_lock_configuration").get("ObjectLockConfiguration", {})
+    return found if found.get("ObjectLockEnabled") == "Enabled" else None
+
+
+def _if_set(store: Store, doing: str, none: str, call: str) -> Json:
+    """The store's answer, empty where it says by the error `none` that there is no such thing."""
+    from botocore.exceptions import ClientError
+
+    with store.asking(doing):
+        try:
+            found: Json = getattr(store.client, call)(Bucket=store.bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != none:
+                raise
+            return {}
+    return found
+
+
+def _holds_something(store: Store) -> bool:
+    try:
+        return bool(store.ask("list it", "list_objects_v2", MaxKeys=1).get("Contents"))
+    except bucket_errors.NoBucketError:
+        return False
+
+
+def _make(store: Store) -> list[str]:
+    """One that is there and empty may be what a killed run left: it is made ready all the same."""
+    more: Json = {"ObjectLockEnabledForBucket": True} if "object_lock" in store.backup.require else {}
+    if store.backup.region != "us-east-1" and store.backup.endpoint is None:
+        more["CreateBucketConfiguration"] = {"LocationConstraint": store.backup.region}
+    with store.asking("make it"):
+        try:
+            store.client.create_bucket(Bucket=store.bucket, **more)
+        except store.client.exceptions.BucketAlreadyOwnedByYou:
+            return [f"the bucket {store.bucket} is there and empty"]
+    return [f"made the bucket {store.bucket}"]
+
+
+def _days(store: Store) -> int:
+    return ceil(store.backup.retention / DAY_SECONDS)
+
+
+def _keep_versions(store: Store) -> list[str]:
+    """Litestream removes what it has merged: without an end, the old versions of that would fill the bucket."""
+    store.ask("set versioning", "put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
+    doing, none = "ask how long versions stay", "NoSuchLifecycleConfiguration"
+    if _if_set(store, doing, none, "get_bucket_lifecycle_configuration").get("Rules"):
+        return ["what is overwritten or removed stays as long as the bucket's own rules say (versioning)"]
+    rule = {
+        "ID": "homeport",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": _days(store)},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    rules = {"Rules": [rule]}
+    store.ask("set how long versions stay", "put_bucket_lifecycle_configuration", LifecycleConfiguration=rules)
+    return [f"what is overwritten or removed stays for {_days(store)} days more (versioning)"]
+
+
+def _lock(store: Store) -> list[str]:
+    if "object_lock" not in store.backup.require:
+        return []
+    retention = {"Mode": "GOVERNANCE", "Days": _days(store)}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
+    store.ask("set its object lock", "put_object_lock_configuration", ObjectLockConfiguration=lock)
+    return [f"nothing can be removed for good within {_days(store)} days (object lock, governance)"]

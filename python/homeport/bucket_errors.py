@@ -1,0 +1,148 @@
+"""What an S3 store's refusal means for the one who wrote deploy.yml, and what mends it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from homeport.config import Loaded
+from homeport.config.secrets import backup_names
+from homeport.errors import HomeportError
+
+
+class NoBucketError(HomeportError):
+    """There is no such bucket."""
+
+
+class UnreachableError(HomeportError):
+    """The store does not answer this machine; the host may have another way to it."""
+
+
+def explained(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
+    """The error of boto3 in Homeport's three parts. `doing` is what was asked: "write to it"."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return _answered(error.response, loaded, doing)
+    if isinstance(error, exceptions.SSLError):
+        return _untrusted(loaded)
+    no_way = (exceptions.HTTPClientError, exceptions.EndpointConnectionError)
+    if isinstance(error, no_way):
+        return _no_way(loaded, type(error).__name__)
+    return _no_store(loaded, type(error).__name__)
+
+
+def refused(loaded: Loaded, what: str, fix: str) -> HomeportError:
+    """The bucket is there, and does not do."""
+    return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "bucket"), fix)
+
+
+def missing(loaded: Loaded, what: str, required: str) -> HomeportError:
+    """The bucket lacks what backup.require asks for."""
+    fix = f"set it at the store, make another with {command(loaded)}, or take {required} out of backup.require"
+    return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "require"), fix)
+
+
+def wrong_region(loaded: Loaded, found: str | None) -> HomeportError:
+    """The bucket is elsewhere; where, unless the store does not tell."""
+    told = loaded.config.backup.region
+    what = f"is in {found}, not in {told}" if found else f"is not in {told}"
+    fix = f"set backup.region: {found}" if found else "set backup.region to where the bucket is"
+    return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "region"), fix)
+
+
+def command(loaded: Loaded) -> str:
+    """What makes the bucket."""
+    destination = f"-d {loaded.destination} " if loaded.destination else ""
+    return f"deploy {destination}backup create-bucket"
+
+
+def endpoint(loaded: Loaded) -> str:
+    """Where the store is."""
+    backup = loaded.config.backup
+    return backup.endpoint or f"https://s3.{backup.region}.amazonaws.com"
+
+
+def _answered(response: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+    told, meta = response["Error"], response["ResponseMetadata"]
+    code = str(told.get("Code"))
+    if code.isdigit() and int(code) < 500:  # boto3 found no error of S3 in the answer
+        return _no_store(loaded, f"{code} {told.get('Message')}")
+    if code == "NoSuchBucket":
+        what = f"there is no bucket {loaded.config.backup.bucket} at {endpoint(loaded)}"
+        return NoBucketError(what, _line(loaded, "bucket"), command(loaded))
+    if code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"):
+        return wrong_region(loaded, told.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region"))
+    if code == "BucketAlreadyExists":
+        return refused(loaded, "is somebody else's: such names are the same for all customers", "choose another name")
+    return _keys(code, loaded, doing) or _at_a_loss(told, meta, loaded, doing)
+
+
+def _keys(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
+    names = backup_names(loaded.config)
+    access, secret = names["access_key_id"], names["secret_access_key"]
+    if code in ("InvalidAccessKeyId", "InvalidToken", "ExpiredToken"):
+        return HomeportError(
+            f"{endpoint(loaded)} does not know the key in {access}", _given(loaded, access), _set(access)
+        )
+    if code == "SignatureDoesNotMatch":
+        what = f"the secret in {secret} is not that of the key in {access}"
+        return HomeportError(what, _given(loaded, secret), _set(secret))
+    if code in ("RequestTimeTooSkewed", "RequestExpired"):
+        return HomeportError(
+            "the clock of this machine is wrong, so the store refuses", "clock", "timedatectl set-ntp true"
+        )
+    if code in ("AccessDenied", "AllAccessDisabled"):
+        what = f"the key in {access} may not {doing}: {_bucket(loaded)}, if it is yours at all"
+        fix = "give it the rights to list the bucket and to get, put and delete its objects"
+        return HomeportError(what, _line(loaded, "bucket"), fix)
+    return None
+
+
+def _at_a_loss(told: dict[str, Any], meta: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+    status = meta.get("HTTPStatusCode", "")
+    what = f"{endpoint(loaded)} does not let {loaded.config.backup.bucket} be asked to {doing}"
+    said = f"{told.get('Code')}: {told.get('Message', '')}".rstrip(": ")
+    return HomeportError(f"{what} ({status} {said})", _line(loaded, "bucket"), "see what the store's own console says")
+
+
+def _untrusted(loaded: Loaded) -> HomeportError:
+    ca = loaded.config.backup.ca
+    if ca:
+        what = f"the certificate of {endpoint(loaded)} is not signed by {ca}"
+        return HomeportError(what, _line(loaded, "ca"), "set backup.ca to the file of the CA that did")
+    what = f"the certificate of {endpoint(loaded)} is not signed by a public authority, or not for that name"
+    return HomeportError(what, _line(loaded, "endpoint"), "set backup.ca to the file of the CA that signed it")
+
+
+def _no_way(loaded: Loaded, why: str) -> HomeportError:
+    name = urlsplit(endpoint(loaded)).hostname or ""
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        what = f"there is no {name}: the name does not resolve"
+        return HomeportError(what, _line(loaded, "endpoint"), "correct backup.endpoint and backup.region")
+    what = f"{endpoint(loaded)} does not answer here ({why})"
+    return UnreachableError(what, _line(loaded, "endpoint"), f"see why: curl -sSI {endpoint(loaded)}")
+
+
+def _no_store(loaded: Loaded, why: str) -> HomeportError:
+    what = f"what answers at {endpoint(loaded)} is no S3 store ({why})"
+    return HomeportError(what, _line(loaded, "endpoint"), "correct backup.endpoint")
+
+
+def _bucket(loaded: Loaded) -> str:
+    return f"the bucket {loaded.config.backup.bucket}"
+
+
+def _line(loaded: Loaded, key: str) -> str:
+    return f"{loaded.origin[f'backup.{key}']} backup.{key}"
+
+
+def _given(loaded: Loaded, name: str) -> str:
+    return str(loaded.credentials or f"environment: {name}")
+
+
+def _set(name: str) -> str:
+    return f"set it to the right value: export {name}"

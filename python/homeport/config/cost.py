@@ -1,0 +1,35 @@
+"""What a backup costs: the requests that Litestream makes to the store, which stores charge for."""
+
+from __future__ import annotations
+
+from homeport.config.model import Config
+from homeport.config.values import DAY_SECONDS, show_duration
+
+MONTH_SECONDS = 365.25 / 12 * DAY_SECONDS
+# Litestream merges what it has sent, one object a level each time: 30 s, 5 min, 1 h
+MERGE_SECONDS = (30.0, 300.0, 3600.0)
+# how often hostctl writes a row of its own, so a database at rest is not at rest
+CANARY_SECONDS = 60.0
+
+
+def told(config: Config) -> str:
+    """One line for a person; empty without a backup."""
+    if config.database.engine == "none" or not config.backup.enabled:
+        return ""
+    interval = config.backup.interval
+    busy, quiet = (_count(requests_a_month(config, each)) for each in (interval, CANARY_SECONDS))
+    return (
+        f"backup.interval {show_duration(interval)} costs about {busy} PUT requests a month while writes never stop, "
+        f"{quiet} at one write a minute"
+    )
+
+
+def requests_a_month(config: Config, writes: float) -> float:
+    """How many objects are sent where there is something new every `writes` seconds."""
+    backup = config.backup
+    sent = [max(writes, each) for each in (backup.interval, *MERGE_SECONDS, backup.snapshot_interval)]
+    return (1 + len(backup.extra)) * sum(MONTH_SECONDS / seconds for seconds in sent)
+
+
+def _count(number: float) -> str:
+    return f"{number / 1e6:.1f} million" if number >= 1e6 else f"{round(number, -3):,.0f}"

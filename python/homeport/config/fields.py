@@ -1,0 +1,58 @@
+"""What the sections of deploy.yml are made of: the base of them all, and the kinds of values they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SerializationInfo, model_validator
+
+from homeport.config import values
+from homeport.config.problems import Path
+
+Found = list[tuple[Path, str]]
+
+
+def readable(show: Callable[[Any], str]) -> PlainSerializer:
+    """Numbers stay numbers for programs; `model_dump(context="person")` writes them as deploy.yml does."""
+
+    def serialise(value: Any, info: SerializationInfo) -> Any:
+        return show(value) if info.context == "person" else value
+
+    return PlainSerializer(serialise)
+
+
+_duration = readable(values.show_duration)
+Seconds = Annotated[float, BeforeValidator(values.duration(0.0)), _duration]
+Interval = Annotated[float, BeforeValidator(values.duration(0.05, 60.0)), _duration]
+Span = Annotated[float, BeforeValidator(values.span(10.0, 3650 * values.DAY_SECONDS)), readable(values.show_span)]
+Wait = Annotated[float, BeforeValidator(values.duration(0.05, 3600.0)), _duration]
+Limit = Annotated[float, BeforeValidator(values.duration(1.0)), _duration]
+Bytes = Annotated[int, BeforeValidator(values.size), readable(values.show_size)]
+Cores = Annotated[float, BeforeValidator(values.cores)]
+AppName = Annotated[str, BeforeValidator(values.app_name)]
+ReleaseName = Annotated[str, BeforeValidator(values.release_name)]
+HostText = Annotated[str, BeforeValidator(values.host)]
+DomainName = Annotated[str, BeforeValidator(values.domain_name)]
+Command = Annotated[str, BeforeValidator(values.command)]
+PathText = Annotated[str, BeforeValidator(values.path)]
+UrlPath = Annotated[str, BeforeValidator(values.url_path)]
+HttpsUrl = Annotated[str, BeforeValidator(values.https_url)]
+Email = Annotated[str, BeforeValidator(values.email)]
+Flag = Annotated[bool, BeforeValidator(values.flag)]
+FileName = Annotated[str, BeforeValidator(values.database_file)]
+CredentialName = Annotated[str, BeforeValidator(values.credential_name)]
+Sql = Annotated[str, BeforeValidator(values.sql)]
+Address = Annotated[str, BeforeValidator(values.address)]
+Port = Annotated[int, BeforeValidator(values.whole(1, 65535))]
+
+
+class Section(BaseModel):
+    """A map of keys. One with nothing under it is as good as one left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, data: object) -> object:
+        return {} if data is None else data

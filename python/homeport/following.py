@@ -1,0 +1,45 @@
+"""Long work on the host that needs no connection: it is begun, and looked at until it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from homeport import ssh
+from homeport.errors import ExitCode, HomeportError
+from homeport.remote import PATIENCE_SECONDS, Hostctl, Json
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 15.0  # until systemd has begun what it was asked to
+
+
+def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], None]) -> Json:
+    """What came of `what` (drill or run), begun at `started` by the host's clock.
+
+    A lost connection is tried again for PATIENCE_SECONDS. Raises HomeportError when it is not heard of again, and when
+    the work ended without a result.
+    """
+    heard = time.monotonic()
+    grace = heard + GRACE_SECONDS
+    while True:
+        try:
+            told = host.call("backup", "progress")[what]
+        except ssh.UnreachableError as error:
+            if time.monotonic() - heard > PATIENCE_SECONDS:
+                raise _lost(what, error, host.where) from None
+            time.sleep(POLL_SECONDS)
+            continue
+        heard = time.monotonic()
+        result = told["result"]
+        if result and result["at"] >= started and not told["running"]:
+            found: Json = result
+            return found
+        if not told["running"] and heard > grace:
+            raise HomeportError(f"the {what} ended without a result", host.where, "journalctl -u 'homeport-*' there")
+        on_step(told["step"])
+        time.sleep(POLL_SECONDS)
+
+
+def _lost(what: str, error: HomeportError, where: str) -> HomeportError:
+    text = f"lost sight of the host ({error.what}); the {what} that was begun goes on there"
+    return HomeportError(text, where, "deploy backup status", ExitCode.PERSON)

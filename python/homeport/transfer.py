@@ -1,0 +1,157 @@
+"""Databases on their way between the host and this machine: counted, checked by digest, in place only when whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from homeport import remote, ssh
+from homeport.errors import ExitCode, HomeportError
+from homeport.session import Session
+from homeport.sizes import size
+from homeport.ui import Screen
+
+CHUNK = 1 << 20
+LONGEST_HEADER = 4096
+MAGIC = b"SQLite format 3\0"
+
+
+# ---------------------------------------------------------------------------------------------- to here
+
+
+def fetch(
+    session: Session, words: list[str], target: Path, screen: Screen, *, force: bool, verb: str = "db dump"
+) -> int:
+    """Run a verb of hostctl that sends a file (see hostctl.database.dump) and keep it as `target`; returns its bytes.
+
+    Never overwrites without `force`. `verb` is what a person called. Raises HomeportError, and then leaves nothing.
+    """
+    step = verb.split()[-1]
+    if target.exists() and not force:
+        raise _in_the_way(target)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    screen.begin(step, "the host makes a consistent copy")
+    try:
+        received = _fetched(session, words, part, screen, verb)
+        _settle(part, target, force=force)
+    except BaseException:
+        screen.end(step, ok=False)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+    screen.end(step, size(received))
+    return received
+
+
+def _fetched(session: Session, words: list[str], part: Path, screen: Screen, verb: str) -> int:
+    argv = ssh.command(session.target, session.hostctl.command(*words))
+    with tempfile.TemporaryFile() as said, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said) as process:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        head = process.stdout.readline(LONGEST_HEADER)
+        told = _header(head)
+        try:
+            digest = _received(process.stdout, part, told["bytes"], screen) if told else ""
+        finally:
+            process.stdout.close()
+            status = process.wait()
+        said.seek(0)
+        if told is None:
+            raise _refusal(session, status, head, said.read())
+    if status != 0 or digest != told["sha256"]:
+        what = "the copy did not arrive whole; nothing was kept of it"
+        raise HomeportError(what, str(session.target), f"deploy {verb} again")
+    return int(told["bytes"])
+
+
+def _header(line: bytes) -> remote.Json | None:
+    """What the host says before it sends; None when it sends nothing."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "sha256" in told else None
+
+
+def _refusal(session: Session, status: int, out: bytes, err: bytes) -> HomeportError:
+    if status == ssh.CONNECTION_FAILED:
+        return ssh.refused(str(session.target), err.decode(errors="replace"))
+    try:
+        remote.parse(status, out, err, str(session.target))
+    except HomeportError as error:
+        return error
+    return HomeportError("the host sent no database", str(session.target), "deploy provision", ExitCode.PERSON)
+
+
+def _received(source: IO[bytes], part: Path, total: int, screen: Screen) -> str:
+    """Write what comes, at most `total` bytes, to the disk; returns its SHA-256."""
+    found, done = hashlib.sha256(), 0
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        while done < total and (data := source.read(min(CHUNK, total - done))):
+            file.write(data)
+            found.update(data)
+            done += len(data)
+            screen.note(f"{size(done)} of {size(total)}")
+        file.flush()
+        os.fsync(file.fileno())
+    return found.hexdigest()
+
+
+def _settle(part: Path, target: Path, *, force: bool) -> None:
+    """To its name, on disk. A link fails where a rename would overwrite."""
+    if force:
+        part.replace(target)
+    else:
+        try:
+            os.link(part, target)
+        except FileExistsError:
+            raise _in_the_way(target) from None
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _in_the_way(target: Path) -> HomeportError:
+    return HomeportError(f"{target} is there already", str(target), "give another FILE, or --force", ExitCode.USAGE)
+
+
+# ---------------------------------------------------------------------------------------------- to the host
+
+
+def check(file: Path) -> None:
+    """Whether a file can be a SQLite database at all, and a whole one. Raises HomeportError (usage)."""
+    with file.open("rb") as opened:
+        begins = opened.read(len(MAGIC))
+    if begins != MAGIC:
+        fix = "give a file of deploy db dump, or of sqlite3's .backup"
+        raise HomeportError("this is no SQLite database", str(file), fix, ExitCode.USAGE)
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size:
+        what = f"a part of the database is still in {log.name}, which would not be sent"
+        raise HomeportError(what, str(file), f"sqlite3 {file} 'PRAGMA wal_checkpoint(TRUNCATE)'", ExitCode.USAGE)
+
+
+def send(session: Session, file: Path, words: list[str], screen: Screen) -> remote.Json:
+    """Run a verb of hostctl that takes a file in; returns its answer. Raises HomeportError."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        opened.seek(0)
+        told = ["--bytes", str(file.stat().st_size), "--digest", digest]
+        argv = ssh.command(session.target, session.hostctl.command(*words, *told))
+        screen.begin("send", size(file.stat().st_size))
+        done = _sent(argv, opened)
+    screen.end("send", size(file.stat().st_size), ok=done.returncode == 0)
+    if done.returncode == ssh.CONNECTION_FAILED:
+        raise ssh.refused(str(session.target), done.stderr.decode(errors="replace"))
+    return remote.parse(done.returncode, done.stdout, done.stderr, str(session.target))
+
+
+def _sent(argv: list[str], opened: BinaryIO) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(argv, stdin=opened, capture_output=True, check=False)

@@ -1,0 +1,103 @@
+"""deploy db: the live database, for a person."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from homeport.errors import HomeportError
+from homeport.options import Options, a_line, common
+
+EPILOG = """Examples:
+
+  deploy db console
+
+  echo "select count(*) from users;" | deploy db console
+
+  deploy db dump before-the-sale.db
+
+  deploy db load before-the-sale.db       (replaces the live database; what was there is kept aside)
+"""
+
+_which = click.option("--database", metavar="NAME", callback=a_line, help="One of backup.extra; else the app's own.")
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Open a console on the database, take a copy of it, put one in its place."""
+
+
+@command.command()
+@click.option("--write", is_flag=True, help="Allow statements that change something.")
+@_which
+@common
+def console(options: Options, write: bool, database: str | None) -> None:
+    """Open an SQL console on the live database, to read it. Through a pipe: rows with tabs between the columns."""
+    from homeport import ssh
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+
+    session = begin(options)
+    words = ["db", "console", *(["--write"] if write else []), *_named(database), "--who", who(), "--from", here()]
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    done = subprocess.run(ssh.command(session.target, session.hostctl.command(*words), terminal=terminal), check=False)
+    if done.returncode == ssh.CONNECTION_FAILED:
+        raise HomeportError("the connection to the host failed", str(session.target), "deploy db console again")
+    sys.exit(done.returncode)
+
+
+@command.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--sql", is_flag=True, help="SQL text, not a SQLite file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@_which
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def dump(options: Options, file: Path | None, sql: bool, force: bool, database: str | None, as_json: bool) -> None:
+    """Take a consistent copy of the live database to FILE, while the app works on."""
+    from homeport import transfer
+    from homeport.session import begin
+    from homeport.sizes import size
+    from homeport.ui import Screen
+
+    session = begin(options)
+    target = file or Path(f"{session.app}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{'sql' if sql else 'db'}")
+    words = ["db", "dump", *(["--sql"] if sql else []), *_named(database)]
+    received = transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
+    if as_json:
+        print(json.dumps({"file": str(target), "bytes": received}))
+    elif not options.quiet:
+        click.echo(f"{target}, {size(received)}")
+
+
+@command.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
+    """Replace the live database by FILE, a SQLite database. The one that was there is kept aside on the host.
+
+    As a restore does it: requests wait at the edge, the file is checked, and all is undone unless the app is healthy.
+    """
+    from homeport import transfer, transition
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+    from homeport.ui import Screen
+    from homeport.verbs.backup import sure
+
+    session = begin(options)
+    transfer.check(file)
+    sure(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
+    words = ["db", "load", "--who", who(), "--from", here()]
+    begun = transfer.send(session, file, words, Screen(quiet=options.quiet))
+    transition.follow(session, begun["transition"], as_json=as_json)
+
+
+def _named(database: str | None) -> list[str]:
+    return ["--database", database] if database else []

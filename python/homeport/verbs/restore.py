@@ -1,0 +1,143 @@
+"""deploy restore: the data of another time, in place or into a file."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeport.options import Options, a_line, common, lock_wait
+from hostctl.names import matches
+
+if TYPE_CHECKING:
+    from homeport.session import Session
+
+Json = dict[str, Any]
+
+# a restore goes on for as long as the data takes; this only ends the wait for a host that has gone silent
+LONGEST_SECONDS = 6 * 3600.0
+
+EPILOG = """Examples:
+
+  deploy restore --at 2026-11-21T10:03:22 --dry-run     (tells what would come back, and what would be given up)
+
+  deploy restore --at 2026-11-21T10:03:22Z
+
+  deploy restore --at "2026-11-21 10:03" --to then.db   (into a file here; the app is not touched)
+
+  deploy restore --point 20261121T100322123Z-3f2a9c     (deploy backup list)
+"""
+
+
+def _a_time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds since the epoch. A time without a zone is this machine's."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        wanted = "a time such as 2026-11-21T10:03:22Z, or 2026-11-21T10:03:22 in this machine's zone"
+        raise click.BadParameter(f"{value!r} is not {wanted}") from None
+
+
+def _a_point(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value and not matches("transition", value):
+        raise click.BadParameter(f"{value!r} is not a restore point; deploy backup list names them")
+    return value
+
+
+@click.command(epilog=EPILOG)
+@click.option("--at", callback=_a_time, metavar="TIME", help="The data as it was then; without it, the newest on S3.")
+@click.option("--point", default="", callback=_a_point, metavar="ID", help="The data of a restore point.")
+@click.option("--dry-run", is_flag=True, help="Restore beside, check, tell, and remove it again.")
+@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Restore into FILE here.")
+@click.option("--database", metavar="NAME", callback=a_line, help="With --to: one of backup.extra.")
+@click.option("--force", is_flag=True, help="With --to: overwrite FILE.")
+@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@lock_wait
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def command(
+    options: Options,
+    at: float | None,
+    point: str,
+    dry_run: bool,
+    file: Path | None,
+    database: str | None,
+    force: bool,
+    yes: bool,
+    lock_wait: int,
+    as_json: bool,
+) -> None:
+    """Bring back the data of another time.
+
+    In place, requests wait at the edge while the data is exchanged; all is undone unless the app is healthy with it,
+    and what was given up is kept aside on the host. Exit status: 0 done; 1 nothing changed; 2 usage, or a time that
+    cannot be restored; 3 undone, the data is as it was; 4 somebody else holds the lock; 5 a person must look.
+    """
+    from homeport import transition
+    from homeport.session import begin
+
+    _refuse_mixtures(at, point, dry_run, file, database, force)
+    session = begin(options)
+    words = transition.wanted(at, point)
+    if file is not None:
+        _to_file(session, [*words, *(["--database", database] if database else [])], file, force, as_json)
+    elif dry_run:
+        _rehearse(session, words, as_json)
+    else:
+        transition.restore(session, at, point, lock_wait, yes=yes, as_json=as_json)
+
+
+def _refuse_mixtures(
+    at: float | None, point: str, dry_run: bool, file: Path | None, database: str | None, force: bool
+) -> None:
+    if at is not None and point:
+        raise click.UsageError("--at and --point exclude each other.")
+    if dry_run and file is not None:
+        raise click.UsageError("--dry-run and --to exclude each other.")
+    if file is None and (force or database):
+        raise click.UsageError("--force and --database are for --to FILE.")
+
+
+def _to_file(session: Session, words: list[str], file: Path, force: bool, as_json: bool) -> None:
+    from homeport import transfer
+    from homeport.sizes import size
+    from homeport.ui import Screen
+
+    screen = Screen(quiet=session.options.quiet)
+    received = transfer.fetch(session, ["restore", "--file", *words], file, screen, force=force, verb="restore")
+    if as_json:
+        print(json.dumps({"file": str(file), "bytes": received}))
+    else:
+        screen.say(f"{file}, {size(received)}, whole")
+
+
+def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
+    from homeport import remote
+    from homeport.when import dated
+
+    host = remote.over_ssh(session.app, session.target, LONGEST_SECONDS)
+    found = host.call("restore", "--dry-run", *words)
+    print(json.dumps(dated(found)) if as_json else "\n".join(lines(found)))
+
+
+def lines(found: Json) -> list[str]:
+    """A rehearsal as a person reads it."""
+    from homeport.transition import giving_up
+    from homeport.when import iso
+
+    said = [f"the data of {iso(found['at'])} can be restored"]
+    for name, one in found["databases"].items():
+        said += _database(name, one)
+    return [*said, *giving_up(found["gives_up"])]
+
+
+def _database(name: str, one: Json) -> list[str]:
+    from homeport.sizes import size
+
+    rows = ", ".join(f"{table} {count:,}" for table, count in one["tables"].items())
+    return [f"  {name}: {size(one['bytes'])}, whole, in {one['seconds']:.1f} s", f"    rows: {rows or 'no tables'}"]

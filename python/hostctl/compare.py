@@ -1,0 +1,116 @@
+"""Whether a restored database is a copy of the live one, judged by what was seen of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """What was seen of a table: its rows up to the rowid `upto`, and a digest of their content.
+
+    `upto` is the newest row's of before the restore, so that rows that came since change nothing here. It is None for a
+    table without rowids, which is seen whole.
+    """
+
+    rows: int
+    digest: str
+    upto: int | None
+
+
+class Canary(NamedTuple):
+    """hostctl's numbered rows: the first, the last, and how many rows there are. All 0 without any."""
+
+    first: int
+    last: int
+    rows: int
+
+    @property
+    def missing(self) -> int:
+        """How many numbers are missing in between: a hole."""
+        return self.last - self.first + 1 - self.rows if self.rows else 0
+
+
+class Seen(NamedTuple):
+    """What was seen of a database. `versions` are those of schema_migrations, `at` is when the last numbered row was
+    written, in seconds since the epoch.
+    """
+
+    tables: Mapping[str, Table]
+    schema: str
+    versions: tuple[int, ...]
+    canary: Canary
+    at: float = 0.0
+
+
+def compare(before: Seen, restored: Seen, after: Seen) -> list[str]:
+    """What is wrong with a restored database; empty when nothing is.
+
+    Live was seen before the restore began, with its newest canary row written last, and again after it ended. So a good
+    copy is of a moment in between. A table with the same content at both ends did not change: the copy's must be equal,
+    byte for byte. Of one that did change, the rows of before can have become fewer, but not fewer than they are at the
+    end; what was added later does not count (see Table). A schema that changed meanwhile may be either.
+    """
+    found = _canary(before.canary, restored.canary, after.canary)
+    if restored.schema not in (before.schema, after.schema):
+        found.append("the schema is not that of the live database")
+    if restored.versions not in (before.versions, after.versions):
+        found.append("the recorded migrations are not those of the live database")
+    return found + _tables(before.tables, restored.tables, after.tables)
+
+
+def _canary(before: Canary, restored: Canary, after: Canary) -> list[str]:
+    if not restored.rows:
+        return ["none of hostctl's numbered rows is there"]
+    found = []
+    if restored.missing:
+        found.append(f"{restored.missing} of the numbered rows {restored.first} to {restored.last} are missing: a hole")
+    if restored.last < before.last:
+        found.append(
+            f"the numbered rows end at {restored.last}, and live's {before.last} was written before the restore"
+        )
+    if restored.last > after.last:
+        found.append(
+            f"the numbered rows end at {restored.last}, and live's end at {after.last}: not this database's copy"
+        )
+    if not before.first <= restored.first <= max(before.first, after.first):
+        found.append(f"the numbered rows begin at {restored.first}, and live's at {before.first}")
+    return found
+
+
+def _tables(before: Mapping[str, Table], restored: Mapping[str, Table], after: Mapping[str, Table]) -> list[str]:
+    lasting = before.keys() & after.keys()
+    found = [f"the table {name} is missing" for name in sorted(lasting - restored.keys())]
+    found += [f"live has no table {name}" for name in sorted(restored.keys() - before.keys() - after.keys())]
+    for name in sorted(lasting & restored.keys()):
+        found += _rows(name, before[name], restored[name], after[name])
+    return found
+
+
+def _rows(name: str, before: Table, restored: Table, after: Table) -> list[str]:
+    least, most = sorted((before.rows, after.rows))
+    if not least <= restored.rows <= most:
+        live = f"{least}" if least == most else f"between {least} and {most}"
+        return [f"the table {name} has {restored.rows} rows, and live has {live}"]
+    if before == after and restored != before:
+        return [f"the table {name} has other content than live, where nothing was written meanwhile"]
+    return []
+
+
+def newest_good(times: Sequence[float], good: Callable[[float], bool]) -> float | None:
+    """The newest of the times, given newest first, for which `good` holds; None when there is none.
+
+    Damage lies at one place, and what came after it is built on it: so the way back is taken in ever longer strides,
+    and the last of them is searched by halves. About 2 log2 of the distance are asked, not all.
+    """
+    if not times:
+        return None
+    bad, here, last = -1, 0, len(times) - 1
+    while not good(times[here]):
+        if here == last:
+            return None
+        bad, here = here, min(2 * here + 1, last)
+    while here - bad > 1:
+        middle = (bad + here) // 2
+        bad, here = (bad, middle) if good(times[middle]) else (middle, here)
+    return times[here]

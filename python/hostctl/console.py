@@ -1,0 +1,187 @@
+"""A small SQL console, for hosts that have only Python, and a database that nobody but Litestream may checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from hostctl import sqlite
+from hostctl.errors import FAILED, HostError
+
+MOST = 1000  # rows shown on a terminal; a pipe gets all of them
+WIDEST = 60  # characters of a column on a terminal
+IDLE = 30 * 60  # seconds without a word; a console that a lost laptop left open would be in a restore's way
+STEPS = 10_000  # of SQLite's machine, between two looks at whether Ctrl-C was pressed
+HELP = """.tables          the tables and views
+.schema [NAME]   how they were made
+.quit            end, as Ctrl-D does
+A statement may have several lines and ends with a semicolon. Ctrl-C drops it, or stops the one that runs."""
+
+
+@contextlib.contextmanager
+def live(path: Path, write: bool) -> Iterator[sqlite3.Connection]:
+    """The live database for a person. Nothing is checkpointed behind Litestream's back, not even when asked to.
+
+    Raises HostError.
+    """
+    # a connection that writes must not be the last to be closed: sqlite.py says why
+    with sqlite.reading(path) as keeper:
+        keeper.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        with contextlib.closing(sqlite.connect(path, write)) as connection:
+            connection.execute("PRAGMA foreign_keys = 1")
+            connection.set_authorizer(_allowed)
+            # called now and then while a statement runs, which lets Python see Ctrl-C
+            connection.set_progress_handler(lambda: 0, STEPS)
+            connection.text_factory = lambda raw: raw.decode(errors="replace")
+            yield connection
+
+
+def _allowed(action: int, name: str | None, value: str | None, *_: object) -> int:
+    pragma = (name or "").lower() if action == sqlite3.SQLITE_PRAGMA else ""
+    refused = pragma == "wal_checkpoint" or (pragma in ("journal_mode", "wal_autocheckpoint") and value is not None)
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+
+
+class Console:
+    """Reads statements and answers with tables. Off a terminal the rows come with tabs, and the first error ends it."""
+
+    def __init__(self, connection: sqlite3.Connection, source: TextIO, out: TextIO) -> None:
+        self.connection, self.source, self.out = connection, source, out
+        self.terminal = source.isatty() and out.isatty()
+
+    def run(self, greeting: str = "") -> None:
+        """Until the input ends or `.quit`. Raises HostError for a statement that fails off a terminal."""
+        if self.terminal:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401 - gives input() editing and a history
+            self._say(greeting)
+        pending = ""
+        while True:
+            try:
+                line = self._line("...> " if pending else "sql> ")
+                if line is None or (not pending and line.strip() in (".quit", ".exit")):
+                    break
+                pending = self._take(pending, line)
+            except KeyboardInterrupt:
+                self._say("")
+                pending = ""
+        if pending.strip():
+            self._execute(f"{pending};")
+        self._left()
+
+    def _line(self, prompt: str) -> str | None:
+        """The next line; None when there is none."""
+        if not self.terminal:
+            line = self.source.readline()
+            return line.removesuffix("\n") if line else None
+        signal.signal(signal.SIGALRM, _asleep)
+        signal.alarm(IDLE)
+        try:
+            return input(prompt)
+        except EOFError:
+            self._say("")
+        except TimeoutError:
+            self._say(f"closed: nothing was typed for {IDLE // 60} minutes")
+        finally:
+            signal.alarm(0)
+        return None
+
+    def _take(self, pending: str, line: str) -> str:
+        """What is pending with one more line to it; a whole statement is executed."""
+        if not pending and line.strip().startswith("."):
+            self._command(line.split())
+            return ""
+        text = f"{pending}{line}\n"
+        if not text.strip():
+            return ""
+        if not sqlite3.complete_statement(text):
+            return text
+        self._execute(text)
+        return ""
+
+    def _command(self, words: Sequence[str]) -> None:
+        if words[0] == ".tables":
+            self._execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name")
+        elif words[0] == ".schema":
+            named, value = (" AND tbl_name = ?", (words[1],)) if len(words) > 1 else ("", ())
+            rows = self.connection.execute(f"SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL{named}", value)  # noqa: S608
+            for (sql,) in rows:
+                self._say(f"{sql};")
+        else:
+            self._say(HELP)
+
+    def _execute(self, text: str) -> None:
+        """Every statement of the text, each with its answer."""
+        try:
+            for statement in statements(text):
+                self._answer(self.connection.execute(statement))
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            if not self.terminal:
+                raise HostError(f"SQLite: {error}", text.strip()[:200], "correct the statement", FAILED) from None
+            self._say(f"error: {error}")
+
+    def _answer(self, cursor: sqlite3.Cursor) -> None:
+        if cursor.description is None:
+            if self.terminal and cursor.rowcount >= 0:
+                self._say(f"{_rows(cursor.rowcount)} changed")
+            return
+        if not self.terminal:
+            for row in cursor:
+                self._say("\t".join(plain(cell) for cell in row))
+            return
+        rows = cursor.fetchmany(MOST + 1)
+        self._say("\n".join(table([column[0] for column in cursor.description], rows[:MOST])))
+        self._say(f"the first {MOST} rows; LIMIT and OFFSET show others" if len(rows) > MOST else _rows(len(rows)))
+
+    def _left(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.rollback()
+            self._say("the open transaction was rolled back: it was not committed")
+
+    def _say(self, text: str) -> None:
+        self.out.write(f"{text}\n")
+        self.out.flush()
+
+
+def _asleep(*_: object) -> NoReturn:
+    raise TimeoutError
+
+
+def statements(text: str) -> Iterator[str]:
+    """The single statements of a text: a semicolon in a string, a comment or a trigger's body ends none."""
+    begun = 0
+    for at, character in enumerate(text):
+        if character == ";" and sqlite3.complete_statement(text[begun : at + 1]):
+            yield text[begun : at + 1]
+            begun = at + 1
+    if text[begun:].strip():
+        yield text[begun:]
+
+
+def plain(cell: object) -> str:
+    """A value on one line: bytes as SQL writes them, and no character that would move the cursor."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bytes):
+        return f"X'{cell.hex()}'"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(cell))
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Rows under their names in columns; what is too wide is cut."""
+    cells = [[_cut(name) for name in names], *([_cut(plain(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+    cells.insert(1, ["-" * width for width in widths])
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"

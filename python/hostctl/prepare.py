@@ -1,0 +1,209 @@
+"""What comes before every start of Litestream: find out which copy counts, and bring databases that are not here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hostctl import databases, lineage, litestream, marks, s3, sqlite, swap
+from hostctl.databases import Backup, Database, Databases
+from hostctl.edges import Edges
+from hostctl.errors import PERSON, HostError
+from hostctl.files import Json, make_directory, remove_tree, write_atomic
+from hostctl.layout import App
+from hostctl.lineage import Decision, Epoch, Seen
+from hostctl.names import transition_id
+
+AGAIN = "deploy backup status tells what is so now"
+
+
+def prepare(app: App, edges: Edges) -> Json:
+    """Everything that the stream needs, in place. Returns what was decided and done.
+
+    Raises HostError when nothing may be streamed; the reason is kept for `start` and for the watch.
+    """
+    dbs = databases.require(app)
+    if dbs.backup is None:
+        return {"made": make_absent(dbs)}
+    if marks.running(app) is not None:
+        marks.owe(app, "Litestream ended without being stopped")
+    try:
+        told = _prepared(app, dbs, edges)
+    except HostError as error:
+        marks.refused(app, error, again=error.code != PERSON)
+        raise
+    marks.admit(app)
+    marks.empty_no_more(app)
+    marks.started(app, fingerprint(app, edges))
+    return told
+
+
+def make_absent(dbs: Databases) -> bool:
+    """Make the main database if it is not there; returns whether it was made."""
+    if dbs.main.path.exists():
+        return False
+    sqlite.create(dbs.main.path, dbs.user)
+    return True
+
+
+def fingerprint(app: App, edges: Edges) -> str:
+    """Of everything that Litestream is started with: when it differs, what runs is not what is configured."""
+    mine = lineage.local(app)
+    parts = [edges.systemd.text(app.stream_unit), mine.epoch if mine else ""]
+    parts += [_text(path) for path in (app.database, app.backup_credentials)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _prepared(app: App, dbs: Databases, edges: Edges) -> Json:
+    mine, file = lineage.local(app), dbs.main.path.exists()
+    # the app waits for this, and what is here may go on without an answer
+    seen, unanswered = look(app, hurried=mine is not None and file)
+    decision = lineage.decide(mine, file, seen, marks.allows_empty(app))
+    told = _act(app, dbs, decision, mine, seen, unanswered, edges)
+    streams = lineage.local(app)
+    assert streams is not None  # noqa: S101 - every way through _act ends with an epoch
+    litestream.adopt(dbs, streams.epoch)
+    make_directory(app.stream_runtime, 0o700)
+    write_atomic(app.stream_runtime / "litestream.yml", litestream.config(app, dbs, streams.epoch).encode())
+    return {"decision": decision.name.lower(), "epoch": streams.epoch, **told}
+
+
+def look(app: App, hurried: bool) -> tuple[Seen, HostError | None]:
+    """What the bucket says, and why it could not be asked. Raises HostError for a bucket that is not this app's."""
+    try:
+        return lineage.see(app, lineage.bucket(app, hurried)), None
+    except (s3.Unreachable, s3.Refused) as error:
+        return Seen(False), error
+
+
+def _act(
+    app: App,
+    dbs: Databases,
+    decision: Decision,
+    mine: Epoch | None,
+    seen: Seen,
+    unanswered: HostError | None,
+    edges: Edges,
+) -> Json:
+    assert dbs.backup is not None  # noqa: S101 - asked by prepare
+    if decision is Decision.STREAM:
+        return _go_on(app, dbs, dbs.backup, seen, edges)
+    if decision is Decision.PUBLISH:
+        lineage.publish(app, lineage.bucket(app))
+        return {}
+    if decision is Decision.RESTORE:
+        return _restore(app, dbs, dbs.backup, seen, edges)
+    if decision in (Decision.EMPTY, Decision.EMPTY_LATER):
+        return _first(app, dbs, dbs.backup, None, decision is Decision.EMPTY)
+    if decision in (Decision.FIRST, Decision.REOPEN):
+        return _first(app, dbs, dbs.backup, mine, True)
+    raise _refusal(app, dbs, decision, seen, unanswered)
+
+
+def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
+    """An epoch that goes on from nothing that is in the bucket."""
+    made = make_absent(dbs)
+    mine = lineage.begin(app, backup, parent, "the bucket named no epoch")
+    lineage.keep(app, backup, mine._replace(replaces=None))
+    if publish:
+        lineage.publish(app, lineage.bucket(app))
+    return {"made": made}
+
+
+def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
+    mine = lineage.local(app)
+    assert mine is not None  # noqa: S101 - decided upon
+    if not seen.asked:
+        return {}
+    lineage.keep(app, backup, mine._replace(published=True, replaces=None))
+    if all(database.path.exists() for database in dbs.databases):
+        return {}
+    # extra files only: the main one is there
+    return {"restored": _bring(app, dbs, lineage.chain(lineage.bucket(app)))}
+
+
+# ---------------------------------------------------------------------------------------------- restoring
+
+
+def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
+    """Bring back what the copy has, and go on from it in an epoch of this host's own."""
+    begun = time.time()
+    epochs = lineage.chain(lineage.bucket(app))
+    live = app.live()
+    if live is not None:
+        # whatever it has open is not what will be there
+        edges.systemd.stop(app.unit(live))
+    restored = _bring(app, dbs, epochs, lambda: lineage.begin(app, backup, seen.current, "restored on a new host"))
+    lineage.publish(app, lineage.bucket(app))
+    if live is not None:
+        edges.systemd.start(app.unit(live))
+    return {"restored": restored, "seconds": round(time.time() - begun, 3), "started": live}
+
+
+def _bring(
+    app: App, dbs: Databases, epochs: Sequence[Epoch], complete: Callable[[], object] | None = None
+) -> list[str]:
+    """Restore every database that is not here; those that no epoch has stay absent, but for the main one."""
+    stage = dbs.main.path.with_name(f".homeport-{os.urandom(4).hex()}")
+    make_directory(stage, 0o700)
+    try:
+        fetched = [one for one in dbs.databases if not one.path.exists() and _fetched(app, dbs, epochs, one, stage)]
+        if not dbs.main.path.exists() and dbs.main not in fetched:
+            raise _lost(app, dbs)
+        if complete is not None:
+            complete()
+        for one in fetched:
+            _place(app, dbs, one, stage / one.name)
+    finally:
+        remove_tree(stage)
+    return [one.name for one in fetched]
+
+
+def _fetched(app: App, dbs: Databases, epochs: Sequence[Epoch], database: Database, stage: Path) -> bool:
+    target = stage / database.name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return litestream.fetch(app, dbs, epochs, database.name, target) is not None
+
+
+def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
+    """To its name, after what was left beside it: the log of another file would destroy this one."""
+    grave = app.aside / transition_id()
+    for left in swap.beside(database.path):
+        if os.path.lexists(left):
+            make_directory(grave, 0o700)
+            swap.move(left, grave / left.name)
+    sqlite.place(source, database.path, dbs.user)
+
+
+# ---------------------------------------------------------------------------------------------- refusing
+
+
+def _refusal(app: App, dbs: Databases, decision: Decision, seen: Seen, unanswered: HostError | None) -> HostError:
+    where = str(dbs.main.path)
+    if decision is Decision.SUPERSEDED and seen.current is not None:
+        lineage.yield_to(app, seen.current)
+        return lineage.beaten(seen.current, lineage.bucket(app))
+    if decision is Decision.HAS_FILE and seen.current is not None:
+        what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
+        fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"
+        return HostError(what, where, fix, PERSON)
+    if decision is Decision.LOST:
+        return _lost(app, dbs)
+    if unanswered is not None:
+        fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
+        fix = unanswered.fix if dbs.main.path.exists() else fix
+        return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
+    return HostError(f"the stream may not start: {decision.value}", where, AGAIN, PERSON)
+
+
+def _lost(app: App, dbs: Databases) -> HostError:
+    what = "the bucket holds copies under this prefix, but nothing that says which one counts"
+    fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
+    return HostError(what, f"{dbs.backup.prefix if dbs.backup else ''}/CURRENT", fix, PERSON)

@@ -1,0 +1,401 @@
+"""A bucket of any S3-compatible store, with nothing but the standard library: signature version 4, both styles of
+addresses, conditional writes, and errors that tell a wrong key from a wrong region from no way there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import email.utils
+import hashlib
+import hmac
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from hostctl.databases import Backup, Credentials
+from hostctl.errors import HostError
+
+CONNECT = 5.0  # seconds for a connection, certificate included
+TOTAL = 30.0  # seconds for one request, whatever the store does
+TRIES = 3
+PAUSE = 0.3  # seconds before the second try; more before the third
+LONGEST = 64 << 20  # bytes of an answer: what is read here are notes and listings
+BUSY = frozenset({429, 500, 502, 503, 504})
+SKEW = 5 * 60.0  # seconds that clocks may differ before a store begins to refuse (AWS: 15 minutes)
+
+
+class Unreachable(HostError):  # noqa: N818 - what happened, as its reader says it
+    """Nobody answered, or not in time."""
+
+
+class Refused(HostError):  # noqa: N818 - as above
+    """The store answered, and the answer was no. `status` and `reason` are its own words."""
+
+    def __init__(self, what: str, where: str, fix: str, status: int, reason: str) -> None:
+        super().__init__(what, where, fix)
+        self.status, self.reason = status, reason
+
+
+class Conflict(Refused):
+    """A conditional write met another state than it was made for: nothing was written."""
+
+
+class Object(NamedTuple):
+    """An entry of a listing: bytes, and when it was written, in seconds since the epoch."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Objects = list[Object]
+
+
+class Bucket:
+    """One bucket. Every method raises HostError: Unreachable, Refused or Conflict. Keys are whole, `prefix` included.
+
+    `skew` is how many seconds the store's clock was ahead of this one's at the last answer; None before that.
+    """
+
+    def __init__(
+        self,
+        backup: Backup,
+        credentials: Credentials,
+        connect: float = CONNECT,
+        total: float = TOTAL,
+        tries: int = TRIES,
+    ) -> None:
+        self.name, self.prefix, self.region = backup.bucket, backup.prefix, backup.region
+        self.connect, self.total, self.tries = connect, total, tries
+        self.skew: float | None = None
+        self._keys, self._ca = credentials, backup.ca
+        self._tls, self.host, self.port, self._root = _address(backup)
+        self.where = f"s3://{self.name} at {self.host}:{self.port}"
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """The object and its ETag; None when there is none."""
+        answer = self._ask("GET", key, missing=True)
+        return None if answer is None else (answer.body, answer.headers.get("etag", ""))
+
+    def put(self, key: str, data: bytes, if_none_match: bool = False, if_match: str | None = None) -> str:
+        """Write an object; returns its ETag. Raises Conflict when the condition does not hold.
+
+        A write whose answer was lost is tried again: a Conflict may then be with oneself, so look who won.
+        """
+        conditions = {"if-none-match": "*"} if if_none_match else {"if-match": if_match} if if_match else {}
+        answer = self._ask("PUT", key, data=data, headers=conditions)
+        assert answer is not None  # noqa: S101 - only a GET may miss
+        return answer.headers.get("etag", "")
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is gone already is fine."""
+        self._ask("DELETE", key, missing=True)
+
+    def create(self) -> None:
+        """Make the bucket. Raises FileExistsError when it is there and ours."""
+        place = f'<CreateBucketConfiguration xmlns="{_NAMESPACE}"><LocationConstraint>{self.region}'
+        place += "</LocationConstraint></CreateBucketConfiguration>"
+        try:
+            self._ask("PUT", "", data=b"" if self.region == "us-east-1" else place.encode())
+        except Refused as error:
+            if error.reason in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise FileExistsError(self.name) from None
+            raise
+
+    def check(self) -> None:
+        """Whether the bucket is there and may be listed."""
+        self._page("", 1, "")
+
+    def any(self, prefix: str) -> bool:
+        """Whether there is any object under the prefix, other than what a check of the bucket may have left."""
+        return any(not one.key.startswith(f"{prefix}.probe-") for one in self.list(prefix))
+
+    def versioned(self) -> bool:
+        """Whether the bucket keeps what is overwritten or deleted."""
+        return _element(self._setting("versioning"), "Status") == "Enabled"
+
+    def locked(self) -> bool:
+        """Whether objects of the bucket can be locked against deletion."""
+        return _element(self._setting("object-lock"), "ObjectLockEnabled") == "Enabled"
+
+    def _setting(self, name: str) -> str:
+        try:
+            answer = self._ask("GET", "", query={name: ""})
+        except Refused as error:
+            if error.status == 404 and error.reason != "NoSuchBucket":
+                return ""
+            raise
+        return answer.body.decode(errors="replace") if answer else ""
+
+    def list(self, prefix: str, after: str = "") -> Objects:
+        """Every object under the prefix whose key comes after `after`, by key."""
+        found, token = self._page(prefix, 1000, "", after)
+        while token:
+            more, token = self._page(prefix, 1000, token)
+            found += more
+        return found
+
+    def _page(self, prefix: str, most: int, token: str, after: str = "") -> tuple[Objects, str]:
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
+        query |= {name: value for name, value in (("continuation-token", token), ("start-after", after)) if value}
+        answer = self._ask("GET", "", query=query)
+        assert answer is not None  # noqa: S101 - a listing cannot miss
+        return parse_listing(answer.body.decode(errors="replace"))
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        missing: bool = False,
+    ) -> Answer | None:
+        answer = self._again(method, key, query or {}, data, headers or {})
+        if answer.status // 100 == 2:
+            return answer
+        reason = _element(answer.body.decode(errors="replace"), "Code")
+        if missing and answer.status == 404 and reason in ("", "NoSuchKey"):
+            return None
+        raise self._refusal(method, key, answer, reason)
+
+    def _again(
+        self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        """Ask, and again while the store says that it is busy."""
+        for attempt in range(1, self.tries):
+            answer = self._once(method, key, query, data, headers)
+            if answer.status not in BUSY:
+                return answer
+            time.sleep(PAUSE * attempt)
+        return self._once(method, key, query, data, headers)
+
+    def _once(self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]) -> Answer:
+        path = self._root + ("/" + key if key else "" if self._root else "/")
+        signed = sign(self._keys, self.region, method, self._authority, path, query, data, time.time())
+        target = quoted(path) + ("?" + canonical_query(query) if query else "")
+        try:
+            with self._connection() as connection:
+                connection.request(method, target, body=data, headers={**headers, **signed})
+                with contextlib.closing(connection.getresponse()) as response:
+                    body = _whole(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._no_way(error) from None
+        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+        self._note_skew(answer)
+        return answer
+
+    @property
+    def _authority(self) -> str:
+        usual = 443 if self._tls else 80
+        return self.host if self.port == usual else f"{self.host}:{self.port}"
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[http.client.HTTPConnection]:
+        """A connection that is cut when the time is up, however slowly the store drips."""
+        with contextlib.closing(self._unopened()) as connection:
+            connection.connect()
+            connection.sock.settimeout(self.total)
+            timer = threading.Timer(self.total, _cut, (connection.sock,))
+            timer.daemon = True
+            timer.start()
+            try:
+                yield connection
+            finally:
+                timer.cancel()
+
+    def _unopened(self) -> http.client.HTTPConnection:
+        if not self._tls:
+            return http.client.HTTPConnection(self.host, self.port, timeout=self.connect)
+        try:
+            context = ssl.create_default_context(cafile=self._ca)
+        except OSError as error:
+            what = f"the CA of the backup's endpoint cannot be read: {error.strerror}"
+            raise HostError(what, str(self._ca), "set backup.ca to a PEM file, and run deploy provision") from None
+        return http.client.HTTPSConnection(self.host, self.port, timeout=self.connect, context=context)
+
+    def _note_skew(self, answer: Answer) -> None:
+        with contextlib.suppress(TypeError, ValueError):
+            told = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
+            self.skew = told.timestamp() - time.time()
+
+    # ------------------------------------------------------------------------------------------ errors
+
+    def _no_way(self, error: Exception) -> Unreachable:
+        return Unreachable(_why_no_way(error, self.host, self.total), self.where, _NO_WAY)
+
+    def _refusal(self, method: str, key: str, answer: Answer, reason: str) -> Refused:
+        text = answer.body.decode(errors="replace")
+        if answer.status == 412 or reason in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return Conflict(f"{key} is not as expected any more", self.where, "try again", answer.status, reason)
+        region = answer.headers.get("x-amz-bucket-region") or _element(text, "Region")
+        told = self._told(method, key, reason, region)
+        said = self._clean(_element(text, "Message"))[:300]
+        what, fix = told or (f"S3 answered {answer.status} {reason} to {method} {key}: {said}", "see what S3 says")
+        return Refused(what, self.where, fix, answer.status, reason)
+
+    def _told(self, method: str, key: str, reason: str, region: str) -> tuple[str, str] | None:
+        if reason in _KEYS:
+            return _KEYS[reason], "correct the value of the secrets that backup names, and run deploy provision"
+        if reason == "AccessDenied":
+            what = f"the backup's key may not {method} {key or 'the bucket'}"
+            return what, "give its policy GetObject, PutObject, DeleteObject and ListBucket on the bucket"
+        if reason == "NoSuchBucket":
+            return f"there is no bucket {self.name}", "deploy backup create-bucket"
+        if reason == "RequestTimeTooSkewed":
+            return f"this host's clock is {self._skew_text()} the store's", "mend the host's clock: timedatectl"
+        if reason in _ELSEWHERE:
+            return self._elsewhere(region)
+        return None
+
+    def _elsewhere(self, region: str) -> tuple[str, str]:
+        if region and region != self.region:
+            what = f"the bucket {self.name} is in the region {region}, not in {self.region}"
+            return what, f"set backup.region: {region}, and run deploy provision"
+        what = f"the bucket {self.name} is to be reached at another endpoint"
+        return what, "correct backup.region and backup.endpoint, and run deploy provision"
+
+    def _skew_text(self) -> str:
+        seconds = self.skew or 0.0
+        return f"{abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'}"
+
+    def _clean(self, text: str) -> str:
+        for key in self._keys:
+            text = text.replace(key, "...") if key else text
+        return text
+
+
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_NO_WAY = "see that the store runs and that the host has a way there; deploy backup check tells"
+_ELSEWHERE = frozenset(
+    {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+_KEYS = {
+    "InvalidAccessKeyId": "the store does not know the backup's access key",
+    "SignatureDoesNotMatch": "the backup's secret access key is wrong: the signature does not match",
+    "ExpiredToken": "the backup's key has expired",
+}
+
+
+def _whole(response: http.client.HTTPResponse) -> bytes:
+    """The body. A bounded read takes one that was cut short for a whole one, so what is left is looked at."""
+    body = response.read(LONGEST)
+    if response.length:
+        raise http.client.IncompleteRead(body, response.length)
+    return body
+
+
+def _cut(opened: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
+
+
+def _why_no_way(error: Exception, host: str, total: float) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {host} is not to be trusted: {error.verify_message}"
+    if isinstance(error, socket.gaierror):
+        return f"the name {host} is not known: {error.strerror}"
+    if isinstance(error, TimeoutError):
+        return f"S3 did not answer in time ({host})"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing listens at {host}: the connection was refused"
+    return f"S3 broke off, or did not answer within {total:g} s: {type(error).__name__}"
+
+
+def _address(backup: Backup) -> tuple[bool, str, int, str]:
+    """TLS or not, host, port, and the path of the bucket itself."""
+    suffix = "amazonaws.com.cn" if backup.region.startswith("cn-") else "amazonaws.com"
+    endpoint = backup.endpoint or f"https://s3.{backup.region}.{suffix}"
+    parts = urllib.parse.urlsplit(endpoint)
+    tls, host, root = parts.scheme != "http", parts.hostname or "", parts.path.rstrip("/")
+    port = parts.port or (443 if tls else 80)
+    # a dot in the bucket's name would not match the wildcard of the store's certificate
+    if backup.path_style or (tls and "." in backup.bucket):
+        return tls, host, port, f"{root}/{backup.bucket}"
+    return tls, f"{backup.bucket}.{host}", port, root
+
+
+# ---------------------------------------------------------------------------------------------- signature
+
+
+def quoted(path: str) -> str:
+    """A path as S3 signs it: every byte encoded but the unreserved ones and the slash."""
+    return urllib.parse.quote(path, safe="/-_.~")
+
+
+def canonical_query(query: Mapping[str, str]) -> str:
+    """The query as S3 signs it: encoded, by name."""
+    pairs = sorted((urllib.parse.quote(n, safe="-_.~"), urllib.parse.quote(v, safe="-_.~")) for n, v in query.items())
+    return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def sign(
+    keys: Credentials,
+    region: str,
+    method: str,
+    host: str,
+    path: str,
+    query: Mapping[str, str],
+    data: bytes,
+    now: float,
+) -> dict[str, str]:
+    """The headers of a request signed with AWS Signature Version 4, at `now` (seconds since the epoch)."""
+    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    digest = hashlib.sha256(data).hexdigest()
+    headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": at}
+    names = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    canonical = "\n".join((method, quoted(path), canonical_query(query), lines, names, digest))
+    scope = f"{at[:8]}/{region}/s3/aws4_request"
+    text = "\n".join(("AWS4-HMAC-SHA256", at, scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    signature = hmac.new(_key(keys, at[:8], region), text.encode(), hashlib.sha256).hexdigest()
+    told = f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return {**headers, "authorization": told}
+
+
+def _key(keys: Credentials, day: str, region: str) -> bytes:
+    key = f"AWS4{keys.secret_access_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return key
+
+
+# ---------------------------------------------------------------------------------------------- answers
+
+
+def _element(text: str, name: str) -> str:
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return _unescaped(found[1]) if found else ""
+
+
+def _unescaped(text: str) -> str:
+    import html
+
+    return html.unescape(text)
+
+
+def parse_listing(text: str) -> tuple[Objects, str]:
+    """The objects of a page of ListObjectsV2 (keys URL-encoded), and the token of the next page ("": none)."""
+    found = [_object(entry) for entry in re.findall(r"<Contents>(.*?)</Contents>", text, re.DOTALL)]
+    more = _element(text, "IsTruncated") == "true"
+    return found, _element(text, "NextContinuationToken") if more else ""
+
+
+def _object(entry: str) -> Object:
+    modified = datetime.datetime.fromisoformat(_element(entry, "LastModified"))
+    return Object(urllib.parse.unquote_plus(_element(entry, "Key")), int(_element(entry, "Size")), modified.timestamp())

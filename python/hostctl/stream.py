@@ -1,0 +1,261 @@
+"""The stream of an app's databases to S3: its verbs, and the only ways in which anybody stops or restarts it.
+
+Litestream misses what is checkpointed while it is away. So a planned restart holds a read transaction on every
+database until it is back, and whatever ends it otherwise owes a whole snapshot, which the watch pays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from hostctl import databases, lineage, litestream, marks, s3, sqlite
+from hostctl import prepare as preparing
+from hostctl.databases import Database, Databases
+from hostctl.edges import Edges
+from hostctl.errors import FAILED, HostError
+from hostctl.files import Json, make_directory
+from hostctl.layout import App
+from hostctl.lock import Flock
+
+BACK = 60.0  # seconds that Litestream may take to have every database open again
+AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
+POLL = 0.1
+OTHER = 600.0  # seconds that another restart may take, a snapshot included
+owe = marks.owe
+
+
+def verb(app: App, action: str, edges: Edges, allow_empty: bool = False, told: Json | None = None) -> Json:
+    """`hostctl APP stream ACTION`; `told` are the keys on standard input. Raises HostError."""
+    if action == "start":
+        return start(app, edges, allow_empty)
+    if action == "credentials":
+        return {"changed": databases.keep_credentials(app, told or {})}
+    if action == "condition":
+        return condition(app)
+    if action == "prepare":
+        return preparing.prepare(app, edges)
+    if action == "stopped":
+        return stopped(app)
+    from hostctl import watch
+
+    return watch.watch(app, edges)
+
+
+# ---------------------------------------------------------------------------------------------- what the unit calls
+
+
+def condition(app: App) -> Json:
+    """Whether the unit may start. Raises HostError, by which systemd skips it, when it may not."""
+    why = _barred(app)
+    if why is not None:
+        raise HostError(f"nothing is streamed: {why}", str(app.backup), "deploy backup status", FAILED)
+    return {}
+
+
+def _barred(app: App) -> str | None:
+    dbs = databases.load(app)
+    if dbs is None or dbs.backup is None:
+        return "no backup is configured"
+    if (beaten := lineage.superseded(app)) is not None:
+        return str(beaten["why"])
+    if (paused := marks.paused(app)) is not None:
+        return str(paused["why"])
+    refusal = marks.refusal(app)
+    return None if refusal is None or refusal["again"] else str(refusal["what"])
+
+
+def stopped(app: App) -> Json:
+    """After Litestream ended, however it did: only a clean end leaves a copy that needs no snapshot."""
+    was = marks.running(app)
+    result = os.environ.get("SERVICE_RESULT", "")
+    if was is not None and result != "success":
+        owe(app, f"Litestream ended without being stopped ({result or 'unknown'})")
+    marks.ended(app)
+    return {"clean": was is None or result == "success"}
+
+
+# ---------------------------------------------------------------------------------------------- start
+
+
+def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
+    """See that the stream runs as it is configured; returns whether anything was changed.
+
+    Restores, or makes, a database that is not here. Raises HostError when it does not come up.
+    """
+    dbs = databases.require(app)
+    make_directory(app.backup, 0o700)
+    if dbs.backup is None:
+        return {"changed": preparing.make_absent(dbs)}
+    if (beaten := lineage.superseded(app)) is not None:
+        return {"changed": False, "superseded": beaten}
+    if (paused := marks.paused(app)) is not None:
+        return {"changed": False, "paused": paused}
+    if allow_empty:
+        marks.allow_empty(app)
+    if not edges.systemd.show(app.stream_unit)[0].runs:
+        return _started(app, dbs, edges)
+    begun = marks.running(app)
+    if begun is None or begun["fingerprint"] == preparing.fingerprint(app, edges):
+        wait(app, dbs, edges, time.time())
+        return {"changed": False}
+    restart(app, edges, "it was configured anew")
+    return {"changed": True}
+
+
+def _started(app: App, dbs: Databases, edges: Edges) -> Json:
+    begun = time.time()
+    marks.admit(app)
+    edges.systemd.start(app.stream_unit)
+    wait(app, dbs, edges, begun)
+    return {"changed": True}
+
+
+def wait(app: App, dbs: Databases, edges: Edges, since: float) -> None:
+    """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
+
+    A restore takes as long as it takes; anything else has `BACK` seconds. Without S3 Litestream looks at nothing (it
+    asks there first how far it is), so then it is enough that it runs: the watch tells the rest.
+    """
+    deadline = edges.clock() + BACK
+    while not _up(app, dbs, since):
+        refusal = marks.refusal(app)
+        if refusal is not None and refusal["at"] >= since:
+            raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
+        waited = BACK - (deadline - edges.clock())
+        if waited >= AWAY and litestream.listening(app) and not _answers(app):
+            return
+        if waited >= BACK and edges.systemd.show(app.stream_unit)[0].state != "activating":
+            fix = f"journalctl -u {app.stream_unit} tells why"
+            raise HostError(f"Litestream is not up after {BACK:g} s", app.stream_unit, fix)
+        edges.sleep(POLL)
+
+
+def _answers(app: App) -> bool:
+    with contextlib.suppress(HostError):
+        lineage.bucket(app).check()
+        return True
+    return False
+
+
+def _up(app: App, dbs: Databases, since: float) -> bool:
+    present = [one.path for one in dbs.databases if one.path.exists()]
+    return bool(present) and all(litestream.looked(app, path, since) is not None for path in present)
+
+
+# ---------------------------------------------------------------------------------------------- stop and go on
+
+
+def pause(app: App, edges: Edges, verify: bool = True) -> None:
+    """Stop the stream until `resume`, whatever starts it meanwhile; everything that was written is on S3 then.
+
+    The app must not write any more. Raises HostError when S3 has not got everything (unless `verify` is False); the
+    stream is stopped in any case. Idempotent.
+    """
+    dbs = databases.require(app)
+    if dbs.backup is None:
+        return
+    ran = litestream.listening(app)
+    marks.pause(app, "hostctl works on the database")
+    edges.systemd.stop(app.stream_unit)
+    if verify and lineage.superseded(app) is None:
+        _verify(app, dbs, ran)
+
+
+def _verify(app: App, dbs: Databases, ran: bool) -> None:
+    """Everything that was committed is on S3, read from there."""
+    mine = lineage.local(app)
+    if mine is None:
+        return
+    if _missing(app, dbs, mine.epoch) or not ran:
+        litestream.send(app, dbs, mine.epoch, snapshot=False)
+    if missing := _missing(app, dbs, mine.epoch):
+        what = f"what was written last to {', '.join(missing)} is not on S3"
+        raise HostError(what, "the backup on S3", "deploy backup status tells what is wrong; then try again")
+
+
+def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
+    store = lineage.bucket(app)
+    present = [one for one in dbs.databases if one.path.exists()]
+    return [one.name for one in present if not _complete(store, epoch, one)]
+
+
+def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
+    local = litestream.local_txid(one.path)
+    return litestream.stored(store, epoch, one.name, local) >= local
+
+
+def resume(app: App, edges: Edges, snapshot: bool = False) -> None:
+    """The opposite of `pause`: stream again, after a whole snapshot if asked. Idempotent.
+
+    Does not wait until Litestream is up. A snapshot that fails stays owed.
+    """
+    dbs, mine = databases.require(app), lineage.local(app)
+    if dbs.backup is None:
+        return
+    if snapshot:
+        owe(app, "the data was exchanged")
+        if mine is not None and not litestream.listening(app):
+            with contextlib.suppress(HostError):
+                litestream.send(app, dbs, mine.epoch, snapshot=True)
+                marks.paid(app)
+    marks.unpause(app)
+    if lineage.superseded(app) is None:
+        marks.admit(app)
+        edges.systemd.start(app.stream_unit)
+
+
+def restart(app: App, edges: Edges, why: str) -> None:
+    """Restart Litestream so that nothing is missed, with a whole snapshot in between.
+
+    A snapshot that was owed opens an epoch: in the one that may have a hole, Litestream's next compaction would lay the
+    damaged pages over the snapshot again. Raises HostError; the stream runs in any case, and a snapshot that could not
+    be taken stays owed. Without S3 nothing is stopped.
+    """
+    with working(app):
+        dbs, debt = databases.require(app), marks.owed(app)
+        owe(app, why)
+        lineage.bucket(app).check()
+        present = [one for one in dbs.databases if one.path.exists()]
+        with contextlib.ExitStack() as held:
+            for one in present:
+                held.enter_context(sqlite.hold(one.path))
+            _restarted(app, dbs, edges, debt)
+
+
+def _restarted(app: App, dbs: Databases, edges: Edges, debt: Json | None) -> None:
+    edges.systemd.stop(app.stream_unit)
+    begun = time.time()
+    try:
+        if lineage.superseded(app) is None:
+            _snapshot(app, dbs, debt)
+    finally:
+        marks.admit(app)
+        edges.systemd.start(app.stream_unit)
+    wait(app, dbs, edges, begun)
+
+
+def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
+    """Send everything, whole; CURRENT moves to a new epoch only once all of it is there."""
+    mine = lineage.local(app)
+    if mine is None or dbs.backup is None:
+        return
+    if debt is not None:
+        mine = lineage.begin(app, dbs.backup, mine, debt["why"])
+    litestream.send(app, dbs, mine.epoch, snapshot=True)
+    if debt is not None:
+        lineage.publish(app, lineage.bucket(app))
+    marks.paid(app)
+
+
+@contextlib.contextmanager
+def working(app: App, patience: float = OTHER) -> Iterator[None]:
+    """Only one at a time works on the stream. Raises HostError when another does not end in time."""
+    make_directory(app.backup, 0o700)
+    try:
+        with Flock(app.backup / "lock", wait=patience):
+            yield
+    except BlockingIOError:
+        raise HostError("somebody else is at work on the stream", str(app.backup), "try again") from None

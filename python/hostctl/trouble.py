@@ -1,0 +1,96 @@
+"""What a monitor must be told: pure decisions over the document of `hostctl APP status`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from hostctl.files import Json
+
+DAY = 86_400
+SCHEDULES = {"daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY}
+CERTIFICATE = 14 * DAY  # seconds left of a certificate; it is renewed long before
+DISK = 0.10  # of the bytes, and of the inodes
+LOG = 1 << 30  # bytes; Litestream cuts a log of half of that
+WATCHED = 5 * 60.0  # seconds; the watch runs every minute
+
+
+def trouble(told: Json, now: float) -> list[str]:
+    """Every reason why a person should look, in a sentence each; empty when all is well. `now` as in the document."""
+    found = [] if told["health"]["ok"] else [f"the app is not healthy: {told['health'].get('text') or 'no answer'}"]
+    found += of_disk(told.get("disk"))
+    found += of_certificate(told.get("certificate"), now)
+    return found + of_database(told.get("database"), now)
+
+
+def of_disk(disk: Json | None, of: str = "") -> list[str]:
+    """The bytes and inodes of a file system."""
+    if not disk:
+        return []
+    shares = (("free", "total", "bytes"), ("inodes_free", "inodes", "inodes"))
+    return [
+        f"the disk{of} is nearly full: {100 * disk[free] / disk[total]:.0f} % of its {what} are free"
+        for free, total, what in shares
+        if disk.get(total) and disk[free] < DISK * disk[total]
+    ]
+
+
+def of_certificate(certificate: Json | None, now: float) -> list[str]:
+    """The certificate that the edge serves. None is asked for where the app has none."""
+    ends = (certificate or {}).get("not_after")
+    if certificate is None or ends is None:
+        return []
+    left = ends - now
+    if left >= CERTIFICATE:
+        return []
+    when = f"expires in {left / DAY:.0f} days" if left > 0 else "has expired"
+    return [f"the certificate of {certificate['name']} {when}"]
+
+
+def of_database(database: Json | None, now: float) -> list[str]:
+    """The database's disk and its backup. A backup that is not enabled is nobody's trouble: it was asked for."""
+    if database is None:
+        return []
+    found = of_disk(database.get("disk"), " of the database")
+    if database.get("log_bytes", 0) > LOG:
+        found.append(f"nobody checkpoints the database: its log has grown to {database['log_bytes'] >> 20} MB")
+    backup = database.get("backup")
+    return found + (list(of_backup(backup, now)) if backup else [])
+
+
+def of_backup(backup: Json, now: float) -> Iterator[str]:
+    """The stream to S3, and the proof that it can be restored."""
+    if backup["superseded"]:
+        yield f"nothing streams from here: {backup['superseded'].get('why') or 'another host has taken over'}"
+        return
+    if backup["stream"] != "active":
+        yield f"nothing streams to S3: Litestream is {backup['stream']}"
+    yield from _lag(backup, now)
+    yield from _drill(backup, now)
+
+
+def _lag(backup: Json, now: float) -> Iterator[str]:
+    if backup["lag"] is not None and backup["lag"] > backup["max_lag"]:
+        yield f"the newest write on S3 is {backup['lag']:.0f} s old, and {backup['max_lag']:g} s is the most"
+    watch = backup["watch"]
+    if watch is None or now - watch["at"] > WATCHED:
+        since = f" since {_utc(watch['at'])}" if watch else ""
+        yield f"the stream to S3 is not watched{since}: see the timer homeport-*-watch"
+    elif watch.get("error"):
+        yield f"the watch says: {watch['error']}"
+
+
+def _drill(backup: Json, now: float) -> Iterator[str]:
+    last, good = backup["drill"], backup["last_good"]
+    if last and not last["ok"]:
+        yield f"the last drill failed: {'; '.join(last['found'][:3])}"
+    # a backup that is younger than its first drill is not late
+    since = good["at"] if good else backup["opened"]
+    longest = 2 * SCHEDULES[backup["schedule"]]
+    if since is not None and now - since > longest:
+        known = f"since {_utc(good['at'])}" if good else "yet"
+        yield f"no drill has restored the backup {known}, and {longest // DAY} days is the most"
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

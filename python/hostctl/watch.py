@@ -1,0 +1,149 @@
+"""Every minute: whether what is written arrives on S3, whether it still counts there, and what is owed is paid."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from hostctl import databases, journal, lineage, litestream, lock, marks, s3, sqlite, stream
+from hostctl.databases import Backup, Databases
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json, read_json, write_json
+from hostctl.layout import App
+
+PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
+FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
+
+
+def watch(app: App, edges: Edges) -> Json:
+    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+
+    Raises HostError when somebody else is at work on the stream for longer than this may take.
+    """
+    dbs = databases.require(app)
+    if dbs.backup is None:
+        return {}
+    if _left_to_others(app):
+        return {"paused": True}
+    with stream.working(app, patience=0):
+        told = _look(app, dbs, dbs.backup, edges)
+    if told["error"] is None and (debt := marks.owed(app)) is not None:
+        told["error"] = _pay(app, edges, debt)
+    write_json(app.backup / "watch.json", told)
+    return told
+
+
+def _left_to_others(app: App) -> bool:
+    """Whether a transition works on the database now. A pause that a crash left is not respected for ever."""
+    found = marks.paused(app)
+    if found is None:
+        return False
+    return bool(lock.holder(app) or journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN)
+
+
+def _pay(app: App, edges: Edges, debt: Json) -> str | None:
+    try:
+        stream.restart(app, edges, debt["why"])
+    except HostError as error:
+        return error.what
+    return None
+
+
+def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
+    before = read_json(app.backup / "watch.json") or {}
+    told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
+    wrong = _counts(app, edges)
+    if lineage.superseded(app) is not None:
+        return {**told, "error": wrong}
+    ran = _keep_running(app, edges)
+    number, written = _mark(app, dbs, told["canary"])
+    late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), edges)
+    since = None if late is None else before.get("since") or _since(app, dbs, written)
+    lag = time.time() - (written if since is None else since)
+    told |= {"lag": round(lag, 3), "canary": number, "since": since}
+    return {**told, "error": wrong or late}
+
+
+# ---------------------------------------------------------------------------------------------- who counts
+
+
+def _counts(app: App, edges: Edges) -> str | None:
+    """See that CURRENT is still this host's, and act if it is not; returns what is wrong."""
+    try:
+        store = lineage.bucket(app)
+        return _compare(app, edges, store, lineage.current(app, store))
+    except HostError as error:
+        return error.what
+
+
+def _compare(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | None) -> str | None:
+    mine = lineage.local(app)
+    if mine is None:
+        return None
+    if now is not None and now.epoch == mine.epoch:
+        lineage.reclaim(app)
+        lineage.publish(app, store)
+        return None
+    if not mine.published and (now is None or now.epoch == mine.replaces):
+        lineage.publish(app, store)
+        return None
+    if now is None:
+        # the next start opens another epoch
+        edges.systemd.stop(app.stream_unit)
+        return "CURRENT is gone from the bucket: another epoch is opened"
+    told = lineage.yield_to(app, now)
+    edges.systemd.stop(app.stream_unit)
+    return str(told["why"])
+
+
+# ---------------------------------------------------------------------------------------------- whether it runs
+
+
+def _keep_running(app: App, edges: Edges) -> str | None:
+    """Start a stream that does not run; returns why it did not."""
+    if marks.paused(app) is not None:
+        stream.resume(app, edges, snapshot=True)
+        return "the stream was left paused"
+    if edges.systemd.show(app.stream_unit)[0].runs:
+        found = marks.refusal(app)
+        return None if found is None else str(found["what"])
+    found = marks.refusal(app)
+    marks.admit(app)
+    edges.systemd.start(app.stream_unit)
+    return str(found["what"]) if found else "Litestream did not run"
+
+
+# ---------------------------------------------------------------------------------------------- whether it arrives
+
+
+def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
+    """Write a canary row into every database that Litestream holds; returns the main one's, and when."""
+    number, written = last, time.time()
+    for one in dbs.databases:
+        if one.path.exists() and litestream.holds(app, one.path):
+            with suppress(HostError):
+                row = sqlite.canary(one.path)
+                number = row if one == dbs.main else number
+    return number, written
+
+
+def _arrived(app: App, dbs: Databases, patience: float, edges: Edges) -> str | None:
+    """Wait until what was written is on S3; returns why it is not."""
+    try:
+        for one in dbs.databases:
+            if one.path.exists():
+                litestream.catch_up(app, one.name, patience, edges)
+    except HostError as error:
+        return error.what
+    return None
+
+
+def _since(app: App, dbs: Databases, written: float) -> float:
+    """When the oldest write was made that may not be on S3."""
+    found = [written]
+    for one in dbs.databases:
+        with suppress(HostError):
+            since = litestream.position(app, one.name).behind_since
+            found.append(since if since is not None else written)
+    return min(found)

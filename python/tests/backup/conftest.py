@@ -1,0 +1,69 @@
+"""A real S3 server and the real Litestream, for every test of the backup."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from objectstore import Store
+from world import Host
+
+from homeport import programs
+
+PREFIX = "backup-test-"
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Store]:
+    """A real S3 server (SeaweedFS) on 127.0.0.1. A test that stops or freezes it brings it back itself."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if left.stat().st_mtime < time.time() - 6 * 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+    server = Store(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def bucket(store: Store) -> str:
+    """The name of a new, empty bucket."""
+    return store.make_bucket(f"t{secrets.token_hex(6)}")
+
+
+@pytest.fixture(scope="session")
+def litestream() -> Path:
+    """The pinned Litestream."""
+    return programs.fetch("litestream", platform.machine())
+
+
+@pytest.fixture
+def new_host(store: Store, bucket: str, litestream: Path) -> Iterator[Callable[..., Host]]:
+    """Makes hosts that share one bucket and prefix; ends what they run, and removes them."""
+    made: list[Host] = []
+
+    def make(**more: Any) -> Host:
+        root = Path(tempfile.mkdtemp(prefix=PREFIX))
+        made.append(Host(root, store, bucket, litestream, **more))
+        return made[-1]
+
+    yield make
+    for host in made:
+        host.systemd.power_cut()
+        shutil.rmtree(host.root, ignore_errors=True)
+
+
+@pytest.fixture
+def host(new_host: Callable[..., Host]) -> Host:
+    return new_host()

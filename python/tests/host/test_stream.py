@@ -1,0 +1,327 @@
+"""The SQLite file of an app and its stream to S3, on a real host: order, walls, keys, kills, reboots, restores."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.writer import Writer
+from homeport.sandbox import Sandbox, cut, reboot
+from homeport.sandbox.services import read_credentials
+from tests.apps.support import build_ledger
+from tests.host.support import SETTINGS, Json, Project, get, new_project, on_host, settled, until
+
+APP = "ledger"
+DOMAIN = f"{APP}.sandbox.test"
+DATABASE = f"/var/lib/{APP}/{APP}.db"
+STREAM = f"homeport-{APP}-litestream.service"
+BACKUP = f"/var/lib/homeport/{APP}/backup"
+ROOT = Path(__file__).parents[3]
+MOST_EXPOSED = 2.1  # what systemd-analyze makes of a unit that runs as root and may give files away
+AS_PROVISIONER = "env --unset=SUDO_USER hostctl"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take a link down")
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_ledger(tmp_path_factory.mktemp("ledger"))
+
+
+@pytest.fixture(scope="module")
+def first(box: Sandbox, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The app on SQLite, provisioned and pushed once."""
+    project = new_project(tmp_path_factory.mktemp("streamed") / "project", box, settings(), DOMAIN, APP)
+    project.deploy("setup", "--artifact", release)
+    return project
+
+
+@pytest.fixture
+def app(first: Project) -> Project:
+    """The app, live and streaming. What a test leaves broken, it mends itself: the next one finds it so."""
+    settled(first)
+    assert streams(first)
+    return first
+
+
+def settings() -> Json:
+    return {**SETTINGS, "domains": [DOMAIN]}
+
+
+def streams(app: Project) -> bool:
+    return show(app, STREAM, "ActiveState") == "active"
+
+
+def show(app: Project, unit: str, name: str) -> str:
+    return on_host(app.box, f"systemctl show --value -p {name} '{unit}'")
+
+
+def instance(app: Project) -> str:
+    return f"{APP}@{app.live()}.service"
+
+
+def writing(app: Project) -> Writer:
+    return Writer(app.box.address, DOMAIN, app.box.root)
+
+
+def rows(app: Project) -> set[str]:
+    """Every body in the database, as the app's own file has them."""
+    code = f"import sqlite3; print(*(b for b, in sqlite3.connect('{DATABASE}').execute('SELECT body FROM entries')))"
+    return set(on_host(app.box, f'python3 -c "{code}"').split())
+
+
+def serves(app: Project) -> bool:
+    try:
+        return get(app, "/health").status == 200
+    except OSError:
+        return False
+
+
+def watched(app: Project) -> None:
+    """The minute's watch has run once more."""
+    on_host(app.box, f"systemctl start homeport-{APP}-watch.service")
+
+
+# ---------------------------------------------------------------------------------------------- order, and power
+
+
+def test_the_stream_starts_before_the_app_and_ends_after_it_and_a_reboot_loses_nothing(app: Project) -> None:
+    unit = instance(app)
+    with writing(app) as writer:
+        writer.wait(200)
+        reboot(app.box.name)
+        until(lambda: serves(app), "the app serves after the reboot")
+        writer.wait(50)
+
+    assert happened(app, -1, unit)[-2:] == [("stopped", unit), ("stopped", STREAM)]
+    assert happened(app, 0, unit)[:2] == [("started", STREAM), ("started", unit)]
+    assert writer.missing(rows(app)) == []
+    assert not owes(app)
+
+
+STARTED, STOPPED = "39f53479d3a045ac8e11786248231fbf", "9d1aaa27d60140bd96365438aad20286"  # systemd.journal-fields(7)
+
+
+def happened(app: Project, boot: int, unit: str) -> list[tuple[str, str]]:
+    """What systemd says that it has started and stopped in a boot, in order."""
+    wanted = f"journalctl -q -b {boot} -o json --output-fields=MESSAGE_ID,UNIT _PID=1 UNIT={unit} UNIT={STREAM}"
+    lines = [json.loads(line) for line in on_host(app.box, wanted).splitlines()]
+    names = {STARTED: "started", STOPPED: "stopped"}
+    return [(names[line["MESSAGE_ID"]], line["UNIT"]) for line in lines if line.get("MESSAGE_ID") in names]
+
+
+def owes(app: Project) -> bool:
+    return on_host(app.box, f"test ! -e {BACKUP}/owed.json || echo owed") == "owed"
+
+
+def test_after_a_power_cut_the_stream_and_the_app_are_back_and_a_snapshot_is_forced(app: Project) -> None:
+    with writing(app) as writer:
+        writer.wait(200)
+        reboot(app.box.name, hard=True)
+        until(lambda: serves(app), "the app serves after the power cut")
+        writer.wait(50)
+
+    assert streams(app)
+    until(lambda: paid(app), "the snapshot that is owed after a power cut is made")
+    assert writer.missing(rows(app)) == []
+
+
+def paid(app: Project) -> bool:
+    watched(app)
+    return not owes(app) and streams(app)
+
+
+def test_a_killed_litestream_is_back_by_itself_and_the_watch_forces_the_snapshot_that_is_owed(app: Project) -> None:
+    before = show(app, STREAM, "MainPID")
+    with writing(app) as writer:
+        writer.wait(100)
+        on_host(app.box, f"systemctl stop homeport-{APP}-watch.timer; systemctl kill -s KILL {STREAM}")
+        until(lambda: streams(app) and show(app, STREAM, "MainPID") not in ("0", before), "Litestream is back")
+        assert owes(app)
+        until(lambda: paid(app), "the watch pays")
+        writer.wait(50)
+    on_host(app.box, f"systemctl start homeport-{APP}-watch.timer")
+
+    assert writer.failed == {}
+
+
+# ---------------------------------------------------------------------------------------------- restarts by others
+
+
+def test_needrestart_leaves_litestream_alone_though_its_program_was_replaced(app: Project) -> None:
+    install = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq install --no-install-recommends"
+    on_host(app.box, f"(apt-get -qq update; {install} needrestart) </dev/null >/dev/null 2>&1; command -v needrestart")
+    program = on_host(app.box, f"readlink /proc/{show(app, STREAM, 'MainPID')}/exe")
+    on_host(app.box, f"cp -p {program} {program}.new && mv {program}.new {program}")
+    before = show(app, STREAM, "MainPID")
+
+    told = on_host(app.box, "needrestart -b -r l -l </dev/null")
+    on_host(app.box, "needrestart -q -r a -l </dev/null")
+
+    assert STREAM in told  # it has seen that the program is another
+    assert show(app, STREAM, "MainPID") == before
+
+
+def test_a_second_provision_changes_nothing_and_leaves_litestream_running(app: Project) -> None:
+    before = show(app, STREAM, "MainPID")
+
+    assert app.deploy("provision", "--json").json["changed"] == 0
+
+    assert show(app, STREAM, "MainPID") == before
+
+
+def test_another_interval_restarts_litestream_without_losing_a_write(app: Project) -> None:
+    before = show(app, STREAM, "MainPID")
+    with writing(app) as writer:
+        writer.wait(100)
+        app.configure(backup={"interval": "500ms"})
+        app.deploy("provision")
+        assert show(app, STREAM, "MainPID") != before
+        writer.wait(100)
+        app.configure(backup={})
+        app.deploy("provision")
+
+    assert writer.failed == {}
+    assert not owes(app)
+
+
+# ---------------------------------------------------------------------------------------------- walls and keys
+
+
+def test_the_stream_is_confined_and_sees_only_its_own_app(app: Project) -> None:
+    rated = on_host(app.box, f"systemd-analyze security --no-pager {STREAM}")
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", rated)
+    assert found
+    assert float(found[1]) <= MOST_EXPOSED
+
+    inside = f"nsenter -t {show(app, STREAM, 'MainPID')} -m"
+    assert on_host(app.box, f"{inside} find /var/lib /etc/homeport -mindepth 1 -maxdepth 1").split() == [
+        f"/var/lib/{APP}"
+    ]
+    for path in ("/etc/passwd", f"/etc/systemd/system/{STREAM}", "/var/lib/x", "/usr/local/bin/x"):
+        assert app.box.run(f"{inside} touch {path}").returncode != 0
+
+
+def test_the_keys_of_the_bucket_are_roots_alone_and_are_told_nowhere(app: Project) -> None:
+    said = [
+        app.deploy("--verbose", "provision").err,
+        plain_ansible(app, *read_credentials(app.box.credentials)),
+        on_host(app.box, "journalctl -q --no-pager -o json -a"),
+        on_host(app.box, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+        on_host(app.box, f"systemctl show --all {STREAM}; systemctl cat {STREAM}"),
+        on_host(app.box, f"cat /run/homeport-{APP}-litestream/litestream.yml /etc/homeport/{APP}/*.json"),
+    ]
+    for secret in read_credentials(app.box.credentials):
+        assert [text for text in said if secret in text] == []
+    holders = "grep -rlFe {} /etc /var/lib /run /root /home /tmp 2>/dev/null || true"
+    for secret in read_credentials(app.box.credentials):
+        assert on_host(app.box, holders.format(secret)) == f"/etc/homeport/{APP}/backup.env"
+    assert on_host(app.box, f"stat -c '%U %a' /etc/homeport/{APP}/backup.env") == "root 600"
+
+
+def plain_ansible(app: Project, *keys: str) -> str:
+    """What `ansible-playbook playbooks/provision.yml` says at its most talkative, with the keys in its environment."""
+    given = dict(zip(("BACKUP_ACCESS_KEY_ID", "BACKUP_SECRET_ACCESS_KEY"), keys, strict=False))
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-vvvvv", "-i", "inventory", "playbooks/provision.yml"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **given,
+            "HOMEPORT_CONFIG": str(app.root / "deploy.yml"),
+            "HOMEPORT_DESTINATION": f"sandbox:{app.box.name}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout[-4000:]
+    assert "Hand over the keys of the bucket" in ran.stdout
+    return ran.stdout + ran.stderr
+
+
+def test_without_a_value_the_host_keeps_the_keys_that_it_has(app: Project) -> None:
+    before = on_host(app.box, f"sha256sum /etc/homeport/{APP}/backup.env")
+
+    plain_ansible(app)
+
+    assert on_host(app.box, f"sha256sum /etc/homeport/{APP}/backup.env") == before
+
+
+# ---------------------------------------------------------------------------------------------- the file is gone
+
+
+def lose(app: Project) -> None:
+    """The app and its stream end cleanly, and all of the app's data is moved out of the way."""
+    on_host(app.box, f"systemctl stop homeport-{APP}-watch.timer {instance(app)} {STREAM}")
+    all_of_it = f"find /var/lib/{APP} -mindepth 1 -maxdepth 1"
+    on_host(app.box, f"rm -rf /root/lost && mkdir /root/lost && {all_of_it} -exec mv -t /root/lost {{}} +")
+
+
+def test_a_host_whose_file_is_gone_restores_it_before_the_app_starts_with_every_row(app: Project) -> None:
+    with writing(app) as writer:
+        writer.wait(300)
+    lose(app)
+
+    on_host(app.box, f"systemctl start homeport-{APP}-watch.timer && systemctl start --no-block {STREAM}")
+
+    until(lambda: serves(app), "the file is restored, and the app started")
+    assert writer.missing(rows(app)) == []
+    assert on_host(app.box, f"stat -c '%U %a' {DATABASE}") == f"{APP} 600"
+    assert "restore" in on_host(app.box, f"journalctl -q -b -u {STREAM} -o cat").lower()
+
+
+@needs_root
+def test_a_host_that_cannot_ask_s3_starts_no_app_on_an_empty_file_and_restores_when_it_can(app: Project) -> None:
+    with writing(app) as writer:
+        writer.wait(100)
+    unit = instance(app)
+    lose(app)
+
+    with cut(app.box, "services"):
+        on_host(app.box, f"systemctl start --no-block {STREAM} {unit}")
+        until(lambda: int(show(app, STREAM, "NRestarts")) > 0, "the stream has tried once", 180)
+        assert show(app, unit, "ActiveState") != "active"
+        assert on_host(app.box, f"ls -A /var/lib/{APP}") == ""
+
+    until(lambda: serves(app), "the file is restored, and the app started", 180)
+    on_host(app.box, f"systemctl start homeport-{APP}-watch.timer")
+    assert writer.missing(rows(app)) == []
+
+
+# ---------------------------------------------------------------------------------------------- off and on again
+
+
+def test_an_app_that_lets_go_of_its_database_keeps_it_and_what_it_writes_meanwhile_is_on_s3_later(app: Project) -> None:
+    before = on_host(app.box, f"stat -c %i {DATABASE}")
+    described = (app.root / "deploy.yml").read_text()
+    with writing(app) as writer:
+        writer.wait(100)
+        (app.root / "deploy.yml").write_text(described.partition("\ndatabase:")[0])
+        app.deploy("provision")
+        check_left(app)
+        on_host(app.box, f"systemctl restart {instance(app)}")
+        writer.wait(100)
+        (app.root / "deploy.yml").write_text(described)
+        app.deploy("provision")
+        writer.wait(100)
+
+    assert streams(app)
+    assert on_host(app.box, f"stat -c %i {DATABASE}") == before
+    lose(app)
+    on_host(app.box, f"systemctl start homeport-{APP}-watch.timer && systemctl start --no-block {STREAM}")
+    until(lambda: serves(app), "the file is restored, and the app started")
+    assert writer.missing(rows(app)) == []
+
+
+def check_left(app: Project) -> None:
+    assert on_host(app.box, f"find /etc/systemd/system -name 'homeport-{APP}-*'") == ""
+    assert on_host(app.box, f"systemctl is-active {STREAM} || true") == "inactive"
+    assert on_host(app.box, f"ls /etc/homeport/{APP}").split() == ["app.json", "backup.env"]
+    assert on_host(app.box, f"stat -c %U {DATABASE}") == APP
+    assert app.deploy("provision", "--json").json["changed"] == 0

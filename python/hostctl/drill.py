@@ -70,11 +70,21 @@ def run(app: App, edges: Edges) -> Json:
     try:
         with Flock(app.backup / "drill.lock"):
             result = _written(app, _drilled(app, dbs, backup, edges))
+            if result["ok"]:
+                _forget_outlived(app, backup)
     except BlockingIOError:
         raise HostError("a drill runs already", str(app.backup), "deploy backup status", LOCKED) from None
     if not result["ok"]:
         raise _loud(app, result)
     return result
+
+
+def _forget_outlived(app: App, backup: Backup) -> None:
+    """Epochs beyond the retention go once the newest is proven. A bucket that lets nobody delete keeps them."""
+    store = lineage.bucket(app)
+    with contextlib.suppress(HostError):
+        for epoch in lineage.outlived(lineage.chain(store), time.time() - backup.retention):
+            lineage.drop(store, epoch)
 
 
 def last(app: App) -> Json | None:

@@ -7,6 +7,7 @@ So two hosts can never write into each other's copy, and a host that comes back 
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 import socket
 import time
@@ -252,6 +253,20 @@ def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, f
         oldest = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epochs[-1].opened)) if epochs else "never"
         raise HostError(f"the backup begins at {oldest}", "the time", "deploy backup list", USAGE)
     return found
+
+
+def outlived(epochs: Sequence[Epoch], before: float) -> list[Epoch]:
+    """The epochs of a chain that were succeeded before that time, oldest first: nothing since then is in them."""
+    return [old for newer, old in itertools.pairwise(epochs) if newer.opened < before][::-1]
+
+
+def drop(store: s3.Bucket, epoch: Epoch) -> None:
+    """Remove an epoch from the bucket. EPOCH goes last, so that what is cut short is taken up again."""
+    own = _epoch_key(store, epoch.epoch)
+    for one in store.list(f"{store.prefix}/{epoch.epoch}/"):
+        if one.key != own:
+            store.delete(one.key)
+    store.delete(own)
 
 
 # ---------------------------------------------------------------------------------------------- changes

@@ -131,6 +131,14 @@ def test_the_data_of_a_time_is_looked_for_in_what_counted_then() -> None:
         lineage.epoch_for(chain, 99.0)
 
 
+def test_an_epoch_outlives_its_successors_opening_by_the_retention() -> None:
+    chain = [OTHERS._replace(opened=300.0), OURS._replace(opened=200.0), BEFORE._replace(opened=100.0)]
+    assert lineage.outlived(chain, 200.0) == []
+    assert lineage.outlived(chain, 200.1) == [chain[2]]
+    assert lineage.outlived(chain, 400.0) == [chain[2], chain[1]]
+    assert lineage.outlived([], 400.0) == []
+
+
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"epoch": "../x", "opened": 1}', b'{"epoch": 1}', b"\xff"])
 def test_what_is_no_epoch_is_not_taken_for_one(text: bytes) -> None:
     assert lineage.parse(text) is None
@@ -165,6 +173,16 @@ def test_of_two_hosts_that_open_at_once_one_wins_and_the_other_is_told(new_host:
     mine = lineage.local(two.app)
     assert mine is not None
     assert not mine.published
+
+
+def test_a_dropped_epoch_is_gone_and_the_chain_ends_before_it(host: Host) -> None:
+    first = opened(host)
+    second = opened(host, first)
+    store = store_of(host)
+    store.put(f"{store.prefix}/{first.epoch}/shop.db/0000/1.ltx", b"data")
+    lineage.drop(store, first)
+    assert not store.any(f"{store.prefix}/{first.epoch}/")
+    assert lineage.chain(store) == [second]
 
 
 def test_an_epoch_that_lost_is_no_part_of_the_chain(new_host: Callable[..., Host]) -> None:

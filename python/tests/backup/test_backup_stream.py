@@ -215,7 +215,8 @@ def test_killed_it_owes_a_snapshot_which_the_watch_pays(host: Host) -> None:
             assert host.watch()["error"] is None
             assert marks.owed(host.app) is None
         last = writer.reach(50)
-    assert [one.level for one in litestream.objects(lineage.bucket(host.app), epoch(host), "shop.db")].count(9) >= 3
+    # each in an epoch of its own: into the old one a compaction could bring a hole back
+    assert len(chain(host)) == 4
     whole(host, last)
 
 

@@ -64,6 +64,18 @@ def test_nothing_is_left_of_the_restored_copy(world: DrillWorld) -> None:
     assert not list(world.app.backup.glob("**/*.db*"))
 
 
+def test_a_good_drill_removes_the_epochs_that_the_retention_has_passed(world: DrillWorld) -> None:
+    first = lineage.local(world.app)
+    world.begin_anew()
+    store = lineage.bucket(world.app)
+    world.drill()
+    assert len(lineage.chain(store)) == 2
+    world.configure(retention=0.001)
+    world.drill()
+    assert [one.epoch for one in lineage.chain(store)] == [lineage.local(world.app).epoch]  # type: ignore[union-attr]
+    assert not store.any(f"{store.prefix}/{first.epoch}/")  # type: ignore[union-attr]
+
+
 def test_a_backup_passes_while_the_app_writes(world: DrillWorld) -> None:
     with world.under_load():
         for _ in range(3):

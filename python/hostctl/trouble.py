@@ -73,10 +73,11 @@ def _lag(backup: Json, now: float) -> Iterator[str]:
     if backup["lag"] is not None and backup["lag"] > backup["max_lag"]:
         yield f"the newest write on S3 is {backup['lag']:.0f} s old, and {backup['max_lag']:g} s is the most"
     watch = backup["watch"]
-    if watch is None or now - watch["at"] > WATCHED:
-        since = f" since {_utc(watch['at'])}" if watch else ""
-        yield f"the stream to S3 is not watched{since}: see the timer homeport-*-watch"
-    elif watch.get("error"):
+    # a stream that has just been opened was never watched yet
+    seen = watch["at"] if watch else backup["opened"]
+    if seen is not None and now - seen > WATCHED:
+        yield f"the stream to S3 is not watched since {_utc(seen)}: see the timer homeport-*-watch"
+    elif watch and watch.get("error"):
         yield f"the watch says: {watch['error']}"
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from objectstore import Store
+from objectstore import Store, forget_sockets
 from world import Host
 
 from homeport import programs
@@ -20,20 +20,30 @@ from homeport import programs
 PREFIX = "backup-test-"
 
 
+def directory() -> Path:
+    """A directory of this run's own, by whose name another run can tell whether this one still lives."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+
+
+def clear_what_killed_runs_left() -> None:
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    forget_sockets()
+
+
 @pytest.fixture(scope="session")
 def store() -> Iterator[Store]:
     """A real S3 server (SeaweedFS) on 127.0.0.1. A test that stops or freezes it brings it back itself."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if left.stat().st_mtime < time.time() - 6 * 3600:
-            shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-    server = Store(directory)
+    clear_what_killed_runs_left()
+    server = Store(directory())
     try:
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(server.directory, ignore_errors=True)
 
 
 @pytest.fixture
@@ -54,8 +64,7 @@ def new_host(store: Store, bucket: str, litestream: Path) -> Iterator[Callable[.
     made: list[Host] = []
 
     def make(**more: Any) -> Host:
-        root = Path(tempfile.mkdtemp(prefix=PREFIX))
-        made.append(Host(root, store, bucket, litestream, **more))
+        made.append(Host(directory(), store, bucket, litestream, **more))
         return made[-1]
 
     yield make

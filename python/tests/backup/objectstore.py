@@ -49,6 +49,14 @@ def _free(port: int) -> bool:
     return True
 
 
+def forget_sockets() -> None:
+    """Remove the sockets that SeaweedFS puts into /tmp, whatever it is told, and that nobody listens at any more."""
+    listening = Path("/proc/net/unix").read_text()
+    for path in Path("/tmp").glob("seaweedfs-*-grpc-*.sock"):
+        if str(path) not in listening:
+            path.unlink(missing_ok=True)
+
+
 class Store:
     """A running S3 server, and what a test asks of it."""
 
@@ -100,7 +108,12 @@ class Store:
         """Start the server and wait until an object can be stored."""
         self.log = (self.directory / "weed.log").open("ab")
         self.process = subprocess.Popen(
-            self._argv(), stdout=self.log, stderr=self.log, cwd=self.directory, preexec_fn=die_with_parent
+            self._argv(),
+            stdout=self.log,
+            stderr=self.log,
+            cwd=self.directory,
+            env={**os.environ, "TMPDIR": str(self.directory)},
+            preexec_fn=die_with_parent,
         )
         deadline = time.monotonic() + WITHIN
         while not self._stores():
@@ -123,6 +136,7 @@ class Store:
         self.process.kill()  # it takes 15 s to end when asked
         self.process.wait()
         self.log.close()
+        forget_sockets()
 
     def freeze(self) -> None:
         """S3 that takes connections and never answers."""

@@ -2,6 +2,7 @@
 
     loss [RUNS]   the host is lost in the middle of 200 writes a second: how many acknowledged writes S3 does not have
     hole [TIMES]  Litestream is restarted, killed, asked and upgraded under the same load: is every row in the backup
+    outage [S]    S3 is away, and then the keys are wrong, for so many seconds: what status says, and what is lost
     big [MB]      a large database: seconds to restore, against Litestream alone and against a plain download
 
 Every comparison is row by row, with a backup that Litestream itself restores on this machine.
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,52 @@ def settled(at: Bench, writer: Writer) -> tuple[set[str], bool]:
         time.sleep(0.5)
 
 
+# ---------------------------------------------------------------------------------------------- outage
+
+
+@contextmanager
+def wrong_keys(at: Bench) -> Iterator[None]:
+    """Keys that the store does not know (any more); Litestream is restarted, so that it has them."""
+    path = f"/etc/homeport/{APP}/backup.env"
+    at.on_host(f"cp -a {path} /root/backup.env; sed -i 's/=\"/=\"wrong/' {path}; systemctl restart --no-block {STREAM}")
+    try:
+        yield
+    finally:
+        at.on_host(f"mv /root/backup.env {path}; systemctl restart --no-block {STREAM}")
+
+
+OUTAGES: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
+    "S3 away": lambda at: sandbox.cut(at.box, "services"),
+    "wrong keys": wrong_keys,
+}
+
+
+def outage(seconds: int) -> None:
+    """What a client sees of it, what `deploy backup status` says meanwhile, and what is in the backup afterwards."""
+    with bench() as at:
+        print(f"{'outage':<12}{'seconds':>8}{'writes':>8}{'failed':>8}{'lag told':>10}{'back after':>12}{'missing':>9}")
+        for name, trouble in OUTAGES.items():
+            with at.writer() as writer:
+                writer.wait(200)
+                with trouble(at):
+                    time.sleep(seconds)
+                    told = lag(at)
+                back = time.monotonic()
+                while lag(at) > 1:
+                    time.sleep(0.5)
+                took = time.monotonic() - back
+                writer.wait(200)
+            found, _ = settled(at, writer)
+            writes, failed, missing = len(writer.acknowledged), sum(writer.failed.values()), len(writer.missing(found))
+            print(f"{name:<12}{seconds:>8}{writes:>8}{failed:>8}{told:>9.1f}s{took:>11.1f}s{missing:>9}", flush=True)
+
+
+def lag(at: Bench) -> float:
+    """What `deploy backup status` says; infinite where it says that nothing streams."""
+    told = json.loads(at.deploy("backup", "status", "--json"))["database"]["backup"]
+    return float("inf") if told["lag"] is None else float(told["lag"])
+
+
 # ---------------------------------------------------------------------------------------------- big
 
 FILL = """
@@ -317,7 +364,12 @@ def on_host_seconds(at: Bench, command: str) -> float:
     return time.monotonic() - began
 
 
-MEASURES: dict[str, tuple[Callable[[int], None], int]] = {"loss": (loss, 20), "hole": (hole, 10), "big": (big, 1000)}
+MEASURES: dict[str, tuple[Callable[[int], None], int]] = {
+    "loss": (loss, 20),
+    "hole": (hole, 10),
+    "outage": (outage, 60),
+    "big": (big, 1000),
+}
 
 
 def main() -> int:

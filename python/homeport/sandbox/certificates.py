@@ -15,6 +15,20 @@ _Key = ec.EllipticCurvePrivateKey
 _LIFE = datetime.timedelta(days=365)
 
 
+# Python 3.13 trusts no authority that does not say that it signs certificates (VERIFY_X509_STRICT)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @dataclass(frozen=True)
 class Certificates:
     """PEM texts: what clients trust, and what the server shows with its key."""
@@ -30,7 +44,7 @@ def issue(address: str) -> Certificates:
     ca_name = _name("Homeport sandbox authority")
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     ca = _builder(ca_name, ca_name, ca_key).add_extension(constraints, critical=True)
-    signed_ca = ca.sign(ca_key, hashes.SHA256())
+    signed_ca = ca.add_extension(_SIGNS, critical=True).sign(ca_key, hashes.SHA256())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     server = _builder(_name("Homeport sandbox services"), ca_name, key).add_extension(names, critical=False)
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

@@ -21,6 +21,7 @@ def test_the_services_certificate_names_their_address_and_is_signed_by_their_aut
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("198.51.100.11")]
     server.verify_directly_issued_by(ca)
+    assert ca.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
 def test_another_suite_or_archive_is_another_tree() -> None:

@@ -20,7 +20,8 @@ from hostctl.files import Json, make_directory
 from hostctl.layout import App
 from hostctl.lock import Flock
 
-BACK = 60.0  # seconds that Litestream may take to have every database open again
+BACK = 60.0  # seconds that Litestream may take to have every database open again, and more for large ones
+SLOWEST = 10 << 20  # bytes a second that it reads of them meanwhile
 AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
 POLL = 0.1
 OTHER = 600.0  # seconds that another restart may take, a snapshot included
@@ -116,21 +117,26 @@ def _started(app: App, dbs: Databases, edges: Edges) -> Json:
 def wait(app: App, dbs: Databases, edges: Edges, since: float) -> None:
     """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
 
-    A restore takes as long as it takes; anything else has `BACK` seconds. Without S3 Litestream looks at nothing (it
+    A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without S3 Litestream looks at nothing (it
     asks there first how far it is), so then it is enough that it runs: the watch tells the rest.
     """
-    deadline = edges.clock() + BACK
+    begun, patience = edges.clock(), BACK + _bytes(dbs) / SLOWEST
     while not _up(app, dbs, since):
         refusal = marks.refusal(app)
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
-        waited = BACK - (deadline - edges.clock())
+        waited = edges.clock() - begun
         if waited >= AWAY and litestream.listening(app) and not _answers(app):
             return
-        if waited >= BACK and edges.systemd.show(app.stream_unit)[0].state != "activating":
+        if waited >= patience and edges.systemd.show(app.stream_unit)[0].state != "activating":
             fix = f"journalctl -u {app.stream_unit} tells why"
-            raise HostError(f"Litestream is not up after {BACK:g} s", app.stream_unit, fix)
+            raise HostError(f"Litestream is not up after {patience:.0f} s", app.stream_unit, fix)
         edges.sleep(POLL)
+
+
+def _bytes(dbs: Databases) -> int:
+    files = [file for one in dbs.databases for file in (one.path, one.path.with_name(f"{one.path.name}-wal"))]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _answers(app: App) -> bool:

@@ -117,8 +117,9 @@ def _started(app: App, dbs: Databases, edges: Edges) -> Json:
 def wait(app: App, dbs: Databases, edges: Edges, since: float) -> None:
     """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
 
-    A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without S3 Litestream looks at nothing (it
-    asks there first how far it is), so then it is enough that it runs: the watch tells the rest.
+    A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without
+    S3 Litestream looks at nothing (it asks there first how far it is), so then it is enough that it runs: the watch
+    tells the rest.
     """
     begun, patience = edges.clock(), BACK + _bytes(dbs) / SLOWEST
     while not _up(app, dbs, since):

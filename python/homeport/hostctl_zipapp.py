@@ -103,8 +103,8 @@ def _digest(sources: list[tuple[bytes, bytes]]) -> str:
 def _sources() -> list[tuple[bytes, bytes]]:
     """Name in the zip and content of each module, in one order."""
     package = Path(hostctl.__file__).parent
-    files = sorted(package.glob("*.py"))
-    return [(f"hostctl/{path.name}".encode(), path.read_bytes()) for path in files if path.name != "__main__.py"]
+    files = [path for path in sorted(package.rglob("*.py")) if path.name != "__main__.py"]
+    return [(path.relative_to(package.parent).as_posix().encode(), path.read_bytes()) for path in files]
 
 
 def main() -> None:

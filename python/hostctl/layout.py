@@ -36,6 +36,11 @@ class App:
         self.points = self.state / "points"
         self.aside = self.state / "aside"
         self.stream_runtime = layout.root / f"run/homeport-{name}-litestream"
+        self.cluster = layout.root / "var/lib/postgresql/homeport" / name
+        self.cluster_data = self.cluster / "data"
+        self.cluster_bin = self.cluster / "bin"
+        self.cluster_socket = layout.root / f"run/homeport-{name}-postgres"
+        self.pgbackrest = self.config.with_name("pgbackrest.conf")
         self.build = layout.root / "var/cache/homeport" / name / "build"
 
     def tree(self, release: str) -> Path:
@@ -58,6 +63,16 @@ class App:
     def stream_unit(self) -> str:
         """The unit that streams the app's databases to S3."""
         return self.helper_unit("litestream")
+
+    @property
+    def cluster_unit(self) -> str:
+        """The unit of the app's PostgreSQL server."""
+        return self.helper_unit("postgres")
+
+    @property
+    def tail_unit(self) -> str:
+        """The unit that streams the end of PostgreSQL's log to S3."""
+        return self.helper_unit("tail")
 
     def live(self) -> str | None:
         """The release that is live. The symlink is the truth: nothing else decides it."""

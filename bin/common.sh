@@ -53,4 +53,11 @@ set_up_python() {
 }
 
 SANDBOX_PACKAGES=(systemd-container mmdebstrap iproute2 nftables pebble zstd openssh-client python3-venv curl ca-certificates git sudo)
-ELIXIR_PACKAGES=(elixir erlang-dev erlang-xmerl erlang-parsetools erlang-tools erlang-syntax-tools erlang-p1-sqlite3)
+ELIXIR_PACKAGES=(elixir erlang-dev erlang-xmerl erlang-parsetools erlang-tools erlang-syntax-tools erlang-p1-sqlite3 erlang-p1-pgsql)
+# the tests' own servers; no other is to start on this machine
+POSTGRES_PACKAGES=(postgresql pgbackrest)
+keep_postgres_idle() {
+  local file=/etc/postgresql-common/createcluster.d/homeport.conf
+  [ -d /etc/postgresql-common ] && return
+  as_root install -D -m 0644 /dev/stdin "$file" <<<"create_main_cluster = false"
+}

@@ -1,4 +1,4 @@
-"""One host for all tests of this directory, and the releases that they push to it.
+"""One host for all tests that one process runs of this directory, and the releases that they push to it.
 
 HOMEPORT_TEST_BOX names a sandbox to use in place of the tests' own; it is brought up if need be, and left up.
 """
@@ -16,9 +16,9 @@ from homeport import sandbox
 from homeport.sandbox import Sandbox
 from tests.host.support import Project, build, new_project
 
-OWN_BOX = "t-e2e"
+# with several processes (-n) each has a host of its own
+OWN_BOX = f"t-e2e{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
 HERE = Path(__file__).parent
-figures: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for each in terminalreporter.stats.values() for one in each if isinstance(one, pytest.TestReport)]
+    figures = [str(told) for one in reports for name, told in one.user_properties if name == "figures"]
     if figures:
         terminalreporter.section("requests while releases changed")
         terminalreporter.write_line(f"{'answered':>9}{'failed':>8}{'excused':>9}{'slowest':>11}")
@@ -40,8 +42,7 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[..., No
 
     def note(scenario: str, phase: Phase, excused: int = 0) -> None:
         answered, failed = sum(phase.answered.values()), sum(phase.failed.values()) - excused
-        figures.append(f"{answered:9}{failed:8}{excused:9}{phase.slowest * 1000:8.0f} ms  {scenario}")
-        record_property("requests", {"answered": answered, "failed": failed, "slowest": phase.slowest})
+        record_property("figures", f"{answered:9}{failed:8}{excused:9}{phase.slowest * 1000:8.0f} ms  {scenario}")
 
     return note
 

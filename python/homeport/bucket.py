@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from homeport import bucket_errors
 from homeport.config import Loaded, backup_secrets
 from homeport.config.database import Backup
-from homeport.config.secrets import backup_names
+from homeport.config.secrets import BUCKET_KEYS, backup_names
 from homeport.config.values import DAY_SECONDS
 from homeport.errors import ExitCode, HomeportError
 
@@ -97,7 +97,7 @@ def _store(loaded: Loaded, keys: Keys | None) -> Store:
         what = "there is no backup to make a bucket for"
         raise HomeportError(what, "backup in deploy.yml", "set database.engine and backup.bucket", ExitCode.USAGE)
     known = keys or backup_secrets(loaded, os.environ)
-    if missing := [names[key] for key, value in known.items() if value is None]:
+    if missing := [names[key] for key in BUCKET_KEYS if known[key] is None]:
         what = f"the backup's keys are not given: {' and '.join(missing)}"
         raise HomeportError(what, "environment", f"export {' '.join(missing)}", ExitCode.USAGE)
     return Store(loaded, _client(loaded, {key: value.get_secret_value() for key, value in known.items() if value}))

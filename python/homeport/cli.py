@@ -23,7 +23,7 @@ VERBS = {
     "status": "Say what is live and whether it is healthy.",
     "attach": "Follow the running transition, or show the last one.",
     "backup": "Say whether the backup is good, run it, drill it, take it over.",
-    "db": "Open a console on the database, take a copy, put one in its place.",
+    "db": "Open a console on the database or a way to it, take a copy, put one in its place.",
     "lock": "Keep others from deploying, for a while and a reason.",
     "audit": "Say who did what when.",
     "logs": "Show the app's journal.",

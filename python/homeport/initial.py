@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from homeport.config import values
+from homeport.config.database import BACKED_UP
 from homeport.config.layers import FILE
 from homeport.config.names import app_reason
 from homeport.errors import ExitCode, HomeportError
@@ -28,7 +29,7 @@ _OPTIONS: dict[str, Callable[[object], str]] = {
 _DATABASE_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 _COVERED = {
     "sqlite": "streamed to backup.bucket; see the settings below",
-    "postgres": "which this version of Homeport neither sets up nor backs up",
+    "postgres": "on the host itself, archived to backup.bucket",
 }
 
 
@@ -148,12 +149,12 @@ def _migrate(project: Project | None) -> str:
 
 def needs_bucket(project: Project | None) -> bool:
     """Whether the app's data is to be streamed to one."""
-    return project is not None and project.database == "sqlite"
+    return project is not None and project.database in BACKED_UP
 
 
 def _engine(project: Project | None) -> str:
     if project is None or project.database != "sqlite":
-        return "  engine: none"
+        return f"  engine: {(project and project.database) or 'none'}"
     repos = project.repos or ((project.app or "shop", f"{_camelized(project.app or 'shop')}.Repo"),)
     lines = [line for app, module in repos for line in _settings(app, module)]
     return "\n".join([*_WHY_SETTINGS, *lines, "  engine: sqlite"])
@@ -185,8 +186,7 @@ def _bucket(project: Project | None, answers: Answers) -> str:
 def _secret(project: Project | None) -> str:
     if project and "phoenix" not in project.dependencies:
         return "    #- SECRET_KEY_BASE"
-    url = "\n    - DATABASE_URL" if project and project.database == "postgres" else ""
-    return f"    - SECRET_KEY_BASE{url}"
+    return "    - SECRET_KEY_BASE"
 
 
 def _health(project: Project | None) -> str:

@@ -40,6 +40,7 @@ def _named(kind: str, meant: str) -> Callable[..., Any]:
 
 
 a_release = _named("reference", "a release id, the beginning of one, or a git commit")
+a_transition = _named("transition", "an id as deploy backup list shows it")
 a_line = _named("line", "one line of at most 400 characters")
 lock_wait = click.option(
     "--lock-wait",

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 
 from homeport.config import Loaded
-from homeport.config.secrets import Secrets, of_backup
+from homeport.config.secrets import BUCKET_KEYS, Secrets, of_backup
 
 PORTS = (80, 443)
 TIMEOUT_SECONDS = 3.0
@@ -30,7 +30,7 @@ def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
 
     The bucket is not asked where its keys are not given: then the host keeps those it has.
     """
-    keys = of_backup(loaded.config, secrets)
+    keys = {key: value for key, value in of_backup(loaded.config, secrets).items() if key in BUCKET_KEYS}
     if not keys or None in keys.values():
         return []
     from homeport import bucket  # boto3 takes a while to load

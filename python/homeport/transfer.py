@@ -19,6 +19,7 @@ from homeport.ui import Screen
 CHUNK = 1 << 20
 LONGEST_HEADER = 4096
 MAGIC = b"SQLite format 3\0"
+ARCHIVE = b"PGDMP"  # PostgreSQL: pg_backup_archiver.c
 
 
 # ---------------------------------------------------------------------------------------------- to here
@@ -125,13 +126,27 @@ def _in_the_way(target: Path) -> HomeportError:
 # ---------------------------------------------------------------------------------------------- to the host
 
 
-def check(file: Path) -> None:
-    """Whether a file can be a SQLite database at all, and a whole one. Raises HomeportError (usage)."""
+def check(file: Path, engine: str) -> None:
+    """Whether a file can take the place of the app's database at all. Raises HomeportError (usage)."""
+    if engine == "external":
+        what, fix = "a database on a server elsewhere is not replaced from here", "pg_restore, with the server's URL"
+        raise HomeportError(what, "database.engine: external", fix, ExitCode.USAGE)
+    if engine == "postgres":
+        _begins(file, ARCHIVE, "dump of PostgreSQL", "pg_dump --format=custom")
+    else:
+        _begins(file, MAGIC, "SQLite database", "sqlite3's .backup")
+        _whole(file)
+
+
+def _begins(file: Path, magic: bytes, kind: str, other: str) -> None:
     with file.open("rb") as opened:
-        begins = opened.read(len(MAGIC))
-    if begins != MAGIC:
-        fix = "give a file of deploy db dump, or of sqlite3's .backup"
-        raise HomeportError("this is no SQLite database", str(file), fix, ExitCode.USAGE)
+        if opened.read(len(magic)) == magic:
+            return
+    fix = f"give a file of deploy db dump, or of {other}"
+    raise HomeportError(f"this is no {kind}", str(file), fix, ExitCode.USAGE)
+
+
+def _whole(file: Path) -> None:
     log = file.with_name(f"{file.name}-wal")
     if log.exists() and log.stat().st_size:
         what = f"a part of the database is still in {log.name}, which would not be sent"

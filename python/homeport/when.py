@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-TIMES = ("at", "created", "from", "newest", "next_drill", "not_after", "opened", "since", "started", "to", "up_to")
+TIMES = (
+    *("archived_at", "at", "begun", "created", "ended", "from", "newest", "next_drill", "not_after", "opened", "since"),
+    *("started", "to", "until", "up_to"),
+)
 
 
 def iso(seconds: float) -> str:

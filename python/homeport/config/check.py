@@ -13,7 +13,7 @@ from homeport.config.problems import Path, Problem, key_text, shown
 from homeport.config.values import MistakesError
 
 # where every scalar is text and is taken as it was written: 1.10 stays 1.10
-_TEXTS: tuple[Path, ...] = (("env", "clear"), ("release", "env"))
+_TEXTS: tuple[Path, ...] = (("env", "clear"), ("release", "env"), ("database", "parameters"))
 
 _KINDS = {
     "string_type": "must be text",

@@ -1,4 +1,4 @@
-"""What a backup costs: the requests that Litestream makes to the store, which stores charge for."""
+"""What a backup costs: the requests that are made to the store for it, which stores charge for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CANARY_SECONDS = 60.0
 
 def told(config: Config) -> str:
     """One line for a person; empty without a backup."""
-    if config.database.engine == "none" or not config.backup.enabled:
+    if not config.backed_up:
         return ""
     interval = config.backup.interval
     busy, quiet = (_count(requests_a_month(config, each)) for each in (interval, CANARY_SECONDS))
@@ -27,7 +27,8 @@ def told(config: Config) -> str:
 def requests_a_month(config: Config, writes: float) -> float:
     """How many objects are sent where there is something new every `writes` seconds."""
     backup = config.backup
-    sent = [max(writes, each) for each in (backup.interval, *MERGE_SECONDS, backup.snapshot_interval)]
+    more: tuple[float, ...] = MERGE_SECONDS if config.database.engine == "sqlite" else (backup.archive_timeout,)
+    sent = [max(writes, each) for each in (backup.interval, *more, backup.snapshot_interval)]
     return (1 + len(backup.extra)) * sum(MONTH_SECONDS / seconds for seconds in sent)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from homeport.config import values
+from homeport.config import parameters, values
 from homeport.config.fields import (
     Command,
     CredentialName,
@@ -18,21 +18,50 @@ from homeport.config.fields import (
     Found,
     Interval,
     Limit,
+    LogBytes,
     PathText,
     Section,
     Span,
     Sql,
+    Timeout,
+    UrlName,
+    Wait,
 )
+from homeport.config.parameters import Parameters
 from homeport.config.values import refuse
+
+# what one kind of database alone understands: with another it is refused by name, and not shown
+ENGINES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("database", "path"): ("sqlite",),
+    ("database", "settings"): ("sqlite",),
+    ("database", "unsafe_checkpoints"): ("sqlite",),
+    ("database", "pool"): ("postgres", "external"),
+    ("database", "lock_timeout"): ("postgres",),
+    ("database", "parameters"): ("postgres",),
+    ("database", "url"): ("external",),
+    ("backup", "extra"): ("sqlite",),
+    ("backup", "archive_timeout"): ("postgres",),
+    ("backup", "full_interval"): ("postgres",),
+    ("backup", "encryption_key"): ("postgres",),
+    ("backup", "max_wal"): ("postgres",),
+}
+# connections beside the app's: the watch, a console, a dump, a drill, and those kept for the superuser
+OWN_CONNECTIONS = 15
+# whose data streams to backup.bucket
+BACKED_UP = ("sqlite", "postgres")
 
 
 class Database(Section):
-    """Where the app's data is: a file that Homeport makes, streams to S3 and restores, or nothing of Homeport's."""
+    """Where the app's data is: what Homeport makes, streams to S3 and restores, a server elsewhere, or nothing."""
 
-    engine: Annotated[Literal["none", "sqlite"], BeforeValidator(values.engine)] = "none"
+    engine: Literal["none", "sqlite", "postgres", "external"] = "none"
     path: FileName = ""
     settings: Command | None = None
     unsafe_checkpoints: Literal["refuse", "allow"] = "refuse"
+    pool: Annotated[int, BeforeValidator(values.whole(1, 500))] = 10
+    lock_timeout: Wait = 5.0
+    parameters: Parameters = Field(default_factory=dict)
+    url: UrlName = "DATABASE_URL"
 
 
 class Backup(Section):
@@ -55,6 +84,10 @@ class Backup(Section):
     extra: tuple[FileName, ...] = ()
     max_lag: Limit = 60.0
     require: tuple[Literal["versioning", "object_lock"], ...] = ()
+    archive_timeout: Timeout = 15.0
+    full_interval: Span = 7 * values.DAY_SECONDS
+    encryption_key: CredentialName | None = None
+    max_wal: LogBytes = 10 * 2**30
 
     @model_validator(mode="after")
     def _apart(self) -> Backup:
@@ -67,13 +100,14 @@ def told_by_others(app: str | None, destination: str | None, data: Mapping[Any, 
 
     Other stores than AWS know a bucket by its path; a copy that may have holes is proven every day.
     """
-    backup, database = (data.get(name) for name in ("backup", "database"))
-    elsewhere = isinstance(backup, dict) and backup.get("endpoint") is not None
-    unsafe = isinstance(database, dict) and database.get("unsafe_checkpoints") == "allow"
+    backup, database = (each if isinstance(each := data.get(name), dict) else {} for name in ("backup", "database"))
+    elsewhere = backup.get("endpoint") is not None
+    unsafe = database.get("unsafe_checkpoints") == "allow"
+    engine = database.get("engine")
     return {
-        "database": {"path": f"{app}.db" if app else None},
+        "database": {"path": f"{app}.db" if app and engine not in ("postgres", "external") else None},
         "backup": {
-            "prefix": _prefix(app, destination) if app else None,
+            "prefix": _prefix(app, destination) if app and engine != "external" else None,
             "path_style": True if elsewhere else None,
             "drill": "daily" if unsafe else None,
         },
@@ -90,18 +124,24 @@ def _backup_mistakes(backup: Backup) -> Found:
     found = Found()
     if backup.secret_access_key == backup.access_key_id:
         found.append((("secret_access_key",), f"{backup.access_key_id} is the access_key_id as well"))
+    if backup.encryption_key in (backup.access_key_id, backup.secret_access_key):
+        found.append((("encryption_key",), f"{backup.encryption_key} is one of the bucket's own keys as well"))
     if backup.retention < backup.snapshot_interval:
         found.append((("retention",), "must be as long as snapshot_interval, or there is nothing to restore from"))
+    if backup.full_interval < backup.snapshot_interval:
+        found.append((("full_interval",), "must be as long as snapshot_interval: what lies between is incremental"))
+    if not backup.archive_timeout.is_integer():
+        found.append((("archive_timeout",), "must be whole seconds"))
     if backup.bucket and "." in backup.bucket and not backup.path_style:
         found.append((("bucket",), "has a dot, which no certificate covers: choose another, or set path_style: true"))
     for key in ("extra", "require"):
         names = getattr(backup, key)
         found += [((key, at), "is there twice: keep one") for at, name in enumerate(names) if name in names[:at]]
-    return found + [(("verify", at), what) for at, text in enumerate(backup.verify) if (what := _no_sql(text))]
+    return found
 
 
 def _no_sql(text: str) -> str:
-    """What is wrong with a statement, as far as can be told without its tables."""
+    """What is wrong with a statement of SQLite's, as far as can be told without its tables."""
     import sqlite3  # not every Python has it, and few configurations need it
 
     with closing(sqlite3.connect(":memory:")) as empty:
@@ -115,15 +155,42 @@ def _no_sql(text: str) -> str:
     return ""
 
 
-def wrong_together(database: Database, backup: Backup, variables: Collection[str]) -> Found:
-    """What is wrong between the database, its backup, and the names of the app's environment."""
+def wrong_together(database: Database, backup: Backup, clear: Collection[str], secret: Collection[str]) -> Found:
+    """What is wrong between the database, its backup, and the names of the app's environment, by where they stand."""
+    found = [*_foreign(database, backup), *_no_statements(database, backup)]
     if database.engine == "none":
-        what = "there is no database to back up: set database.engine: sqlite, or leave it out"
-        return [(("backup", "bucket"), what)] if backup.bucket else []
-    found = _credential_mistakes(backup, variables)
+        what = "there is no database to back up: set database.engine, or leave it out"
+        return found + ([(("backup", "bucket"), what)] if backup.bucket else [])
+    if database.engine == "external":
+        return found + _external_mistakes(database, backup, secret)
+    found += _credential_mistakes(backup, {*clear, *secret})
     if backup.enabled and not backup.bucket:
-        what = "sqlite needs a backup: set backup.bucket, or backup.enabled: false to go without"
+        what = f"{database.engine} needs a backup: set backup.bucket, or backup.enabled: false to go without"
         found.append((("database", "engine"), what))
+    return found + (_sqlite_mistakes if database.engine == "sqlite" else _postgres_mistakes)(database, backup)
+
+
+def _foreign(database: Database, backup: Backup) -> Found:
+    if database.engine == "none":
+        return Found()
+    given = {("database", name) for name in database.model_fields_set}
+    given |= {("backup", name) for name in backup.model_fields_set}
+    return [
+        (path, f"is for {' and '.join(engines)}, and database.engine is {database.engine}: leave it out")
+        for path, engines in ENGINES.items()
+        if path in given and database.engine not in engines and (path[0] == "database" or backup.enabled)
+    ]
+
+
+def _no_statements(database: Database, backup: Backup) -> Found:
+    """PostgreSQL's SQL is another language, which only its server can tell from none."""
+    if database.engine not in ("none", "sqlite"):
+        return Found()
+    return [(("backup", "verify", at), what) for at, text in enumerate(backup.verify) if (what := _no_sql(text))]
+
+
+def _sqlite_mistakes(database: Database, backup: Backup) -> Found:
+    found = Found()
     if database.path in backup.extra:
         found.append((("backup", "extra", backup.extra.index(database.path)), "is database.path: leave it out"))
     if database.unsafe_checkpoints == "allow" and backup.drill != "daily":
@@ -131,7 +198,29 @@ def wrong_together(database: Database, backup: Backup, variables: Collection[str
     return found
 
 
+def _postgres_mistakes(database: Database, backup: Backup) -> Found:
+    found = Found()
+    if backup.enabled and (backup.endpoint or "").startswith("http://"):
+        found.append((("backup", "endpoint"), "must begin with https:// for postgres: pgBackRest speaks nothing else"))
+    least, given = 2 * database.pool + OWN_CONNECTIONS, database.parameters.get("max_connections")
+    if given is not None and (parameters.number("max_connections", given) or 0) < least:
+        what = f"must be at least {least}: twice database.pool, for the overlap of a push, and {OWN_CONNECTIONS} more"
+        found.append((("database", "parameters", "max_connections"), what))
+    return found
+
+
+def _external_mistakes(database: Database, backup: Backup, secret: Collection[str]) -> Found:
+    found = Found()
+    if backup.enabled and backup.model_fields_set - {"enabled"}:
+        what = "the backups of an external database are its provider's: leave this out, or set enabled: false"
+        found.append((("backup",), what))
+    if database.url not in secret:
+        what = f"{database.url} is not in env.secret: name it there, so that the app gets it"
+        found.append((("database", "url"), what))
+    return found
+
+
 def _credential_mistakes(backup: Backup, variables: Collection[str]) -> Found:
     what = "{} is in env as well, and the app must not have it: use another name"
-    names = {key: getattr(backup, key) for key in ("access_key_id", "secret_access_key")}
+    names = {key: getattr(backup, key) for key in ("access_key_id", "secret_access_key", "encryption_key")}
     return [(("backup", key), what.format(name)) for key, name in names.items() if name in variables]

@@ -16,6 +16,9 @@ from homeport.config.problems import Origin, Path, Problem, key_text, shown, unu
 Scalar = str | int | float | bool | None
 Tree = dict[str, "Node"]
 
+# what is below has a reader of its own: PostgreSQL takes `on` and 010 as they stand
+AS_WRITTEN: Path = ("database", "parameters")
+
 # far above any real file, far below what a bomb of aliases or brackets needs to hurt
 MOST_NODES = 20_000
 MOST_LEVELS = 30
@@ -180,6 +183,8 @@ def _scalar(reading: _Reading, node: yaml.ScalarNode, path: Path) -> Scalar:
 
 
 def _plain(reading: _Reading, node: yaml.ScalarNode, path: Path, text: str) -> Scalar:
+    if path[:-1] == AS_WRITTEN:
+        return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,17})", text):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from homeport.config.database import ENGINES
 from homeport.config.layers import Loaded
 from homeport.config.model import Config, Domain
 from homeport.config.problems import ConfigError, Problem
@@ -53,9 +54,16 @@ def settings(config: Config) -> Push:
 
 
 def _push_database(config: Config) -> Json | None:
-    if config.database.engine == "none":
+    database = config.database
+    if database.engine == "none":
         return None
-    return {**config.database.model_dump(), "path": _data(config, config.database.path)}
+    told = {"engine": database.engine}
+    if database.engine == "postgres":
+        return {**told, "pool": database.pool, "lock_timeout": database.lock_timeout}
+    if database.engine == "external":
+        return {**told, "pool": database.pool, "url": database.url}
+    own = {name: getattr(database, name) for name in ("settings", "unsafe_checkpoints")}
+    return {**told, "path": _data(config, database.path), **own}
 
 
 def _environment(config: Config) -> dict[str, str]:
@@ -64,14 +72,36 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _database_environment(config: Config) -> dict[str, str]:
-    """Where the database is: as a path, and as the URL that Ecto's `url` option takes.
+    """Where the database is, and as the URL that Ecto's `url` option takes: by engine."""
+    engines = {"sqlite": _sqlite_environment, "postgres": _postgres_environment, "external": _pool}
+    return engines[config.database.engine](config) if config.database.engine in engines else {}
 
-    Ecto wants a host, which SQLite's adapter has no use for, and one part after it, so that a / must be quoted.
-    """
-    if config.database.engine == "none":
-        return {}
+
+def _sqlite_environment(config: Config) -> dict[str, str]:
+    """Ecto wants a host, which SQLite's adapter has no use for, and one part after it, so that a / must be quoted."""
     path = _data(config, config.database.path)
     return {"DATABASE_PATH": path, "DATABASE_URL": f"ecto://localhost/{quote(path, safe='')}"}
+
+
+def _postgres_environment(config: Config) -> dict[str, str]:
+    """Ecto wants a host; Postgrex goes by the socket's directory where it has one. PG*: for psql and libpq."""
+    name, socket = database_name(config), f"/run/homeport-{config.app}-postgres"
+    return {
+        "DATABASE_URL": f"ecto://{config.app}@localhost/{name}?socket_dir={socket}",
+        "PGHOST": socket,
+        "PGUSER": config.app,
+        "PGDATABASE": name,
+        **_pool(config),
+    }
+
+
+def _pool(config: Config) -> dict[str, str]:
+    return {"POOL_SIZE": str(config.database.pool)}
+
+
+def database_name(config: Config) -> str:
+    """What the app's database is called in its PostgreSQL cluster: SQL's names have no -."""
+    return config.app.replace("-", "_")
 
 
 def _data(config: Config, name: str) -> str:
@@ -181,25 +211,45 @@ def _acme(loaded: Loaded) -> Json:
 def _database(loaded: Loaded) -> Json:
     """What /etc/homeport/<app>/database.json will say, with the CA's path here, and the names of the credentials."""
     config = loaded.config
-    if config.database.engine == "none":
+    engines = {"sqlite": _sqlite, "postgres": _postgres, "external": _external}
+    if config.database.engine not in engines:
         return {"homeport_database": None, "homeport_backup_secrets": None}
+    told = {"engine": config.database.engine, "user": config.app, **engines[config.database.engine](config)}
+    backup = _backup(loaded) if config.backed_up else None
+    return {"homeport_database": {**told, "backup": backup}, "homeport_backup_secrets": _backup_secrets(config)}
+
+
+def _sqlite(config: Config) -> Json:
     names = [config.database.path, *config.backup.extra]
     return {
-        "homeport_database": {
-            "engine": config.database.engine,
-            "user": config.app,
-            "unsafe_checkpoints": config.database.unsafe_checkpoints,
-            "databases": [{"name": name, "path": _data(config, name)} for name in names],
-            "backup": _backup(loaded) if config.backup.enabled else None,
-        },
-        "homeport_backup_secrets": backup_names(config) or None,
+        "unsafe_checkpoints": config.database.unsafe_checkpoints,
+        "databases": [{"name": name, "path": _data(config, name)} for name in names],
     }
 
 
+def _postgres(config: Config) -> Json:
+    own = config.database.model_dump(mode="json", include={"pool", "lock_timeout", "parameters"})
+    return {"name": database_name(config), **own}
+
+
+def _external(config: Config) -> Json:
+    return config.database.model_dump(mode="json", include={"pool", "url"})
+
+
 def _backup(loaded: Loaded) -> Json:
-    backup = loaded.config.backup
-    told = backup.model_dump(mode="json", exclude={"enabled", "extra", "access_key_id", "secret_access_key"})
-    return {**told, "ca": _file(loaded, "backup.ca", backup.ca) or None}
+    """What the host needs to know of the backup: no name of a secret, and nothing that another engine's would need."""
+    backup, engine = loaded.config.backup, loaded.config.database.engine
+    others = {str(key) for (section, key), engines in ENGINES.items() if section == "backup" and engine not in engines}
+    names = {"enabled", "extra", "access_key_id", "secret_access_key", "encryption_key"}
+    told = backup.model_dump(mode="json", exclude=names | others)
+    encrypted = {"encrypted": backup.encryption_key is not None} if engine == "postgres" else {}
+    return {**told, **encrypted, "ca": _file(loaded, "backup.ca", backup.ca) or None}
+
+
+def _backup_secrets(config: Config) -> Json | None:
+    """The names of the backup's keys; None without a backup. PostgreSQL's may be without an encryption key."""
+    found: Json = dict(backup_names(config))
+    return ({"encryption_key": None} if config.database.engine == "postgres" else {}) | found if found else None
 
 
 def _file(loaded: Loaded, key: str, text: str | None) -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from homeport.config import parameters
 from homeport.config.check import check
+from homeport.config.database import BACKED_UP
 from homeport.config.document import Node, find, merge, node_of, parse
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem, unusable
@@ -93,7 +95,8 @@ def load(
         raise ConfigError(sorted(problems, key=lambda each: _place(each, tree)))
     origin = _origins(checked, tree)
     credentials = _credentials(sandbox, origin)
-    return Loaded(checked, base.parent, origin, destination, tuple(_warnings(tree)), credentials)
+    warnings = (*_warnings(tree), *_of_one_version(checked, origin))
+    return Loaded(checked, base.parent, origin, destination, warnings, credentials)
 
 
 def _place(problem: Problem, tree: Node) -> tuple[bool, str, int]:
@@ -204,7 +207,7 @@ def _sandbox_values(tree: Node, told: Told) -> dict[str, Any]:
     return {
         "host": told["address"],
         "domains": [f"{_said(tree, 'app') or 'app'}.sandbox.test"],
-        **({"backup": _sandbox_store(told["s3"])} if _said(tree, "database", "engine") == "sqlite" else {}),
+        **_sandbox_backup(_said(tree, "database", "engine"), told["s3"]),
         "ssh": {
             "user": "deploy",
             "provision_user": ssh["user"],
@@ -217,10 +220,14 @@ def _sandbox_values(tree: Node, told: Told) -> dict[str, Any]:
     }
 
 
-def _sandbox_store(s3: Told) -> dict[str, Any]:
+def _sandbox_backup(engine: str | None, s3: Told) -> dict[str, Any]:
     """The sandbox's own bucket. Its keys are in a file, so that a rehearsal needs no variable: Loaded.credentials."""
-    told = {name: s3[name] for name in ("bucket", "region", "endpoint")}
-    return {**told, "path_style": True, "ca": None, "require": []}
+    if engine not in BACKED_UP:
+        return {}
+    told = {name: s3[name] for name in ("bucket", "region")}
+    # PostgreSQL's programs speak HTTPS alone; without it there is no certificate to trust
+    way = {"endpoint": s3["tls_endpoint"], "ca": s3["ca"]} if engine == "postgres" else {"endpoint": s3["endpoint"]}
+    return {"backup": {"ca": None, **told, **way, "path_style": True, "require": []}}
 
 
 def _credentials(sandbox: Told | None, origin: Mapping[str, Origin]) -> Path | None:
@@ -250,8 +257,11 @@ def _origins(config: Config, tree: Node) -> dict[str, Origin]:
 
 def _origin(key: str, tree: Node) -> Origin:
     path = tuple(key.split("."))
-    node, reached = find(tree, path)
-    return node.origin if reached == path else DEFAULT
+    _, reached = find(tree, path)
+    # a name of PostgreSQL's may have a dot itself
+    whole = (*reached, ".".join(path[len(reached) :])) if reached != path else path
+    node, reached = find(tree, whole)
+    return node.origin if reached == whole else DEFAULT
 
 
 def _warnings(tree: Node) -> list[str]:
@@ -260,6 +270,13 @@ def _warnings(tree: Node) -> list[str]:
     what = "looks like a secret, and env.clear is no place for one: put the name alone in env.secret"
     found = [name for name, each in variables.items() if _looks_secret(name, each.text)]
     return [f"{variables[name].origin} env.clear.{name}: {what}" for name in found]
+
+
+def _of_one_version(config: Config, origin: Mapping[str, Origin]) -> list[str]:
+    found = parameters.of_one_version(config.database.parameters)
+    what = "is known to PostgreSQL {} alone: a server of another version does not start with it"
+    keys = {name: f"database.parameters.{name}" for name in found}
+    return [f"{origin[keys[name]]} {keys[name]}: {what.format(version)}" for name, version in found.items()]
 
 
 def _looks_secret(name: str, value: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from homeport.config import values
-from homeport.config.database import Backup, Database, told_by_others, wrong_together
+from homeport.config.database import BACKED_UP, Backup, Database, told_by_others, wrong_together
 from homeport.config.fields import (
     Address,
     AppName,
@@ -196,6 +196,11 @@ class Config(Section):
         return self.app
 
     @property
+    def backed_up(self) -> bool:
+        """Whether the app's data streams to backup.bucket."""
+        return self.database.engine in BACKED_UP and self.backup.enabled
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names the app answers at; the first is the one it is known by."""
         return tuple(domain.name for domain in self.domains if not domain.redirect_to)
@@ -295,7 +300,7 @@ def _mistakes_together(config: Config) -> Found:
 
 
 def _database_mistakes(config: Config) -> Found:
-    return wrong_together(config.database, config.backup, {*config.env.clear, *config.env.secret})
+    return wrong_together(config.database, config.backup, config.env.clear, config.env.secret)
 
 
 def _host_mistakes(config: Config) -> Found:

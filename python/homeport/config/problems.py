@@ -16,6 +16,8 @@ PRIVATE: tuple[Path, ...] = (
     ("release", "env"),
     ("backup", "access_key_id"),
     ("backup", "secret_access_key"),
+    ("backup", "encryption_key"),
+    ("database", "url"),
 )
 SHOWN_CHARACTERS = 60
 FIX = "correct it, then run: deploy config"

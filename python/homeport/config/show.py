@@ -7,14 +7,27 @@ from typing import Any
 import yaml
 
 from homeport.config import cost
+from homeport.config.database import ENGINES
 from homeport.config.layers import Loaded, leaves
 
 Json = dict[str, Any]
 
 
 def document(loaded: Loaded) -> Json:
-    """All keys with their values, durations in seconds and sizes in bytes. Of secrets only the names."""
-    return loaded.config.model_dump(mode="json")
+    """All keys that mean anything here, durations in seconds and sizes in bytes. Of secrets only the names."""
+    return _meant(loaded, loaded.config.model_dump(mode="json"))
+
+
+def _meant(loaded: Loaded, told: Json) -> Json:
+    """Without the keys of another kind of database than the app's."""
+    engine = loaded.config.database.engine
+    others = {path for path, engines in ENGINES.items() if engine != "none" and engine not in engines}
+    sections = {
+        section: {key: value for key, value in keys.items() if (section, key) not in others}
+        for section, keys in told.items()
+        if section in ("database", "backup") and (section, engine) != ("backup", "external")
+    }
+    return {key: sections.get(key, value) for key, value in told.items() if key != "backup" or key in sections}
 
 
 def as_yaml(loaded: Loaded) -> str:
@@ -42,7 +55,7 @@ def as_table(loaded: Loaded) -> str:
 
 
 def _for_a_person(loaded: Loaded) -> Json:
-    return loaded.config.model_dump(mode="json", context="person")
+    return _meant(loaded, loaded.config.model_dump(mode="json", context="person"))
 
 
 def _inline(value: Any) -> str:

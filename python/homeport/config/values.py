@@ -18,6 +18,7 @@ _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)(?:i?B)?", re.ASCII)
 DAY_SECONDS = LONGEST_SECONDS = 24 * 3600.0
 LEAST_MEMORY = 16 * 2**20
+LEAST_LOG = 64 * 2**20  # PostgreSQL's comes in files of 16 MiB
 
 # what `deploy init` writes where it knows nothing; nobody's: reserved by RFC 5737 and RFC 2606
 PLACEHOLDER_HOST, PLACEHOLDER_DOMAIN = "203.0.113.10", "example.com"
@@ -89,13 +90,18 @@ def show_span(seconds: float) -> str:
     return f"{int(days)}d" if days >= 2 and days == int(days) else show_duration(seconds)
 
 
-def size(value: object) -> int:
-    """Bytes from "512M", "2G" or a whole number of bytes."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    count = int(match[1]) * _BYTES[match[2]] if match else value
-    if not isinstance(count, int) or isinstance(count, bool) or count < LEAST_MEMORY:
-        raise ValueError('must be a size such as "512M" or "2G", at least 16M')
-    return count
+def size(least: int) -> Callable[[object], int]:
+    """A parser of "512M", "2G", "10GiB" or a whole number of bytes, from `least` bytes on; gives bytes."""
+    expected = f'must be a size such as "512M" or "2G", at least {show_size(least)}'
+
+    def parse(value: object) -> int:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        count = int(match[1]) * _BYTES[match[2]] if match else value
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise ValueError(expected)
+        return count
+
+    return parse
 
 
 def show_size(count: int) -> str:
@@ -220,16 +226,6 @@ def _placeholder(is_one: bool, wanted: str) -> str:
     return f"is still the placeholder: write {wanted}" if is_one else ""
 
 
-_NOT_YET = ("postgres", "postgresql", "external")
-
-
-def engine(value: object) -> object:
-    """A kind of database; those that are planned are told from those that are nothing."""
-    if value in _NOT_YET:
-        raise ValueError(f"{value} is not there yet: use sqlite, or none and bring a database of your own")
-    return value
-
-
 _file = matching(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", "the name of a file in /var/lib/<app>/, without a directory")
 
 
@@ -303,16 +299,20 @@ def _is_private(name: str) -> bool:
 _KEY_ITSELF = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}|(?=\w*\d)[A-Z0-9]{16,}")
 
 
-def credential_name(value: object) -> str:
-    """The name of a variable that holds a credential, and not the credential. Its value is never repeated."""
-    expected = "must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from the environment of `deploy`"
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", value, re.ASCII):
-        raise ValueError(expected)
-    if _KEY_ITSELF.fullmatch(value):
-        raise ValueError(f"looks like a key itself, and here anybody may read it: it {expected}")
-    if reason := env_reason(value):
-        raise ValueError(f"{value} is refused: {reason}")
-    return value
+def secret_name(example: str) -> Callable[[object], str]:
+    """A parser of the name of a variable that holds a secret, and not of the secret. Never repeats what it refuses."""
+    expected = f"must be a name alone, such as {example}; values come from the environment of `deploy`"
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", value, re.ASCII):
+            raise ValueError(expected)
+        if _KEY_ITSELF.fullmatch(value):
+            raise ValueError(f"looks like a key itself, and here anybody may read it: it {expected}")
+        if reason := env_reason(value):
+            raise ValueError(f"{value} is refused: {reason}")
+        return value
+
+    return parse
 
 
 @dataclass(frozen=True)

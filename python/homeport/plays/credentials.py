@@ -16,12 +16,13 @@ class ActionModule(Action):
 
     def act(self, args: Json, task_vars: Json) -> Json:
         names = args["names"]
-        values = values_of(names.values())
+        values = values_of(filter(None, names.values()))
         if self._task.check_mode:
             return {"skipped": True}
         host = self.hostctl_as_root(task_vars)
         try:
-            return host.send("stream", {key: values[name] for key, name in names.items()}, "credentials")
+            told = {key: values[name] if name else None for key, name in names.items()}
+            return host.send("stream", told, "credentials")
         except HomeportError as error:
             raise explained(error, [name for name, value in values.items() if value is None]) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common
+from homeport.options import Options, a_transition, common
 
 Json = dict[str, Any]
 
@@ -116,6 +116,26 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
 
 
 @command.command()
+@click.argument("id_", metavar="ID", callback=a_transition)
+@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@_json
+@common
+def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
+    """Delete data that was moved aside, for good: by a restore, for instance. `deploy backup list` tells the ids."""
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+    from homeport.sizes import size
+    from homeport.when import dated
+
+    host = begin(options).hostctl
+    found = dated(host.call("backup", "forget", "--id", id_, "--plan"))
+    what = f"{size(found['bytes'])} that lie aside since {found['since']}"
+    sure(f"{what} ({found['why'] or 'nobody knows why'}) are deleted for good.", yes)
+    host.call("backup", "forget", "--id", id_, "--who", who(), "--from", here())
+    _told(options, as_json, found, f"{what} are deleted")
+
+
+@command.command()
 @_json
 @common
 def check(options: Options, as_json: bool) -> None:
@@ -191,12 +211,14 @@ def sure(text: str, yes: bool) -> None:
 
 def lines(found: Json) -> list[str]:
     """The status of the backup."""
+    from homeport import clusters
     from homeport.verbs.status import drill as drilled
-    from homeport.verbs.status import stream
+    from homeport.verbs.status import none, stream
 
     backup = found["database"]["backup"]
     if backup is None:
-        return ["NONE: no backup is configured; every write is lost with the disk"]
+        return [none(found["database"])]
+    postgres = found["database"].get("engine") == "postgres"
     rows = [
         ("SUPERSEDED", _superseded(backup["superseded"])),
         ("bucket", f"s3://{backup['bucket']}/{backup['prefix']}"),
@@ -204,11 +226,16 @@ def lines(found: Json) -> list[str]:
         ("stream", f"{stream(backup)}; {backup['max_lag']:g} s is the most"),
         ("drill", drilled(backup)),
         ("next drill", backup["next_drill"] or "not scheduled"),
-        ("owed", f"a snapshot since {backup['owed']['since']}: {backup['owed']['why']}" if backup["owed"] else ""),
-        ("left open", backup["left_open"] or ""),
+        ("owed", _owed(backup["owed"], "a full backup" if postgres else "a snapshot")),
+        ("left open", backup.get("left_open") or ""),
+        *(clusters.archive(backup) if postgres else ()),
         *(("trouble", reason) for reason in found["trouble"]),
     ]
     return [f"{name:<12} {text}" for name, text in rows if text]
+
+
+def _owed(told: Json | None, what: str) -> str:
+    return f"{what} since {told['since']}: {told['why']}" if told else ""
 
 
 def _superseded(told: Json | None) -> str:
@@ -216,12 +243,19 @@ def _superseded(told: Json | None) -> str:
 
 
 def restorable(found: Json) -> list[str]:
-    """What can be restored."""
+    """What can be restored, and what was moved aside."""
+    from homeport import clusters
+    from homeport.sizes import size
+
     rows = [f"point  {point['id']}  {point['at']}  of before {point.get('for') or '-'}" for point in found["points"]]
     for epoch in found["epochs"]:
         rows.append(f"epoch  {epoch['epoch']}  opened {epoch['opened']} by {epoch['host']}")
         for name, times in epoch["databases"].items():
             rows.append(f"       {name}  {_range(times)}")
+        rows += [f"       {one['kind']:<5}  {clusters.base(one)}" for one in epoch.get("bases", ())]
+        rows += [f"       gap    {clusters.missing(gap)}" for gap in epoch.get("gaps", ())]
+    for one in found.get("aside", ()):
+        rows.append(f"aside  {one['id']}  {one['since']}  {size(one['bytes'])}  {one['why'] or '-'}")
     good = found["last_good"]
     return [
         *rows,

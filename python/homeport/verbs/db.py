@@ -19,17 +19,24 @@ EPILOG = """Examples:
 
   echo "select count(*) from users;" | deploy db console
 
-  deploy db dump before-the-sale.db
+  deploy db dump before-the-sale.dump
 
-  deploy db load before-the-sale.db       (replaces the live database; what was there is kept aside)
+  deploy db load before-the-sale.dump     (replaces the live database; what was there is kept aside)
+
+  deploy db tunnel                        (PostgreSQL: a port here for psql, an editor, a notebook)
+
+  deploy db upgrade                       (PostgreSQL: to the newest major version that is installed there)
 """
+
+# what the file of a dump ends with
+_ENDINGS = {"sqlite": "db", "postgres": "dump", "external": "dump"}
 
 _which = click.option("--database", metavar="NAME", callback=a_line, help="One of backup.extra; else the app's own.")
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Open a console on the database, take a copy of it, put one in its place."""
+    """Open a console on the database or a way to it, take a copy, put one in its place, upgrade its server."""
 
 
 @command.command()
@@ -53,7 +60,7 @@ def console(options: Options, write: bool, database: str | None) -> None:
 
 @command.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--sql", is_flag=True, help="SQL text, not a SQLite file.")
+@click.option("--sql", is_flag=True, help="SQL text: not a SQLite file, nor pg_dump's custom form.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @_which
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -66,7 +73,8 @@ def dump(options: Options, file: Path | None, sql: bool, force: bool, database: 
     from homeport.ui import Screen
 
     session = begin(options)
-    target = file or Path(f"{session.app}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{'sql' if sql else 'db'}")
+    ending = "sql" if sql else _ENDINGS.get(session.loaded.config.database.engine, "db")
+    target = file or Path(f"{session.app}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{ending}")
     words = ["db", "dump", *(["--sql"] if sql else []), *_named(database)]
     received = transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
     if as_json:
@@ -81,7 +89,9 @@ def dump(options: Options, file: Path | None, sql: bool, force: bool, database: 
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
-    """Replace the live database by FILE, a SQLite database. The one that was there is kept aside on the host.
+    """Replace the live database by FILE. The one that was there is kept aside on the host.
+
+    FILE is a SQLite database, or for PostgreSQL what `deploy db dump` or `pg_dump --format=custom` writes.
 
     As a restore does it: requests wait at the edge, the file is checked, and all is undone unless the app is healthy.
     """
@@ -92,10 +102,56 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
     from homeport.verbs.backup import sure
 
     session = begin(options)
-    transfer.check(file)
+    transfer.check(file, session.loaded.config.database.engine)
     sure(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
     words = ["db", "load", "--who", who(), "--from", here()]
     begun = transfer.send(session, file, words, Screen(quiet=options.quiet))
+    transition.follow(session, begun["transition"], as_json=as_json)
+
+
+@command.command()
+@click.argument("port", required=False, default=15432, type=click.IntRange(1, 65535))
+@common
+def tunnel(options: Options, port: int) -> None:
+    """Open a way to the live PostgreSQL from PORT of this machine (15432), until Ctrl-C.
+
+    Only this machine can use it. What is typed at its end counts at once, as the app's own user.
+    """
+    from homeport import tunnel as tunnels
+    from homeport.session import begin
+
+    session = begin(options)
+    tunnels.require(session)
+
+    def told() -> None:
+        print("\n".join(tunnels.lines(session, port)), flush=True)
+        if not options.quiet:
+            click.echo("open until Ctrl-C", err=True)
+
+    tunnels.hold(session, port, told)
+
+
+@command.command()
+@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@common
+def upgrade(options: Options, yes: bool, as_json: bool) -> None:
+    """Move the database to the newest major version of PostgreSQL that is installed on the host.
+
+    A backup is taken and proven first. Requests wait at the edge while pg_upgrade works; all is undone unless the app
+    is healthy with it, and the cluster that was there is kept aside on the host.
+    """
+    from homeport import transition
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+    from homeport.sizes import size
+    from homeport.verbs.backup import sure
+
+    session = begin(options)
+    asked = session.hostctl.call("db", "upgrade", "--plan")
+    what = f"The database of {session.app} ({size(asked['bytes'])})"
+    sure(f"{what} moves from PostgreSQL {asked['from']} to {asked['to']}; requests wait meanwhile.", yes)
+    begun = session.hostctl.call("db", "upgrade", "--who", who(), "--from", here())
     transition.follow(session, begun["transition"], as_json=as_json)
 
 

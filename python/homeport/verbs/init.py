@@ -21,7 +21,7 @@ EPILOG = """Examples:
 @click.option("--app", help="The app's name on the host.")
 @click.option("--host", help="An address, user@host:port, or an alias of ~/.ssh/config.")
 @click.option("--domain", help="The name the app answers at.")
-@click.option("--bucket", help="The bucket that an SQLite database streams to.")
+@click.option("--bucket", help="The bucket that the database streams to.")
 def command(directory: str, app: str | None, host: str | None, domain: str | None, bucket: str | None) -> None:
     """Write a deploy.yml from what is found in the project in DIR. One that is there is never overwritten."""
     from homeport import initial

@@ -28,7 +28,7 @@ EPILOG = """Examples:
 
   deploy restore --at "2026-11-21 10:03" --to then.db   (into a file here; the app is not touched)
 
-  deploy restore --point 20261121T100322123Z-3f2a9c     (deploy backup list)
+  deploy restore --restore-point 20261121T100322123Z-3f2a9c     (deploy backup list; --point for short)
 """
 
 
@@ -49,9 +49,14 @@ def _a_point(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+_point = click.option(
+    "--point", "--restore-point", "point", default="", callback=_a_point, metavar="ID", help="That of a restore point."
+)
+
+
 @click.command(epilog=EPILOG)
 @click.option("--at", callback=_a_time, metavar="TIME", help="The data as it was then; without it, the newest on S3.")
-@click.option("--point", default="", callback=_a_point, metavar="ID", help="The data of a restore point.")
+@_point
 @click.option("--dry-run", is_flag=True, help="Restore beside, check, tell, and remove it again.")
 @click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Restore into FILE here.")
 @click.option("--database", metavar="NAME", callback=a_line, help="With --to: one of backup.extra.")

@@ -97,19 +97,36 @@ def _database(database: dict[str, Any] | None) -> list[str]:
 
     if database is None:
         return []
-    told = [f"database     {database['path']}, {size(database['bytes'])}"]
+    from homeport import clusters
+
+    if database.get("engine", "sqlite") == "sqlite":
+        told = [f"database     {database['path']}, {size(database['bytes'])}"]
+    else:
+        told = [f"{name:<12} {text}" for name, text in clusters.database(database)]
+    return [*told, f"backup       {_backup(database)}"]
+
+
+def _backup(database: dict[str, Any]) -> str:
     backup = database["backup"]
     if backup is None:
-        return [*told, "backup       NONE: no backup is configured"]
+        return none(database)
     if backup["superseded"]:
-        return [*told, "backup       SUPERSEDED: another host has taken over, nothing streams from here"]
-    return [*told, f"backup       {stream(backup)}; {drill(backup)}"]
+        return "SUPERSEDED: another host has taken over, nothing streams from here"
+    gap = "; THERE IS A GAP" if any(gap["until"] is None for gap in backup.get("gaps", ())) else ""
+    return f"{stream(backup)}; {drill(backup)}{gap}"
+
+
+def none(database: dict[str, Any]) -> str:
+    """Why there is no backup of Homeport's."""
+    if database.get("engine") == "external":
+        return "the provider's: Homeport keeps none of an external database"
+    return "NONE: no backup is configured; every write is lost with the disk"
 
 
 def stream(backup: dict[str, Any]) -> str:
     """How far S3 is behind."""
     if backup["stream"] != "active":
-        return f"NOT STREAMING (Litestream is {backup['stream']})"
+        return f"NOT STREAMING ({backup.get('service', 'Litestream')} is {backup['stream']})"
     return "its lag is not known yet" if backup["lag"] is None else f"{backup['lag']:.1f} s behind"
 
 

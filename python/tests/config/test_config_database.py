@@ -32,17 +32,17 @@ NAME = "must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from
 FILE = "must be the name of a file in /var/lib/<app>/, without a directory"
 ENDPOINT = "must be a URL such as https://s3.eu-central-003.example.net, without a path"
 EDGES = "must have no /, . or .. at its ends or between two /"
-BACKUP = "enabled, bucket, prefix, region, endpoint, path_style, ca, access_key_id, secret_access_key, interval, snapshot_interval, retention, drill, verify, extra, max_lag, require"
+BACKUP = "enabled, bucket, prefix, region, endpoint, path_style, ca, access_key_id, secret_access_key, interval, snapshot_interval, retention, drill, verify, extra, max_lag, require, archive_timeout, full_interval, encryption_key, max_wal"
 
 # what stands in line 4 and below -> the whole list of mistakes
 MISTAKES = [
     # the database
-    ("database: {engine: postgres}", ['deploy.yml:4 database.engine: postgres is not there yet: use sqlite, or none and bring a database of your own (got "postgres")']),
-    ("database: {engine: external}", ['deploy.yml:4 database.engine: external is not there yet: use sqlite, or none and bring a database of your own (got "external")']),
-    ("database: {engine: mysql}", ['deploy.yml:4 database.engine: must be none or sqlite (got "mysql")']),
-    ("database: {engine: }", ["deploy.yml:4 database.engine: must be none or sqlite (got nothing)"]),
+    ("database: {engine: postgres}", ["deploy.yml:4 database.engine: postgres needs a backup: set backup.bucket, or backup.enabled: false to go without"]),
+    ("database: {engine: external}", ["deploy.yml:4 database.url: DATABASE_URL is not in env.secret: name it there, so that the app gets it"]),
+    ("database: {engine: mysql}", ['deploy.yml:4 database.engine: must be none, sqlite, postgres or external (got "mysql")']),
+    ("database: {engine: }", ["deploy.yml:4 database.engine: must be none, sqlite, postgres or external (got nothing)"]),
     ("database: sqlite", ['deploy.yml:4 database: must be a map of keys (got "sqlite")']),
-    ("database:\n  engin: sqlite", ['deploy.yml:5 database.engin: unknown key; did you mean "engine"? (expected one of: engine, path, settings, unsafe_checkpoints)']),
+    ("database:\n  engin: sqlite", ['deploy.yml:5 database.engin: unknown key; did you mean "engine"? (expected one of: engine, path, settings, unsafe_checkpoints, pool, lock_timeout, parameters, url)']),
     ("database: {path: data/shop.db}", [f'deploy.yml:4 database.path: {FILE} (got "data/shop.db")']),
     ("database: {path: ..}", [f'deploy.yml:4 database.path: {FILE} (got "..")']),
     ("database: {path: .shop.db}", [f'deploy.yml:4 database.path: {FILE} (got ".shop.db")']),
@@ -53,7 +53,7 @@ MISTAKES = [
     # one without the other
     ("database:\n  engine: sqlite", ["deploy.yml:5 database.engine: sqlite needs a backup: set backup.bucket, or backup.enabled: false to go without"]),
     ("database: {engine: sqlite}\nbackup:\n  enabled: true", ["deploy.yml:4 database.engine: sqlite needs a backup: set backup.bucket, or backup.enabled: false to go without"]),
-    ("backup:\n  bucket: shop-backups", ["deploy.yml:5 backup.bucket: there is no database to back up: set database.engine: sqlite, or leave it out"]),
+    ("backup:\n  bucket: shop-backups", ["deploy.yml:5 backup.bucket: there is no database to back up: set database.engine, or leave it out"]),
     ("database: {engine: sqlite, unsafe_checkpoints: allow}\nbackup: {bucket: shop-backups, drill: weekly}", ["deploy.yml:5 backup.drill: must be daily where database.unsafe_checkpoints is allow"]),
     # the bucket
     ("backup: {bucket: Shop}", ['deploy.yml:4 backup.bucket: must be 3 to 63 lower-case letters, digits, - and . (got "Shop")']),
@@ -437,12 +437,15 @@ def test_another_store_for_the_sandbox_takes_its_keys_from_the_environment(proje
 
 def test_keys_of_the_sandbox_that_cannot_be_read_are_told(project: Any, good: Text) -> None:
     found = in_the_sandbox(project, good(SQLITE))
+    found.credentials.write_text("[default]\n")
+    with pytest.raises(HomeportError) as lacking:
+        collect(found, {})
     found.credentials.unlink()
-
-    with pytest.raises(HomeportError) as caught:
+    with pytest.raises(HomeportError) as missing:
         collect(found, {})
 
-    assert (caught.value.where, caught.value.fix) == (str(found.credentials), "deploy sandbox up")
+    assert lacking.value.fix == "deploy sandbox down, then deploy sandbox up"
+    assert (missing.value.where, missing.value.fix) == (str(found.credentials), "deploy sandbox up")
 
 
 # what is shown

@@ -48,18 +48,18 @@ def test_a_duration_is_shown_as_it_is_read(milliseconds: int) -> None:
     [("512M", 2**29), ("2G", 2**31), ("16384K", 2**24), ("1T", 2**40), ("1GiB", 2**30), (2**25, 2**25)],
 )
 def test_sizes(written: object, count: int) -> None:
-    assert values.size(written) == count
+    assert values.size(values.LEAST_MEMORY)(written) == count
 
 
 @pytest.mark.parametrize("written", ["512", "1M", "2 G", "2g", "-2G", "", None, True, 0.5, [], "1.5G"])
 def test_what_is_no_size(written: object) -> None:
     with pytest.raises(ValueError, match="must be a size"):
-        values.size(written)
+        values.size(values.LEAST_MEMORY)(written)
 
 
 @given(st.integers(2**24, 2**45))
 def test_a_size_is_shown_as_it_is_read(count: int) -> None:
-    assert values.size(values.show_size(count) if count % 1024 == 0 else count) == count
+    assert values.size(values.LEAST_MEMORY)(values.show_size(count) if count % 1024 == 0 else count) == count
 
 
 @pytest.mark.parametrize(

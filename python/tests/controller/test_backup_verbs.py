@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from homeport import following, ssh, transfer
 from homeport.errors import ExitCode, HomeportError
@@ -79,6 +81,7 @@ def test_a_list_names_points_epochs_and_what_is_proven() -> None:
         "epochs": [
             {"epoch": "e1", "opened": "o", "host": "web", "databases": {"shop.db": {"from": "a", "to": "b"}, "x": None}}
         ],
+        "aside": [{"id": "t1", "since": "s", "bytes": 2_000_000, "why": ""}],
         "last_good": GOOD,
     }
     assert backup.restorable(found) == [
@@ -86,9 +89,33 @@ def test_a_list_names_points_epochs_and_what_is_proven() -> None:
         "epoch  e1  opened o by web",
         "       shop.db  from a to b",
         "       x  nothing",
+        "aside  t1  s  2.0 MB  -",
         "proven up to 2026-11-20T02:59:59Z by the drill of 2026-11-20T03:00:00Z",
     ]
     assert backup.restorable({"points": [], "epochs": [], "last_good": None}) == ["no drill has proven any of it"]
+
+
+def test_what_lies_aside_is_deleted_only_after_a_person_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "20261101T120000000Z-000001"
+    asked: list[bool] = []
+
+    class Asked(Host):
+        def call(self, *args: str, stdin: bytes = b"") -> dict[str, Any]:
+            assert args[:4] == ("backup", "forget", "--id", name)
+            asked.append("--plan" not in args)
+            return {"id": name, "since": 1_793_448_000.0, "bytes": 2_000_000, "why": "what was live before"}
+
+    monkeypatch.setattr("homeport.session.begin", lambda options: SimpleNamespace(hostctl=Asked({})))
+    refused = CliRunner().invoke(backup.command, ["forget", name])
+    assert "2.0 MB that lie aside since 2026-10-31T12:00:00Z (what was live before) are deleted for good" in str(
+        refused.exception
+    )
+    assert asked == [False]
+    done = CliRunner().invoke(backup.command, ["forget", name, "--yes"])
+    assert (done.exit_code, asked) == (0, [False, False, True])
+    assert "are deleted" in done.output
+    assert CliRunner().invoke(backup.command, ["forget", "no-id", "--yes"]).exit_code == 2
+    assert len(asked) == 3
 
 
 def test_where_nobody_can_be_asked_yes_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +193,25 @@ def test_a_file_with_a_part_beside_it_is_not_sent(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     file.write_bytes(b"not SQLite")
     with pytest.raises(HomeportError, match="no SQLite database"):
-        transfer.check(file)
+        transfer.check(file, "sqlite")
     file.write_bytes(transfer.MAGIC + b"\0" * 100)
-    transfer.check(file)
+    transfer.check(file, "sqlite")
     file.with_name("shop.db-wal").write_bytes(b"x")
     with pytest.raises(HomeportError, match=r"still in shop\.db-wal"):
-        transfer.check(file)
+        transfer.check(file, "sqlite")
+
+
+def test_only_a_dump_in_postgresqls_own_form_is_sent_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "shop.dump"
+    for begins in (b"", b"PGDM", b"--\n-- PostgreSQL database dump\n", transfer.MAGIC):
+        file.write_bytes(begins)
+        with pytest.raises(HomeportError) as refused:
+            transfer.check(file, "postgres")
+        assert "pg_dump --format=custom" in refused.value.fix
+    file.write_bytes(b"PGDMP\1")
+    transfer.check(file, "postgres")
+    with pytest.raises(HomeportError, match="on a server elsewhere"):
+        transfer.check(file, "external")
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -194,6 +234,15 @@ def test_a_refusal_in_place_of_a_file_is_told_as_it_is() -> None:
 
 
 def test_every_verb_has_its_help() -> None:
-    assert set(backup.command.commands) == {"status", "run", "list", "drill", "takeover", "check", "create-bucket"}
-    assert set(db.command.commands) == {"console", "dump", "load"}
+    assert set(backup.command.commands) == {
+        "status",
+        "run",
+        "list",
+        "drill",
+        "takeover",
+        "check",
+        "create-bucket",
+        "forget",
+    }
+    assert set(db.command.commands) == {"console", "dump", "load", "tunnel", "upgrade"}
     assert all(verb.help for group in (backup.command, db.command) for verb in group.commands.values())

@@ -1,0 +1,67 @@
+"""What is told of an app's PostgreSQL: rows of `deploy status` and `deploy backup status`, as (name, text)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from homeport.sizes import size
+
+Json = dict[str, Any]
+Rows = Iterator[tuple[str, str]]
+
+
+def database(told: Json) -> Rows:
+    """The server, and what is wrong with it. `told` is the `database` of a status, its times made readable."""
+    if told["engine"] == "external":
+        yield "database", f"PostgreSQL of a provider ({told['url']})"
+        return
+    yield "database", _server(told)
+    for index in told["indexes"]:
+        yield "index", f"INVALID {index['name']} of {index['table']}; {index['repair']}"
+
+
+def _server(told: Json) -> str:
+    if told["server"] != "active":
+        return f"PostgreSQL IS {str(told['server']).upper()}"
+    if told["version"] is None:
+        return "PostgreSQL DOES NOT ANSWER"
+    connections = f"{told['connections']} of {told['max_connections']} connections"
+    return f"PostgreSQL {told['version']}, {told['name']}, {size(told['bytes'])}, {connections}"
+
+
+def archive(backup: Json) -> Rows:
+    """Base backups and the log between them. `backup` is of the status of a PostgreSQL."""
+    yield "archive", _archiver(backup)
+    for kind, name in (("full", "full backup"), ("newest", "newest")):
+        yield name, base(backup[kind])
+    for gap in backup["gaps"]:
+        yield "gap", missing(gap)
+    if backup["encrypted"]:
+        yield "encrypted", "with the key named by backup.encryption_key"
+
+
+def _archiver(backup: Json) -> str:
+    found = backup["archiver"]
+    if backup["dropping"]:
+        return f"THE LOG IS DROPPED since {backup['dropping']['since']}: S3 was away for too long"
+    if found is None:
+        return "not known: the server does not answer"
+    waiting = f"{found['waiting']} segments wait" if found["waiting"] else "nothing waits"
+    failing = f"; THE LAST TRY FAILED, {found['failures']} in all" if found["fails"] else ""
+    return f"{waiting}, the last arrived {found['archived_at'] or 'never'}{failing}"
+
+
+def base(found: Json | None) -> str:
+    """A base backup: of a status, or of a list."""
+    if found is None:
+        return "NONE yet"
+    taken, count = (found["ended"], found["size"]) if "ended" in found else (found["at"], found["bytes"])
+    return f"{taken} ({found['label']}, {size(count)})"
+
+
+def missing(gap: Json) -> str:
+    """A time that nothing can be restored of."""
+    if gap["until"] is None:
+        return f"NOTHING after {gap['since']} can be restored until a full backup is taken"
+    return f"nothing between {gap['since']} and {gap['until']} can be restored"

@@ -1,0 +1,245 @@
+"""PostgreSQL's settings, checked before its server is touched: names, units and ranges as 15 and 17 have them.
+
+postgres.tsv is pg_settings of both (Debian 12 and 13, with the modules of the distribution's package loaded): name,
+versions, type, unit, least and most value in that unit, and the words that an enum takes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, NamedTuple
+
+from pydantic import BeforeValidator
+
+from homeport.config.problems import Path, shown
+from homeport.config.values import refuse
+
+VERSIONS = ("15", "17")
+LONGEST_TEXT = 1000
+LARGEST = 1e300  # a bound beyond it is none
+
+
+class Setting(NamedTuple):
+    """What one or both versions say of a setting. `least` and `most` are in `unit`, which may be one such as 8kB."""
+
+    name: str
+    versions: tuple[str, ...]
+    kind: str
+    unit: str
+    least: float
+    most: float
+    words: tuple[str, ...]
+
+
+# PostgreSQL: guc.c, memory_unit_conversion_table and time_unit_conversion_table; in bytes and in microseconds
+_UNITS = (
+    {"B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40},
+    {"us": 1, "ms": 1000, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6},
+)
+_NUMBER = re.compile(r"\s*([-+]?(?:0x[0-9a-f]+|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))\s*([a-z]{0,3})\s*", re.I | re.ASCII)
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+# the name of a module's setting, or of one that an app made up for itself
+_OF_A_MODULE = re.compile(r"[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)+", re.I | re.ASCII)
+
+_SOCKET = "the server answers on the Unix socket of its app, and nowhere else"
+_FILES = "Homeport knows where its files are"
+_ARCHIVE = "the backup depends on it: see backup"
+_RESTORE = "restores and drills set it for themselves"
+_LOG = "the log goes to the journal"
+_SAFE = "without it data that was written may be lost or spoilt"
+_ALONE = "there is no other server beside this one"
+# by the beginning of the name: what Homeport sets itself, or what would undo what it promises
+OWN = {
+    "listen_addresses": _SOCKET,
+    "port": _SOCKET,
+    "unix_socket_": _SOCKET,
+    "ssl": _SOCKET,
+    "bonjour": _SOCKET,
+    "data_directory": _FILES,
+    "config_file": _FILES,
+    "hba_file": _FILES,
+    "ident_file": _FILES,
+    "external_pid_file": _FILES,
+    "archive_timeout": "set backup.archive_timeout",
+    "archive_": _ARCHIVE,
+    "basic_archive.": _ARCHIVE,
+    "wal_level": _ARCHIVE,
+    "restore_command": _RESTORE,
+    "recovery_": _RESTORE,
+    "promote_trigger_file": _RESTORE,
+    "hot_standby": _RESTORE,
+    "primary_": _ALONE,
+    "synchronous_standby_names": _ALONE,
+    "synchronized_standby_slots": _ALONE,
+    "logging_collector": _LOG,
+    "log_destination": _LOG,
+    "log_directory": _LOG,
+    "log_file": _LOG,
+    "log_rotation_": _LOG,
+    "log_truncate_on_rotation": _LOG,
+    "syslog_": _LOG,
+    "fsync": _SAFE,
+    "full_page_writes": _SAFE,
+    "zero_damaged_pages": _SAFE,
+    "ignore_": _SAFE,
+    "allow_system_table_mods": _SAFE,
+    "restart_after_crash": "the server comes back by itself",
+}
+
+
+@cache
+def known() -> dict[str, tuple[Setting, ...]]:
+    """Every setting by its name in lower case; two where the versions differ."""
+    found: dict[str, tuple[Setting, ...]] = {}
+    text = files("homeport.config").joinpath("postgres.tsv").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        setting = _setting(*line.split("\t"))
+        found[setting.name.lower()] = (*found.get(setting.name.lower(), ()), setting)
+    return found
+
+
+def _setting(
+    name: str, versions: str, kind: str, unit: str = "", least: str = "", most: str = "", words: str = ""
+) -> Setting:
+    bounds = float(least or "-inf"), float(most or "inf")
+    return Setting(name, tuple(versions.split(",")), kind, unit, *bounds, tuple(words.split(",")) if words else ())
+
+
+def checked(data: object) -> dict[str, str]:
+    """The settings, each as text and under PostgreSQL's own spelling. Raises MistakesError with every mistake."""
+    given = {} if data is None else data
+    if not isinstance(given, dict):
+        raise ValueError("must be a map of PostgreSQL's settings, such as {work_mem: 16MB}")
+    found: list[tuple[Path, str]] = []
+    for at, (name, value) in enumerate(given.items()):
+        twice = str(name).lower() in (str(other).lower() for other in list(given)[:at])
+        what = "is there twice, in other letters: keep one" if twice else _mistake(str(name), value)
+        found += [((name,), what)] if what else []
+    refuse(found)
+    return {_spelt(str(name)): str(value) for name, value in given.items()}
+
+
+Parameters = Annotated[dict[str, str], BeforeValidator(checked)]
+
+
+def _spelt(name: str) -> str:
+    return known()[name.lower()][0].name if name.lower() in known() else name.lower()
+
+
+def _mistake(name: str, value: object) -> str:
+    """What is wrong with a setting; empty if nothing is."""
+    if reason := next((why for own, why in OWN.items() if name.lower().startswith(own)), ""):
+        return f"is Homeport's own: {reason}"
+    settings = known().get(name.lower())
+    if settings is None:
+        return _unknown(name) or _no_text(value)
+    if settings[0].kind == "internal":
+        return "cannot be set: it is decided when PostgreSQL is built or its cluster is made"
+    wrong = _no_text(value) or next(filter(None, (_wrong(each, str(value)) for each in settings)), "")
+    return wrong + shown((), value) if wrong else ""
+
+
+def _unknown(name: str) -> str:
+    """A module of the distribution's is known whole; others, and what an app makes up, are nothing to Homeport."""
+    module = name.lower().partition(".")[0]
+    if _OF_A_MODULE.fullmatch(name) and not any(each.startswith(f"{module}.") for each in known()):
+        return ""
+    close = get_close_matches(name.lower().replace("-", "_")[:60], known(), 1, 0.6)
+    hint = f'; did you mean "{known()[close[0]][0].name}"?' if close else ""
+    return f"is no setting of PostgreSQL {' or '.join(VERSIONS)}{hint}"
+
+
+def _no_text(value: object) -> str:
+    if not isinstance(value, str | int | float):
+        return 'must be a value: write "" for an empty one'
+    text = str(value)
+    if any(character < " " or character == "\x7f" for character in text):
+        return "holds a control character, which no setting may"
+    return "" if len(text) <= LONGEST_TEXT else f"has more than {LONGEST_TEXT} characters"
+
+
+def _wrong(setting: Setting, text: str) -> str:
+    """Why the server would not take the text."""
+    if setting.kind == "string":
+        return ""
+    if setting.kind == "bool":
+        return "" if _is_bool(text) else "must be on or off"
+    if setting.kind == "enum":
+        # an enum that grew out of on and off takes the other words for them too
+        words = (*setting.words, *(BOOLEANS if "on" in setting.words else ()))
+        return "" if text.lower() in words else f"must be {_either(setting.words)}"
+    number = _number(setting, text)
+    return "" if number is not None and setting.least <= number <= setting.most else _expected(setting)
+
+
+def _is_bool(text: str) -> bool:
+    """As parse_bool of PostgreSQL: the words, or enough of their letters to tell which."""
+    given = text.lower()
+    return given not in ("", "o") and any(word.startswith(given) for word in BOOLEANS)
+
+
+def _either(words: Collection[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def number(name: str, text: str) -> float | None:
+    """The value of a setting that is a number, in its own unit; None for what is none."""
+    return next((found for each in known()[name.lower()] if (found := _number(each, text)) is not None), None)
+
+
+def _number(setting: Setting, text: str) -> float | None:
+    """The value in the setting's own unit, rounded as the server rounds; None for what it would not take."""
+    match = _NUMBER.fullmatch(text)
+    if match is None or not _takes(setting, match[2]):
+        return None
+    plain = match[1].lower()
+    number = float(int(plain, 16)) if "0x" in plain else float(plain)
+    if match[2]:
+        units = _units(setting.unit)
+        number = number * units[match[2]] / _base(setting.unit)
+    return float(round(number)) if setting.kind == "integer" and math.isfinite(number) else number
+
+
+def _takes(setting: Setting, unit: str) -> bool:
+    return not unit or unit in _units(setting.unit)
+
+
+def _units(unit: str) -> Mapping[str, int]:
+    """The units that may stand in the place of this one; none for a plain number."""
+    return next((units for units in _UNITS if unit.lstrip("0123456789") in units), {})
+
+
+def _base(unit: str) -> int:
+    """How much a setting counts in, 8kB or ms, in bytes or in microseconds."""
+    name = unit.lstrip("0123456789")
+    return int(unit.removesuffix(name) or 1) * _units(unit)[name]
+
+
+def _expected(setting: Setting) -> str:
+    units = _units(setting.unit)
+    kind = "a whole number" if setting.kind == "integer" else "a number"
+    least, most = (_shown(setting, each) for each in (setting.least, setting.most))
+    bounds = f"from {least} on" if setting.most > LARGEST else f"from {least} to {most}"
+    return f"must be {kind}{f' of {_either(units)}' if units else ''}, {bounds}"
+
+
+def _shown(setting: Setting, number: float) -> str:
+    """A bound as a person writes it, in the largest unit in which it is whole."""
+    units = _units(setting.unit)
+    if not units or number <= 0:
+        return f"{number:.10g}"
+    whole = number * _base(setting.unit)
+    name = [name for name, size in units.items() if whole % size == 0][-1] if whole.is_integer() else setting.unit
+    return f"{whole / units[name]:.15g}{name}"
+
+
+def of_one_version(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Settings that only one of the two versions has, and which: the other's server would not start with them."""
+    versions = {name: {v for each in known().get(name.lower(), ()) for v in each.versions} for name in parameters}
+    return {name: found.pop() for name, found in versions.items() if len(found) == 1}

@@ -5,6 +5,7 @@ Read from the source, in Ecto's own words and in SQL. What is not recognised is 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,14 +15,24 @@ NEUTRAL = {"use", "import", "alias", "require", "flush"}
 CREATE = {"create", "create_if_not_exists"}
 ADD = {"add", "add_if_not_exists"}
 TAKES = {"drop", "drop_if_exists", "rename", "remove", "remove_if_exists", "modify"}
+# settings hold for the migration's own session
 ADDING_SQL = re.compile(
-    r"CREATE\s+((TEMP|TEMPORARY|VIRTUAL)\s+)?(TABLE|VIEW|INDEX)\b|ANALYZE\b|REINDEX\b|SELECT\b", re.I
+    r"CREATE\s+((TEMP|TEMPORARY|VIRTUAL|UNLOGGED|MATERIALIZED|RECURSIVE)\s+)*"
+    r"(TABLE|VIEW|INDEX|TYPE|SEQUENCE|SCHEMA|EXTENSION|STATISTICS)\b"
+    r"|(ANALYZE|REINDEX|VACUUM|COMMENT\s+ON|SET)\b",
+    re.I,
 )
-UNIQUE_SQL = re.compile(r"CREATE\s+UNIQUE\s+INDEX\b.*?\bON\s+[\"`\[]?(\w+)", re.I | re.S)
-NEW_TABLE_SQL = re.compile(r"CREATE\s+TABLE\s+(?!IF\s)[\"`\[]?(\w+)", re.I)
+# a function may do anything; these do not
+SELECT_SQL = re.compile(r"SELECT\b", re.I)
+CALLED = re.compile(r"(\w+)\s*\(")
+HARMLESS = {"count", "max", "min", "sum", "coalesce", "now", "setval", "pg_sleep", "in", "values", "exists", "select"}
+NAMED = r"(?:ONLY\s+)?(?P<table>[\w.\"`\[\]]+)"
+UNIQUE_SQL = re.compile(rf"CREATE\s+UNIQUE\s+INDEX\b.*?\bON\s+{NAMED}", re.I | re.S)
+NEW_TABLE_SQL = re.compile(rf"CREATE\s+(?:UNLOGGED\s+)?TABLE\s+(?!IF\s){NAMED}", re.I)
 INSERT_SQL = re.compile(r"INSERT\s+(?:OR\s+IGNORE\s+)?INTO\b(?!.*\bON\s+CONFLICT\b)", re.I | re.S)
 NO_COLUMN = r"(?!\s+(?:CONSTRAINT|CHECK|FOREIGN|PRIMARY|UNIQUE)\b)"
-COLUMN_SQL = re.compile(rf"ALTER\s+TABLE\s+\S+\s+ADD\b{NO_COLUMN}(?P<column>.*)", re.I | re.S)
+ALTER_SQL = re.compile(rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?{NAMED}\s+(?P<actions>.*)", re.I | re.S)
+COLUMN_SQL = re.compile(rf"ADD\b{NO_COLUMN}(?P<column>.*)", re.I | re.S)
 TAKING_SQL = re.compile(r"(DROP|DELETE|UPDATE|REPLACE|ALTER|TRUNCATE)\b", re.I)
 COMMENT_SQL = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
 
@@ -67,7 +78,7 @@ def _new_tables(lines: Iterable[Statement]) -> Iterator[str]:
         if line.name == "create" and _first(line) == "table":
             yield _table(line)
         elif line.name == "execute" and line.arguments()[:1]:
-            yield from NEW_TABLE_SQL.findall(COMMENT_SQL.sub(" ", line.arguments()[0].text))
+            yield from map(_plain, NEW_TABLE_SQL.findall(COMMENT_SQL.sub(" ", line.arguments()[0].text)))
 
 
 def _first(line: Statement) -> str:
@@ -128,12 +139,13 @@ class _Judge:
         return [why for part in text.split(";") if part.strip() for why in self.sql(part.strip())]
 
     def sql(self, text: str) -> list[str]:
-        unique, column = UNIQUE_SQL.match(text), COLUMN_SQL.match(text)
-        if unique:
-            return [] if unique[1] in self.new else [f"makes unique what older code may write twice: {_short(text)}"]
-        if column:
-            return [f"older code cannot write without it: {_short(text)}"] if _required(column["column"]) else []
-        if ADDING_SQL.match(text) or INSERT_SQL.match(text):
+        if unique := UNIQUE_SQL.match(text):
+            known = _plain(unique["table"]) in self.new
+            return [] if known else [f"makes unique what older code may write twice: {_short(text)}"]
+        if (altered := ALTER_SQL.match(text)) and (columns := _new_columns(altered["actions"])):
+            required = any(map(_required, columns)) and _plain(altered["table"]) not in self.new
+            return [f"older code cannot write without it: {_short(text)}"] if required else []
+        if ADDING_SQL.match(text) or INSERT_SQL.match(text) or _only_reads(text):
             return []
         return [f"{'takes away or changes' if TAKING_SQL.match(text) else 'not recognised'}: {_short(text)}"]
 
@@ -154,8 +166,34 @@ def _is_key(token: Token) -> bool:
     return token.kind == "key"
 
 
+def _plain(name: str) -> str:
+    """A table's name as Ecto has it, without quotes."""
+    return re.sub(r"[\"`\[\]]", "", name)
+
+
+def _only_reads(text: str) -> bool:
+    """Whether a statement is a SELECT that calls nothing but what is known to change nothing of the schema."""
+    return bool(SELECT_SQL.match(text)) and {called.lower() for called in CALLED.findall(text)} <= HARMLESS
+
+
+def _new_columns(actions: str) -> list[str]:
+    """The columns that the actions of one ALTER TABLE add; none where one of them does something else."""
+    found = [COLUMN_SQL.match(action.strip()) for action in _at_commas(actions)]
+    return [one["column"] for one in found if one] if all(found) else []
+
+
+def _at_commas(text: str) -> list[str]:
+    """The text, split where a comma stands in no parentheses and in no quotes."""
+    marks = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"", lambda found: "x" * len(found[0]), text)
+    depths = itertools.accumulate((mark == "(") - (mark == ")") for mark in marks)
+    ends = [at for at, (mark, depth) in enumerate(zip(marks, depths, strict=True)) if mark == "," and depth == 0]
+    return [text[begin:end] for begin, end in itertools.pairwise([0, *(at + 1 for at in ends), len(text) + 1])]
+
+
 def _required(column: str) -> bool:
-    return bool(re.search(r"\bNOT\s+NULL\b", column, re.I)) and not re.search(r"\bDEFAULT\b", column, re.I)
+    """Whether a row cannot be written without the column: it must have a value, and nothing fills it in."""
+    needed = re.search(r"\b(NOT\s+NULL|PRIMARY\s+KEY)\b", column, re.I)
+    return bool(needed) and not re.search(r"\b(DEFAULT|GENERATED|(BIG|SMALL)?SERIAL\d?)\b", column, re.I)
 
 
 def _short(text: str) -> str:

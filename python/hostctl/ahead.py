@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostctl import databases, migrations, records, sqlite
+from hostctl import engines, migrations, records
 from hostctl.files import Json
 from hostctl.layout import App
 
@@ -17,14 +17,12 @@ def of(app: App, target: str) -> list[Json]:
 
 
 def applied(app: App) -> set[int] | None:
-    """The versions that the databases name as migrated; None when none of them keeps Ecto's table.
+    """The versions that the database names as migrated; None when it keeps no table of them, or there is none.
 
-    Raises HostError when one cannot be read.
+    Raises HostError when it cannot be read.
     """
-    dbs = databases.load(app)
-    found = [sqlite.versions(one.path) for one in dbs.databases if one.path.exists()] if dbs else []
-    tables = [versions for versions in found if versions is not None]
-    return {version for versions in tables for version in versions} if tables else None
+    engine = engines.of(app)
+    return engine.pushes.versions(app) if engine else None
 
 
 def _with_migrations(app: App, record: Json) -> Json:

@@ -7,20 +7,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hostctl import audit, databases, drill, lineage, litestream, marks, s3, status, trouble
-from hostctl.databases import DAILY, Databases
+from hostctl import aside, audit, databases, drill, engines, lineage, marks, s3, trouble
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, LOCKED, HostError
 from hostctl.files import Json, make_directory, read_json, write_json
 from hostctl.layout import PROGRAM, App
-from hostctl.lock import MOMENT, Flock
-
-OPEN = (
-    "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "
-    "leave a hole in the backup until a snapshot is forced after it, which only a drill finds; wal_autocheckpoint = 0 "
-    "in the app ends that"
-)
-EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
+from hostctl.lock import Flock
 
 
 class Who(NamedTuple):
@@ -46,68 +38,34 @@ def summary(app: App, edges: Edges) -> Json | None:
 
     Times in seconds since the epoch, `lag` and `max_lag` in seconds, sizes in bytes.
     """
-    dbs = databases.load(app)
-    if dbs is None:
-        return None
-    main = dbs.main.path
-    told: Json = {"engine": "sqlite", "path": str(main), "bytes": drill.size(main), "unsafe": dbs.unsafe}
-    told |= {"disk": status.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drill.log_size(main)}
-    return told | {"backup": _backup(app, dbs, edges)}
+    engine = engines.of(app)
+    return engine.backups.summary(app, edges) | {"aside": aside.space(app)} if engine else None
 
 
-def _backup(app: App, dbs: Databases, edges: Edges) -> Json | None:
-    backup = dbs.backup
+def common(app: App, edges: Edges, unit: str) -> Json | None:
+    """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
+    backup = databases.configured(app)
     if backup is None:
         return None
-    mine, last, watch = lineage.local(app), drill.last(app), read_json(app.backup / "watch.json")
-    told: Json = {
-        "bucket": backup.bucket,
-        "prefix": backup.prefix,
-        "stream": edges.systemd.show(app.stream_unit)[0].state,
-    }
+    mine, last = lineage.local(app), drill.last(app)
+    told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": edges.systemd.show(unit)[0].state}
     told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
-    told |= {"lag": _lag(app, dbs, watch), "max_lag": backup.max_lag, "watch": watch}
-    told |= {"superseded": lineage.superseded(app), "owed": marks.owed(app)}
-    told |= {"drill": last, "last_good": last["last_good"] if last else None}
-    return told | {"schedule": DAILY if dbs.unsafe else backup.drill, "left_open": OPEN if dbs.unsafe else None}
-
-
-def _lag(app: App, dbs: Databases, watch: Json | None) -> float | None:
-    """How old the oldest write is that is not on S3 yet: as Litestream says, else as the last watch saw and since."""
-    now = time.time()
-    try:
-        behind = [litestream.position(app, database.name).behind_since for database in dbs.databases]
-    except HostError:
-        return watch["lag"] + now - watch["at"] if watch and watch.get("lag") is not None else None
-    return round(max((now - since for since in behind if since is not None), default=0.0), 3)
+    told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
+    told |= {"superseded": lineage.superseded(app), "owed": marks.owed(app), "schedule": backup.drill}
+    return told | {"drill": last, "last_good": last["last_good"] if last else None, "left_open": None}
 
 
 def _status(app: App, edges: Edges, _: Who) -> Json:
-    databases.require(app)
+    engines.require(app)
     told, now = summary(app, edges) or {}, time.time()
     if told["backup"]:
         told["backup"]["next_drill"] = edges.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
     return {"app": app.name, "time": now, "database": told, "trouble": trouble.of_database(told, now)}
 
 
-# ---------------------------------------------------------------------------------------------- what can be restored
-
-
 def _list(app: App, _: Edges, __: Who) -> Json:
-    """Restore points on this host, and per epoch of the bucket what can be restored."""
-    from hostctl import points
-
-    dbs, bucket = databases.require_backup(app)[0], lineage.bucket(app)
-    last = drill.last(app)
-    epochs = lineage.chain(bucket)[:EPOCHS]
-    told: Json = {"points": points.every(app), "last_good": last["last_good"] if last else None}
-    return told | {"epochs": [_of_epoch(app, dbs, epoch) for epoch in epochs]}
-
-
-def _of_epoch(app: App, dbs: Databases, epoch: lineage.Epoch) -> Json:
-    ranges = {database.name: litestream.ranges(app, dbs, epoch.epoch, database.name) for database in dbs.databases}
-    told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
-    return told | {"databases": ranges}
+    databases.backup(app)
+    return engines.require(app).backups.listing(app) | {"aside": aside.every(app)}
 
 
 # ---------------------------------------------------------------------------------------------- long work, in units
@@ -124,9 +82,9 @@ def run_unit(app: App) -> str:
 
 def _drill(app: App, edges: Edges, who: Who) -> Json:
     """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
-    databases.require_backup(app)
+    databases.backup(app)
     if edges.systemd.running_inside(drill_unit(app)):
-        return drill.run(app, edges)
+        return engines.require(app).backups.drill(app, edges)
     _alone(edges, drill_unit(app), "a drill")
     begun = time.time()
     edges.systemd.start(drill_unit(app))
@@ -136,14 +94,19 @@ def _drill(app: App, edges: Edges, who: Who) -> Json:
 
 def _run(app: App, edges: Edges, who: Who) -> Json:
     """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
-    databases.require_backup(app)
+    databases.backup(app)
     if edges.systemd.running_inside(run_unit(app)):
         return _now(app, edges)
     _alone(edges, run_unit(app), "a backup")
     begun = time.time()
-    edges.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
+    start_run(app, edges)
     audit.note(app, who.name, who.origin, "backup run", "")
     return {"started": begun}
+
+
+def start_run(app: App, edges: Edges) -> None:
+    """Begin a backup in a unit of its own. Raises HostError."""
+    edges.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
 
 
 def _alone(edges: Edges, unit: str, what: str) -> None:
@@ -164,12 +127,10 @@ def _now(app: App, edges: Edges) -> Json:
 
 
 def _ran(app: App, edges: Edges) -> Json:
-    """Restart the stream with a snapshot in between, and write down what came of it."""
-    from hostctl import stream
-
+    """Run it, and write down what came of it."""
     begun, clock, found = time.time(), edges.clock(), []
     try:
-        stream.restart(app, edges, "deploy backup run")
+        engines.require(app).backups.run(app, edges)
     except HostError as error:
         found = [error.what]
     told: Json = {"at": begun, "ok": not found, "seconds": round(edges.clock() - clock, 3), "found": found}
@@ -190,28 +151,18 @@ def _progress(app: App, edges: Edges, _: Who) -> Json:
 
 def _takeover(app: App, edges: Edges, who: Who) -> Json:
     """This host's database becomes the one that counts, in an epoch of its own."""
-    from hostctl import stream
-
-    databases.require_backup(app)
+    databases.backup(app)
     mine, now = lineage.local(app), lineage.current(app, lineage.bucket(app))
     if mine is not None and now is not None and mine.epoch == now.epoch and lineage.superseded(app) is None:
         return {"changed": False, "epoch": mine.epoch, "parent": mine.parent}
-    with stream.working(app, patience=MOMENT):
-        # what runs, if anything does, streams into the epoch of before
-        edges.systemd.stop(app.stream_unit)
-        try:
-            told = lineage.takeover(app)
-        finally:
-            marks.admit(app)
-            edges.systemd.start(app.stream_unit)
+    told = engines.require(app).backups.takeover(app, edges)
     audit.note(app, who.name, who.origin, "backup takeover", told.epoch)
     return {"changed": True, "epoch": told.epoch, "parent": told.parent}
 
 
 def _check(app: App, _: Edges, __: Who) -> Json:
     """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
-    backup = databases.require_backup(app)[1]
-    bucket = s3.Bucket(backup, databases.credentials(app))
+    backup, bucket = databases.backup(app), lineage.bucket(app)
     bucket.check()
     probe = f"{backup.prefix}/.probe-{os.urandom(6).hex()}"
     bucket.put(probe, b"homeport")
@@ -222,9 +173,10 @@ def _check(app: App, _: Edges, __: Who) -> Json:
     _required(bucket, backup.require)
     skew = bucket.skew or 0.0
     if abs(skew) > s3.SKEW:
-        told = f"this host's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the store's"
-        raise HostError(told, bucket.where, "mend the host's clock: timedatectl", FAILED)
-    return {"bucket": backup.bucket, "where": bucket.where, "skew": round(skew, 1), "require": list(backup.require)}
+        wrong = f"this host's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the store's"
+        raise HostError(wrong, bucket.where, "mend the host's clock: timedatectl", FAILED)
+    told: Json = {"bucket": backup.bucket, "where": bucket.where, "skew": round(skew, 1)}
+    return told | {"require": list(backup.require)} | engines.require(app).backups.check(app)
 
 
 def _required(bucket: s3.Bucket, require: tuple[str, ...]) -> None:

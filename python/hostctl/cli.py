@@ -122,20 +122,23 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "--release": {"type": kind("reference")},
     },
     "backup": {
-        "action": {"choices": ["status", "run", "list", "drill", "progress", "takeover", "check"]},
+        "action": {"choices": ["status", "run", "list", "drill", "progress", "takeover", "check", "forget"]},
+        "--id": {"type": kind("transition")},
+        "--plan": {"action": "store_true"},
         **WHO,
     },
     "db": {
-        "action": {"choices": ["console", "dump", "load"]},
+        "action": {"choices": ["console", "dump", "load", "upgrade"]},
         "--database": {"type": kind("line")},
         "--write": {"action": "store_true"},
         "--sql": {"action": "store_true"},
+        "--plan": {"action": "store_true"},
         "--bytes": {"type": whole(1, LARGEST), "default": 1},
         "--digest": {"type": kind("digest")},
         **WHO,
     },
     "stream": {
-        "action": {"choices": ["condition", "prepare", "stopped", "start", "watch", "credentials"]},
+        "action": {"choices": ["condition", "prepare", "stopped", "start", "watch", "credentials", "tail"]},
         "--allow-empty": {"action": "store_true"},
     },
     "transition": ID,
@@ -292,6 +295,11 @@ def _backup(app: App, given: argparse.Namespace) -> Json:
     from hostctl.edges import Edges
 
     who = backup.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    if given.action == "forget":
+        from hostctl import aside
+
+        name = given.id or ""
+        return aside.find(app, name) if given.plan else aside.forget(app, name, *who)
     return backup.verb(app, given.action, who, Edges())
 
 
@@ -300,6 +308,10 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
     from hostctl.edges import Edges
 
     who = given.who or os.environ.get("SUDO_USER", "root")
+    if given.action == "upgrade":
+        from hostctl.postgres import upgrade
+
+        return upgrade.plan(app) if given.plan else upgrade.begin(app, who, given.origin, Edges())
     if given.action == "load":
         return database.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
     if given.action == "dump":
@@ -310,11 +322,12 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
 
 
 def _stream(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import databases, spec, stream
+    from hostctl import databases, engines, spec
     from hostctl.edges import Edges
 
-    told = spec.read(databases.KEYS) if given.action == "credentials" else None
-    return stream.verb(app, given.action, Edges(), given.allow_empty, told)
+    if given.action == "credentials":
+        return {"changed": databases.keep_credentials(app, spec.read(databases.KEYS))}
+    return engines.require(app).streams.verb(app, given.action, Edges(), given.allow_empty)
 
 
 def _transition(app: App, given: argparse.Namespace) -> Json:

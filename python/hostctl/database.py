@@ -8,35 +8,31 @@ import json
 import os
 import pwd
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from hostctl import audit, databases, drill, sqlite
-from hostctl.console import Console, live
-from hostctl.databases import Database
+from hostctl import audit, engines
 from hostctl.edges import Edges
-from hostctl.errors import DONE, LOCKED, USAGE, HostError
+from hostctl.errors import LOCKED, HostError
 from hostctl.files import Json, make_directory, remove_tree, unlink
 from hostctl.layout import App
 from hostctl.lock import Flock
 from hostctl.names import transition_id
+
+if TYPE_CHECKING:
+    from hostctl.engines import Consoles
 
 CHUNK = 1 << 20
 SPARE = 256 << 20  # bytes left free beside a copy
 LEFT = 86_400  # seconds after which nobody comes for a file that was sent
 
 
-def wanted(app: App, name: str | None) -> Database:
-    """The database of that name, else the main one. Raises HostError (usage)."""
-    dbs = databases.require(app)
-    found = dbs.named(name) if name else dbs.main
-    if not found.path.is_file():
-        raise HostError(f"the database {found.name} is not there", str(found.path), "deploy backup status", USAGE)
-    return found
+def of(app: App) -> Consoles:
+    """How the app's engine does it. Raises HostError (usage) without a database."""
+    return engines.require(app).consoles
 
 
 # ---------------------------------------------------------------------------------------------- console
@@ -48,21 +44,13 @@ def console(app: App, name: str | None, write: bool, who: str, origin: str) -> i
     A person reads what is printed, so an error is lines on standard error. Returns the exit code.
     """
     try:
-        database = wanted(app, name)
+        database = of(app).named(app, name)
         if write:
-            audit.note(app, who, origin, "db console", f"writing to {database.name}")
-        become(databases.require(app).user)
-        _converse(database, write)
+            audit.note(app, who, origin, "db console", f"writing to {database}")
+        return of(app).converse(app, database, write)
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
         return error.code
-    return DONE
-
-
-def _converse(database: Database, write: bool) -> None:
-    told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
-    with live(database.path, write) as connection:
-        Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {told}; .help tells more")
 
 
 def become(user: str) -> None:
@@ -85,11 +73,11 @@ def become(user: str) -> None:
 def dump(app: App, name: str | None, sql: bool, out: BinaryIO) -> None:
     """Send a consistent copy: a line of JSON with its `bytes` and `sha256`, and then that many bytes.
 
-    As a SQLite file, or as SQL text. Raises HostError, also when another one is being made (locked).
+    In the engine's own form, or as SQL text. Raises HostError, also when another one is being made (locked).
     """
-    database = wanted(app, name)
+    database = of(app).named(app, name)
     with _alone(app, "dump") as scratch:
-        _send(_copied(database, scratch, sql), out)
+        _send(of(app).copy(app, database, sql, scratch), out)
 
 
 @contextlib.contextmanager
@@ -108,23 +96,12 @@ def _alone(app: App, what: str) -> Iterator[Path]:
         raise HostError(f"another {what} is under way", str(scratch), "try again in a moment", LOCKED) from None
 
 
-def _copied(database: Database, scratch: Path, sql: bool) -> Path:
-    """The file to send."""
-    needed, free = drill.size(database.path) * (3 if sql else 1) + SPARE, shutil.disk_usage(scratch).free
-    if free < needed:
-        what = f"there is no room for a copy: it needs {needed >> 20} MB, and {free >> 20} MB are free"
-        raise HostError(what, str(scratch), "free some space on the host (df -h tells)")
-    target = scratch / "copy.db"
-    sqlite.copy(database.path, target)
-    return _as_sql(target) if sql else target
-
-
-def _as_sql(path: Path) -> Path:
-    target = path.with_suffix(".sql")
-    with contextlib.closing(sqlite3.connect(path)) as connection, target.open("w") as file:
-        file.write("PRAGMA foreign_keys = OFF;\n")
-        file.writelines(f"{line}\n" for line in connection.iterdump())
-    return target
+def room(directory: Path, need: int, what: str) -> None:
+    """Raises HostError unless `what`, so many bytes, has room there, and some is left."""
+    free = shutil.disk_usage(directory).free
+    if free < need + SPARE:
+        told = f"there is no room for {what}: it needs {(need + SPARE) >> 20} MB, and {free >> 20} MB are free"
+        raise HostError(told, str(directory), "free some space on the host (df -h tells)")
 
 
 def _send(path: Path, out: BinaryIO) -> None:
@@ -139,18 +116,12 @@ def _send(path: Path, out: BinaryIO) -> None:
 # ---------------------------------------------------------------------------------------------- load
 
 
-def _received(target: Path, size: int, digest: str, source: BinaryIO) -> Path:
+def _received(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
     """Take in a database that is to replace the live one, and make sure that it is a sound one. Raises HostError."""
-    free = shutil.disk_usage(target.parent).free
-    if free < 2 * size + SPARE:
-        what = f"there is no room for it: {(2 * size + SPARE) >> 20} MB are needed, and {free >> 20} MB are free"
-        raise HostError(what, str(target), "free some space on the host (df -h tells)")
+    room(target.parent, 2 * size, "the file")
     if _written(target, size, source) != digest:
         raise HostError("the file did not arrive whole", str(target), "deploy db load again")
-    if wrong := sqlite.integrity(target):
-        raise HostError(
-            f"this is no sound SQLite database: {'; '.join(wrong[:3])}", str(target), "load another file", USAGE
-        )
+    of(app).check(app, target)
     return target
 
 
@@ -172,9 +143,8 @@ def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) 
     """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
     from hostctl import restore
 
-    databases.require(app)
     with _alone(app, "load") as scratch:
-        received = _received(scratch / "load.db", size, digest, sys.stdin.buffer)
+        received = _received(app, scratch / "load.db", size, digest, sys.stdin.buffer)
         _forget_loads(app)
         # the transition takes it away, after this has answered
         path = received.replace(app.state / f"load-{transition_id()}.db")

@@ -1,8 +1,9 @@
-"""database.json: which SQLite files the app has, and where their copies go."""
+"""database.json: which engine the app's database has, where its backup goes, and, for SQLite, which files it is."""
 
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,10 @@ from hostctl.layout import App
 
 ACCESS = "LITESTREAM_ACCESS_KEY_ID"
 SECRET = "LITESTREAM_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
+ENCRYPTION = "HOMEPORT_BACKUP_KEY"
 DAILY = "daily"
+SQLITE = "sqlite"
+EXTERNAL = "external"
 
 
 def _is_key(value: object) -> bool:
@@ -21,7 +25,7 @@ def _is_key(value: object) -> bool:
 
 
 # what is taken on standard input: null keeps what is there
-KEYS = {"access_key_id": _is_key, "secret_access_key": _is_key}
+KEYS = {"access_key_id": _is_key, "secret_access_key": _is_key, "encryption_key": _is_key}
 
 
 class Database(NamedTuple):
@@ -32,7 +36,7 @@ class Database(NamedTuple):
 
 
 class Backup(NamedTuple):
-    """Where the databases stream to. Durations in seconds."""
+    """Where the backup goes, and how often. Durations in seconds, `max_wal` in bytes; the last four: PostgreSQL."""
 
     bucket: str
     prefix: str
@@ -47,6 +51,10 @@ class Backup(NamedTuple):
     verify: tuple[str, ...] = ()
     max_lag: float = 60.0
     require: tuple[str, ...] = ()
+    archive_timeout: float = 15.0
+    full_interval: float = 7 * 86_400
+    max_wal: int = 10 << 30
+    encrypted: bool = False
 
 
 class Databases(NamedTuple):
@@ -73,25 +81,37 @@ class Databases(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """The keys of the bucket. Never shown: the secret is left out of the text form."""
+    """The keys of the bucket, and the one that what is stored there is encrypted with. Never shown in the text form."""
 
     access_key_id: str
     secret_access_key: str
+    encryption_key: str | None = None
 
     def __repr__(self) -> str:
         return "Credentials(...)"
 
 
-def load(app: App) -> Databases | None:
-    """What provisioning wrote down; None when the app has no SQLite database. Raises HostError (usage)."""
+def engine(app: App) -> str | None:
+    """The engine of the app's database, as deploy.yml names it; None for an app without one."""
     if not app.database.exists():
         return None
-    found = read_json(app.database)
+    return str((read_json(app.database) or {}).get("engine", SQLITE))
+
+
+def load(app: App) -> Databases | None:
+    """What provisioning wrote down; None when the app has no SQLite database. Raises HostError (usage)."""
+    if engine(app) != SQLITE:
+        return None
     try:
-        return _of(found or {})
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"database.json cannot be read: {type(error).__name__}: {error}"
-        raise HostError(what, str(app.database), "deploy provision", USAGE) from None
+        return _of(read_json(app.database) or {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(app, error) from None
+
+
+def unreadable(app: App, error: Exception) -> HostError:
+    """The error of a database.json that is not as provisioning writes it."""
+    what = f"database.json cannot be read: {type(error).__name__}: {error}"
+    return HostError(what, str(app.database), "deploy provision", USAGE)
 
 
 def require(app: App) -> Databases:
@@ -106,22 +126,52 @@ def require(app: App) -> Databases:
 def require_backup(app: App) -> tuple[Databases, Backup]:
     """As `require`, with a backup. Raises HostError (usage)."""
     found = require(app)
-    if found.backup is None:
-        fix = "configure backup, and run deploy provision"
-        raise HostError(f"{app.name} has no backup: it is not enabled", "backup in deploy.yml", fix, USAGE)
-    return found, found.backup
+    return found, backup(app)
+
+
+def configured(app: App) -> Backup | None:
+    """The app's backup, whatever its engine; None without one. Raises HostError (usage)."""
+    told = (read_json(app.database) or {}).get("backup") if app.database.exists() else None
+    try:
+        return backup_of(told) if told else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(app, error) from None
+
+
+def backup(app: App) -> Backup:
+    """As `configured`, for what makes no sense without a backup. Raises HostError (usage)."""
+    found = configured(app)
+    if found is None:
+        raise no_backup(app)
+    return found
+
+
+def no_backup(app: App) -> HostError:
+    """The error of what makes no sense without a backup."""
+    if engine(app) == EXTERNAL:
+        what = f"the database of {app.name} is on a server of its provider's, and so are its backups"
+        return HostError(what, "database.engine: external", "see the provider's backups", USAGE)
+    fix = "configure backup, and run deploy provision"
+    return HostError(f"{app.name} has no backup: it is not enabled", "backup in deploy.yml", fix, USAGE)
+
+
+def present(app: App) -> bool:
+    """Whether the app's data is on this host, whatever the engine."""
+    found = load(app)
+    return found.main.path.exists() if found else (app.cluster_data / "PG_VERSION").exists()
 
 
 def _of(told: Json) -> Databases:
     listed = tuple(Database(str(one["name"]), Path(one["path"])) for one in told["databases"])
     if not listed:
         raise ValueError("no database is named")
-    backup = _backup(told["backup"]) if told.get("backup") else None
+    backup = backup_of(told["backup"]) if told.get("backup") else None
     unsafe = told.get("unsafe_checkpoints") == "allow"
     return Databases(str(told["user"]), Path(told["litestream"]), unsafe, listed, backup)
 
 
-def _backup(told: Json) -> Backup:
+def backup_of(told: Json) -> Backup:
+    """The backup of database.json. Raises TypeError and the like for anything else."""
     known = {key: value for key, value in told.items() if key in Backup._fields and value is not None}
     for name in ("verify", "require"):
         known[name] = tuple(known.get(name, ()))
@@ -134,7 +184,7 @@ def credentials(app: App) -> Credentials:
     """The keys of the bucket. Raises HostError when they were never sent here."""
     try:
         values = envfile.parse(app.backup_credentials.read_text())
-        return Credentials(values[ACCESS], values[SECRET])
+        return Credentials(values[ACCESS], values[SECRET], values.get(ENCRYPTION))
     except FileNotFoundError:
         what = "the host has no keys for the backup's bucket"
     except (OSError, ValueError, KeyError):
@@ -148,9 +198,13 @@ def keep_credentials(app: App, told: Json) -> bool:
     `told` is as KEYS wants it. Raises HostError (usage) when a null has nothing to keep.
     """
     given = (told["access_key_id"], told["secret_access_key"])
-    kept = credentials(app) if None in given else Credentials("", "")
-    access, secret = (new if new is not None else old for new, old in zip(given, kept, strict=True))
-    text = envfile.render({ACCESS: access, SECRET: secret}).encode()
+    kept = Credentials("", "")
+    with nullcontext() if None in given else suppress(HostError):
+        kept = credentials(app)
+    access, secret = (new if new is not None else old for new, old in zip(given, kept[:2], strict=True))
+    key = told.get("encryption_key") or kept.encryption_key
+    values = {ACCESS: access, SECRET: secret} | ({ENCRYPTION: key} if key else {})
+    text = envfile.render(values).encode()
     if app.backup_credentials.exists() and app.backup_credentials.read_bytes() == text:
         return False
     write_atomic(app.backup_credentials, text)

@@ -19,11 +19,13 @@ def unit(work: Work, what: str) -> str:
 def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -> int:
     """Run a program for at most `longest` seconds, its output into `log`, which root alone can read.
 
-    Returns its exit status; one that took too long was killed.
+    It has the release's environment, and over it what the file WHAT.env beside that holds, where there is one. Returns
+    its exit status; one that took too long was killed.
     """
     app = work.app
     properties = confinement.properties(work.edges.systemd.text(app.unit(work.release)), work.release)
     properties = properties or confinement.minimal(load_config(app)["user"], app.record(work.release) / "env")
+    properties.append(f"EnvironmentFile=-{app.record(work.release) / f'{what}.env'}")
     limits = [f"RuntimeMaxSec={longest:g}", "TimeoutStopSec=5"]
     with open(log, "wb", opener=_private) as output:
         return work.edges.systemd.foreground(unit(work, what), argv, [*properties, *limits], output)

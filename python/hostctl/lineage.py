@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hostctl import databases, s3
-from hostctl.databases import Backup, Databases
+from hostctl.databases import Backup
 from hostctl.errors import PERSON, USAGE, HostError
 from hostctl.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.layout import App
@@ -110,8 +110,8 @@ def _empty_later(allow_empty: bool) -> Decision:
 
 def local(app: App) -> Epoch | None:
     """The epoch that this host streams to; None when it has none in the bucket that is configured now."""
-    found, dbs = read_json(app.backup / "epoch.json"), databases.load(app)
-    if found is None or dbs is None or dbs.backup is None or found.get("to") != _destination(dbs.backup):
+    found, backup = read_json(app.backup / "epoch.json"), databases.configured(app)
+    if found is None or backup is None or found.get("to") != _destination(backup):
         return None
     return _of(found)
 
@@ -167,9 +167,8 @@ def bucket(app: App, hurried: bool = False) -> s3.Bucket:
 
     Raises HostError when there is no backup, or no keys.
     """
-    _, backup = databases.require_backup(app)
     patience = {"connect": HURRIED, "total": HURRIED, "tries": 1} if hurried else {}
-    return s3.Bucket(backup, databases.credentials(app), **patience)  # type: ignore[arg-type]
+    return s3.Bucket(databases.backup(app), databases.credentials(app), **patience)  # type: ignore[arg-type]
 
 
 def current(app: App, store: s3.Bucket) -> Epoch | None:
@@ -196,6 +195,14 @@ def see(app: App, store: s3.Bucket) -> Seen:
     return Seen(True, found, found is None and not store.any(f"{store.prefix}/"))
 
 
+def look(app: App, hurried: bool) -> tuple[Seen, HostError | None]:
+    """What the bucket says, and why it could not be asked. Raises HostError for a bucket that is not this app's."""
+    try:
+        return see(app, bucket(app, hurried)), None
+    except (s3.Unreachable, s3.Refused) as error:
+        return Seen(False), error
+
+
 def parse(text: bytes) -> Epoch | None:
     """What CURRENT or EPOCH holds; None for what is neither."""
     try:
@@ -218,14 +225,19 @@ def _epoch_key(store: s3.Bucket, epoch: str) -> str:
     return f"{store.prefix}/{epoch}/EPOCH"
 
 
+def named(store: s3.Bucket, epoch: str) -> Epoch | None:
+    """What an epoch of the bucket says of itself; None when it says nothing. Raises HostError."""
+    found = store.get(_epoch_key(store, epoch))
+    return parse(found[0]) if found else None
+
+
 def chain(store: s3.Bucket) -> list[Epoch]:
     """The epoch that counts and those that it goes back to, newest first; empty without CURRENT."""
     found = store.get(_current_key(store))
     newest = parse(found[0]) if found else None
     epochs = [newest] if newest else []
     while epochs and (parent := epochs[-1].parent) and len(epochs) < LONGEST_CHAIN:
-        told = store.get(_epoch_key(store, parent)) if matches("epoch", parent) else None
-        epoch = parse(told[0]) if told else None
+        epoch = named(store, parent) if matches("epoch", parent) else None
         if epoch is None or any(epoch.epoch == known.epoch for known in epochs):
             break  # the bucket was cleared of what is older
         epochs.append(epoch)
@@ -272,14 +284,13 @@ def drop(store: s3.Bucket, epoch: Epoch) -> None:
 # ---------------------------------------------------------------------------------------------- changes
 
 
-def open_epoch(app: App, dbs: Databases, parent: Epoch | None, why: str) -> Epoch:
+def open_epoch(app: App, parent: Epoch | None, why: str) -> Epoch:
     """Begin a new epoch from the data that is here: written down on this host, then published.
 
     Returns it unpublished when S3 is away or refuses: the watch publishes it later. Raises HostError when another
     host's counts.
     """
-    assert dbs.backup is not None  # noqa: S101 - without a backup there are no epochs
-    mine = begin(app, dbs.backup, parent, why)
+    mine = begin(app, databases.backup(app), parent, why)
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
@@ -299,8 +310,7 @@ def begin(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
 
 def publish(app: App, store: s3.Bucket) -> Epoch:
     """Have CURRENT name this host's epoch. Raises HostError, and the first to come wins."""
-    _, backup = databases.require_backup(app)
-    mine = local(app)
+    backup, mine = databases.backup(app), local(app)
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), "deploy backup status")
     try:
@@ -335,8 +345,7 @@ def beaten(now: Epoch | None, store: s3.Bucket) -> HostError:
 
 def back_to(app: App, epoch: Epoch) -> Epoch:
     """Undo of `open_epoch`: this host's earlier epoch counts again; unpublished as there. Raises HostError as there."""
-    _, backup = databases.require_backup(app)
-    mine = local(app)
+    backup, mine = databases.backup(app), local(app)
     if mine is None or mine.epoch != epoch.epoch:
         replaces = mine.epoch if mine else None
         mine = keep(app, backup, epoch._replace(published=False, replaces=replaces))
@@ -351,13 +360,12 @@ def takeover(app: App) -> Epoch:
 
     Raises HostError. Whoever streamed before notices within a minute, and stops.
     """
-    dbs, backup = databases.require_backup(app)
-    store, mine = bucket(app), local(app)
+    backup, store, mine = databases.backup(app), bucket(app), local(app)
     now = current(app, store)
     if mine is not None and now is not None and now.epoch == mine.epoch:
         reclaim(app)
         return mine
-    if not dbs.main.path.exists():
+    if not databases.present(app):
         return _start_over(app, now, store)
     begin(app, backup, now, "takeover")
     opened = publish(app, store)

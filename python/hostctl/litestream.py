@@ -215,7 +215,7 @@ def _failed(app: App, failure: str, said: str) -> HostError:
     if "no matching backup files available" in last or "timestamp does not exist" in last:
         return Nothing(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
     for key in databases.credentials(app):
-        last = last.replace(key, "...")
+        last = last.replace(key, "...") if key else last
     return HostError(f"{failure}: {last}", where, "deploy backup check tells whether S3 answers as it should")
 
 
@@ -288,6 +288,11 @@ def position(app: App, name: str) -> Position:
     return Position(local, min((number for number, _ in waiting), default=local + 1) - 1, since, synced)
 
 
+def oldest(path: Path, after: float) -> float | None:
+    """When the oldest write after that time was made that Litestream holds on this disk; None without any."""
+    return min((at for _, at in _kept(path) if at > after), default=None)
+
+
 def _synced(told: Json, path: Path) -> float | None:
     for one in told.get("databases", []):
         if one.get("path") == str(path) and one.get("last_sync_at"):
@@ -340,9 +345,16 @@ def looked(app: App, path: Path, since: float) -> int | None:
 def _look(told: Json, path: Path, since: float) -> int | None:
     for one in told.get("databases", []):
         begun = _synced({"databases": [{"path": one.get("path"), "last_sync_at": one.get("started_at")}]}, path)
-        if begun is not None and begun > since and not one.get("active") and one.get("operation") == "sync":
+        if begun is not None and begun > since and one.get("operation") == "sync" and _has_read(one):
             return int(one.get("txid", 0))
     return None
+
+
+def _has_read(told: Json) -> bool:
+    """Whether a look has taken what was there. What it does last may wait long for others: a log beyond 500 MB is cut,
+    which no reader lets it, hostctl's own neither.
+    """
+    return not told.get("active") or str(told.get("phase")).startswith("checkpoint_")
 
 
 def _patient(name: str, edges: Edges, deadline: float, patience: float) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hostctl import databases, lineage, litestream, marks, s3, sqlite, swap
+from hostctl import databases, lineage, litestream, marks, sqlite, swap
 from hostctl.databases import Backup, Database, Databases
 from hostctl.edges import Edges
 from hostctl.errors import PERSON, HostError
@@ -64,7 +64,7 @@ def _text(path: Path) -> str:
 def _prepared(app: App, dbs: Databases, edges: Edges) -> Json:
     mine, file = lineage.local(app), dbs.main.path.exists()
     # the app waits for this, and what is here may go on without an answer
-    seen, unanswered = look(app, hurried=mine is not None and file)
+    seen, unanswered = lineage.look(app, hurried=mine is not None and file)
     decision = lineage.decide(mine, file, seen, marks.allows_empty(app))
     told = _act(app, dbs, decision, mine, seen, unanswered, edges)
     streams = lineage.local(app)
@@ -73,14 +73,6 @@ def _prepared(app: App, dbs: Databases, edges: Edges) -> Json:
     make_directory(app.stream_runtime, 0o700)
     write_atomic(app.stream_runtime / "litestream.yml", litestream.config(app, dbs, streams.epoch).encode())
     return {"decision": decision.name.lower(), "epoch": streams.epoch, **told}
-
-
-def look(app: App, hurried: bool) -> tuple[Seen, HostError | None]:
-    """What the bucket says, and why it could not be asked. Raises HostError for a bucket that is not this app's."""
-    try:
-        return lineage.see(app, lineage.bucket(app, hurried)), None
-    except (s3.Unreachable, s3.Refused) as error:
-        return Seen(False), error
 
 
 def _act(

@@ -4,10 +4,10 @@ an older drain, settings, restore point, migrate, stop for `restart`), those tha
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from hostctl import artifact, assets, drain, files, gates, health, inside, migrations, records, swap
+from hostctl import artifact, assets, drain, engines, files, gates, health, inside, migrations, records, swap
 from hostctl.config import domains
 from hostctl.errors import HostError
 from hostctl.files import Json
@@ -69,25 +69,22 @@ def cut(work: Work) -> str | None:
 
 
 def settings(work: Work) -> str | None:
-    """Ask the new release which settings its connections have: unsafe ones stop the push before anything is touched."""
-    # imported late, as below: apps without SQLite need none of it
-    from hostctl import guard
-
-    return guard.check(work)
+    """Ask what the new release will do to the database: what is unsafe stops the push before anything is touched."""
+    engine = engines.of(work.app)
+    return engine.pushes.check(work) if engine and work.settings.get("database") is not None else None
 
 
 def stop_asking(work: Work) -> None:
     """The undo of settings."""
-    from hostctl import guard
-
-    guard.stop(work)
+    if engine := engines.of(work.app):
+        engine.pushes.stop_asking(work)
 
 
 def point(work: Work) -> str | None:
     """A restore point, so that the data of before the migrations can be had again."""
     from hostctl import points
 
-    return points.take(work)
+    return points.take(work) if engines.of(work.app) else None
 
 
 # ---------------------------------------------------------------------------------------------- migrate
@@ -102,15 +99,22 @@ def migrate(work: Work) -> str:
     gates.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "migrate.log"
     begun = work.edges.clock()
-    status = inside.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
-    text = redact(log.read_text(errors="replace"), work.app, work.release)
-    files.write_atomic(log, text.encode(errors="replace"), durable=False)
-    shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
-    if shown:
-        work.note(shown)
-    if status != 0:
-        raise _failed_migration(work, command, status, work.edges.clock() - begun, shown)
+    with _around(work):
+        status = inside.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
+        text = redact(log.read_text(errors="replace"), work.app, work.release)
+        files.write_atomic(log, text.encode(errors="replace"), durable=False)
+        shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
+        if shown:
+            work.note(shown)
+        if status != 0:
+            raise _failed_migration(work, command, status, work.edges.clock() - begun, shown)
     return str(command)
+
+
+def _around(work: Work) -> AbstractContextManager[None]:
+    """What the database's engine does before migrations and after them."""
+    engine = engines.of(work.app)
+    return engine.pushes.around_migrate(work) if engine else nullcontext()
 
 
 def _failed_migration(work: Work, command: str, status: int, took: float, shown: str) -> HostError:
@@ -182,6 +186,8 @@ GATE_NAMES = [step.name for step in gates.GATES]
 
 def steps(work: Work) -> dict[str, Step]:
     """Every step that a transition of this kind may have, by name, in the order in which they are done."""
+    if work.verb == "upgrade":
+        return {step.name: step for step in _upgrade()}
     found = PUSH if work.data is None else _with_data(in_place=work.verb != "rollback")
     return {step.name: step for step in found}
 
@@ -197,6 +203,20 @@ def _with_data(in_place: bool) -> list[Step]:
     return exchange + (restore.GATES if in_place else gates.GATES)
 
 
+def _upgrade() -> list[Step]:
+    """As a restore in place: the same data, in a cluster of another version."""
+    from hostctl import restore
+    from hostctl.postgres import upgrade
+
+    return [
+        Step("fetch", upgrade.prepare, upgrade.forget),
+        Step("stop", restore.stop_all, start_old),
+        Step("data", upgrade.replace, upgrade.put_back),
+        *(step for step in restore.GATES if step.name != "verify"),
+        Step("verify", upgrade.finish, gates.nothing),
+    ]
+
+
 def plan(verb: str, settings: Json, drains: bool, data: bool = False) -> list[str]:
     """The names of the steps, in order. `data`: the transition exchanges the data as well."""
     if data:
@@ -206,6 +226,6 @@ def plan(verb: str, settings: Json, drains: bool, data: bool = False) -> list[st
 
 
 def _before_gates(settings: Json, drains: bool) -> list[str]:
-    sqlite = settings.get("database") is not None
-    guarded = (["settings"] if sqlite else []) + (["point"] if sqlite and settings["commands"]["migrate"] else [])
+    database = settings.get("database") is not None
+    guarded = (["settings"] if database else []) + (["point"] if database and settings["commands"]["migrate"] else [])
     return ["unpack", *(["wait"] if drains else []), *guarded, "migrate"]

@@ -36,7 +36,7 @@ class Replica:
 
     def branch(self, app: App, dbs: Databases, why: str) -> bool:
         """Begin a new epoch: the data is not the continuation of what was streamed. Whether S3 knows of it already."""
-        return lineage.open_epoch(app, dbs, lineage.local(app), why).published
+        return lineage.open_epoch(app, lineage.local(app), why).published
 
     def back_to(self, app: App, dbs: Databases, epoch: Json | None) -> None:
         """Undo `branch`."""

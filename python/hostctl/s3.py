@@ -148,6 +148,10 @@ class Bucket:
             found += more
         return found
 
+    def first(self, prefix: str, after: str = "") -> Object | None:
+        """The first object under the prefix whose key comes after `after`; None without any."""
+        return next(iter(self._page(prefix, 1, "", after)[0]), None)
+
     def _page(self, prefix: str, most: int, token: str, after: str = "") -> tuple[Objects, str]:
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
         query |= {name: value for name, value in (("continuation-token", token), ("start-after", after)) if value}

@@ -58,6 +58,25 @@ def flag(value: Any) -> bool:
 
 SECONDS = number(0, 86_400)
 
+# by the engine
+DATABASES: dict[str, Json] = {
+    "sqlite": {
+        "engine": text,
+        "path": name("path"),
+        "settings": either(name("command"), None),
+        "unsafe_checkpoints": one_of("refuse", "allow"),
+    },
+    "postgres": {"engine": text, "pool": whole(1, 500), "lock_timeout": number(0.05, 3600)},
+    "external": {"engine": text, "pool": whole(1, 500), "url": name("variable")},
+}
+
+
+def database(value: Any) -> bool:
+    """Whether these are the settings of one of the engines."""
+    schema = DATABASES.get(str(value.get("engine"))) if isinstance(value, dict) else None
+    return schema is not None and not mistakes(schema, value)
+
+
 SETTINGS = {
     "release_name": name("program"),
     "health": {
@@ -72,12 +91,7 @@ SETTINGS = {
     "commands": {"migrate": either(name("command"), None)},
     "migrate_timeout": number(0.1, 86_400),
     "domains": list_of(name("domain"), at_least=1),
-    "database": {
-        "engine": one_of("sqlite"),
-        "path": name("path"),
-        "settings": either(name("command"), None),
-        "unsafe_checkpoints": one_of("refuse", "allow"),
-    },
+    "database": database,
 }
 
 GIT = {
@@ -113,6 +127,7 @@ BUILD = {
 
 OPTIONAL = frozenset(
     {
+        "encryption_key",
         "lock_wait",
         "git",
         "who",

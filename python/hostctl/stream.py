@@ -15,7 +15,7 @@ from hostctl import databases, lineage, litestream, marks, s3, sqlite
 from hostctl import prepare as preparing
 from hostctl.databases import Database, Databases
 from hostctl.edges import Edges
-from hostctl.errors import FAILED, HostError
+from hostctl.errors import FAILED, USAGE, HostError
 from hostctl.files import Json, make_directory
 from hostctl.layout import App
 from hostctl.lock import Flock
@@ -28,21 +28,21 @@ OTHER = 600.0  # seconds that another restart may take, a snapshot included
 owe = marks.owe
 
 
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False, told: Json | None = None) -> Json:
-    """`hostctl APP stream ACTION`; `told` are the keys on standard input. Raises HostError."""
+def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+    """`hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
         return start(app, edges, allow_empty)
-    if action == "credentials":
-        return {"changed": databases.keep_credentials(app, told or {})}
     if action == "condition":
         return condition(app)
     if action == "prepare":
         return preparing.prepare(app, edges)
     if action == "stopped":
         return stopped(app)
-    from hostctl import watch
+    if action == "watch":
+        from hostctl import watch
 
-    return watch.watch(app, edges)
+        return watch.watch(app, edges)
+    raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls

@@ -12,7 +12,7 @@ from typing import IO
 from hostctl.errors import FAILED, HostError
 
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
-LONGEST = 180  # seconds; a stop takes as long as the unit's TimeoutStopSec
+LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
 
 def _call(*args: str, timeout: float = LONGEST) -> subprocess.CompletedProcess[str]:

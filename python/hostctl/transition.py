@@ -137,7 +137,7 @@ def _why_unfinished(journal: Journal) -> HostError:
 
 def again(verb: str) -> str:
     """The command that begins such a transition once more."""
-    return f"deploy {'db load' if verb == 'load' else verb}"
+    return f"deploy {f'db {verb}' if verb in ('load', 'upgrade') else verb}"
 
 
 def revert(work: Work, steps: Sequence[Step], error: HostError) -> Json:

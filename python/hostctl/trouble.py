@@ -11,6 +11,7 @@ DAY = 86_400
 SCHEDULES = {"daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY}
 CERTIFICATE = 14 * DAY  # seconds left of a certificate; it is renewed long before
 DISK = 0.10  # of the bytes, and of the inodes
+ASIDE = 0.20  # of the bytes
 LOG = 1 << 30  # bytes; Litestream cuts a log of half of that
 WATCHED = 5 * 60.0  # seconds; the watch runs every minute
 
@@ -54,17 +55,37 @@ def of_database(database: Json | None, now: float) -> list[str]:
     found = of_disk(database.get("disk"), " of the database")
     if database.get("log_bytes", 0) > LOG:
         found.append(f"nobody checkpoints the database: its log has grown to {database['log_bytes'] >> 20} MB")
+    found += [*_aside(database), *_of_server(database)]
     backup = database.get("backup")
     return found + (list(of_backup(backup, now)) if backup else [])
+
+
+def _of_server(database: Json) -> Iterator[str]:
+    """PostgreSQL's own; nothing for an engine without a server of the app's."""
+    if database.get("server", "active") != "active":
+        yield f"PostgreSQL does not run: its unit is {database['server']}"
+    for index in database.get("indexes", []):
+        yield f"the index {index['name']} is invalid, so no query uses it: {index['repair']}"
+
+
+def _aside(database: Json) -> list[str]:
+    """What lies aside is nobody's but a person's to delete."""
+    size, disk = (database.get("aside") or {}).get("bytes", 0), database.get("disk")
+    if not disk or size <= ASIDE * disk["total"]:
+        return []
+    share = f"{size / 1e9:.1f} GB, {100 * size / disk['total']:.0f} % of the disk"
+    return [f"what was moved aside takes {share}: see deploy backup list, and deploy backup forget ID"]
 
 
 def of_backup(backup: Json, now: float) -> Iterator[str]:
     """The stream to S3, and the proof that it can be restored."""
     if backup["superseded"]:
-        yield f"nothing streams from here: {backup['superseded'].get('why') or 'another host has taken over'}"
+        why = backup["superseded"].get("why") or "another host has taken over"
+        yield f"{backup.get('apart') or 'nothing streams from here'}: {why}"
         return
     if backup["stream"] != "active":
-        yield f"nothing streams to S3: Litestream is {backup['stream']}"
+        yield f"nothing streams to S3: {backup.get('service', 'Litestream')} is {backup['stream']}"
+    yield from _archive(backup)
     yield from _lag(backup, now)
     yield from _drill(backup, now)
 
@@ -79,6 +100,18 @@ def _lag(backup: Json, now: float) -> Iterator[str]:
         yield f"the stream to S3 is not watched since {_utc(seen)}: see the timer homeport-*-watch"
     elif watch and watch.get("error"):
         yield f"the watch says: {watch['error']}"
+
+
+def _archive(backup: Json) -> Iterator[str]:
+    """PostgreSQL's archive and its base backups."""
+    if backup.get("dropping"):
+        yield f"PostgreSQL's log is dropped since {_utc(backup['dropping']['at'])}: S3 could not take it"
+    open_since = [gap["since"] for gap in backup.get("gaps", []) if gap["until"] is None]
+    if open_since and not backup.get("dropping"):
+        since = _utc(min(open_since))
+        yield f"nothing after {since} can be restored until the next full backup: log was dropped"
+    if backup.get("run") and not backup["run"]["ok"]:
+        yield f"the last base backup failed: {'; '.join(backup['run']['found'][:1])}"
 
 
 def _drill(backup: Json, now: float) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 
-from hostctl import databases, journal, lineage, litestream, lock, marks, s3, sqlite, stream
+from hostctl import behind, databases, journal, lineage, litestream, lock, marks, s3, sqlite, stream
+from hostctl.behind import Behind
 from hostctl.databases import Backup, Databases
 from hostctl.edges import Edges
 from hostctl.errors import HostError
@@ -53,15 +55,16 @@ def _pay(app: App, edges: Edges, debt: Json) -> str | None:
 def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
     before = read_json(app.backup / "watch.json") or {}
     told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
+    told |= {"arrived": before.get("arrived")}
     wrong = _counts(app, edges)
     if lineage.superseded(app) is not None:
         return {**told, "error": wrong}
     ran = _keep_running(app, edges)
     number, written = _mark(app, dbs, told["canary"])
     late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), edges)
-    since = None if late is None else before.get("since") or _since(app, dbs, written)
-    lag = time.time() - (written if since is None else since)
-    told |= {"lag": round(lag, 3), "canary": number, "since": since}
+    found = Behind(written, None) if late is None else _behind(app, dbs, before, written)
+    lag = time.time() - (written if found.since is None else found.since)
+    told |= {"lag": round(lag, 3), "canary": number, "since": found.since, "arrived": found.arrived}
     return {**told, "error": wrong or late}
 
 
@@ -135,15 +138,28 @@ def _arrived(app: App, dbs: Databases, patience: float, edges: Edges) -> str | N
             if one.path.exists():
                 litestream.catch_up(app, one.name, patience, edges)
     except HostError as error:
-        return error.what
+        return error.what + _refused(app)
     return None
 
 
-def _since(app: App, dbs: Databases, written: float) -> float:
-    """When the oldest write was made that may not be on S3."""
-    found = [written]
-    for one in dbs.databases:
-        with suppress(HostError):
-            since = litestream.position(app, one.name).behind_since
-            found.append(since if since is not None else written)
-    return min(found)
+def _refused(app: App) -> str:
+    """What S3 says to a write, which it may refuse though it can be read: it is full, or the keys may not. "" if it
+    takes one.
+    """
+    try:
+        store = lineage.bucket(app, hurried=True)
+        probe = f"{store.prefix}/.probe-{os.urandom(6).hex()}"
+        store.put(probe, b"")
+        store.delete(probe)
+    except HostError as error:
+        return f"; {error.what}"
+    return ""
+
+
+def _behind(app: App, dbs: Databases, before: Json, written: float) -> Behind:
+    """How far behind S3 is, the row that was just written included. Without Litestream, as the last look saw it."""
+    try:
+        found = behind.see(app, dbs, before)
+    except HostError:
+        found = Behind(before.get("arrived") or 0.0, before.get("since"))
+    return found._replace(since=found.since or written)

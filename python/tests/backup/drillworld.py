@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from objectstore import Store, die_with_parent
 
-from hostctl import databases, drill, lineage, litestream, sqlite
+from hostctl import databases, drill, lineage, litestream, sqlite, sqlite_drill
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, HostError
 from hostctl.files import Json
@@ -89,7 +89,7 @@ class DrillWorld:
     def start(self) -> None:
         """Open an epoch if there is none, and stream into it."""
         dbs = databases.require(self.app)
-        mine = lineage.local(self.app) or lineage.open_epoch(self.app, dbs, None, "test")
+        mine = lineage.local(self.app) or lineage.open_epoch(self.app, None, "test")
         configuration = self.app.stream_runtime / "litestream.yml"
         told = json.loads(litestream.config(self.app, dbs, mine.epoch))
         configuration.write_text(json.dumps({**told, **self.settings}))
@@ -137,7 +137,7 @@ class DrillWorld:
         """An epoch of its own: nothing that was stored before is ever mixed with what comes."""
         self.stop()
         litestream.disown(self.path)
-        lineage.open_epoch(self.app, databases.require(self.app), lineage.local(self.app), "the copy was damaged")
+        lineage.open_epoch(self.app, lineage.local(self.app), "the copy was damaged")
         self.start()
 
     def compacted(self) -> None:
@@ -193,7 +193,7 @@ class DrillWorld:
     # ------------------------------------------------------------------------------- the drill
 
     def drill(self) -> Json:
-        return drill.run(self.app, Edges())
+        return sqlite_drill.run(self.app, Edges())
 
     def failed(self) -> Json:
         """A drill that must fail; what it wrote down."""

@@ -148,7 +148,7 @@ def test_what_is_no_epoch_is_not_taken_for_one(text: bytes) -> None:
 
 
 def opened(host: Host, parent: Epoch | None = None) -> Epoch:
-    return lineage.open_epoch(host.app, host.databases, parent, "a test")
+    return lineage.open_epoch(host.app, parent, "a test")
 
 
 def store_of(host: Host) -> s3.Bucket:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from world import Host, Writer, rows, sound
 
+from hostctl import exchange as files
 from hostctl import journal, lineage, points, restore
 from hostctl.edges import Edges
 from hostctl.errors import USAGE, HostError
@@ -49,9 +50,9 @@ def exchange(host: Host, data: Json) -> Work:
     """Fetch, and put in the place of the live data."""
     doing = work(host, data)
     doing.journal.begin("fetch")
-    restore.fetch(doing)
+    files.fetch(doing)
     doing.journal.begin("data")
-    restore.replace(doing)
+    files.replace(doing)
     return doing
 
 
@@ -82,7 +83,7 @@ def test_restored_to_a_second_the_rows_are_those_of_that_second(host: Host) -> N
     insert(host, 6)
     for at, wanted in ((first, [1, 2, 3]), (second, [1, 2, 3, 4, 5])):
         into = host.root / "into"
-        restore.bring(host.app, source(host, at), into, edges(host))
+        files.bring(host.app, source(host, at), into, edges(host))
         assert rows(into / "shop.db") == wanted
 
 
@@ -94,7 +95,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_second_is_mis
     writer.stop()
     host.catch_up()
     into = host.root / "into"
-    restore.bring(host.app, source(host, at), into, edges(host))
+    files.bring(host.app, source(host, at), into, edges(host))
     found = rows(into / "shop.db")
     with closing(sqlite3.connect(into / "shop.db")) as connection:
         (last,) = connection.execute("SELECT max(at) FROM rows").fetchone()
@@ -124,7 +125,7 @@ def test_the_data_of_another_time_streams_into_an_epoch_of_its_own(host: Host) -
     insert(host, 4)
     assert rows(host.restored(now.epoch)) == [1, 2, 4]
     given_up = host.root / "given-up"
-    restore.bring(host.app, source(host, now.opened), given_up, edges(host))
+    files.bring(host.app, source(host, now.opened), given_up, edges(host))
     assert rows(given_up / "shop.db") == [1, 2, 3]
 
 
@@ -136,8 +137,8 @@ def test_undone_the_old_data_streams_into_its_old_epoch_as_if_nothing_had_been(h
     assert before
     doing = exchange(host, source(host, then))
     insert(host, 99)
-    restore.put_back(doing)
-    restore.put_back(doing)  # as after a crash in the middle of it
+    files.put_back(doing)
+    files.put_back(doing)  # as after a crash in the middle of it
     assert lineage.current(host.app, lineage.bucket(host.app)) == before
     insert(host, 4)
     assert rows(host.restored(before.epoch)) == [1, 2, 3, 4]
@@ -188,8 +189,8 @@ def test_a_copy_of_the_wrong_file_is_never_left_behind(host: Host) -> None:
     try:
         doing = work(host, {"point": None, "at": time.time(), "newest": 0})
         with pytest.raises(HostError):
-            restore.fetch(doing)
-        restore.forget(doing)
+            files.fetch(doing)
+        files.forget(doing)
     finally:
         host.store.start()
     assert not list(Path(host.app.aside).glob("*"))

@@ -12,7 +12,7 @@ import pytest
 from objectstore import Store
 from world import Host, Writer, application, rows, sound
 
-from hostctl import lineage, litestream, marks, s3, sqlite, stream, swap
+from hostctl import behind, lineage, litestream, marks, s3, sqlite, stream, swap
 from hostctl.errors import PERSON, HostError
 from hostctl.files import read_json
 
@@ -376,7 +376,7 @@ def test_an_epoch_that_died_before_its_first_write_is_no_hole(new_host: Callable
         writer.stop()
         one.catch_up()
     one.stop()
-    lineage.open_epoch(one.app, one.databases, lineage.local(one.app), "opened, and dead at once")
+    lineage.open_epoch(one.app, lineage.local(one.app), "opened, and dead at once")
     two.start()
     assert rows(two.path) == rows(one.path)
     assert len(chain(two)) == 3
@@ -474,7 +474,7 @@ def test_a_new_epoch_and_back_again_leaves_both_whole(host: Host) -> None:
         writer.reach(50)
         first = lineage.local(host.app)
         assert first is not None
-        second = lineage.open_epoch(host.app, host.databases, first, "a test")
+        second = lineage.open_epoch(host.app, first, "a test")
         host.start()
         writer.reach(50)
         host.catch_up()
@@ -498,7 +498,7 @@ def test_what_was_swapped_in_and_back_streams_on_where_it_stopped(host: Host) ->
     sqlite.create(other)
     aside.parent.mkdir(exist_ok=True)
     swap.swap(host.databases, {"shop.db": other}, aside)
-    lineage.open_epoch(host.app, host.databases, first, "a restore")
+    lineage.open_epoch(host.app, first, "a restore")
     stream.resume(host.app, host)  # type: ignore[arg-type]
     host.catch_up()
     stream.pause(host.app, host, verify=False)  # type: ignore[arg-type]
@@ -553,6 +553,73 @@ def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_
         last = writer.reach(50)
         eventually(host, lambda: host.watch()["error"] is None)
     whole(host, last)
+
+
+def test_of_a_second_outage_only_its_own_seconds_are_told_though_no_look_fell_between_the_two(
+    host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hostctl.watch.PATIENCE", 0.3)
+    host.start()
+    with writing(host) as writer:
+        writer.reach(50)
+        with away(store):
+            writer.reach(50)
+            first = host.watch()
+        assert first["error"]
+        eventually(host, lambda: litestream.position(host.app, "shop.db").behind_since is None)
+        between = time.time()
+        with away(store):
+            writer.reach(50)
+            second = host.watch()
+            assert told_lag(host) <= time.time() - between + 1
+    assert first["since"] < between - 1
+    assert second["since"] > between - 1
+
+
+def test_a_litestream_that_is_restarted_while_s3_is_away_does_not_make_what_arrived_before_look_late(
+    host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hostctl.watch.PATIENCE", 0.3)
+    host.start()
+    with writing(host) as writer:
+        writer.reach(50)
+        eventually(host, lambda: host.watch()["error"] is None)
+        seen = read_json(host.app.backup / "watch.json") or {}
+        for one in (litestream.state_directory(host.path) / "ltx/0").iterdir():
+            os.utime(one, (seen["arrived"] - 1000,) * 2)  # long ago, and long on S3
+        with away(store):
+            writer.reach(50)
+            host.systemd.kill()
+            host.watch()  # starts it
+            told = host.watch()
+            assert told["error"]
+            assert told["since"] >= seen["arrived"]
+            assert 0 < told_lag(host) <= time.time() - seen["arrived"]
+
+
+def told_lag(host: Host) -> float:
+    """What status tells."""
+    found = behind.lag(host.app, host.databases, read_json(host.app.backup / "watch.json"))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("told", "reached"),
+    [
+        ({"active": False}, 25),
+        ({"active": True, "phase": "checkpoint_exec"}, 25),  # waits for a reader: a log beyond 500 MB is to be cut
+        ({"active": True, "phase": "sync_page_map"}, None),
+        ({"active": False, "operation": "snapshot"}, None),
+        ({"active": False, "started_at": "2026-11-21T13:00:00.123456789Z"}, None),
+    ],
+)
+def test_a_look_counts_once_it_has_read_what_was_there(
+    told: dict[str, object], reached: int | None, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"path": str(host.path), "operation": "sync", "started_at": "2026-11-21T14:00:00.123456789Z", "txid": 25}
+    monkeypatch.setattr("hostctl.litestream.ask", lambda app, target: {"databases": [{**known, **told}]})
+    assert litestream.looked(host.app, host.path, 1795267800.0) == reached  # 13:30
 
 
 def test_keys_that_were_revoked_are_named(host: Host, store: Store) -> None:

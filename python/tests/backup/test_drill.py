@@ -16,7 +16,7 @@ import pytest
 from drillworld import DrillWorld
 from objectstore import Store
 
-from hostctl import databases, drill, lineage, litestream, marks, sqlite
+from hostctl import databases, drill, lineage, litestream, marks, sqlite, sqlite_drill
 from hostctl.edges import Edges
 from hostctl.errors import LOCKED, HostError
 from hostctl.files import read_lines
@@ -217,6 +217,6 @@ def test_a_full_disk_is_told_before_anything_is_fetched(world: DrillWorld, monke
 
 def test_two_at_once_are_refused(world: DrillWorld) -> None:
     with Flock(world.app.backup / "drill.lock"), pytest.raises(HostError) as refused:
-        drill.run(world.app, Edges())
+        sqlite_drill.run(world.app, Edges())
     assert refused.value.code == LOCKED
     assert drill.last(world.app) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hostctl import sqlite
 from hostctl.compare import Canary, Seen, Table, compare, newest_good
-from hostctl.drill import see, verify
+from hostctl.sqlite_drill import see, verify
 
 
 def seen(

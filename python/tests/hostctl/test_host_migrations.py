@@ -43,6 +43,16 @@ ADDS = [
     'execute "CREATE TABLE n (a)"\nexecute "CREATE UNIQUE INDEX u ON n (a)"',
     "execute \"INSERT INTO t (a) VALUES ('#1')\"",
     'create table(:a, comment: "with \\"quotes\\" and #{1 + length(["}"])}")',
+    # PostgreSQL's own
+    'execute "ALTER TABLE ONLY public.t ADD COLUMN a int, ADD COLUMN b numeric(4, 2) NOT NULL DEFAULT 1"',
+    "execute \"ALTER TABLE IF EXISTS t ADD a text DEFAULT ',DROP ('\"",
+    'execute "ALTER TABLE t ADD COLUMN a bigserial NOT NULL"',
+    'execute "ALTER TABLE t ADD COLUMN a bigint GENERATED ALWAYS AS IDENTITY NOT NULL"',
+    'execute "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t USING gin (a)"',
+    'execute "CREATE UNLOGGED TABLE public.n (a int)"\nexecute "CREATE UNIQUE INDEX ON public.n (a)"',
+    "execute \"CREATE TYPE mood AS ENUM ('good'); CREATE EXTENSION IF NOT EXISTS citext; COMMENT ON TABLE t IS 'x'\"",
+    "execute \"SET lock_timeout TO '5s'\"\nexecute \"SELECT setval('s', (SELECT max(id) FROM t))\"",
+    'execute "CREATE TABLE n (a int)"\nexecute "ALTER TABLE n ADD COLUMN b int NOT NULL"',
     "",
 ]
 
@@ -64,7 +74,19 @@ TAKES = [
     'create index(:a, [:b])\ncreate index(:a, [:c], name: "#{"}"}end")\ndrop table(:a)',
 ]
 
+TAKES += [
+    'execute "ALTER TABLE t ADD COLUMN a int, DROP COLUMN b"',
+    'execute "ALTER TABLE t ADD COLUMN a int, ADD CONSTRAINT c CHECK (a > 0)"',
+    'execute "ALTER TABLE t VALIDATE CONSTRAINT c"',
+    "execute \"ALTER TYPE mood ADD VALUE 'bad'\"",
+    'execute "DROP INDEX CONCURRENTLY i"',
+]
+
 BREAKS = [
+    'execute "ALTER TABLE t ADD COLUMN a int, ADD COLUMN b int NOT NULL"',
+    'execute "ALTER TABLE t ADD COLUMN a uuid PRIMARY KEY"',
+    'execute "CREATE TABLE public.n (a int); CREATE UNIQUE INDEX CONCURRENTLY ON public.t (a)"',
+    "create index(:users, [:email], unique: true, concurrently: true)",
     "create_if_not_exists table(:users)\nalter table(:users) do\n  add :age, :integer, null: false\nend",
     "alter table(:users) do\n  add :age, :integer, null: false\nend",
     "alter table(:users) do\n  add :team_id, references(:teams), null: false, default: nil\nend",
@@ -77,6 +99,12 @@ BREAKS = [
 ]
 
 UNKNOWN = [
+    'execute "SELECT drop_it_all()"',
+    'execute "SELECT add_column FROM t WHERE  remove (a)"',
+    'execute "DO $$ BEGIN DELETE FROM t END $$"',
+    'execute "CREATE OR REPLACE VIEW v AS SELECT 1"',
+    'execute "WITH gone AS (DELETE FROM t RETURNING *) SELECT 1"',
+    "create constraint(:users, :no_overlap, exclude: ~s|gist (a WITH &&)|)",
     'execute fn -> repo().query!("CREATE TABLE a (b)") end',
     "execute(&create_it/0)",
     'execute "CREATE TABLE a" <> suffix()',

@@ -1,0 +1,54 @@
+"""How far behind the copy on S3 is: since when everything that was written is known to be there, and when the oldest
+write was made that may not be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hostctl import litestream
+from hostctl.databases import Databases
+from hostctl.errors import HostError
+from hostctl.files import Json
+from hostctl.layout import App
+
+
+class Behind(NamedTuple):
+    """Seconds since the epoch. `arrived`: what was written until then is on S3 (0: nobody knows); `since`: when the
+    oldest write was made that may not be (None: there is none).
+    """
+
+    arrived: float
+    since: float | None
+
+
+def see(app: App, dbs: Databases, watch: Json | None) -> Behind:
+    """What this host knows by itself, `watch` being what the last look left. Raises HostError without Litestream.
+
+    Litestream knows best, but only since it was started: before it has reached S3 once it knows nothing, and what it
+    holds on this disk goes back for longer than what is missing there.
+    """
+    known = float((watch or {}).get("arrived") or 0.0)
+    present = [one for one in dbs.databases if one.path.exists()]
+    positions = [litestream.position(app, one.name) for one in present]
+    synced = [one.synced for one in positions if one.synced is not None]
+    if len(synced) == len(positions):
+        return Behind(max(known, min(synced, default=0.0)), _oldest(one.behind_since for one in positions))
+    carried = (watch or {}).get("since")
+    return Behind(known, carried or _oldest(litestream.oldest(one.path, known) for one in present) or known or None)
+
+
+def _oldest(times: Iterable[float | None]) -> float | None:
+    return min((at for at in times if at is not None), default=None)
+
+
+def lag(app: App, dbs: Databases, watch: Json | None) -> float | None:
+    """Seconds since the oldest write that may not be on S3, without asking there; None when nobody knows."""
+    now = time.time()
+    try:
+        since = see(app, dbs, watch).since
+    except HostError:
+        return watch["lag"] + now - watch["at"] if watch and watch.get("lag") is not None else None
+    return round(max(0.0, now - since), 3) if since is not None else 0.0

@@ -1,0 +1,279 @@
+"""The engines an app's database may have. Here alone is it decided which one answers; the verbs hold no `if`.
+
+Each concern of an engine is a module of its own, imported when it is asked for: what a verb needs, and no more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hostctl import databases
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json
+from hostctl.layout import App
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from hostctl.edges import Edges
+    from hostctl.lineage import Epoch
+    from hostctl.transition import Work
+
+
+class Backups(Protocol):
+    """`hostctl APP backup`, and what status tells. Every function raises HostError."""
+
+    def summary(self, app: App, edges: Edges) -> Json:
+        """The database and, under `backup`, its backup, from this host alone: no request leaves it."""
+
+    def listing(self, app: App) -> Json:
+        """Restore points, and per epoch of the bucket what can be restored."""
+
+    def run(self, app: App, edges: Edges) -> None:
+        """Everything written until now goes to S3, with a whole copy that nothing older is needed for."""
+
+    def drill(self, app: App, edges: Edges) -> Json:
+        """Restore the newest backup beside, and compare."""
+
+    def takeover(self, app: App, edges: Edges) -> Epoch:
+        """Make this host's database the one that counts."""
+
+    def check(self, app: App) -> Json:
+        """Beyond the bucket itself: whether the engine's own programs reach it from here."""
+
+
+class Streams(Protocol):
+    """`hostctl APP stream ACTION`."""
+
+    def verb(self, app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+        """Do what a unit or provisioning asks. Raises HostError."""
+
+
+class Restores(Protocol):
+    """`hostctl APP restore` and `rollback --with-data`: data of another instant. Every function raises HostError.
+
+    `data` is what the journal keeps of the wish: see restore.source.
+    """
+
+    def reach(self, app: App, edges: Edges) -> tuple[float, float]:
+        """The oldest and the newest instant that can be restored, in seconds since the epoch."""
+
+    def counted(self, app: App, data: Json) -> Json:
+        """What is known, without a restore, of the rows of each table now and then, by the database's name."""
+
+    def now(self, app: App) -> dict[str, dict[str, int]]:
+        """The rows of each table of the live databases, by their names."""
+
+    def fetch(self, work: Work) -> str:
+        """The step: bring the data beside, whole and checked. Returns a line to show."""
+
+    def forget(self, work: Work) -> None:
+        """The undo of `fetch`."""
+
+    def replace(self, work: Work) -> str:
+        """The step: what was fetched takes the place of the live data, which goes aside."""
+
+    def put_back(self, work: Work) -> None:
+        """The undo of `replace`."""
+
+    def beside(self, app: App) -> Path:
+        """Where data is brought to for a look at it."""
+
+    def bring(self, app: App, data: Json, into: Path, edges: Edges) -> Json:
+        """The data below `into`, checked. Returns what was seen of each database, by name."""
+
+    def extract(self, app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+        """One database of the data as one file below `into`, and what was seen of it."""
+
+
+class Consoles(Protocol):
+    """`hostctl APP db ACTION`. Every function raises HostError."""
+
+    def named(self, app: App, name: str | None) -> str:
+        """The name of the database of that name, else of the main one."""
+
+    def converse(self, app: App, name: str, write: bool) -> int:
+        """A console on standard input and output, as the app's own user. Returns the exit code."""
+
+    def copy(self, app: App, name: str, sql: bool, scratch: Path) -> Path:
+        """A consistent copy as a file below `scratch`: in the engine's own form, or as SQL text."""
+
+    def check(self, app: App, file: Path) -> None:
+        """Whether a file may replace the live database."""
+
+
+class Pushes(Protocol):
+    """What a push asks before the gates. Every function raises HostError."""
+
+    def check(self, work: Work) -> str | None:
+        """Whether the database will bear the new release. Returns a line to show."""
+
+    def stop_asking(self, work: Work) -> None:
+        """The undo of `check`."""
+
+    def needless(self, app: App) -> str | None:
+        """Why no restore point is to be taken, whatever the release brings; None when one is."""
+
+    def keep(self, work: Work, directory: Path) -> tuple[Json, str]:
+        """Take a restore point: what belongs into its point.json, and a line to show."""
+
+    def around_migrate(self, work: Work) -> AbstractContextManager[None]:
+        """What comes before the release's migrations, and after them."""
+
+    def versions(self, app: App) -> set[int] | None:
+        """The migrations that the database names as applied; None when it keeps no table of them."""
+
+
+class Engine(Protocol):
+    """What the verbs ask of an engine, by concern."""
+
+    @property
+    def name(self) -> str:
+        """As deploy.yml says it."""
+
+    @property
+    def backups(self) -> Backups: ...
+
+    @property
+    def streams(self) -> Streams: ...
+
+    @property
+    def restores(self) -> Restores: ...
+
+    @property
+    def consoles(self) -> Consoles: ...
+
+    @property
+    def pushes(self) -> Pushes: ...
+
+
+class Sqlite:
+    """Files of the app's own, streamed by Litestream."""
+
+    name = "sqlite"
+
+    @property
+    def backups(self) -> Backups:
+        from hostctl import sqlite_backup
+
+        return sqlite_backup
+
+    @property
+    def streams(self) -> Streams:
+        from hostctl import stream
+
+        return stream
+
+    @property
+    def restores(self) -> Restores:
+        from hostctl import exchange
+
+        return exchange
+
+    @property
+    def consoles(self) -> Consoles:
+        from hostctl import sqlite_files
+
+        return sqlite_files
+
+    @property
+    def pushes(self) -> Pushes:
+        from hostctl import sqlite_push
+
+        return sqlite_push
+
+
+class Postgres:
+    """A cluster of the app's own, archived by pgBackRest and the tail."""
+
+    name = "postgres"
+
+    @property
+    def backups(self) -> Backups:
+        from hostctl.postgres import backup
+
+        return backup
+
+    @property
+    def streams(self) -> Streams:
+        from hostctl.postgres import stream
+
+        return stream
+
+    @property
+    def restores(self) -> Restores:
+        from hostctl.postgres import restore
+
+        return restore
+
+    @property
+    def consoles(self) -> Consoles:
+        from hostctl.postgres import database
+
+        return database
+
+    @property
+    def pushes(self) -> Pushes:
+        from hostctl.postgres import push
+
+        return push
+
+
+class External:
+    """A server of somebody else's: its backups are its provider's."""
+
+    name = "external"
+
+    @property
+    def backups(self) -> Backups:
+        from hostctl.postgres import external_backup
+
+        return external_backup
+
+    @property
+    def streams(self) -> Streams:
+        from hostctl.postgres import external_backup
+
+        return external_backup
+
+    @property
+    def restores(self) -> Restores:
+        from hostctl.postgres import external_restore
+
+        return external_restore
+
+    @property
+    def consoles(self) -> Consoles:
+        from hostctl.postgres import external_console
+
+        return external_console
+
+    @property
+    def pushes(self) -> Pushes:
+        from hostctl.postgres import external
+
+        return external
+
+
+ENGINES: tuple[Engine, ...] = (Sqlite(), Postgres(), External())
+
+
+def of(app: App) -> Engine | None:
+    """The engine of the app's database; None for an app without one. Raises HostError (usage)."""
+    name = databases.engine(app)
+    if name is None:
+        return None
+    for engine in ENGINES:
+        if engine.name == name:
+            return engine
+    raise HostError(f"there is no engine {name[:40]!r}", str(app.database), "deploy provision", USAGE)
+
+
+def require(app: App) -> Engine:
+    """As `of`, for what makes no sense without a database. Raises HostError (usage)."""
+    found = of(app)
+    if found is None:
+        fix = "set database.engine, and run deploy provision"
+        raise HostError(f"{app.name} has no database", "database in deploy.yml", fix, USAGE)
+    return found

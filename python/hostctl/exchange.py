@@ -1,0 +1,211 @@
+"""SQLite's data of another instant: fetched from S3 or from a restore point, checked, and put in the place of the live
+files. What `restore` asks of this engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hostctl import databases, files, points, sqlite, swap
+from hostctl.databases import Database, Databases
+from hostctl.edges import Edges
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json
+from hostctl.layout import App
+from hostctl.restore import broken, compared, given_up, instant, room, utc, wanted
+from hostctl.transition import Work
+
+# ---------------------------------------------------------------------------------------------- what to bring back
+
+
+def reach(app: App, edges: Edges) -> tuple[float, float]:
+    """The oldest and the newest instant that can be restored. Raises HostError."""
+    return edges.replica.reach(app, databases.require_backup(app)[0])
+
+
+def counted(app: App, data: Json) -> Json:
+    """The rows of each table now and then, by the database's name; empty for what only S3 has."""
+    held = copies(app, data)
+    live = {one.name: one.path for one in databases.require(app).databases if one.name in held and one.path.exists()}
+    return {name: compared(sqlite.look(path).tables, sqlite.look(held[name]).tables) for name, path in live.items()}
+
+
+def now(app: App) -> dict[str, dict[str, int]]:
+    """The rows of each table of the live databases."""
+    return {one.name: sqlite.look(one.path).tables for one in databases.require(app).databases if one.path.exists()}
+
+
+def copies(app: App, data: Json) -> dict[str, Path]:
+    """The files that a point kept, or that a person loads, by the database's name; empty for what only S3 has."""
+    if "file" in data:
+        return {databases.require(app).main.name: Path(data["file"])}
+    if data["point"] is None:
+        return {}
+    found = points.load(app, data["point"])
+    return {name: app.points / found["id"] / name for name in found["files"]}
+
+
+# ---------------------------------------------------------------------------------------------- fetch
+
+
+def fetch(work: Work) -> str:
+    """The step: bring the data beside, whole and checked, while the app serves."""
+    begun = work.edges.clock()
+    found = bring(work.app, wanted(work), staged(work), work.edges)
+    work.journal.set(names=list(found))
+    seconds = work.edges.clock() - begun
+    size = sum(one["bytes"] for one in found.values())
+    return f"{', '.join(found)} of {utc(instant(wanted(work)))}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
+
+
+def aside(work: Work) -> Path:
+    """Where what is given up lies afterwards."""
+    return work.app.aside / work.journal.id
+
+
+def staged(work: Work) -> Path:
+    return aside(work) / "fetched"
+
+
+def forget(work: Work) -> None:
+    """The undo of fetch."""
+    files.remove_tree(staged(work))
+    if aside(work).is_dir() and not any(aside(work).iterdir()):
+        aside(work).rmdir()
+
+
+def bring(app: App, data: Json, into: Path, edges: Edges, only: Database | None = None) -> Json:
+    """The data of `data` as files under `into`, each checked. Returns what was seen of each, by name.
+
+    Raises HostError when it cannot be had, or is not whole.
+    """
+    dbs, held = databases.require(app), copies(app, data)
+    files.remove_tree(into)
+    files.make_directory(into.parent, 0o700)
+    files.make_directory(into, 0o700)
+    found: Json = {}
+    for database in [only] if only else dbs.databases:
+        target = into / database.name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        begun = edges.clock()
+        if _fetched(app, dbs, database, data, held, target, edges):
+            found[database.name] = {**check(target, whole=not held), "seconds": round(edges.clock() - begun, 3)}
+    if not found:
+        raise HostError("there is nothing to bring back", str(into), "deploy backup list tells what there is", USAGE)
+    return found
+
+
+def _fetched(
+    app: App, dbs: Databases, database: Database, data: Json, held: Mapping[str, Path], target: Path, edges: Edges
+) -> bool:
+    """Fetch one database; whether there was anything to fetch: one that came later has no past."""
+    if not held:
+        room(target.parent, _size(database.path))
+        return edges.replica.fetch(app, dbs, database, target, data["at"])
+    if database.name not in held:
+        return False
+    if "file" in data:
+        swap.move(held[database.name], target)
+        return True
+    room(target.parent, _size(held[database.name]))
+    swap.copy(held[database.name], target)
+    _as_taken(app, data["point"], database.name, target)
+    return True
+
+
+def _as_taken(app: App, point: str, name: str, copied: Path) -> None:
+    if points.digest(copied) != points.load(app, point)["files"][name]["sha256"]:
+        what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
+        raise HostError(what, str(app.points / point / name), "deploy restore --at TIME takes the data from S3")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def check(path: Path, whole: bool) -> Json:
+    """What is in a database that was brought back. Raises HostError unless it is whole.
+
+    `whole`: Litestream has checked it already, in full, as it does with everything that it restores.
+    """
+    wrong = [] if whole else sqlite.integrity(path)
+    if wrong:
+        raise broken(path.name, f"fails its integrity check: {'; '.join(wrong[:3])}")
+    seen = sqlite.look(path)
+    first, last, count = seen.canary
+    if count and last - first + 1 != count:
+        raise broken(path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing")
+    told = {"bytes": path.stat().st_size, "tables": dict(seen.tables), "versions": list(seen.versions)}
+    return {**told, "canary": [first, last, count]}
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def replace(work: Work) -> str:
+    """The step: the fetched files take the place of the app's, which go aside; the stream goes on in a new epoch."""
+    dbs = databases.require(work.app)
+    stopped = time.time()
+    _part_from(work, dbs)
+    _refuse_openers(dbs, work.journal.content["names"])
+    swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
+    files.remove_tree(staged(work))
+    _stream_anew(work, dbs)
+    return given_up(work, stopped, str(aside(work)))
+
+
+def _part_from(work: Work, dbs: Databases) -> None:
+    """Everything that was written goes to S3, into the epoch that the undo goes back to."""
+    if dbs.backup is not None:
+        work.journal.set(epoch=work.edges.replica.epoch(work.app))
+        work.edges.replica.pause(work.app, work.edges)
+
+
+def _refuse_openers(dbs: Databases, names: list[str]) -> None:
+    """Whoever has the old file open would go on writing into what is aside."""
+    for name in names:
+        if found := swap.openers(dbs.named(name).path):
+            what = f"{', '.join(found)} still has the database open"
+            raise HostError(what, str(dbs.named(name).path), "end it (a console, a cron job), and try again")
+
+
+def _stream_anew(work: Work, dbs: Databases) -> None:
+    if dbs.backup is None:
+        return
+    if not work.edges.replica.branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
+        work.note("S3 cannot be asked: the new epoch is published there once it can")
+    work.edges.replica.resume(work.app, work.edges)
+
+
+def put_back(work: Work) -> None:
+    """The undo of `replace`: the old files where they were, streaming into their old epoch. What the new ones had taken
+    in since the flip is kept aside.
+    """
+    dbs = databases.require(work.app)
+    if dbs.backup is not None:
+        work.edges.replica.pause(work.app, work.edges)
+    swap.swap_back(aside(work))
+    if dbs.backup is not None:
+        if "epoch" in work.journal.content:
+            work.edges.replica.back_to(work.app, dbs, work.journal.content["epoch"])
+        work.edges.replica.resume(work.app, work.edges)
+    if "flip" not in work.journal.begun:
+        files.remove_tree(aside(work))
+
+
+# ---------------------------------------------------------------------------------------------- without the app
+
+
+def beside(app: App) -> Path:
+    """Where data is brought to for a look at it."""
+    return app.state / "scratch"
+
+
+def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+    """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
+    dbs = databases.require(app)
+    database = dbs.named(name) if name else dbs.main
+    found = bring(app, data, into, edges, only=database)[database.name]
+    return into / database.name, {"name": database.name, **found}

@@ -1,0 +1,1 @@
+"""The PostgreSQL engine: one cluster per app, archived to S3."""

@@ -1,0 +1,167 @@
+"""PostgreSQL's side of `hostctl APP backup`: what is so, what can be restored, base backups, a takeover."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from hostctl import backup as backups
+from hostctl import databases, lineage, marks, points, status
+from hostctl import drill as drills
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json, read_json
+from hostctl.layout import App
+from hostctl.lineage import Epoch
+from hostctl.lock import MOMENT
+from hostctl.postgres import cluster, pgbackrest, stream, tail, timelines, watch
+from hostctl.postgres.timelines import Base
+
+EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
+ASKED = (
+    "SELECT current_setting('server_version'), current_setting('max_connections'), "
+    "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+    "(SELECT coalesce(pg_database_size(oid), 0) FROM pg_database WHERE datname = :'name')"
+)
+QUICK = 5.0  # seconds that the server may take for a status
+
+
+# ---------------------------------------------------------------------------------------------- what is so
+
+
+def summary(app: App, edges: Edges) -> Json:
+    """The database and its backup, from this host alone. As Backups has it."""
+    wanted = cluster.require(app)
+    told: Json = {"engine": "postgres", "path": str(app.cluster_data), "name": wanted.name, "unsafe": False}
+    told |= {"server": edges.systemd.show(app.cluster_unit)[0].state, **_asked(app, wanted), "pool": wanted.pool}
+    told |= {"disk": status.space(app.cluster) if app.cluster.is_dir() else None, "log_bytes": 0}
+    return told | {"indexes": _indexes(app, wanted), "backup": _backup(app, edges)}
+
+
+def _asked(app: App, wanted: cluster.Cluster) -> Json:
+    """What only the server knows; nothing of it while it does not answer."""
+    names = ("version", "max_connections", "connections", "bytes")
+    try:
+        (row,) = cluster.query(cluster.live(app), ASKED, timeout=QUICK, bound={"name": wanted.name})
+    except (HostError, ValueError):
+        return dict.fromkeys(names)
+    return dict(zip(names, [row[0].split()[0], *(int(one) for one in row[1:])], strict=True))
+
+
+def _indexes(app: App, wanted: cluster.Cluster) -> list[Json]:
+    """Those that a failed concurrent build left invalid."""
+    from hostctl.postgres import migrate
+
+    try:
+        asked = partial(cluster.query, cluster.live(app), database=wanted.name, timeout=QUICK)
+        return [one._asdict() for one in migrate.invalid(asked)]
+    except HostError:
+        return []
+
+
+def _backup(app: App, edges: Edges) -> Json | None:
+    told = backups.common(app, edges, app.tail_unit)
+    if told is None:
+        return None
+    line, bases, lag = timelines.load(app), watch.known(app), tail.lag(app)
+    now_on = timelines.counted(line.spans, None)
+    told |= {"lag": lag if lag is not None else _watched(told["watch"]), "service": "the tail of the log"}
+    told |= {"apart": "what is written here is archived apart, and does not count"}
+    told |= {"archiver": _archiver(app), "dropping": watch.dropping(app), "timeline": now_on and now_on.timeline}
+    told |= {"gaps": [gap._asdict() for gap in line.gaps], "encrypted": databases.backup(app).encrypted}
+    told |= {"full": _last(bases, "full"), "newest": _last(bases, None), "run": read_json(app.backup / "run.json")}
+    return told
+
+
+def _watched(watch: Json | None) -> float | None:
+    """The lag as the last watch saw it, and the time since."""
+    if watch is None or watch.get("lag") is None:
+        return None
+    return round(float(watch["lag"]) + time.time() - float(watch["at"]), 3)
+
+
+def _archiver(app: App) -> Json | None:
+    try:
+        found = watch.archiver(app)
+    except (HostError, ValueError):
+        return None
+    told: Json = {"archived": found.archived or None, "archived_at": found.archived_at or None, "fails": found.fails}
+    return told | {"failures": found.failures, "waiting": len(stream.waiting(app))}
+
+
+def _last(bases: Sequence[Base], kind: str | None) -> Json | None:
+    found = [one for one in bases if kind is None or one.kind == kind]
+    if not found:
+        return None
+    newest = max(found, key=lambda one: one.ended)
+    return {"label": newest.label, "kind": newest.kind, "at": newest.ended, "bytes": newest.size}
+
+
+# ---------------------------------------------------------------------------------------------- what can be restored
+
+
+def listing(app: App) -> Json:
+    """Restore points on this host, and per epoch of the bucket what can be restored, and what cannot: the gaps."""
+    wanted, store, last = cluster.require(app), lineage.bucket(app), drills.last(app)
+    epochs = lineage.chain(store)
+    ends = [pgbackrest.newest(app), *(epoch.opened for epoch in epochs)]
+    told: Json = {"points": points.every(app), "last_good": last["last_good"] if last else None}
+    pairs = list(zip(epochs, ends, strict=False))[:EPOCHS]
+    return told | {"epochs": [_of_epoch(app, store, epoch, end, wanted.name) for epoch, end in pairs]}
+
+
+def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> Json:
+    line = timelines.fetch(lineage.bucket(app), epoch.epoch)
+    bases = pgbackrest.bases(app, epoch.epoch)
+    found = timelines.ranges(bases, line, end)
+    told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
+    told |= {"databases": {name: {"from": found[0].first, "to": found[-1].last} if found else None}}
+    told |= {"ranges": [{"from": one.first, "to": one.last} for one in found]}
+    told |= {"gaps": [gap._asdict() for gap in line.gaps], "timelines": [span._asdict() for span in line.spans]}
+    return told | {"bases": [one._asdict() for one in bases]}
+
+
+# ---------------------------------------------------------------------------------------------- acts
+
+
+def run(app: App, edges: Edges) -> None:
+    """A base backup of now: whole when one is owed or due, else what has changed since the last. Raises HostError."""
+    backup, debt = databases.backup(app), marks.owed(app)
+    if not stream.prepare(app):
+        pgbackrest.create(app)
+    kind = watch.due(time.time(), watch.refresh(app), backup, debt is not None) or "incr"
+    pgbackrest.backup(app, kind)
+    newest = max(watch.refresh(app), key=lambda one: one.ended)
+    if kind == "full":
+        marks.paid(app)
+        watch.heal(app, newest)
+
+
+def drill(app: App, edges: Edges) -> Json:
+    """Restore the newest into a scratch cluster, and compare. Raises HostError."""
+    from hostctl.postgres import drill
+
+    return drill.run(app, edges)
+
+
+def takeover(app: App, edges: Edges) -> Epoch:
+    """This host's cluster is archived into an epoch of its own, which counts from now on. Raises HostError."""
+    with stream.working(app, patience=MOMENT):
+        told = lineage.takeover(app)
+        if databases.present(app):
+            stream.move(app, edges, told)
+    if databases.present(app):
+        stream.pay(app, edges)
+    else:
+        stream.start(app, edges)
+    return told
+
+
+def check(app: App) -> Json:
+    """pgBackRest reaches the bucket from here, and what the server archives arrives. Raises HostError."""
+    if not app.pgbackrest.exists():
+        return {"pgbackrest": "not configured yet"}
+    if lineage.local(app) is not None and cluster.accepts(cluster.live(app)):
+        pgbackrest.check(app)
+    return {"pgbackrest": "archives"}

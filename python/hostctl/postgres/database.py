@@ -1,0 +1,84 @@
+"""PostgreSQL's console, and copies to take away: what `db` asks of this engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from hostctl.database import become, room
+from hostctl.errors import DONE, USAGE, HostError
+from hostctl.layout import App
+from hostctl.postgres import cluster, dumps, tables
+
+IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
+
+
+def named(app: App, name: str | None) -> str:
+    """The name of the app's one database. Raises HostError (usage) for another, and when its server does not run."""
+    known = cluster.require(app).name
+    if name not in (None, known):
+        raise HostError(f"there is no database {name[:80]!r}", "database in deploy.yml", f"it is {known}", USAGE)
+    if not cluster.accepts(cluster.live(app)):
+        raise HostError("PostgreSQL does not run", app.cluster_unit, f"systemctl status {app.cluster_unit}")
+    return known
+
+
+# ---------------------------------------------------------------------------------------------- console
+
+
+def converse(app: App, name: str, write: bool) -> int:
+    """psql on the live database, as the app's own user and role. Returns the exit code. Raises HostError."""
+    server, terminal = cluster.live(app), sys.stdin.isatty() and sys.stdout.isatty()
+    user = cluster.require(app).user
+    # the link to the programs is in a directory that the app's user cannot pass
+    program = (server.bin / "psql").resolve()
+    become(user)
+    if terminal:
+        told = (
+            "you may write; a statement counts at once, unless you BEGIN"
+            if write
+            else "read only, --write to change it"
+        )
+        print(f"{name}: {told}; \\? tells more, \\q ends", flush=True)
+    environment = _environment(server.socket, name, user, write)
+    process = subprocess.Popen([str(program), *_style(terminal)], env=environment)
+    # Ctrl-C is psql's: it stops the statement, not the console
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if process.wait() != 0:
+        fix = "correct the statement" if write else "correct the statement; --write lets it change the data"
+        raise HostError("psql ended with an error, which it has told above", f"database {name}", fix)
+    return DONE
+
+
+def _style(terminal: bool) -> list[str]:
+    """On a terminal psql as everybody knows it. Off it the rows come with tabs, and the first error ends it."""
+    always = ["-X", "-v", "HISTFILE=/dev/null"]
+    return always if terminal else [*always, "-qAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-P", "pager=off"]
+
+
+def _environment(socket: Path, name: str, user: str, write: bool) -> dict[str, str]:
+    kept = {key: os.environ[key] for key in ("TERM", "COLUMNS", "LINES", "PAGER") if key in os.environ}
+    settings = {"idle_session_timeout": IDLE, "idle_in_transaction_session_timeout": IDLE}
+    settings |= {"default_transaction_read_only": "off" if write else "on"}
+    options = " ".join(f"-c {key}={value}" for key, value in settings.items())
+    told = {"PGHOST": str(socket), "PGUSER": user, "PGDATABASE": name, "PGOPTIONS": options}
+    return cluster.environment() | kept | told | {"PGAPPNAME": "hostctl console"}
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
+    """A consistent copy below `scratch`: pg_dump's custom form, or SQL text. Raises HostError."""
+    server = cluster.live(app)
+    # custom form is compressed, and indexes are left out of either
+    room(scratch, tables.size(server, name), "a copy")
+    return dumps.dump(server, name, scratch / ("copy.sql" if sql else "copy.dump"), sql)
+
+
+def check(app: App, file: Path) -> None:
+    """Whether a file may replace the live database: it is a dump that can be read. Raises HostError (usage)."""
+    dumps.contents(cluster.live(app), file)

@@ -1,0 +1,54 @@
+"""A database on somebody else's server, for a person: psql, and a dump to take away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from hostctl.database import become
+from hostctl.errors import USAGE, HostError
+from hostctl.layout import App
+from hostctl.postgres import cluster, external
+from hostctl.postgres.url import variables
+
+READ_ONLY = "-c default_transaction_read_only=on"
+
+
+def named(app: App, name: str | None) -> str:
+    """The name of the database; there is one. Raises HostError (usage)."""
+    found = variables(external.url(app, app.live()), external.require(app).url)["PGDATABASE"]
+    if name not in (None, found):
+        raise HostError(f"there is no database {name}", "database in deploy.yml", f"it is {found}", USAGE)
+    return found
+
+
+def converse(app: App, name: str, write: bool) -> int:
+    """psql on standard input and output, as the app's own user; it only reads unless `write`. Raises HostError."""
+    env = external.environment(app, external.url(app, app.live())) | ({} if write else {"PGOPTIONS": READ_ONLY})
+    psql = external.program("psql")
+    env |= {"TERM": os.environ.get("TERM", "dumb"), "PSQL_HISTORY": os.devnull}
+    become(external.require(app).user)
+    told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
+    print(f"{name}: {told}; \\? tells more", flush=True)
+    return subprocess.run([psql, "-X"], env=env, check=False).returncode
+
+
+def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
+    """A consistent copy below `scratch`: pg_dump's own form, or SQL text. Raises HostError."""
+    target = scratch / f"{name}.{'sql' if sql else 'dump'}"
+    argv: list[str | Path] = [external.program("pg_dump"), "-w", "--format=plain" if sql else "--format=custom"]
+    env = external.environment(app, external.url(app, app.live()))
+    done = subprocess.run(
+        [*argv, "-f", target], env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    if done.returncode != 0:
+        fix = "use a pg_dump of the server's version, or the provider's own tools"
+        raise HostError(f"no dump was made: {cluster.said(done.stderr)}", name, fix)
+    return target
+
+
+def check(app: App, file: Path) -> None:
+    """Raises HostError (usage): such a database is not replaced from here."""
+    what = f"the database of {app.name} is on a server of its provider's: it is not replaced from here"
+    raise HostError(what, str(file), "load it with pg_restore, or the provider's own tools", USAGE)

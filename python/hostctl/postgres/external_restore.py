@@ -1,0 +1,57 @@
+"""Data of another instant of a database on somebody else's server: only its provider has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hostctl.edges import Edges
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json
+from hostctl.layout import App
+from hostctl.transition import Work
+
+
+def reach(app: App, _: Edges) -> tuple[float, float]:
+    """Raises HostError (usage), as everything here."""
+    raise _refused(app)
+
+
+def counted(app: App, data: Json) -> Json:
+    raise _refused(app)
+
+
+def now(app: App) -> dict[str, dict[str, int]]:
+    raise _refused(app)
+
+
+def fetch(work: Work) -> str:
+    raise _refused(work.app)
+
+
+def forget(_: Work) -> None:
+    """Nothing was fetched."""
+
+
+def replace(work: Work) -> str:
+    raise _refused(work.app)
+
+
+def put_back(_: Work) -> None:
+    """Nothing was replaced."""
+
+
+def beside(app: App) -> Path:
+    raise _refused(app)
+
+
+def bring(app: App, data: Json, into: Path, edges: Edges) -> Json:
+    raise _refused(app)
+
+
+def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+    raise _refused(app)
+
+
+def _refused(app: App) -> HostError:
+    what = f"the database of {app.name} is on a server of its provider's, and so are its backups"
+    return HostError(what, "database.engine: external", "restore it with the provider's own tools", USAGE)

@@ -1,0 +1,179 @@
+"""What is in an app's database: what copies are compared by, and the numbered rows that tell how far a copy got.
+
+A look is one transaction, so it is of one moment, and it only reads. It waits for nobody, and whoever wants to change a
+table waits for it: so it names itself to the server, and its query ends when its asker is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from hostctl.compare import Canary, Seen, Table
+from hostctl.errors import HostError
+from hostctl.postgres import cluster
+from hostctl.postgres.cluster import Cluster, Server
+
+KEPT = 10_000  # numbered rows
+PATIENCE = 6 * 3600.0  # seconds for the largest table
+CANARY_PATIENCE = 30.0  # seconds for one numbered row
+LOCK_PATIENCE = 60.0  # seconds that a table may be locked by a migration
+
+# Texts of values depend on a session's settings: the same ones for every look. No help from other processes, so that
+# the live server keeps its cores.
+SESSION = f"""
+SET application_name = 'hostctl look';
+SET search_path = pg_catalog;
+SET lock_timeout = '{LOCK_PATIENCE:g}s';
+SET client_connection_check_interval = '5s';
+SET max_parallel_workers_per_gather = 0;
+SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601';
+SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmlbinary = 'base64';
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+"""
+
+# Every transaction below it had ended when the look began, so the rows that they wrote can only become fewer: what is
+# written later, on the live server or in a copy, does not count (age: how many transactions ago, as a signed number).
+HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon \\gset\n"
+OLD = "age(t.xmin) NOT BETWEEN 0 AND age((:'horizon'::xid8)::xid)"
+
+# What recovery empties (unlogged) and what holds no rows of its own is left out; large objects are the app's as well.
+APP = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'homeport')"
+TABLES = f"""
+SELECT format($$SELECT json_build_array('table', %L, count(*),
+    coalesce(sum(hashtextextended((t.*)::text COLLATE "C", 0)), 0)::text) FROM ONLY %I.%I AS t WHERE %s$$,
+  n.nspname || '.' || c.relname, n.nspname, c.relname,
+  replace($$ {OLD.replace(":'horizon'", "HORIZON")} $$, 'HORIZON', quote_literal(:'horizon')))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated
+  AND ({APP} OR c.oid = 'pg_largeobject'::regclass)
+ORDER BY n.nspname, c.relname \\gexec
+"""  # noqa: S608 - no value from outside
+
+MIGRATIONS = f"""
+SELECT format('SELECT json_build_array(''version'', version::text) FROM %I.schema_migrations', n.nspname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relkind = 'r' AND c.relname = 'schema_migrations' AND a.attname = 'version' AND {APP}
+ORDER BY n.nspname \\gexec
+"""  # noqa: S608 - no value from outside
+
+# A copy of a cluster has its catalogs as they were, numbers of objects included: so their rows are the schema. Of
+# pg_class only what the app's definitions say; the rest of it is the server's bookkeeping.
+SCHEMA = f"""
+WITH app AS (SELECT n.oid FROM pg_namespace n WHERE {APP}),
+relation AS (SELECT c.* FROM pg_class c JOIN app ON app.oid = c.relnamespace),
+part(content) AS (
+  SELECT 'namespace' || (n.*)::text FROM pg_namespace n JOIN app USING (oid)
+  UNION ALL SELECT 'class' || ROW(c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, c.relpersistence,
+    c.reloptions, c.relrowsecurity, c.relforcerowsecurity, c.relacl)::text FROM relation c
+  UNION ALL SELECT 'attribute' || (a.*)::text FROM pg_attribute a JOIN relation c ON c.oid = a.attrelid
+  UNION ALL SELECT 'default' || (d.*)::text FROM pg_attrdef d JOIN relation c ON c.oid = d.adrelid
+  UNION ALL SELECT 'index' || (i.*)::text FROM pg_index i JOIN relation c ON c.oid = i.indrelid
+  UNION ALL SELECT 'trigger' || (t.*)::text FROM pg_trigger t JOIN relation c ON c.oid = t.tgrelid
+  UNION ALL SELECT 'rule' || (r.*)::text FROM pg_rewrite r JOIN relation c ON c.oid = r.ev_class
+  UNION ALL SELECT 'policy' || (p.*)::text FROM pg_policy p JOIN relation c ON c.oid = p.polrelid
+  UNION ALL SELECT 'sequence' || (s.*)::text FROM pg_sequence s JOIN relation c ON c.oid = s.seqrelid
+  UNION ALL SELECT 'constraint' || (k.*)::text FROM pg_constraint k JOIN app ON app.oid = k.connamespace
+  UNION ALL SELECT 'function' || (f.*)::text FROM pg_proc f JOIN app ON app.oid = f.pronamespace
+  UNION ALL SELECT 'type' || (y.*)::text FROM pg_type y JOIN app ON app.oid = y.typnamespace
+  UNION ALL SELECT 'enum' || (e.*)::text FROM pg_enum e
+  UNION ALL SELECT 'extension' || (x.*)::text FROM pg_extension x
+)
+SELECT json_build_array('schema', md5(string_agg(content, chr(10) ORDER BY content COLLATE "C"))) FROM part;
+"""  # noqa: S608 - no value from outside
+
+CANARY = """
+SELECT to_regclass('homeport.canary') IS NOT NULL AS numbered \\gset
+\\if :numbered
+SELECT json_build_array('canary', coalesce(min(n), 0), coalesce(max(n), 0), count(*),
+  coalesce(extract(epoch FROM max(at)), 0)::float8) FROM homeport.canary;
+\\endif
+"""
+
+# Made where it is missing, such as in a database that was loaded. One writer at a time, so that no number is left out.
+WRITE_CANARY = f"""
+SELECT to_regclass('homeport.canary') IS NULL AS absent \\gset
+\\if :absent
+{{furnish}};
+\\endif
+BEGIN;
+SET LOCAL synchronous_commit = on;
+LOCK TABLE homeport.canary IN SHARE ROW EXCLUSIVE MODE;
+INSERT INTO homeport.canary SELECT coalesce(max(n), 0) + 1, clock_timestamp() FROM homeport.canary RETURNING n;
+DELETE FROM homeport.canary WHERE n <= (SELECT max(n) FROM homeport.canary) - {KEPT};
+COMMIT;
+"""  # noqa: S608 - no value from outside
+
+
+class Named(NamedTuple):
+    """The newest numbered row: its number, and when it was written, in seconds since the epoch (0 without any)."""
+
+    n: int
+    at: float
+
+
+def look(server: Server, database: str, before: Seen | None = None) -> Seen:
+    """What is in the database, as of one moment. Raises HostError.
+
+    With what was seen before, its tables are seen up to the same transaction: see compare.Table.
+    """
+    horizon = _horizon(before)
+    bound = {} if horizon is None else {"horizon": str(horizon)}
+    script = SESSION + ("" if bound else HORIZON)
+    script += "SELECT json_build_array('horizon', :'horizon');\n" + TABLES + MIGRATIONS + SCHEMA + CANARY + "COMMIT;\n"
+    return _seen(_asked(server, database, script, PATIENCE, bound))
+
+
+def _horizon(before: Seen | None) -> int | None:
+    return next((table.upto for table in before.tables.values()), None) if before else None
+
+
+def _asked(server: Server, database: str, script: str, timeout: float, bound: dict[str, str]) -> list[list[Any]]:
+    """The rows of a script each of whose results is one column of JSON, which has no line break in it."""
+    printed = cluster.query(server, script, database, timeout=timeout, bound=bound)
+    return [json.loads(line) for row in printed for line in row[0].splitlines() if line]
+
+
+def _seen(told: Iterable[list[Any]]) -> Seen:
+    tables: dict[str, Table] = {}
+    versions, schema, canary, at, horizon = set(), "", Canary(0, 0, 0), 0.0, 0
+    for kind, *values in told:
+        match kind:
+            case "horizon":
+                horizon = int(values[0])
+            case "table":
+                tables[str(values[0])] = Table(int(values[1]), str(values[2]), horizon)
+            case "version":
+                versions |= {int(values[0])} if str(values[0]).isdecimal() else set()
+            case "schema":
+                schema = str(values[0])
+            case "canary":
+                canary, at = Canary(*map(int, values[:3])), float(values[3])
+    return Seen(tables, schema, tuple(sorted(versions)), canary, at)
+
+
+def versions(server: Server, database: str) -> tuple[int, ...]:
+    """The migrations that the app has recorded; empty without any. Raises HostError."""
+    return _seen(_asked(server, database, SESSION + MIGRATIONS + "COMMIT;\n", CANARY_PATIENCE, {})).versions
+
+
+def newest(server: Server, database: str) -> Named:
+    """The newest numbered row. Raises HostError."""
+    found = _seen(_asked(server, database, SESSION + CANARY + "COMMIT;\n", CANARY_PATIENCE, {}))
+    return Named(found.canary.last, found.at)
+
+
+def write_canary(server: Server, wanted: Cluster) -> int:
+    """Write the next numbered row, on disk when this returns, and forget the oldest; returns its number.
+
+    Raises HostError.
+    """
+    furnish = ";\n".join(one.format(user=':"user"') for one in cluster.FURNISH)
+    # whatever the app's parameters make of its own transactions
+    script = "SET application_name = 'hostctl canary';\nSET default_transaction_read_only = off;\n"
+    script += WRITE_CANARY.format(furnish=furnish)
+    told = cluster.query(server, script, wanted.name, timeout=CANARY_PATIENCE, bound={"user": wanted.user})
+    if not told or not told[0][0].strip().isdecimal():
+        raise HostError("the numbered row was not written", f"database {wanted.name} at {server.socket}", "deploy logs")
+    return int(told[0][0])

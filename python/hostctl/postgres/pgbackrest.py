@@ -1,0 +1,382 @@
+"""pgBackRest: how it is configured, asked, and made to restore. Every epoch has a repository of its own.
+
+The one configuration file names the epoch that this host archives into; another one is asked by `--repo1-path`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hostctl import databases, lineage
+from hostctl.databases import Backup, Credentials
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, write_atomic
+from hostctl.layout import App
+from hostctl.lineage import Epoch
+from hostctl.postgres import cluster, tail, timelines
+from hostctl.postgres.timelines import Base, Line
+
+PROGRAM = "pgbackrest"
+QUICK = 120.0  # seconds for what moves no data
+WHOLE = 24 * 3600.0  # seconds for what does
+# of every session of its own, whatever the app wants for others
+UNHINDERED = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off"
+PROCESSES = 4  # at most, for one command
+SILENCE = 30  # seconds that the store may take for an answer
+TAKEN = 8192  # bytes of a log that are looked into
+ARCHIVE = 60  # seconds that a backup waits for its WAL to be archived
+
+
+class Point(NamedTuple):
+    """A restore point: its name in the WAL, when it was made, and where. `lsn` as PostgreSQL writes it."""
+
+    name: str
+    at: float
+    epoch: str
+    timeline: int
+    lsn: str
+
+
+class Restored(NamedTuple):
+    """A data directory that only has to be started with `settings`, by which it recovers to what was asked for."""
+
+    epoch: Epoch
+    label: str
+    timeline: int
+    settings: Mapping[str, str]
+    tail: int
+    seconds: float
+
+
+class Plan(NamedTuple):
+    """What a restore uses: the base backup of one epoch, and the WAL of `sources`, newest epoch first."""
+
+    epoch: Epoch
+    base: Base
+    home: str
+    timeline: int
+    until: float | None
+    sources: tuple[str, ...]
+    histories: Mapping[int, str]
+
+
+# ---------------------------------------------------------------------------------------------- configuration
+
+
+def render(app: App, backup: Backup, keys: Credentials, epoch: str) -> str:
+    """The configuration file. It holds the keys."""
+    server = cluster.live(app)
+    told = _repository(backup, keys, epoch) | _habits(app)
+    lines = [f"{name}={value}" for name, value in told.items()]
+    lines += ["", f"[{app.name}]", f"pg1-path={server.data}", f"pg1-socket-path={server.socket}"]
+    return "\n".join(["[global]", *lines, f"pg1-user={cluster.SUPERUSER}", "pg1-port=5432", ""])
+
+
+def _repository(backup: Backup, keys: Credentials, epoch: str) -> dict[str, object]:
+    suffix = "amazonaws.com.cn" if backup.region.startswith("cn-") else "amazonaws.com"
+    parts = urllib.parse.urlsplit(backup.endpoint or f"https://s3.{backup.region}.{suffix}")
+    told: dict[str, object] = {
+        "repo1-type": "s3",
+        "repo1-path": home(backup, epoch),
+        "repo1-s3-bucket": backup.bucket,
+        "repo1-s3-region": backup.region,
+        "repo1-s3-endpoint": parts.hostname,
+        "repo1-storage-port": parts.port or 443,
+        "repo1-s3-uri-style": "path" if backup.path_style or "." in backup.bucket else "host",
+        "repo1-s3-key": keys.access_key_id,
+        "repo1-s3-key-secret": keys.secret_access_key,
+        "repo1-bundle": "y",
+        "repo1-retention-full-type": "time",
+        "repo1-retention-full": max(1, math.ceil(backup.retention / 86_400)),
+    }
+    told |= {"repo1-storage-ca-file": backup.ca} if backup.ca else {}
+    if backup.encrypted:
+        told |= {"repo1-cipher-type": "aes-256-cbc", "repo1-cipher-pass": keys.encryption_key}
+    return told
+
+
+def _habits(app: App) -> dict[str, object]:
+    return {
+        "archive-async": "y",
+        "expire-auto": "n",
+        "archive-timeout": ARCHIVE,
+        "io-timeout": SILENCE,
+        "spool-path": app.cluster / "spool",
+        "lock-path": app.cluster / "lock",
+        "process-max": max(1, min(PROCESSES, (os.cpu_count() or 1) // 2)),
+        "compress-type": "zst",
+        "start-fast": "y",
+        # what archives in the background tells why it fails in a file alone
+        "log-path": log(app).parent,
+        "log-level-file": "warn",
+        "log-level-console": "off",
+        "log-level-stderr": "warn",
+    }
+
+
+def log(app: App) -> Path:
+    """Where the archiver says what goes wrong."""
+    return app.cluster / "log" / f"{app.name}-archive-push-async.log"
+
+
+def complaint(app: App) -> str | None:
+    """What the archiver complained of last; None when it did not."""
+    try:
+        with log(app).open("rb") as file:
+            file.seek(max(0, log(app).stat().st_size - TAKEN))
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if "ERROR:" in line]
+    except OSError:
+        return None
+    return _clean(app, said(lines[-1])) if lines else None
+
+
+def home(backup: Backup, epoch: str) -> str:
+    """Where an epoch's repository is in the bucket."""
+    return f"/{backup.prefix}/{epoch}/pg"
+
+
+def configure(app: App, epoch: str) -> bool:
+    """Write the configuration for archiving into an epoch; returns whether anything changed. Raises HostError."""
+    backup, keys = databases.backup(app), databases.credentials(app)
+    if backup.encrypted and not keys.encryption_key:
+        what = "the backup's encryption key was never sent here"
+        fix = "export the secret that backup.encryption_key names, and run deploy provision"
+        raise HostError(what, str(app.backup_credentials), fix, USAGE)
+    for name in ("spool", "lock", "log"):
+        make_directory(app.cluster / name, 0o700)
+        _give(app.cluster / name)
+    text = render(app, backup, keys, epoch).encode()
+    if app.pgbackrest.exists() and app.pgbackrest.read_bytes() == text:
+        return False
+    part = app.pgbackrest.with_name(".pgbackrest.conf.made")
+    write_atomic(part, text, 0o600)
+    _give(part, "root", 0o640)
+    part.replace(app.pgbackrest)
+    return True
+
+
+def _give(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -> None:
+    """To the user postgres, or to its group; as whoever else than root there is nobody to give it to."""
+    if os.geteuid() == 0:
+        shutil.chown(path, owner, cluster.SUPERUSER)
+    if mode is not None:
+        path.chmod(mode)
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+def argv(app: App, command: str, *options: str) -> list[str]:
+    """A call of pgBackRest. No option is a secret."""
+    return [PROGRAM, f"--config={app.pgbackrest}", f"--stanza={app.name}", *options, command]
+
+
+def call(app: App, command: str, *options: str, timeout: float = QUICK) -> str:
+    """Run it as the user postgres; returns what it printed. Raises HostError with its words."""
+    failed = f"pgBackRest: {command} failed"
+    try:
+        done = cluster.run_as_postgres(argv(app, command, *options), timeout=timeout, env={"PGOPTIONS": UNHINDERED})
+    except FileNotFoundError:
+        raise HostError(f"{failed}: it is not installed", PROGRAM, "deploy provision") from None
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{failed}: it took longer than {timeout:g} s", "the backup on S3", _MEND) from None
+    if done.returncode != 0:
+        raise HostError(f"{failed}: {_clean(app, said(done.stderr + done.stdout))}", "the backup on S3", _MEND)
+    return done.stdout
+
+
+_MEND = "deploy backup check tells whether S3 answers as it should"
+
+
+def said(printed: str) -> str:
+    """Why pgBackRest failed, in its own words: its errors without times and processes, else its last line."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [re.sub(r"^.*?ERROR: *(\[\d+\]: *)?", "", line) for line in lines if "ERROR:" in line]
+    return "; ".join(errors[:2] or lines[-1:] or ["it does not say why"])[:500]
+
+
+def _clean(app: App, text: str) -> str:
+    for key in databases.credentials(app):
+        text = text.replace(key, "...") if key else text
+    return text
+
+
+def create(app: App) -> None:
+    """Prepare the epoch's repository for the cluster; one that is prepared stays as it is. Raises HostError."""
+    call(app, "stanza-create", "--no-online")
+
+
+def backup(app: App, kind: str) -> None:
+    """Take a base backup, "full" or "incr". Raises HostError."""
+    call(app, "backup", f"--type={kind}", timeout=WHOLE)
+
+
+def reach(app: App) -> tuple[float, float]:
+    """The oldest and the newest instant that can be restored, in seconds since the epoch. Raises HostError."""
+    epochs = lineage.chain(lineage.bucket(app))
+    ends = [found[0].ended for epoch in epochs if (found := bases(app, epoch.epoch))]
+    if not ends:
+        raise HostError("there is no base backup that could be restored", "the backup on S3", "deploy backup status")
+    return min(ends), newest(app)
+
+
+def newest(app: App) -> float:
+    """The newest instant that is on S3: what the tail says, else when it last said something."""
+    told = read_json(app.backup / "tail.json") or {}
+    late = tail.lag(app)
+    return time.time() - late if late is not None else float(told.get("behind_since") or told.get("at") or time.time())
+
+
+def expire(app: App) -> None:
+    """Remove what the retention has passed: only once a drill has proven what is newer. Raises HostError."""
+    call(app, "expire", timeout=WHOLE)
+
+
+def check(app: App) -> None:
+    """Have the running server archive a segment, and see it arrive. Raises HostError."""
+    call(app, "check", f"--archive-timeout={ARCHIVE}", timeout=2 * QUICK)
+
+
+def bases(app: App, epoch: str) -> list[Base]:
+    """The base backups of an epoch, oldest first. Raises HostError."""
+    path = home(databases.backup(app), epoch)
+    return parsed(call(app, "info", "--output=json", f"--repo1-path={path}"))
+
+
+def parsed(text: str) -> list[Base]:
+    """What `info` says in JSON, but for backups that came with errors. Raises HostError for anything else."""
+    try:
+        stanzas: list[Json] = json.loads(text)
+        return [_base(one) for stanza in stanzas for one in stanza.get("backup", []) if not one.get("error")]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"pgBackRest's info cannot be understood: {type(error).__name__}: {error}"
+        raise HostError(what, "the backup on S3", "report it with the version of pgBackRest") from None
+
+
+def _base(told: Json) -> Base:
+    start, stop = (timelines.position(told["lsn"][name]) for name in ("start", "stop"))
+    times, sizes = told["timestamp"], told["info"]
+    timeline = int(told["archive"]["start"][:8], 16)
+    stored = int(sizes["repository"].get("delta", 0))
+    begun, ended = float(times["start"]), float(times["stop"])
+    return Base(told["label"], told["type"], begun, ended, timeline, start, stop, int(sizes["size"]), stored)
+
+
+# ---------------------------------------------------------------------------------------------- restore
+
+
+def restore(app: App, into: Path, at: float | None = None, point: Point | None = None) -> Restored:
+    """Bring a base backup, and the end of the WAL, into a new directory of the user postgres.
+
+    `at`: the instant that it will recover to; `point`: the restore point; neither: the newest. Raises HostError.
+    """
+    begun = time.monotonic()
+    store = lineage.bucket(app)
+    found = plan(app, lineage.chain(store), at, point)
+    cluster.make_owned(into)
+    options = [f"--set={found.base.label}", f"--repo1-path={found.home}", f"--pg1-path={into}"]
+    call(app, "restore", *options, "--type=none", timeout=WHOLE)
+    laid = 0
+    for epoch in reversed(found.sources):
+        laid += tail.lay(app, store, epoch, into)
+    for number, text in found.histories.items():
+        _owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
+    _owned(into / "recovery.signal", b"")
+    settings = _settings(app, into, found, point)
+    return Restored(found.epoch, found.base.label, found.timeline, settings, laid, time.monotonic() - begun)
+
+
+def _owned(path: Path, data: bytes) -> None:
+    write_atomic(path, data)
+    _give(path)
+
+
+def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | None) -> Plan:
+    """What to restore from. Raises HostError (usage) when no base backup leads to what is wanted."""
+    wanted = point.at if point else at
+    reachable = [one for one in epochs if point is None or one.epoch == point.epoch]
+    for epoch, until in lineage.candidates(reachable, wanted):
+        older = epochs[epochs.index(epoch) :]
+        found = _planned(app, older, until, point)
+        if found is not None:
+            return found
+    when = timelines.utc(wanted) if wanted else "now"
+    what = f"no base backup leads to {when}"
+    raise HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
+
+
+def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Point | None) -> Plan | None:
+    """From the first of these epochs, with the base backup of the first of them that has one. None without."""
+    store, known = lineage.bucket(app), databases.backup(app)
+    line = timelines.fetch(store, epochs[0].epoch)
+    span = timelines.counted(line.spans, until)
+    if span is None:
+        return None
+    timeline, lsn = (point.timeline, timelines.position(point.lsn)) if point else (span.timeline, None)
+    told = line
+    for number, epoch in enumerate(epochs):
+        told = told if number == 0 else _joined(timelines.fetch(store, epoch.epoch), told)
+        way = timelines.path(told.spans, timeline)
+        base = timelines.choose(bases(app, epoch.epoch), way, until, lsn)
+        if base is None:
+            continue
+        if (gap := timelines.hidden(told.gaps, base, until)) is not None:
+            raise _dropped(gap)
+        sources = tuple(one.epoch for one in epochs[: number + 1])
+        home_of = home(known, epoch.epoch)
+        return Plan(epochs[0], base, home_of, timeline, until, sources, told.histories)
+    return None
+
+
+def _joined(older: Line, newer: Line) -> Line:
+    """One line of two epochs, of which the second goes on from the first."""
+    histories = {**older.histories, **newer.histories}
+    return Line((*older.spans, *newer.spans), (*older.gaps, *newer.gaps), histories)
+
+
+def _dropped(gap: timelines.Gap) -> HostError:
+    healed = f" to {timelines.utc(gap.until)}" if gap.until else ", and no base backup was taken since"
+    what = f"the log of that time was dropped: there is a gap from {timelines.utc(gap.since)}{healed}"
+    return HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
+
+
+def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[str, str]:
+    """What the server is started with: no secret is in it."""
+    told = {
+        "restore_command": " || ".join(_fetches(app, into, found.sources)),
+        "recovery_target_timeline": str(found.timeline),
+        "recovery_target_action": "promote",
+        # nobody asks it before it has recovered, and so it needs no more room than this host gives
+        "hot_standby": "off",
+    }
+    if point is not None:
+        return told | {"recovery_target_name": point.name}
+    if found.until is not None:
+        return told | {"recovery_target_time": timelines.instant(found.until)}
+    return told
+
+
+def _fetches(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
+    """A command for each epoch that may have the WAL, newest first."""
+    backup = databases.backup(app)
+    for epoch in sources:
+        options = (f"--repo1-path={home(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
+        yield " ".join([*argv(app, "archive-get", *options), "%f", '"%p"'])
+
+
+def to_the_end(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a recovery to the end of the WAL: nothing was written after the instant that was wanted."""
+    return {name: value for name, value in settings.items() if name not in _TARGETS}
+
+
+_TARGETS = ("recovery_target_time", "recovery_target_name", "recovery_target_lsn")

@@ -1,0 +1,70 @@
+"""What a push asks of PostgreSQL: whether it will bear the release, a restore point, and care around migrations."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from hostctl import databases, lineage, points
+from hostctl.files import Json
+from hostctl.layout import App
+from hostctl.postgres import cluster, dumps, guard, look, migrate, tables
+from hostctl.postgres.cluster import Cluster, Server
+from hostctl.restore import room
+from hostctl.transition import Work
+
+NAMED = "SELECT pg_create_restore_point(:'name'), pg_walfile_name(pg_current_wal_lsn())"
+
+
+def check(work: Work) -> str | None:
+    """Whether the server will bear the new release."""
+    return guard.check(work)
+
+
+def stop_asking(work: Work) -> None:
+    """The undo of `check`."""
+    guard.stop(work)
+
+
+def around_migrate(work: Work) -> AbstractContextManager[None]:
+    """Locks with a limit, and a look at the indexes afterwards."""
+    return migrate.around(work)
+
+
+def versions(app: App) -> set[int] | None:
+    """The versions that the database names as migrated; None without any. Raises HostError."""
+    return set(look.versions(cluster.live(app), cluster.require(app).name)) or None
+
+
+# ---------------------------------------------------------------------------------------------- restore point
+
+
+def needless(app: App) -> str | None:
+    """Why no restore point is needed; None when one is."""
+    return None if databases.present(app) else "none: there is no database yet"
+
+
+def keep(work: Work, directory: Path) -> tuple[Json, str]:
+    """Name this instant in the log, which the archive has; without a backup make a dump. Raises HostError."""
+    app, wanted, server = work.app, cluster.require(work.app), cluster.live(work.app)
+    counted = tables.rows(server, wanted.name)
+    told: Json = {"tables": {wanted.name: counted}, "versions": list(look.versions(server, wanted.name))}
+    mine = lineage.local(app) if wanted.backup else None
+    if mine is None:
+        return told | _dumped(app, wanted, server, directory), f"no backup: {wanted.name} was dumped"
+    position = {"epoch": mine.epoch, **_named(server, work.journal.id)}
+    line = f"{wanted.name} at {position['lsn']}: {sum(counted.values())} rows in {len(counted)} tables"
+    return told | {"files": {}, "position": position, "at": time.time()}, line
+
+
+def _named(server: Server, name: str) -> Json:
+    lsn, file = cluster.query(server, NAMED, bound={"name": name})[0]
+    return {"name": name, "timeline": int(file[:8], 16), "lsn": lsn}
+
+
+def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
+    room(app.points, tables.size(server, wanted.name) + points.RESERVE)
+    path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
+    kept = {"bytes": path.stat().st_size, "sha256": points.digest(path)}
+    return {"files": {path.name: kept}, "position": None, "at": time.time()}

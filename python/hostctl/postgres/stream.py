@@ -1,0 +1,252 @@
+"""`hostctl APP stream ACTION` for PostgreSQL: which copy counts, a cluster that is not here, what is archived where.
+
+The server itself archives, and the tail streams; this sees that they know where to, and that nothing of another host's
+is overwritten. An epoch is worth something once it has a base backup: until then one is owed.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from hostctl import backup as backups
+from hostctl import databases, lineage, marks
+from hostctl.databases import Backup
+from hostctl.edges import Edges
+from hostctl.errors import PERSON, USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.layout import App
+from hostctl.lineage import Decision, Epoch, Seen
+from hostctl.names import transition_id
+from hostctl.postgres import cluster, pgbackrest, scratch, tail, timelines
+from hostctl.stream import working as working
+
+POLL = 0.1
+ARCHIVED = 120.0  # seconds that the archiver may take for what waits
+AGAIN = "deploy backup status tells what is so now"
+
+
+def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+    """`hostctl APP stream ACTION`. Raises HostError."""
+    if action == "start":
+        return start(app, edges, allow_empty)
+    if action == "tail":
+        return tail.run(app, edges)
+    if action == "watch":
+        from hostctl.postgres import watch
+
+        return watch.watch(app, edges)
+    raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
+
+
+# ---------------------------------------------------------------------------------------------- start
+
+
+def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
+    """See that the server runs as it is configured, and is archived; returns whether anything was changed.
+
+    Restores, or makes, a cluster that is not here. Raises HostError.
+    """
+    wanted = cluster.require(app)
+    make_directory(app.backup, 0o700)
+    if wanted.backup is None:
+        made = cluster.create(app)
+        return {"changed": _run(app, edges) or made}
+    if (paused := marks.paused(app)) is not None:
+        return {"changed": False, "paused": paused}
+    with working(app):
+        told = _decided(app, wanted.backup, edges, allow_empty)
+        changed = _archive(app, edges, bool(told.get("changed")))
+    if marks.owed(app) is not None:
+        pay(app, edges)
+    return {**told, "changed": changed}
+
+
+def _decided(app: App, backup: Backup, edges: Edges, allow_empty: bool) -> Json:
+    mine, present = lineage.local(app), databases.present(app)
+    seen, unanswered = lineage.look(app, hurried=mine is not None and present)
+    decision = lineage.decide(mine, present, seen, allow_empty)
+    told: Json = {"decision": decision.name.lower()}
+    if decision is Decision.STREAM:
+        if seen.asked and mine is not None:
+            lineage.keep(app, backup, mine._replace(published=True, replaces=None))
+        return told
+    if decision is Decision.SUPERSEDED and seen.current is not None:
+        # what is archived goes into an epoch of this host's own, where it harms nobody
+        return {**told, "superseded": lineage.yield_to(app, seen.current)}
+    return {**told, "changed": True, **_act(app, backup, decision, mine, seen, unanswered)}
+
+
+def _act(
+    app: App, backup: Backup, decision: Decision, mine: Epoch | None, seen: Seen, unanswered: HostError | None
+) -> Json:
+    if decision is Decision.PUBLISH:
+        lineage.publish(app, lineage.bucket(app))
+        return {}
+    if decision is Decision.RESTORE and seen.current is not None:
+        return _restore(app, backup, seen.current)
+    if decision in (Decision.EMPTY, Decision.EMPTY_LATER):
+        return _first(app, backup, None, decision is Decision.EMPTY)
+    if decision in (Decision.FIRST, Decision.REOPEN):
+        return _first(app, backup, mine, True)
+    raise _refusal(app, backup, decision, seen, unanswered)
+
+
+def _first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
+    """An epoch that goes on from nothing that is in the bucket."""
+    made = cluster.create(app)
+    mine = lineage.begin(app, backup, parent, "the bucket named no epoch")
+    lineage.keep(app, backup, mine._replace(replaces=None))
+    marks.owe(app, "the epoch is new")
+    if publish:
+        lineage.publish(app, lineage.bucket(app))
+    return {"made": made}
+
+
+def _restore(app: App, backup: Backup, current: Epoch) -> Json:
+    """Bring back what the copy has, and go on from it in an epoch of this host's own."""
+    begun, into = time.time(), app.cluster / "fetched"
+    cluster.make_room(app)
+    if not app.cluster_bin.is_symlink():
+        cluster.use(app, cluster.majors()[-1])
+    pgbackrest.configure(app, current.epoch)
+    restored = pgbackrest.restore(app, into)
+    cluster.use(app, cluster.major(into))
+    with scratch.recovered(app, into, restored.settings, archive=True):
+        pass  # stopped clean, on a timeline of its own
+    lineage.begin(app, backup, current, "restored on a new host")
+    marks.owe(app, "restored on a new host")
+    _place(app, into)
+    lineage.publish(app, lineage.bucket(app))
+    return {"restored": restored.label, "seconds": round(time.time() - begun, 3)}
+
+
+def _place(app: App, source: Path) -> None:
+    """To the cluster's name; what bears it without being one goes aside."""
+    if app.cluster_data.exists():
+        grave = app.cluster / "aside" / transition_id()
+        make_directory(grave, 0o700)
+        app.cluster_data.rename(grave / "data")
+    source.rename(app.cluster_data)
+    sync_directory(app.cluster)
+
+
+# ---------------------------------------------------------------------------------------------- what runs
+
+
+def _run(app: App, edges: Edges) -> bool:
+    """The server runs, with its configuration as it is now; returns whether it did not."""
+    ran = edges.systemd.show(app.cluster_unit)[0].runs
+    cluster.start(app, edges)
+    return bool(cluster.apply(app, edges)) or not ran
+
+
+def _archive(app: App, edges: Edges, moved: bool) -> bool:
+    """Server, repository and tail of this host's epoch; returns whether anything was changed."""
+    mine = lineage.local(app)
+    if mine is None:
+        raise HostError("this host has no epoch", str(app.backup), AGAIN)
+    configured = pgbackrest.configure(app, mine.epoch)
+    prepare(app)
+    ran = _run(app, edges)
+    timelines.settle(app)
+    streams = stream_tail(app, edges, configured or moved)
+    return configured or ran or streams or moved
+
+
+def prepare(app: App) -> bool:
+    """The epoch's repository is there; False while S3 cannot be asked: the watch tries again."""
+    mine = lineage.local(app)
+    prepared = app.backup / "prepared.json"
+    if mine is None or (read_json(prepared) or {}).get("epoch") == mine.epoch:
+        return mine is not None
+    try:
+        lineage.bucket(app, hurried=True).check()  # pgBackRest takes its time to find out
+        pgbackrest.create(app)
+    except HostError:
+        return False
+    write_json(prepared, {"epoch": mine.epoch, "at": time.time()})
+    return True
+
+
+def stream_tail(app: App, edges: Edges, anew: bool) -> bool:
+    """See that the tail streams; `anew` when it has to hear of another epoch. Returns whether it was started."""
+    if edges.systemd.show(app.tail_unit)[0].runs and not anew:
+        return False
+    edges.systemd.stop(app.tail_unit)
+    edges.systemd.start(app.tail_unit)
+    return True
+
+
+def pay(app: App, edges: Edges) -> None:
+    """Begin a backup in a unit of its own, unless one runs. Raises HostError."""
+    if not edges.systemd.show(backups.run_unit(app))[0].runs:
+        backups.start_run(app, edges)
+
+
+def move(app: App, edges: Edges, epoch: Epoch) -> None:
+    """Archive into another epoch of this host's from now on; a base backup is owed. Raises HostError."""
+    pgbackrest.configure(app, epoch.epoch)
+    marks.owe(app, epoch.why or "the epoch is new")
+    timelines.settle(app)
+    prepare(app)
+    stream_tail(app, edges, anew=True)
+
+
+# ---------------------------------------------------------------------------------------------- until it is there
+
+
+def flush(app: App, edges: Edges, patience: float = ARCHIVED) -> None:
+    """End the segment that is written, and wait until all of them are archived. Raises HostError."""
+    (found,) = cluster.query(cluster.live(app), "SELECT pg_walfile_name(pg_switch_wal())")
+    begun = edges.clock()
+    while left := waiting(app, found[0]):
+        if edges.clock() - begun > patience:
+            what = f"{len(left)} segments of PostgreSQL's log are not archived after {patience:.0f} s: {failing(app)}"
+            raise HostError(what, "the backup on S3", AGAIN)
+        edges.sleep(POLL)
+
+
+def waiting(app: App, until: str = "~") -> list[str]:
+    """What waits to be archived: segments, histories, marks of backups; up to a segment."""
+    names = (path.name.removesuffix(".ready") for path in (app.cluster_data / "pg_wal/archive_status").glob("*.ready"))
+    return sorted(name for name in names if name <= until)
+
+
+def failing(app: App) -> str:
+    """Why the archiver does not get on, in its own words as far as they are known."""
+    if (app.cluster / "dropping").exists():
+        return "they are dropped"
+    return pgbackrest.complaint(app) or "the archiver does not say why"
+
+
+def catch_up(app: App, patience: float, edges: Edges) -> None:
+    """Wait until everything that is committed now is on S3, in the archive or in the tail. Raises HostError."""
+    timeline = timelines.live(app)
+    (found,) = cluster.query(cluster.live(app), "SELECT pg_current_wal_flush_lsn()")
+    at, begun = timelines.position(found[0]), edges.clock()
+    while not tail.has(app, timeline, at):
+        if edges.clock() - begun > patience:
+            error = (tail.noted(app) or {}).get("error") or "the tail does not say why"
+            raise HostError(f"what was written is not on S3 after {patience:.0f} s: {error}", app.tail_unit, AGAIN)
+        edges.sleep(POLL)
+
+
+# ---------------------------------------------------------------------------------------------- refusing
+
+
+def _refusal(app: App, backup: Backup, decision: Decision, seen: Seen, unanswered: HostError | None) -> HostError:
+    where = str(app.cluster_data)
+    if decision is Decision.HAS_FILE and seen.current is not None:
+        what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
+        fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"
+        return HostError(what, where, fix, PERSON)
+    if decision is Decision.LOST:
+        what = "the bucket holds copies under this prefix, but nothing that says which one counts"
+        fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
+        return HostError(what, f"{backup.prefix}/CURRENT", fix, PERSON)
+    if unanswered is not None:
+        fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
+        fix = unanswered.fix if databases.present(app) else fix
+        return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
+    return HostError(f"the database may not be archived: {decision.value}", where, AGAIN, PERSON)

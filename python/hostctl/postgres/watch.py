@@ -1,0 +1,307 @@
+"""Every minute: whether what is written arrives on S3 and still counts there, whether the server and its archiver run,
+whether the disk holds what waits, and which base backup is due.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from hostctl import audit, journal, lineage, marks, s3
+from hostctl import backup as backups
+from hostctl.databases import Backup
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json, append_json, read_json, unlink, write_json
+from hostctl.layout import App
+from hostctl.postgres import cluster, drill, look, pgbackrest, stream, tail, timelines
+from hostctl.postgres.timelines import Base, Gap
+
+PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
+FREE = 0.10  # of the disk: below it, what waits to be archived is given up
+HELD = 4  # segments: fewer would not help the disk
+FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
+LONGEST = 1 << 20  # bytes of the archiver's complaints
+RETRY = 300.0  # seconds between two tries of a backup that failed
+FAILING = 60.0  # seconds without a segment archived after which a failure is worth a word
+ARCHIVER = (
+    "SELECT coalesce(last_archived_wal, ''), coalesce(extract(epoch FROM last_archived_time), 0), "
+    "coalesce(last_failed_wal, ''), coalesce(extract(epoch FROM last_failed_time), 0), failed_count "
+    "FROM pg_stat_archiver"
+)
+
+
+class Archiver(NamedTuple):
+    """What PostgreSQL says of its archiver. Times in seconds since the epoch; 0: never."""
+
+    archived: str
+    archived_at: float
+    failed: str
+    failed_at: float
+    failures: int
+
+    @property
+    def fails(self) -> bool:
+        """Whether its last try failed."""
+        return self.failed_at > self.archived_at
+
+
+# ---------------------------------------------------------------------------------------------- pure
+
+
+def drops(held: int, size: int, most: int, free: float) -> bool:
+    """Whether what waits has to be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the share
+    of the disk that is.
+    """
+    return held * size > most or (free < FREE and held >= HELD)
+
+
+def due(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | None:
+    """Which base backup is to be taken now: "full", "incr", or None."""
+    full = max((one.begun for one in bases if one.kind == "full"), default=None)
+    if full is None or owed or now - full >= backup.full_interval:
+        return "full"
+    newest = max(one.begun for one in bases)
+    return "incr" if now - newest >= backup.snapshot_interval else None
+
+
+# ---------------------------------------------------------------------------------------------- the watch
+
+
+def watch(app: App, edges: Edges) -> Json:
+    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+
+    Raises HostError when somebody else is at work on the stream for longer than this may take.
+    """
+    backup = cluster.require(app).backup
+    if left_to_others(app):
+        return {"paused": True}
+    if backup is None:
+        return {"error": _served(app, edges)}
+    with stream.working(app, patience=0):
+        told = _look(app, backup, edges)
+    write_json(app.backup / "watch.json", told)
+    return told
+
+
+def left_to_others(app: App) -> bool:
+    """Whether a transition exchanges the data now. A pause that a crash left is not respected for ever."""
+    found = marks.paused(app)
+    if found is None:
+        return False
+    if journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN:
+        return True
+    marks.unpause(app)
+    return False
+
+
+def _look(app: App, backup: Backup, edges: Edges) -> Json:
+    before = read_json(app.backup / "watch.json") or {}
+    told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
+    wrong = [_served(app, edges)]
+    _shorten(pgbackrest.log(app))
+    if cluster.accepts(cluster.live(app)):
+        timelines.settle(app)
+        drill.sweep(app)
+        wrong += [*_archived(app, backup, edges), _counts(app, edges)]
+        told["canary"], late = _arrives(app, backup, edges)
+        wrong += [late, _backed_up(app, backup, edges)]
+    since = None if tail.lag(app) == 0 else before.get("since") or told["at"]
+    told |= {"lag": _lag(app, since), "since": since}
+    return {**told, "error": next((one for one in wrong if one), None)}
+
+
+def _shorten(log: Path) -> None:
+    """A year without S3 must not fill the disk with complaints."""
+    if log.exists() and log.stat().st_size > LONGEST:
+        os.truncate(log, 0)
+
+
+def _lag(app: App, since: float | None) -> float:
+    found = tail.lag(app)
+    return found if found is not None else round(time.time() - since, 3) if since else 0.0
+
+
+def _served(app: App, edges: Edges) -> str | None:
+    """See that the server runs, and runs what is installed; returns what was wrong with it."""
+    if not edges.systemd.show(app.cluster_unit)[0].runs:
+        with suppress(HostError):
+            cluster.start(app, edges)
+        return "PostgreSQL did not run"
+    if not cluster.accepts(cluster.live(app)):
+        return "PostgreSQL does not answer"
+    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs:
+        return None
+    try:
+        note = cluster.update(app, edges)
+    except HostError as error:
+        return error.what
+    if note is not None:
+        audit.note(app, "hostctl", "", "db update", note)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- who counts
+
+
+def _counts(app: App, edges: Edges) -> str | None:
+    """See that CURRENT is this host's, and note it if not; returns what is wrong."""
+    try:
+        store = lineage.bucket(app)
+        return _compared(app, edges, store, lineage.current(app, store))
+    except HostError as error:
+        return error.what
+
+
+def _compared(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | None) -> str | None:
+    mine = lineage.local(app)
+    if mine is None:
+        return "nothing is archived: this host has no epoch"
+    if now is not None and now.epoch == mine.epoch:
+        lineage.reclaim(app)
+        lineage.publish(app, store)
+    elif not mine.published and (now is None or now.epoch == mine.replaces):
+        lineage.publish(app, store)
+    elif now is None:
+        opened = lineage.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
+        stream.move(app, edges, opened)
+        return "CURRENT is gone from the bucket: another epoch is opened"
+    else:
+        return str(lineage.yield_to(app, now)["why"])
+    timelines.publish(app)
+    return None if stream.prepare(app) else "the repository of pgBackRest cannot be prepared"
+
+
+# ---------------------------------------------------------------------------------------------- what waits
+
+
+def _archived(app: App, backup: Backup, edges: Edges) -> list[str | None]:
+    """Look at the archiver and at the disk, and act where the disk would fill; returns what is wrong."""
+    found, held = archiver(app), stream.waiting(app)
+    if dropping(app) is not None:
+        return [_picked_up(app) or "the log of PostgreSQL is dropped: it cannot be archived"]
+    if drops(len(held), segment_size(app), backup.max_wal, _free(app.cluster)):
+        drop(app, found)
+        return [f"{len(held)} segments of PostgreSQL's log waited for S3: they are dropped, so that the disk holds"]
+    if found.fails and time.time() - found.archived_at > FAILING:
+        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {stream.failing(app)}"]
+    return []
+
+
+def archiver(app: App) -> Archiver:
+    """Raises HostError when the server cannot be asked."""
+    (row,) = cluster.query(cluster.live(app), ARCHIVER)
+    return Archiver(row[0], float(row[1]), row[2], float(row[3]), int(row[4]))
+
+
+def _when(at: float) -> str:
+    return timelines.utc(at) if at else "the server was started"
+
+
+def segment_size(app: App) -> int:
+    """Bytes of a segment of the log."""
+    (row,) = cluster.query(cluster.live(app), "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")
+    return int(row[0])
+
+
+def _free(path: Path) -> float:
+    usage = shutil.disk_usage(path)
+    return usage.free / usage.total
+
+
+def mark(app: App) -> Path:
+    """While this file is there, the server's archive_command says that it has archived, and does not."""
+    return app.cluster / "dropping"
+
+
+def dropping(app: App) -> Json | None:
+    """Since when the log is dropped; None while it is not."""
+    return read_json(mark(app))
+
+
+def drop(app: App, found: Archiver) -> None:
+    """Give up what waits: what was archived last ends what can be restored, until the next base backup."""
+    now = time.time()
+    since = found.archived_at or now
+    line = timelines.load(app)
+    timelines.keep(app, line._replace(gaps=(*line.gaps, Gap(since))))
+    append_json(app.backup / "gaps.jsonl", {"at": now, "since": since}, durable=True)
+    marks.owe(app, "log was dropped because it could not be archived")
+    write_json(mark(app), {"at": now, "since": since}, mode=0o644)
+    with suppress(HostError):
+        cluster.query(cluster.live(app), "CHECKPOINT", timeout=600)
+
+
+def _picked_up(app: App) -> str | None:
+    """Archive again as soon as S3 answers; a base backup is owed since the mark was made."""
+    try:
+        lineage.bucket(app).check()
+    except HostError as error:
+        return f"the log of PostgreSQL is dropped: {error.what}"
+    unlink(mark(app))
+    return "the log of PostgreSQL was dropped; S3 answers again, and a full backup is taken"
+
+
+def heal(app: App, base: Base) -> None:
+    """A full base backup was finished: what is restored from now on needs nothing of before."""
+    line = timelines.load(app)
+    gaps = tuple(gap if gap.until or gap.since > base.begun else Gap(gap.since, base.ended) for gap in line.gaps)
+    if gaps != line.gaps:
+        timelines.keep(app, line._replace(gaps=gaps))
+
+
+# ---------------------------------------------------------------------------------------------- whether it arrives
+
+
+def _arrives(app: App, backup: Backup, edges: Edges) -> tuple[int | None, str | None]:
+    """Write a row, and wait until it is on S3; returns its number, and why it is not there."""
+    number = None
+    stopped = stream.stream_tail(app, edges, anew=False)
+    try:
+        number = look.write_canary(cluster.live(app), cluster.require(app))
+        stream.catch_up(app, min(PATIENCE, backup.max_lag), edges)
+    except HostError as error:
+        return number, error.what
+    return number, "the tail did not run" if stopped else None
+
+
+# ---------------------------------------------------------------------------------------------- base backups
+
+
+def known(app: App) -> list[Base]:
+    """The base backups of this host's epoch, as the last look into the bucket saw them."""
+    mine, found = lineage.local(app), read_json(app.backup / "bases.json")
+    if mine is None or found is None or found["epoch"] != mine.epoch:
+        return []
+    return [Base(**one) for one in found["bases"]]
+
+
+def refresh(app: App) -> list[Base]:
+    """Ask the bucket for the base backups of this host's epoch, and keep what it says. Raises HostError."""
+    mine = lineage.local(app)
+    if mine is None:
+        return []
+    found = pgbackrest.bases(app, mine.epoch)
+    told = {"epoch": mine.epoch, "at": time.time(), "bases": [one._asdict() for one in found]}
+    write_json(app.backup / "bases.json", told)
+    return found
+
+
+def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
+    """Begin the base backup that is due; returns why the last one failed."""
+    last = read_json(app.backup / "run.json")
+    failed = last is not None and not last["ok"]
+    wanted = due(time.time(), known(app), backup, marks.owed(app) is not None)
+    if wanted is None or dropping(app) is not None or edges.systemd.show(backups.run_unit(app))[0].runs:
+        return None
+    if not failed or time.time() - (last or {})["at"] >= RETRY:
+        try:
+            backups.start_run(app, edges)
+        except HostError as error:
+            return error.what
+    return f"the last base backup failed: {(last or {})['found'][0]}" if failed else None

@@ -1,0 +1,69 @@
+"""SQLite's console, copies to take away, and files that are to replace the live one: what `db` asks of this engine."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import sys
+from pathlib import Path
+
+from hostctl import databases, sqlite, sqlite_drill
+from hostctl.console import Console, live
+from hostctl.database import become, room
+from hostctl.databases import Database
+from hostctl.errors import USAGE, HostError
+from hostctl.layout import App
+
+
+def named(app: App, name: str | None) -> str:
+    """The name of the database of that name, else of the main one. Raises HostError (usage)."""
+    return wanted(app, name).name
+
+
+def wanted(app: App, name: str | None) -> Database:
+    """The database of that name, else the main one. Raises HostError (usage)."""
+    dbs = databases.require(app)
+    found = dbs.named(name) if name else dbs.main
+    if not found.path.is_file():
+        raise HostError(f"the database {found.name} is not there", str(found.path), "deploy backup status", USAGE)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- console
+
+
+def converse(app: App, name: str, write: bool) -> int:
+    """A console on the live database, as the app's own user. Returns the exit code. Raises HostError."""
+    database = wanted(app, name)
+    become(databases.require(app).user)
+    told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
+    with live(database.path, write) as connection:
+        Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {told}; .help tells more")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
+    """A consistent copy below `scratch`: a SQLite file, or SQL text. Raises HostError."""
+    database = wanted(app, name)
+    room(scratch, sqlite_drill.size(database.path) * (3 if sql else 1), "a copy")
+    target = scratch / "copy.db"
+    sqlite.copy(database.path, target)
+    return _as_sql(target) if sql else target
+
+
+def _as_sql(path: Path) -> Path:
+    target = path.with_suffix(".sql")
+    with contextlib.closing(sqlite3.connect(path)) as connection, target.open("w") as file:
+        file.write("PRAGMA foreign_keys = OFF;\n")
+        file.writelines(f"{line}\n" for line in connection.iterdump())
+    return target
+
+
+def check(_: App, file: Path) -> None:
+    """Whether a file may replace the live database. Raises HostError (usage)."""
+    if wrong := sqlite.integrity(file):
+        what = f"this is no sound SQLite database: {'; '.join(wrong[:3])}"
+        raise HostError(what, str(file), "load another file", USAGE)

@@ -1,0 +1,251 @@
+"""The archive and the tail on real servers: PostgreSQL, pgBackRest, S3 with TLS. Only systemd is made up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from objectstore import Store
+from pgworld import WITHIN, Host, Writer, numbers
+
+from hostctl import lineage, marks
+from hostctl.errors import HostError
+from hostctl.postgres import cluster, pgbackrest, scratch, stream, tail, timelines, watch
+
+
+def until(found: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + WITHIN
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def troubles(host: Host) -> list[str]:
+    return [str(one) for one in host.verb("status")["trouble"]]
+
+
+def restored(host: Host, at: float | None = None, point: pgbackrest.Point | None = None) -> list[int]:
+    """The rows as the bucket gives them back, in a cluster beside."""
+    into = host.app.cluster / "drill"
+    found = pgbackrest.restore(host.app, into, at, point)
+    with scratch.recovered(host.app, into, found.settings) as (server, _):
+        return numbers(host, server)
+
+
+def rows(host: Host, first: int, last: int) -> float:
+    """Commit those rows; returns an instant at which they and no later ones are there."""
+    host.sql("CREATE TABLE IF NOT EXISTS rows(n bigint PRIMARY KEY)")
+    host.sql(f"INSERT INTO rows SELECT generate_series({first}, {last})")
+    (found,) = host.sql("SELECT extract(epoch FROM clock_timestamp())")
+    return float(found[0]) + 0.0005
+
+
+def in_place(host: Host, at: float) -> Path:
+    """What a restore in place does to the cluster; returns where the old data is."""
+    into, aside = host.app.cluster / "fetched", host.app.cluster / "aside"
+    stream.flush(host.app, host)  # type: ignore[arg-type]
+    found = pgbackrest.restore(host.app, into, at)
+    with scratch.recovered(host.app, into, found.settings, archive=True):
+        pass
+    swap(host, into, aside, at)
+    return aside
+
+
+def swap(host: Host, data: Path, aside: Path, at: float | None = None) -> None:
+    """Stop the server, put other data in its place, and start it."""
+    host.systemd.stop(host.app.cluster_unit)
+    host.app.cluster_data.rename(aside)
+    data.rename(host.app.cluster_data)
+    cluster.start(host.app, host)  # type: ignore[arg-type]
+    timelines.settle(host.app, at)
+
+
+def test_a_host_that_is_lost_under_writes_comes_back_elsewhere_without_a_gap(new_host: Callable[..., Host]) -> None:
+    one = new_host()
+    assert one.start()["changed"]
+    assert not one.start()["changed"]
+    assert troubles(one) == []
+    assert one.watch()["error"] is None
+    writer = Writer(one)
+    writer.wait(200)
+    one.settled()
+    safe = len(writer.acknowledged) - 1
+    writer.wait(100)
+    one.systemd.power_cut()
+    writer.end()
+
+    two = new_host()
+    assert two.start()["decision"] == "restore"
+    found = numbers(two)
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) >= safe
+    assert troubles(two) == []
+    listed = two.verb("list")["epochs"]
+    assert [epoch["parent"] for epoch in listed] == [listed[1]["epoch"], None]
+
+    # the first host wakes up: it finds out, goes on into its own epoch, and harms nobody
+    assert one.start()["superseded"]["epoch"] == listed[0]["epoch"]
+    rows(one, 100_001, 100_002)
+    assert "took over" in str(one.watch()["error"])
+    assert troubles(one)[0].startswith("what is written here is archived apart, and does not count")
+    one.backed_up()
+    two.settled()
+    assert restored(two) == found
+
+    # a person decides that it counts after all
+    assert one.verb("takeover")["parent"] == listed[0]["epoch"]
+    assert one.watch()["error"] is None
+    assert "took over" in str(two.watch()["error"])
+    assert 100_002 in restored(one)
+
+
+def test_a_new_epoch_without_a_base_backup_yet_is_restored_from_the_one_before_it(
+    new_host: Callable[..., Host],
+) -> None:
+    one = new_host()
+    one.start()
+    rows(one, 1, 10)
+    one.settled()
+    one.systemd.power_cut()
+    two = new_host()
+    two.systemd.deferred = []  # it dies before its first base backup
+    two.start()
+    assert marks.owed(two.app) is not None
+    rows(two, 11, 20)
+    two.backed_up()
+    at = rows(two, 21, 30)
+    rows(two, 31, 31)
+    two.settled()
+    two.systemd.power_cut()
+    three = new_host()
+    three.start()
+    assert numbers(three) == list(range(1, 32))
+    assert restored(three, at) == list(range(1, 31))
+    assert marks.owed(three.app) is None
+
+
+def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -> None:
+    host.start()
+    rows(host, 1, 10)
+    host.settled()
+    store.freeze()
+    try:
+        rows(host, 11, 20)
+        host.sql("SELECT 1")
+        until(lambda: (host.tail_says() or {}).get("error"))
+        assert (tail.lag(host.app) or 0) > 0
+        host.configure(max_lag=1)
+        assert any("newest write on S3" in one for one in troubles(host))
+        (segment,) = cluster.query(host.server, "SELECT pg_walfile_name(pg_switch_wal())")
+        rows(host, 21, 30)
+        assert segment[0] in stream.waiting(host.app)
+    finally:
+        store.thaw()
+    host.settled()
+    assert restored(host) == list(range(1, 31))
+    host.backed_up()
+    until(lambda: not [key for key in host.objects("/tail/") if segment[0] in key])
+
+
+def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
+    host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgbackrest, "ARCHIVE", 5)  # the archiver looks at the mark when it has given up a segment
+    host.start()
+    before = rows(host, 1, 10)
+    host.backed_up()
+    host.configure(max_wal=20 << 20)
+    store.stop()
+    try:
+        for number in range(2):
+            rows(host, 100 + number, 100 + number)
+            cluster.query(host.server, "SELECT pg_switch_wal()")
+        inside = rows(host, 200, 200)
+        assert "dropped" in str(host.watch()["error"])
+        cluster.query(host.server, "SELECT pg_switch_wal()")
+        until(lambda: not stream.waiting(host.app))
+        assert "log is dropped" in "".join(troubles(host))
+        assert host.verb("status")["database"]["backup"]["gaps"][0]["until"] is None
+    finally:
+        store.start()
+    assert "S3 answers again" in str(host.watch()["error"])
+    assert marks.owed(host.app) is None
+    after = rows(host, 300, 300)
+    host.settled()
+    (gap,) = host.verb("list")["epochs"][0]["gaps"]
+    assert gap["since"] < inside < gap["until"] < after
+    with pytest.raises(HostError, match="there is a gap"):
+        pgbackrest.restore(host.app, host.app.cluster / "drill", inside)
+    assert restored(host, before) == list(range(1, 11))
+    assert restored(host) == [*range(1, 11), 100, 101, 200, 300]
+    assert host.watch()["error"] is None
+    assert troubles(host) == []
+
+
+def test_an_instant_is_found_on_the_timeline_that_counted_then(host: Host) -> None:
+    host.start()
+    first = rows(host, 1, 10)
+    second = rows(host, 11, 20)
+    aside = in_place(host, first)  # timeline 2: 1-10
+    assert numbers(host) == list(range(1, 11))
+    rows(host, 50, 50)
+    host.backed_up()
+    swap(host, aside, host.app.cluster / "undone")  # and it is undone: timeline 1 again
+    assert numbers(host) == list(range(1, 21))
+    third = rows(host, 21, 30)
+    aside = in_place(host, second)  # timeline 3, though 2 never counted: 1-20
+    (found,) = cluster.query(host.server, "SELECT pg_create_restore_point('here')")
+    (epoch, timeline) = (lineage.local(host.app), timelines.live(host.app))
+    assert epoch is not None
+    assert timeline == 3
+    point = pgbackrest.Point("here", time.time(), epoch.epoch, timeline, found[0])
+    last = rows(host, 60, 70)
+    host.verb("run")
+    rows(host, 71, 71)
+    host.settled()
+    assert restored(host) == [*range(1, 21), *range(60, 72)]
+    assert restored(host, last) == [*range(1, 21), *range(60, 71)]
+    assert restored(host, third) == list(range(1, 31))
+    assert restored(host, first) == list(range(1, 11))
+    assert restored(host, point=point) == list(range(1, 21))
+
+
+def test_with_a_key_nothing_in_the_bucket_can_be_read_without_it(new_host: Callable[..., Host], store: Store) -> None:
+    one = new_host(encrypted=True)
+    with pytest.raises(HostError, match="encryption key was never sent"):
+        one.start()
+    one.keep_keys("a phrase that nobody guesses")
+    one.start()
+    one.sql("CREATE TABLE told(what text)")
+    one.sql("INSERT INTO told VALUES ('ATTACK AT DAWN')")
+    one.settled()
+    bucket = store.bucket(one.bucket_name)
+    tails = [bucket.get(key) for key in one.objects("/tail/")]
+    assert tails
+    assert all(found is not None and found[0].startswith(tail.MAGIC) for found in tails)
+    one.systemd.power_cut()
+    argvs = " ".join(host_argv(one))
+    assert "a phrase" not in argvs
+    two = new_host(encrypted=True)
+    two.keep_keys("another phrase")
+    with pytest.raises(HostError) as refused:
+        two.start()
+    assert "phrase" not in repr(refused.value)
+    two.keep_keys("a phrase that nobody guesses")
+    two.start()
+    assert two.sql("SELECT what FROM told") == [["ATTACK AT DAWN"]]
+
+
+def host_argv(host: Host) -> list[str]:
+    return [str(part) for process in host.systemd.processes.values() for part in process.args]  # type: ignore[union-attr]
+
+
+def test_the_watch_starts_a_server_that_is_dead(host: Host) -> None:
+    host.start()
+    host.systemd.power_cut()
+    assert host.watch()["error"] == "PostgreSQL did not run"
+    assert host.watch()["error"] is None
+    assert watch.known(host.app)

@@ -1,0 +1,248 @@
+"""Dumps that are taken away and loaded, points of an app without a backup, and the console: on a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from pgworld import USER, Host, numbers
+
+from hostctl import database, journal, restore
+from hostctl.edges import Edges
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json
+from hostctl.postgres import cluster, dumps, push, tables
+from hostctl.postgres import restore as own
+from hostctl.transition import Work
+
+RELEASE = "20260101T000000Z-abcdef0"
+CONSOLE = """
+import sys
+from pathlib import Path
+from hostctl import database
+from hostctl.layout import Layout
+from hostctl.postgres import database as own
+own.become = lambda user: None  # the role has no user of the system here
+sys.exit(database.console(Layout(Path(sys.argv[1])).app("shop"), None, sys.argv[2] == "write", "ann", "laptop"))
+"""
+
+
+@pytest.fixture
+def host(new_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Host:
+    """An app with three rows and no backup."""
+    # the role has no user of the system here; root is let in as the role
+    monkeypatch.setattr(dumps, "as_user", lambda user, argv: [str(one) for one in argv])
+    monkeypatch.setattr(dumps, "give", lambda *_: None)
+    made = new_host(backup=False)
+    made.start()
+    made.sql("CREATE TABLE rows(n bigint PRIMARY KEY); INSERT INTO rows VALUES (1), (2), (3)")
+    return made
+
+
+def edges(host: Host) -> Edges:
+    return host  # type: ignore[return-value]
+
+
+def work(host: Host, data: Json | None, verb: str = "load") -> Work:
+    """A transition that has come to its steps."""
+    name = f"2026010{len(journal.ids(host.app)) + 1}T000000000Z-aaaaaa"
+    entry = journal.create(host.app, name, verb, RELEASE, "ann", "", settings={}, data=data)
+    return Work(host.app, entry, edges(host))
+
+
+def dumped(host: Host, sql: bool = False) -> bytes:
+    out = io.BytesIO()
+    database.dump(host.app, None, sql, out)
+    head, _, body = out.getvalue().partition(b"\n")
+    assert json.loads(head)["bytes"] == len(body)
+    return body
+
+
+def given(host: Host, data: bytes) -> Json:
+    """A file that has been received, as the transition's data."""
+    path = host.app.state / "load-1.db"
+    path.write_bytes(data)
+    database.of(host.app).check(host.app, path)
+    return {"point": None, "at": 1000.0, "file": str(path)}
+
+
+def exchange(doing: Work) -> Work:
+    for name, step in (("fetch", restore.fetch), ("data", restore.replace)):
+        doing.journal.begin(name)
+        step(doing)
+    return doing
+
+
+def undo(doing: Work) -> None:
+    for step in (restore.put_back, restore.forget):
+        step(doing)
+        step(doing)  # as after a crash in the middle of it
+
+
+def names(host: Host) -> set[str]:
+    return tables.names(host.server) - {"postgres", "template0", "template1"}
+
+
+# ---------------------------------------------------------------------------------------------- dump and load
+
+
+def test_what_was_dumped_is_loaded_beside_and_takes_the_name_and_the_old_database_is_kept(host: Host) -> None:
+    host.sql("CREATE EXTENSION citext; CREATE TABLE mails(a citext); INSERT INTO mails VALUES ('Ann@x')")
+    data = dumped(host)
+    host.sql("INSERT INTO rows VALUES (4); DROP TABLE mails")
+    doing = exchange(work(host, given(host, data)))
+    assert numbers(host) == [1, 2, 3]
+    assert host.sql("SELECT a FROM mails WHERE a = 'ANN@X'") == [["Ann@x"]]
+    assert host.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'rows'") == [[USER]]
+    assert tables.canary(host.server, "shop").rows == 1
+    kept = doing.journal.content["kept"]
+    aside = kept["aside"].removeprefix("the database ")
+    assert kept["tables"] == {"shop": {"mails": [None, 1], "rows": [4, 3]}}
+    assert names(host) == {"shop", aside}
+    assert cluster.query(host.server, "SELECT count(*) FROM rows", aside) == [["4"]]
+    assert not list(host.app.state.glob("load-*"))
+    undo(doing)
+    assert numbers(host) == [1, 2, 3, 4]
+    assert names(host) == {"shop"}
+
+
+def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_undone(host: Host) -> None:
+    doing = exchange(work(host, given(host, dumped(host))))
+    doing.journal.begin("flip")
+    host.sql("INSERT INTO rows VALUES (9)")
+    undo(doing)
+    assert numbers(host) == [1, 2, 3]
+    (undone,) = names(host) - {"shop"}
+    assert cluster.query(host.server, "SELECT max(n) FROM rows", undone) == [["9"]]
+
+
+def test_sessions_that_are_open_do_not_keep_the_databases_from_changing_names(host: Host) -> None:
+    doing = work(host, given(host, dumped(host)))
+    argv = [host.server.bin / "psql", "-Xq", "-h", host.server.socket, "-U", USER, "-d", "shop"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as session:
+        assert session.stdin
+        assert session.stdout
+        session.stdin.write(b"\\echo here\nSELECT 1;\n")
+        session.stdin.flush()
+        session.stdout.readline()
+        exchange(doing)
+        session.kill()
+    assert numbers(host) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("data", [b"hello", b"PGDMP\x01\x0e\x00\x04\x08\x01\x01", b"SELECT 1;\n"])
+def test_what_is_no_dump_is_refused(host: Host, data: bytes) -> None:
+    with pytest.raises(HostError, match="no dump that PostgreSQL's pg_restore can read") as caught:
+        given(host, data)
+    assert caught.value.code == USAGE
+
+
+def test_a_dump_that_cannot_be_restored_leaves_everything_as_it_was(host: Host) -> None:
+    cluster.query(host.server, "CREATE EXTENSION pg_visibility", "shop")
+    data = dumped(host)
+    cluster.query(host.server, "DROP EXTENSION pg_visibility", "shop")
+    doing = work(host, given(host, data))
+    doing.journal.begin("fetch")
+    with pytest.raises(HostError, match=r"pg_restore: .*permission denied to create extension"):
+        restore.fetch(doing)
+    restore.forget(doing)
+    assert names(host) == {"shop"}
+    assert numbers(host) == [1, 2, 3]
+
+
+def test_as_text_it_is_sql_without_what_is_hostctls_own(host: Host) -> None:
+    text = dumped(host, sql=True).decode()
+    assert "CREATE TABLE public.rows" in text
+    assert "homeport" not in text
+
+
+def test_no_room_is_told_before_anything_is_dumped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SPARE", 1 << 60)
+    with pytest.raises(HostError, match="no room for a copy"):
+        dumped(host)
+
+
+def test_a_disk_that_fills_while_a_dump_is_loaded_stops_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dumps, "SPARE", 1 << 60)
+    monkeypatch.setattr(dumps, "LOOK", 0.0)
+    doing = work(host, given(host, dumped(host)))
+    doing.journal.begin("fetch")
+    with pytest.raises(HostError, match="the disk is full"):
+        restore.fetch(doing)
+    restore.forget(doing)
+    assert names(host) == {"shop"}
+
+
+# ---------------------------------------------------------------------------------------------- points without a backup
+
+
+def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host: Host) -> None:
+    directory = host.app.points / "20260109T000000000Z-aaaaaa"
+    directory.mkdir(parents=True)
+    found, line = push.keep(work(host, None, "push"), directory)
+    assert "dumped" in line
+    point = {"id": directory.name, "at": 1000.0, "release": RELEASE, "for": RELEASE, **found}
+    (directory / "point.json").write_text(json.dumps(point))
+    host.sql("DELETE FROM rows WHERE n < 3; INSERT INTO rows VALUES (7)")
+    data = restore.source(host.app, None, directory.name, FakeReplica())
+    assert restore.gives_up(host.app, data)["tables"] == {"shop": {"rows": [2, 3]}}
+    exchange(work(host, data, "rollback"))
+    assert numbers(host) == [1, 2, 3]
+    assert own.counted(host.app, data) == {"shop": {"rows": [3, 3]}}
+    (directory / "shop.dump").write_bytes(b"damaged")
+    with pytest.raises(HostError, match="the disk has changed it"):
+        restore.fetch(work(host, data, "rollback"))
+
+
+class FakeReplica(Edges):
+    """Nobody else's copy counts."""
+
+    @property
+    def replica(self) -> FakeReplica:  # type: ignore[override]
+        return self
+
+    def refuse_superseded(self, _: object) -> None:
+        return
+
+
+def test_a_database_that_is_not_there_needs_no_point(new_host: Callable[..., Host]) -> None:
+    assert push.needless(new_host(backup=False).app) == "none: there is no database yet"
+
+
+# ---------------------------------------------------------------------------------------------- console
+
+
+def console(host: Host, text: str, write: bool = False) -> subprocess.CompletedProcess[str]:
+    argv: Sequence[str | Path] = [sys.executable, "-c", CONSOLE, host.root, "write" if write else "read"]
+    return subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+
+
+def test_off_a_terminal_the_console_prints_rows_with_tabs_and_stops_at_the_first_error(host: Host) -> None:
+    done = console(host, "SELECT n, n * 2 FROM rows ORDER BY n; SELECT current_user;")
+    assert (done.returncode, done.stdout) == (0, f"1\t2\n2\t4\n3\t6\n{USER}\n")
+    wrong = console(host, "SELECT nothing; SELECT 1;")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert 'column "nothing" does not exist' in wrong.stderr
+    assert "to mend it: " in wrong.stderr
+
+
+def test_the_console_writes_only_when_asked_to_and_that_is_noted(host: Host) -> None:
+    refused = console(host, "INSERT INTO rows VALUES (5);")
+    assert refused.returncode == 1
+    assert "read-only transaction" in refused.stderr
+    assert not host.app.audit.exists()
+    assert console(host, "INSERT INTO rows VALUES (5);", write=True).returncode == 0
+    assert numbers(host) == [1, 2, 3, 5]
+    assert "writing to shop" in host.app.audit.read_text()
+
+
+def test_without_a_server_the_console_says_what_is_wrong(host: Host) -> None:
+    host.stop()
+    done = console(host, "SELECT 1;")
+    assert done.returncode == 1
+    assert "PostgreSQL does not run" in done.stderr

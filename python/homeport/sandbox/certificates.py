@@ -45,7 +45,8 @@ def issue(address: str) -> Certificates:
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     ca = _builder(ca_name, ca_name, ca_key).add_extension(constraints, critical=True)
     signed_ca = ca.add_extension(_SIGNS, critical=True).sign(ca_key, hashes.SHA256())
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    # pgBackRest looks for the address among the DNS names
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName(address)])
     server = _builder(_name("Homeport sandbox services"), ca_name, key).add_extension(names, critical=False)
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())

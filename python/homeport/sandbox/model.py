@@ -94,6 +94,11 @@ class Sandbox:
         return f"http://{self.services_address}:{S3_PORT}"
 
     @property
+    def tls_endpoint(self) -> str:
+        """URL of the same S3 server over TLS; its certificate is the services' own authority's."""
+        return f"https://{self.services_address}:{S3_TLS_PORT}"
+
+    @property
     def acme_directory(self) -> str:
         """URL of the ACME directory."""
         return f"https://{self.services_address}:{ACME_PORT}/dir"
@@ -109,6 +114,8 @@ class Sandbox:
             "ssh": {"user": "root", "port": 22, "key": str(self.key), "known_hosts": str(self.known_hosts)},
             "s3": {
                 "endpoint": self.endpoint,
+                "tls_endpoint": self.tls_endpoint,
+                "ca": str(self.ca),
                 "region": REGION,
                 "bucket": BUCKET,
                 "credentials": str(self.credentials),

@@ -27,6 +27,8 @@ from homeport.sandbox.model import (
     Sandbox,
 )
 
+ENCRYPTION_KEY = "homeport_encryption_key"
+
 
 @dataclass(frozen=True)
 class Service:
@@ -117,7 +119,13 @@ def _write_credentials(sandbox: Sandbox) -> None:
     identity = {"name": "sandbox", "credentials": keys, "actions": ["Admin"]}
     durable.write(sandbox.machine / "s3.json", json.dumps({"identities": [identity]}), 0o600)
     shared = configparser.ConfigParser()
-    shared["default"] = {"aws_access_key_id": access, "aws_secret_access_key": secret, "region": REGION}
+    shared["default"] = {
+        "aws_access_key_id": access,
+        "aws_secret_access_key": secret,
+        "region": REGION,
+        # what an AWS client leaves alone: the key that a rehearsal's backup is encrypted with
+        ENCRYPTION_KEY: secrets.token_urlsafe(30),
+    }
     text = io.StringIO()
     shared.write(text)
     durable.write(sandbox.credentials, text.getvalue(), 0o600)
@@ -128,6 +136,13 @@ def read_credentials(path: Path) -> tuple[str, str]:
     shared = configparser.ConfigParser(interpolation=None)
     shared.read(path)
     return shared["default"]["aws_access_key_id"], shared["default"]["aws_secret_access_key"]
+
+
+def read_encryption_key(path: Path) -> str:
+    """The encryption key of a shared credentials file. Raises KeyError for a sandbox of before there was one."""
+    shared = configparser.ConfigParser(interpolation=None)
+    shared.read(path)
+    return shared["default"][ENCRYPTION_KEY]
 
 
 def make_bucket(sandbox: Sandbox, within: float = 60.0) -> None:

@@ -19,7 +19,7 @@ NOTHING: Mapping[str, str] = {}
 PATIENCE = 60.0  # seconds: far beyond what a start takes, so that only a hang fails
 
 
-NEEDED = {"ledger": ("hello",)}  # what an app takes from beside it: ../hello
+NEEDED = {"ledger": ("hello",), "guestbook": ("hello",)}  # what an app takes from beside it: ../hello
 
 
 def copy_app(name: str, to: Path) -> Path:
@@ -31,18 +31,41 @@ def copy_app(name: str, to: Path) -> Path:
 
 
 def build_ledger(directory: Path, version: int = 1, extra: Sequence[str] = ()) -> Path:
-    """The release directory of a version of the ledger app, for --artifact.
+    """The release directory of a version of the ledger app (SQLite), for --artifact.
 
     `extra` names migrations from the app's extra/ that this version has as well, by the part after their numbers:
     `("forget_half_of_the_entries",)` is destructive, `("add_author_to_entries",)` is not.
     """
-    app = directory / f"source-{version}"
-    copy_app("ledger", app)
-    (app / "VERSION").write_text(f"{version}\n")
+    return _build("ledger", directory, version, extra)
+
+
+def build_guestbook(directory: Path, version: int = 1, extra: Sequence[str] = ()) -> Path:
+    """The release directory of a version of the guestbook app (PostgreSQL), for --artifact.
+
+    `extra` as for the ledger, and two more: `add_mood_to_entries` waits for whoever holds a lock on the table,
+    `make_checksums_unique` fails where a body was posted twice and leaves an invalid index behind.
+    """
+    return _build("guestbook", directory, version, extra)
+
+
+def with_migrations(release: Path, to: Path, *extra: str) -> Path:
+    """A copy of a release, at `to`, that has more migrations; they are compiled only when they run."""
+    shutil.copytree(release, to, symlinks=True)
+    (directory,) = to.glob(f"lib/{release.name}-*/priv/repo/migrations")
     for name in extra:
-        (found,) = (app / "extra").glob(f"*_{name}.exs")
+        (found,) = (APPS / release.name / "extra").glob(f"*_{name}.exs")
+        shutil.copy(found, directory)
+    return to
+
+
+def _build(name: str, directory: Path, version: int, extra: Sequence[str]) -> Path:
+    app = directory / f"source-{version}"
+    copy_app(name, app)
+    (app / "VERSION").write_text(f"{version}\n")
+    for migration in extra:
+        (found,) = (app / "extra").glob(f"*_{migration}.exs")
         shutil.copy(found, app / "priv" / "repo" / "migrations")
-    release = directory / str(version) / "ledger"
+    release = directory / str(version) / name
     mix(app, "release", "--quiet", "--path", str(release))
     return release
 

@@ -154,7 +154,7 @@ def test_a_power_cut_stops_no_unit_and_the_host_boots_again(first: Sandbox) -> N
 
 
 def test_s3_gives_back_what_was_put_over_http_and_https(first: Sandbox) -> None:
-    for endpoint in (first.endpoint, f"https://{first.services_address}:8334"):
+    for endpoint in (first.endpoint, first.tls_endpoint):
         client = s3(first, endpoint)
         client.put_object(Bucket="homeport", Key="t", Body=b"kept")
         assert client.get_object(Bucket="homeport", Key="t")["Body"].read() == b"kept"

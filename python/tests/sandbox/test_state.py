@@ -83,5 +83,5 @@ def test_a_sandbox_tells_other_programs_what_they_need() -> None:
     facts = state.seen(MINE).as_dict()
     assert set(facts) == {"name", "suite", "state", "address", "services_address", "ssh", "s3", "acme"}
     assert set(facts["ssh"]) == {"user", "port", "key", "known_hosts"}
-    assert set(facts["s3"]) == {"endpoint", "region", "bucket", "credentials"}
+    assert set(facts["s3"]) == {"endpoint", "tls_endpoint", "ca", "region", "bucket", "credentials"}
     assert set(facts["acme"]) == {"directory", "ca", "root"}

@@ -2,7 +2,7 @@
 
     loss [RUNS]   the host is lost in the middle of 200 writes a second: how many acknowledged writes S3 does not have
     hole [TIMES]  Litestream is restarted, killed, asked and upgraded under the same load: is every row in the backup
-    outage [S]    S3 is away, and then the keys are wrong, for so many seconds: what status says, and what is lost
+    outage [S]    S3 is away, then full, then refuses the keys, for so many seconds: what status says, what is lost
     big [MB]      a large database: seconds to restore, against Litestream alone and against a plain download
 
 Every comparison is row by row, with a backup that Litestream itself restores on this machine.
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import shutil
 import sqlite3
 import statistics
@@ -26,12 +27,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from demo.writer import Writer
 from homeport import programs, sandbox
+from homeport.sandbox import faults
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = str(Path(sys.executable).with_name("deploy"))
@@ -254,47 +256,44 @@ def settled(at: Bench, writer: Writer) -> tuple[set[str], bool]:
 # ---------------------------------------------------------------------------------------------- outage
 
 
-@contextmanager
-def wrong_keys(at: Bench) -> Iterator[None]:
-    """Keys that the store does not know (any more); Litestream is restarted, so that it has them."""
-    path = f"/etc/homeport/{APP}/backup.env"
-    at.on_host(f"cp -a {path} /root/backup.env; sed -i 's/=\"/=\"wrong/' {path}; systemctl restart --no-block {STREAM}")
-    try:
-        yield
-    finally:
-        at.on_host(f"mv /root/backup.env {path}; systemctl restart --no-block {STREAM}")
-
-
-OUTAGES: dict[str, Callable[[Bench], AbstractContextManager[None]]] = {
-    "S3 away": lambda at: sandbox.cut(at.box, "services"),
-    "wrong keys": wrong_keys,
+OUTAGES: dict[str, Callable[[sandbox.Sandbox], AbstractContextManager[None]]] = {
+    "S3 away": lambda box: sandbox.cut(box, "services"),
+    "S3 full": faults.full,
+    "keys revoked": faults.revoked,
 }
 
 
 def outage(seconds: int) -> None:
     """What a client sees of it, what `deploy backup status` says meanwhile, and what is in the backup afterwards."""
     with bench() as at:
-        print(f"{'outage':<12}{'seconds':>8}{'writes':>8}{'failed':>8}{'lag told':>10}{'back after':>12}{'missing':>9}")
+        print(f"{'outage':<14}{'seconds':>8}{'writes':>8}{'failed':>8}{'lag told':>10}{'back after':>12}{'missing':>9}")
         for name, trouble in OUTAGES.items():
             with at.writer() as writer:
                 writer.wait(200)
-                with trouble(at):
-                    time.sleep(seconds)
-                    told = lag(at)
+                began = time.monotonic()
+                with trouble(at.box):
+                    time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+                    lasted, told = time.monotonic() - began, status(at)
                 back = time.monotonic()
-                while lag(at) > 1:
+                while lag(status(at)) > 1:
                     time.sleep(0.5)
                 took = time.monotonic() - back
                 writer.wait(200)
             found, _ = settled(at, writer)
             writes, failed, missing = len(writer.acknowledged), sum(writer.failed.values()), len(writer.missing(found))
-            print(f"{name:<12}{seconds:>8}{writes:>8}{failed:>8}{told:>9.1f}s{took:>11.1f}s{missing:>9}", flush=True)
+            seen = f"{name:<14}{lasted:>8.1f}{writes:>8}{failed:>8}{lag(told):>9.1f}s{took:>11.1f}s{missing:>9}"
+            print(f"{seen}\n  status: {'; '.join(told['trouble']) or 'all well'}", flush=True)
 
 
-def lag(at: Bench) -> float:
-    """What `deploy backup status` says; infinite where it says that nothing streams."""
-    told = json.loads(at.deploy("backup", "status", "--json"))["database"]["backup"]
-    return float("inf") if told["lag"] is None else float(told["lag"])
+def status(at: Bench) -> Json:
+    told: Json = json.loads(at.deploy("backup", "status", "--json"))
+    return told
+
+
+def lag(told: Json) -> float:
+    """What `deploy backup status` says; infinite where it says that nobody knows."""
+    found = told["database"]["backup"]["lag"]
+    return float("inf") if found is None else float(found)
 
 
 # ---------------------------------------------------------------------------------------------- big
@@ -313,29 +312,64 @@ os._exit(0)  # whoever closes last would checkpoint
 """
 
 
-def big(megabytes: int, rounds: int = 5) -> None:
-    """Restores on the host, in turn: plain download, Litestream alone, Homeport's."""
+def big(megabytes: int, rounds: int = 7) -> None:
+    """Restores on the host: plain download, Litestream alone, Homeport's. Each round in another order, and compared
+    within itself: what else the machine does hits all three.
+    """
     with bench() as at:
         at.on_host(f"python3 -c '{FILL.format(app=APP, megabytes=megabytes)}'", 1200)
         at.deploy("backup", "run")
         size = int(at.on_host(f"stat -c %s /var/lib/{APP}/{APP}.db"))
-        print(f"database of {size / 1e6:.0f} MB")
-        series: dict[str, list[float]] = {name: [] for name in ("download", "litestream", "homeport")}
+        print(f"database of {size / 1e6:.0f} MB", flush=True)
         url = upload(at)
-        for _ in range(rounds):
-            series["download"].append(on_host_seconds(at, download(url)))
-            series["litestream"].append(on_host_seconds(at, alone()))
-            series["homeport"].append(json.loads(at.deploy("restore", "--dry-run", "--json"))["seconds"])
-        base, litestream = (statistics.median(series[name]) for name in ("download", "litestream"))
-        print(f"{'':<12}{'median s':>10}{'min':>8}{'max':>8}{'/ download':>12}{'/ litestream':>14}")
-        for name, seconds in series.items():
-            middle = statistics.median(seconds)
-            spread = f"{min(seconds):>8.1f}{max(seconds):>8.1f}"
-            print(f"{name:<12}{middle:>10.1f}{spread}{middle / base:>12.2f}{middle / litestream:>14.2f}")
-        shutil.copy(next((at.project / "priv/extra").glob("*.exs")), at.project / "priv/repo/migrations")
+        ways: dict[str, Callable[[], Took]] = {
+            "download": lambda: took(at, download(url)),
+            "litestream": lambda: took(at, alone()),
+            "homeport": lambda: rehearsed(at),
+        }
+        found = [{name: ways[name]() for name in turned(list(ways), number)} for number in range(rounds)]
+        compare(found)
+        migration = next((at.project / "extra").glob("*_add_author_to_entries.exs"))
+        shutil.copy(migration, at.project / "priv/repo/migrations")
         pushed = json.loads(at.deploy("push", "--artifact", str(at.build("2")), "--json"))
         steps = {step["name"]: step["ms"] / 1000 for step in pushed["steps"]}
         print(f"push {pushed['seconds']:.1f} s; its steps: {steps}")
+
+
+class Took(NamedTuple):
+    """Seconds of one restore: by the clock, and of the processors."""
+
+    seconds: float
+    busy: float
+
+
+def turned(names: list[str], by: int) -> list[str]:
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
+def compare(found: list[dict[str, Took]]) -> None:
+    """Medians, and medians of the rounds' ratios."""
+    titles = (
+        ("median s", 10),
+        ("min", 8),
+        ("max", 8),
+        ("/ download", 12),
+        ("/ litestream", 14),
+        ("busy s", 9),
+        ("ratio", 8),
+    )
+    print(" " * 12 + "".join(f"{title:>{width}}" for title, width in titles))
+    for name in found[0]:
+        seconds = [one[name].seconds for one in found]
+        told = f"{name:<12}{statistics.median(seconds):>10.1f}{min(seconds):>8.1f}{max(seconds):>8.1f}"
+        told += f"{ratio(found, name, 'download', 0):>12.2f}{ratio(found, name, 'litestream', 0):>14.2f}"
+        told += f"{statistics.median(one[name].busy for one in found):>9.1f}{ratio(found, name, 'litestream', 1):>8.2f}"
+        print(told, flush=True)
+
+
+def ratio(found: list[dict[str, Took]], name: str, base: str, field: int) -> float:
+    return statistics.median(one[name][field] / one[base][field] for one in found)
 
 
 def upload(at: Bench) -> str:
@@ -365,10 +399,30 @@ def alone() -> str:
     return f"set -a; . {credentials}; {restore} >/dev/null && rm /var/tmp/alone.db"
 
 
-def on_host_seconds(at: Bench, command: str) -> float:
-    began = time.monotonic()
-    at.on_host(command, 900)
-    return time.monotonic() - began
+TIMED = """
+import json, resource, subprocess, sys, time
+began = time.monotonic()
+said = subprocess.run(["bash", "-c", sys.argv[1]], check=True, stdout=subprocess.PIPE, text=True).stdout
+seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, said]))
+"""
+
+
+def timed(at: Bench, command: str) -> tuple[Took, str]:
+    """What a command takes there, without the way to it; and what it said."""
+    seconds, busy, said = json.loads(at.on_host(f"python3 -c {shlex.quote(TIMED)} {shlex.quote(command)}", 900))
+    return Took(float(seconds), float(busy)), str(said)
+
+
+def took(at: Bench, command: str) -> Took:
+    return timed(at, command)[0]
+
+
+def rehearsed(at: Bench) -> Took:
+    """What hostctl takes to fetch and check the data; `restore` does just that before anything stops."""
+    all_of_it, said = timed(at, f"hostctl {APP} restore --dry-run")
+    found = json.loads(said)["databases"].values()
+    return all_of_it._replace(seconds=sum(float(one["seconds"]) for one in found))
 
 
 MEASURES: dict[str, tuple[Callable[[int], None], int]] = {

@@ -291,17 +291,18 @@ def test_a_name_that_is_taken_is_changed_but_the_release_is_not(tmp_path: Path) 
     assert (written(tmp_path)["app"], written(tmp_path)["release"]["name"]) == ("backup-app", "backup")
 
 
-def test_postgres_asks_for_its_url(tmp_path: Path) -> None:
+def test_postgres_runs_on_the_host_and_is_backed_up(tmp_path: Path) -> None:
     put(
         tmp_path,
         **{"mix.exs": PHOENIX.replace("ecto_sqlite3", "postgrex").replace("# {:postgrex", "# {:none")},
     )
 
-    run(str(tmp_path))
+    run(str(tmp_path), "--host", "a.test", "--domain", "a.test", "--bucket", "shop-backups")
 
-    assert written(tmp_path)["env"] == {"clear": {}, "secret": ["SECRET_KEY_BASE", "DATABASE_URL"]}
-    assert written(tmp_path)["database"]["engine"] == "none"
-    assert "# database: PostgreSQL (postgrex), which" in (tmp_path / "deploy.yml").read_text()
+    assert written(tmp_path)["env"] == {"clear": {}, "secret": ["SECRET_KEY_BASE"]}
+    assert "# database: PostgreSQL (postgrex), on the host" in (tmp_path / "deploy.yml").read_text()
+    config = load(start=tmp_path).config
+    assert (config.database.engine, config.backup.bucket, config.backed_up) == ("postgres", "shop-backups", True)
 
 
 def test_without_a_repo_in_sight_its_usual_name_is_told(tmp_path: Path) -> None:

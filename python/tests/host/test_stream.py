@@ -7,15 +7,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from demo.writer import Writer
-from homeport.sandbox import Sandbox, cut, reboot
+from homeport import sandbox
+from homeport.sandbox import Sandbox, cut, faults, reboot
 from homeport.sandbox.services import read_credentials
 from tests.apps.support import build_ledger
-from tests.host.support import SETTINGS, Json, Project, get, new_project, on_host, settled, until
+from tests.host.support import SETTINGS, Json, Project, check_told, get, new_project, on_host, settled, until
 
 APP = "ledger"
 DOMAIN = f"{APP}.sandbox.test"
@@ -86,6 +89,18 @@ def serves(app: Project) -> bool:
 def watched(app: Project) -> None:
     """The minute's watch has run once more."""
     on_host(app.box, f"systemctl start homeport-{APP}-watch.service")
+
+
+def backed_up(app: Project) -> Json:
+    found: Json = app.status()["database"]["backup"]
+    return found
+
+
+def seen(app: Project) -> str | None:
+    """What the watch finds wrong."""
+    watched(app)
+    error = json.loads(on_host(app.box, f"cat {BACKUP}/watch.json"))["error"]
+    return None if error is None else str(error)
 
 
 # ---------------------------------------------------------------------------------------------- order, and power
@@ -325,3 +340,114 @@ def check_left(app: Project) -> None:
     assert on_host(app.box, f"ls /etc/homeport/{APP}").split() == ["app.json", "backup.env"]
     assert on_host(app.box, f"stat -c %U {DATABASE}") == APP
     assert app.deploy("provision", "--json").json["changed"] == 0
+
+
+# ---------------------------------------------------------------------------------------------- S3 refuses
+
+
+@needs_root
+def test_while_s3_is_full_or_knows_the_keys_no_more_the_app_writes_on_and_status_tells(app: Project) -> None:
+    with writing(app) as writer:
+        writer.wait(50)
+        for refuses in (faults.full, faults.revoked):
+            assert seen(app) is None
+            began = time.time()
+            with refuses(app.box):
+                writer.wait(50)
+                assert seen(app)
+                told = backed_up(app)
+                assert 0 < told["lag"] <= time.time() - began + 1
+                checked = app.deploy("backup", "status", "--check", "--quiet", check=False)
+                assert checked.code == 1
+                assert "error: the watch says: " in checked.err
+            until(lambda: seen(app) is None, "S3 has everything again")
+    assert writer.failed == {}
+    assert app.deploy("backup", "drill", "--json").json["ok"]
+    assert writer.missing(rows(app)) == []
+
+
+# ---------------------------------------------------------------------------------------------- two hosts, one bucket
+
+
+@pytest.fixture(scope="module")
+def second(first: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A bare host whose backup is the first one's: the same bucket and prefix."""
+    name = f"{first.box.name}-b"
+    told = first.box.as_dict()["s3"]
+    place = {key: told[key] for key in ("endpoint", "region", "bucket")}
+    sandbox.down(name)
+    try:
+        box = sandbox.up(name)
+        given = {**settings(), "backup": place}
+        yield new_project(tmp_path_factory.mktemp("second") / "project", box, given, DOMAIN, APP)
+    finally:
+        sandbox.down(name)
+
+
+def keys(app: Project) -> dict[str, str]:
+    """The keys of a sandbox's bucket, as another host's deploy takes them."""
+    names = ("BACKUP_ACCESS_KEY_ID", "BACKUP_SECRET_ACCESS_KEY")
+    return dict(zip(names, read_credentials(app.box.credentials), strict=True))
+
+
+@needs_root
+def test_a_second_host_goes_on_from_where_the_first_was_lost_and_the_first_one_notices_when_it_is_back(
+    app: Project, second: Project, release: Path
+) -> None:
+    before = backed_up(app)["epoch"]
+    with writing(app) as writer:
+        writer.wait(200)
+        marked = time.time()
+        assert seen(app) is None  # all of it is on S3
+        writer.wait(20)
+        with cut(app.box, "host"):
+            writer.stop()
+            second.deploy("setup", "--artifact", release, env=keys(app))
+            found = rows(second)
+            assert writer.missing(found, before=marked) == []
+            said = on_host(second.box, f"journalctl -q -b -u {STREAM} -o cat")
+            assert '"decision":"restore"' in said
+            assert second.deploy("backup", "list", "--json").json["epochs"][0]["parent"] == before
+    with writing(second) as later:
+        later.wait(50)
+
+    # the first one is back: until its watch looks, it writes on, into its own epoch
+    until(lambda: serves(app), "the first host is back")
+    with writing(app) as late:
+        late.wait(50)
+        assert "took over" in str(seen(app))
+        late.wait(20)
+    assert late.failed == {}
+    assert not streams(app)
+    assert re.search("^backup +SUPERSEDED", app.deploy("status").out, re.MULTILINE)
+    checked = app.deploy("status", "--check", "--quiet", check=False)
+    assert checked.code == 1
+    assert "nothing streams from here" in checked.err
+
+    # and nothing of that is in what counts
+    assert second.deploy("backup", "drill", "--json").json["ok"]
+    assert later.missing(rows(second)) == []
+    assert late.missing(rows(second)) == sorted(late.acknowledged.values())
+
+    app.deploy("backup", "takeover", "--yes")
+    until(lambda: streams(app), "the first host streams again")
+    assert "took over" in str(seen(second))
+    assert second.deploy("backup", "status", "--check", "--quiet", check=False).code == 1
+    assert backed_up(app)["superseded"] is None
+    until(lambda: seen(app) is None, "what the first host wrote by itself is on S3")
+    assert late.missing(rows(app)) == []
+
+
+@needs_root
+def test_where_s3_cannot_be_asked_a_new_host_begins_only_by_a_persons_word(app: Project, second: Project) -> None:
+    lose(second)
+    second.configure(backup={**second.settings["backup"], "prefix": "elsewhere"})
+    with cut(app.box, "services"):
+        refused = second.deploy("provision", "--json", env=keys(app), check=False)
+        check_told(refused, 1, "cannot be")
+        assert "--allow-empty" in refused.json["error"]["fix"]
+        second.deploy("provision", "--allow-empty", env=keys(app))
+        assert on_host(second.box, f"stat -c %U {DATABASE}") == APP
+        assert seen(second)
+    until(lambda: seen(second) is None, "the epoch is published, and streams", 120)
+    assert len(second.deploy("backup", "list", "--json").json["epochs"]) == 1

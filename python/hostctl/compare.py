@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """What was seen of a table: its rows up to the rowid `upto`, and a digest of their content.
+    """What was seen of a table: its rows up to `upto`, and a digest of their content.
 
-    `upto` is the newest row's of before the restore, so that rows that came since change nothing here. It is None for a
-    table without rowids, which is seen whole.
+    `upto` is of before the restore, so that rows that came since change nothing here: the newest rowid (SQLite), or the
+    transaction below which all had ended (PostgreSQL). It is None for a table without rowids, which is seen whole.
     """
 
     rows: int

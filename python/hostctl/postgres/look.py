@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from hostctl.compare import Canary, Seen, Table
 from hostctl.errors import HostError
@@ -106,13 +106,6 @@ COMMIT;
 """  # noqa: S608 - no value from outside
 
 
-class Named(NamedTuple):
-    """The newest numbered row: its number, and when it was written, in seconds since the epoch (0 without any)."""
-
-    n: int
-    at: float
-
-
 def look(server: Server, database: str, before: Seen | None = None) -> Seen:
     """What is in the database, as of one moment. Raises HostError.
 
@@ -158,21 +151,13 @@ def versions(server: Server, database: str) -> tuple[int, ...]:
     return _seen(_asked(server, database, SESSION + MIGRATIONS + "COMMIT;\n", CANARY_PATIENCE, {})).versions
 
 
-def newest(server: Server, database: str) -> Named:
-    """The newest numbered row. Raises HostError."""
-    found = _seen(_asked(server, database, SESSION + CANARY + "COMMIT;\n", CANARY_PATIENCE, {}))
-    return Named(found.canary.last, found.at)
-
-
 def write_canary(server: Server, wanted: Cluster) -> int:
     """Write the next numbered row, on disk when this returns, and forget the oldest; returns its number.
 
     Raises HostError.
     """
     furnish = ";\n".join(one.format(user=':"user"') for one in cluster.FURNISH)
-    # whatever the app's parameters make of its own transactions
-    script = "SET application_name = 'hostctl canary';\nSET default_transaction_read_only = off;\n"
-    script += WRITE_CANARY.format(furnish=furnish)
+    script = "SET application_name = 'hostctl canary';\n" + WRITE_CANARY.format(furnish=furnish)
     told = cluster.query(server, script, wanted.name, timeout=CANARY_PATIENCE, bound={"user": wanted.user})
     if not told or not told[0][0].strip().isdecimal():
         raise HostError("the numbered row was not written", f"database {wanted.name} at {server.socket}", "deploy logs")

@@ -32,6 +32,7 @@ WHOLE = 24 * 3600.0  # seconds for what does
 # of every session of its own, whatever the app wants for others
 UNHINDERED = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off"
 PROCESSES = 4  # at most, for one command
+PUSH = 10  # seconds that the server's archiver waits for one segment before it asks again
 SILENCE = 30  # seconds that the store may take for an answer
 TAKEN = 8192  # bytes of a log that are looked into
 ARCHIVE = 60  # seconds that a backup waits for its WAL to be archived
@@ -78,6 +79,8 @@ def render(app: App, backup: Backup, keys: Credentials, epoch: str) -> str:
     server = cluster.live(app)
     told = _repository(backup, keys, epoch) | _habits(app)
     lines = [f"{name}={value}" for name, value in told.items()]
+    # a server that stops waits for its archiver, which waits for S3: what is not archived then, is at the next start
+    lines += ["", "[global:archive-push]", f"archive-timeout={PUSH}"]
     lines += ["", f"[{app.name}]", f"pg1-path={server.data}", f"pg1-socket-path={server.socket}"]
     return "\n".join(["[global]", *lines, f"pg1-user={cluster.SUPERUSER}", "pg1-port=5432", ""])
 
@@ -325,7 +328,10 @@ def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Poin
     timeline, lsn = (point.timeline, timelines.position(point.lsn)) if point else (span.timeline, None)
     told = line
     for number, epoch in enumerate(epochs):
-        told = told if number == 0 else _joined(timelines.fetch(store, epoch.epoch), told)
+        older = timelines.fetch(store, epoch.epoch) if number else line
+        if older.system != line.system:
+            return None  # no log leads from one cluster to another
+        told = _joined(older, told) if number else line
         way = timelines.path(told.spans, timeline)
         base = timelines.choose(bases(app, epoch.epoch), way, until, lsn)
         if base is None:
@@ -341,7 +347,7 @@ def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Poin
 def _joined(older: Line, newer: Line) -> Line:
     """One line of two epochs, of which the second goes on from the first."""
     histories = {**older.histories, **newer.histories}
-    return Line((*older.spans, *newer.spans), (*older.gaps, *newer.gaps), histories)
+    return Line((*older.spans, *newer.spans), (*older.gaps, *newer.gaps), histories, newer.system)
 
 
 def _dropped(gap: timelines.Gap) -> HostError:
@@ -353,7 +359,7 @@ def _dropped(gap: timelines.Gap) -> HostError:
 def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[str, str]:
     """What the server is started with: no secret is in it."""
     told = {
-        "restore_command": " || ".join(_fetches(app, into, found.sources)),
+        "restore_command": asking(list(_fetches(app, into, found.sources))),
         "recovery_target_timeline": str(found.timeline),
         "recovery_target_action": "promote",
         # nobody asks it before it has recovered, and so it needs no more room than this host gives
@@ -366,10 +372,21 @@ def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[st
     return told
 
 
+def asking(commands: Sequence[str]) -> str:
+    """Ask for a file of WAL in one place after the other, each of which says 1 when it has none.
+
+    Whatever else goes wrong must not pass for the end of the WAL: above 125, PostgreSQL gives up its recovery.
+    """
+    asked = "s=1; " + "".join(f"[ $s -ne 1 ] || {{ {command}; s=$?; }}; " for command in commands)
+    return asked + "[ $s -le 1 ] || exit 255; exit $s"
+
+
 def _fetches(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
-    """A command for each epoch that may have the WAL, newest first."""
-    backup = databases.backup(app)
+    """A command for each epoch that may have the WAL, newest first; not for one that came to no archive."""
+    backup, store = databases.backup(app), lineage.bucket(app)
     for epoch in sources:
+        if store.get(f"{home(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
+            continue
         options = (f"--repo1-path={home(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
         yield " ".join([*argv(app, "archive-get", *options), "%f", '"%p"'])
 

@@ -44,11 +44,14 @@ class Gap(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What is known of one epoch's timelines. `histories`: PostgreSQL's own history file of each timeline ever made."""
+    """What is known of one epoch's timelines. `histories`: PostgreSQL's own history file of each timeline ever made;
+    `system`: which cluster it is, by its identifier: a newer major version is another one, with timelines of its own.
+    """
 
     spans: tuple[Span, ...] = ()
     gaps: tuple[Gap, ...] = ()
     histories: Mapping[int, str] = {}
+    system: str = ""
 
 
 class Base(NamedTuple):
@@ -179,13 +182,15 @@ def left(history: str) -> tuple[int | None, int]:
 def to_json(line: Line) -> Json:
     """As it is kept on the host and in the bucket."""
     told: Json = {"spans": [one._asdict() for one in line.spans], "gaps": [one._asdict() for one in line.gaps]}
-    return told | {"histories": {str(number): text for number, text in line.histories.items()}}
+    histories = {str(number): text for number, text in line.histories.items()}
+    return told | {"histories": histories, "system": line.system}
 
 
 def from_json(told: Json) -> Line:
     """The opposite. Raises KeyError, TypeError or ValueError for anything else."""
     spans, gaps = (tuple(Span(**one) for one in told["spans"]), tuple(Gap(**one) for one in told["gaps"]))
-    return Line(spans, gaps, {int(number): str(text) for number, text in told["histories"].items()})
+    histories = {int(number): str(text) for number, text in told["histories"].items()}
+    return Line(spans, gaps, histories, str(told["system"]))
 
 
 # ---------------------------------------------------------------------------------------------- on the host
@@ -246,8 +251,8 @@ def settle(app: App, at: float | None = None) -> int | None:
     if databases.configured(app) is None:
         return None
     timeline = live(app)
-    line = load(app)
-    new = settled(line, timeline, history(app, timeline), time.time(), at)
+    line, system = load(app), cluster.control(cluster.live(app))["Database system identifier"]
+    new = settled(line, timeline, history(app, timeline), time.time(), at)._replace(system=system)
     if new != line or not (app.backup / "timelines.json").exists():
         keep(app, new)
     return timeline

@@ -135,7 +135,8 @@ def _served(app: App, edges: Edges) -> str | None:
         return "PostgreSQL did not run"
     if not cluster.accepts(cluster.live(app)):
         return "PostgreSQL does not answer"
-    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs:
+    # without S3 a stop takes long: the archiver tries to the end
+    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs or tail.lag(app):
         return None
     try:
         note = cluster.update(app, edges)

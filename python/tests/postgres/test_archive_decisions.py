@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,12 @@ def test_a_dead_server_and_an_invalid_index_are_told() -> None:
     found = trouble.of_database({**status(), "server": "failed", "indexes": [index]}, 110.0)
     assert [text for text in found if "does not run" in text or "REINDEX INDEX CONCURRENTLY" in text] == found
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("codes", "ends"),
+    [([0], 0), ([1], 1), ([1, 0], 0), ([1, 1], 1), ([0, 103], 0), ([103, 0], 255), ([1, 103], 255), ([], 1)],
+)
+def test_a_store_that_fails_does_not_pass_for_the_end_of_the_log(codes: list[int], ends: int) -> None:
+    command = pgbackrest.asking([f"(exit {code})" for code in codes])
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == ends

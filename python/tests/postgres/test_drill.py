@@ -18,9 +18,11 @@ from pgworld import Host, Writer
 
 from hostctl import drill as drills
 from hostctl import lineage, marks
+from hostctl.edges import Edges
 from hostctl.errors import FAILED, HostError
 from hostctl.files import Json, read_lines
-from hostctl.postgres import cluster, drill, pgbackrest
+from hostctl.layout import App
+from hostctl.postgres import cluster, drill, pgbackrest, stream
 
 HANGS = "SELECT pg_sleep(600) IS NOT NULL"
 DRILL = """
@@ -171,8 +173,23 @@ def test_a_segment_of_wal_that_is_missing_is_loud_and_offered_is_the_time_up_to_
     assert told["at"] - 120 < offered < told["at"]
 
 
-def test_the_end_of_the_wal_is_proven_too(world: Host) -> None:
+def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbered row that the drill writes is not in the archive yet: only the tail has it."""
+    world.write_settings(archive_timeout="1h")
+    cluster.query(world.server, "SELECT pg_reload_conf()")
+    arrived, bucket = stream.catch_up, world.store.bucket(world.bucket_name)
+
+    def lost(app: App, patience: float, edges: Edges) -> None:
+        arrived(app, patience, edges)
+        world.systemd.stop(app.tail_unit)
+        for key in keys(world, "/tail/"):
+            bucket.delete(key)
+
+    monkeypatch.setattr(stream, "catch_up", lost)
+    told = failed(world)
+    monkeypatch.undo()
+    world.systemd.start(world.app.tail_unit)
+    assert any("the numbered rows end at" in what for what in told["found"])
     assert run(world)["ok"]
 
 

@@ -1,0 +1,86 @@
+"""What `postgres.cluster` makes and asks, on a real server beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pgworld import Host
+
+from hostctl.errors import HostError
+from hostctl.postgres import cluster, scratch, upgrade
+
+DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (DELETED, "/usr/lib/postgresql/17/bin/postgres"),
+        (DELETED.replace("r-xp", "r--p"), None),
+        (DELETED.replace(" (deleted)", ""), None),
+        ("7f00-7f01 r-xs 00000000 00:01 9 /dev/zero (deleted)", None),
+        ("7f00-7f01 r-xp 00000000 00:00 0", None),
+    ],
+)
+def test_code_that_was_replaced_on_disk_is_told_from_all_else_that_is_mapped(line: str, found: str | None) -> None:
+    assert cluster._gone(line) == found
+
+
+def test_rows_keep_newlines_quotes_and_empty_fields() -> None:
+    assert cluster.rows('1,,"a\nb"\n\n"x ""y"""\n') == [["1", "", "a\nb"], [""], ['x "y"']]
+
+
+def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> None:
+    log = tmp_path / "dump.log"
+    log.write_text("restoring\npg_restore: error: it cannot be\n")
+    printed = f'Restoring ok\n*failure*\nConsult the last few lines of "{log}" for\nthe probable cause\n'
+
+    assert upgrade._complaint(printed).endswith("pg_restore: error: it cannot be")
+    assert upgrade._complaint("Checking ok\nYour installation contains an error\nFailure, exiting\n").startswith("Your")
+
+
+def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.create(host.app)
+    monkeypatch.setattr(cluster, "majors", lambda: [cluster.major(host.app.cluster_data)])
+
+    with pytest.raises(HostError, match="newest that is installed"):
+        upgrade.plan(host.app)
+
+
+def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> None:
+    """pg_upgrade meets again whatever has a number of the system's own."""
+    cluster.create(host.app)
+    wanted = cluster.require(host.app)
+
+    with scratch.server(host.app, host.app.cluster_data, archive=True) as server:
+        oids = "SELECT min(oid::int8) FROM pg_class WHERE relnamespace = 'homeport'::regnamespace"
+        (found,) = cluster.query(server, oids, wanted.name)
+        told = "SELECT datname FROM pg_database WHERE has_database_privilege('public', datname, 'CONNECT')"
+        open_to_all = cluster.query(server, told)
+        (checksums,) = cluster.query(server, "SHOW data_checksums")
+        bound = cluster.query(server, "SELECT :'x'", bound={"x": "it's\nü"})
+        with pytest.raises(HostError, match='relation "nope" does not exist'):
+            cluster.query(server, "SELECT * FROM nope")
+
+    assert int(found[0]) >= 16384
+    assert open_to_all == [["template0"]]  # which lets nobody in
+    assert (checksums, bound) == (["on"], [["it's\nü"]])
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("work_mem = '8XB'", "work_mem"),
+        ("no_such_thing = 1", "no_such_thing"),
+        ("shared_preload_libraries = 'no_such_library'", "no_such_library"),
+    ],
+)
+def test_a_configuration_that_the_server_would_not_start_with_is_refused(host: Host, setting: str, said: str) -> None:
+    cluster.create(host.app)
+    file = host.app.database.with_name("postgresql.conf")
+    cluster.check(host.app)
+    file.write_text(f"{file.read_text()}\n{setting}\n")
+
+    with pytest.raises(HostError, match=said):
+        cluster.check(host.app)

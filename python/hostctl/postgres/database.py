@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.database import become, room
@@ -31,11 +32,19 @@ def named(app: App, name: str | None) -> str:
 
 def converse(app: App, name: str, write: bool) -> int:
     """psql on the live database, as the app's own user and role. Returns the exit code. Raises HostError."""
-    server, terminal = cluster.live(app), sys.stdin.isatty() and sys.stdout.isatty()
-    user = cluster.require(app).user
+    server, user = cluster.live(app), cluster.require(app).user
     # the link to the programs is in a directory that the app's user cannot pass
     program = (server.bin / "psql").resolve()
     become(user)
+    return talk(program, _environment(server.socket, name, user, write), name, write)
+
+
+def talk(program: str | Path, environment: Mapping[str, str], name: str, write: bool) -> int:
+    """psql on standard input and output; Ctrl-C is its own: it stops the statement, not the console.
+
+    Returns the exit code. Raises HostError.
+    """
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         told = (
             "you may write; a statement counts at once, unless you BEGIN"
@@ -43,11 +52,13 @@ def converse(app: App, name: str, write: bool) -> int:
             else "read only, --write to change it"
         )
         print(f"{name}: {told}; \\? tells more, \\q ends", flush=True)
-    environment = _environment(server.socket, name, user, write)
     process = subprocess.Popen([str(program), *_style(terminal)], env=environment)
-    # Ctrl-C is psql's: it stops the statement, not the console
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if process.wait() != 0:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code != 0:
         fix = "correct the statement" if write else "correct the statement; --write lets it change the data"
         raise HostError("psql ended with an error, which it has told above", f"database {name}", fix)
     return DONE

@@ -10,6 +10,7 @@ from hostctl.database import become
 from hostctl.errors import USAGE, HostError
 from hostctl.layout import App
 from hostctl.postgres import cluster, external
+from hostctl.postgres.database import talk
 from hostctl.postgres.url import variables
 
 READ_ONLY = "-c default_transaction_read_only=on"
@@ -29,9 +30,7 @@ def converse(app: App, name: str, write: bool) -> int:
     psql = external.program("psql")
     env |= {"TERM": os.environ.get("TERM", "dumb"), "PSQL_HISTORY": os.devnull}
     become(external.require(app).user)
-    told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
-    print(f"{name}: {told}; \\? tells more", flush=True)
-    return subprocess.run([psql, "-X"], env=env, check=False).returncode
+    return talk(psql, env, name, write)
 
 
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:

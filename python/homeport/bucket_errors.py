@@ -27,7 +27,7 @@ def explained(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
         return _answered(error.response, loaded, doing)
     if isinstance(error, exceptions.SSLError):
         return _untrusted(loaded)
-    no_way = (exceptions.HTTPClientError, exceptions.EndpointConnectionError)
+    no_way = (exceptions.HTTPClientError, exceptions.ConnectionError)
     if isinstance(error, no_way):
         return _no_way(loaded, type(error).__name__)
     return _no_store(loaded, type(error).__name__)

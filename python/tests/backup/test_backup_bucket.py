@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 from objectstore import Store
 from pydantic import SecretStr
 
 from homeport import bucket as buckets
 from homeport import preflight
-from homeport.bucket_errors import NoBucketError, UnreachableError
+from homeport.bucket_errors import NoBucketError, UnreachableError, explained
 from homeport.config import collect, load
 from homeport.errors import HomeportError
 
@@ -217,6 +218,12 @@ def test_where_nobody_answers_the_host_may_still_have_a_way(configured: Loader) 
     assert isinstance(error, UnreachableError)
     assert error.fix == "see why: curl -sSI http://127.0.0.1:9"
     assert warnings == [f"{error.what}; the host asks for itself"]
+
+
+def test_a_store_whose_packets_go_nowhere_is_out_of_reach_and_not_something_else(configured: Loader) -> None:
+    waited = ConnectTimeoutError(endpoint_url="http://198.51.100.9:8333")
+    error = explained(waited, configured("http://198.51.100.9:8333", "shop"), "read it")
+    assert isinstance(error, UnreachableError)
 
 
 def test_a_name_that_is_nobodys_is_a_mistake(configured: Loader) -> None:

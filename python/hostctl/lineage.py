@@ -141,15 +141,21 @@ def forget(app: App) -> None:
 
 
 def superseded(app: App) -> Json | None:
-    """Who has taken over, as far as this host has noticed; None while it has not."""
-    return read_json(app.backup / "superseded.json")
+    """Who has taken over the backup that is configured now, as far as this host has noticed; None while it has not."""
+    found, backup = read_json(app.backup / "superseded.json"), databases.configured(app)
+    if found is None or backup is None:
+        return found
+    there = _destination(backup)
+    return found if found.get("to", there) == there else None
 
 
 def yield_to(app: App, current: Epoch) -> Json:
     """Write down that another host's epoch counts; returns what was written."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(current.opened))}"
-    told = superseded(app) or {"at": time.time(), "epoch": current.epoch, "host": current.host, "why": why}
+    backup = databases.backup(app)
+    fresh = {"at": time.time(), "epoch": current.epoch, "host": current.host, "why": why, "to": _destination(backup)}
+    told = superseded(app) or fresh
     write_json(app.backup / "superseded.json", told)
     return told
 

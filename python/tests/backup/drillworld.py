@@ -20,8 +20,27 @@ from hostctl.edges import Edges
 from hostctl.errors import FAILED, HostError
 from hostctl.files import Json
 from hostctl.layout import App, Layout
+from hostctl.s3 import Object
 
 PATIENCE = 30.0
+FAR = range(100, 600)  # frames of the log: more than a new one begins with, and long before SQLite checkpoints at 1000
+
+
+def frames(log: Path) -> int:
+    """How many frames a write-ahead log holds since it last began anew: those of its own salt."""
+    with log.open("rb") as file:
+        header = file.read(32)
+        size = 24 + int.from_bytes(header[8:12], "big")
+        count = 0
+        while file.read(size)[8:16] == header[16:24]:
+            count += 1
+    return count
+
+
+def transactions(key: str) -> tuple[int, int]:
+    """The first and last transaction of an object, from its name: FIRST-LAST.ltx, in hexadecimal."""
+    first, last = key.rpartition("/")[2].removesuffix(".ltx").split("-")
+    return int(first, 16), int(last, 16)
 
 
 class DrillWorld:
@@ -149,31 +168,68 @@ class DrillWorld:
             time.sleep(0.1)
 
     @contextlib.contextmanager
-    def torn(self) -> Iterator[None]:
-        """An app with SQLite's default settings, which wrote while Litestream was away for a moment.
+    def torn(self) -> Iterator[int]:
+        """An app with SQLite's default settings, which wrote while Litestream was away for a moment; the last
+        transaction that was stored before.
 
         Its connection checkpointed what Litestream had not seen, and then began the log anew. Litestream, back again,
         finds the last part that it had seen still in the file, and goes on as if nothing were missing.
         """
-        self.add(200)
-        self.uploaded()
-        self.stop()
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as unsafe:
-            log = self.path.with_name("shop.db-wal")
-            salt = log.read_bytes()[16:24]
-            while log.read_bytes()[16:24] == salt:
-                unsafe.execute("INSERT INTO entries(body) VALUES (hex(randomblob(200)))")
+        self.snapshotted()
+        while True:
+            self.stop_deep()
+            last = self.newest()
+            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as unsafe:
+                self._tear(unsafe)
+                self.start()
+                if not self._noticed(last):
+                    yield last
+                    return
+
+    def _tear(self, unsafe: sqlite3.Connection) -> None:
+        log = self.path.with_name("shop.db-wal")
+        salt = log.read_bytes()[16:24]
+        while log.read_bytes()[16:24] == salt:
+            unsafe.execute("INSERT INTO entries(body) VALUES (hex(randomblob(200)))")
+
+    def _noticed(self, last: int) -> bool:
+        """Whether Litestream, this time, saw that something is missing, and stored every page anew. Only once it has
+        looked (under load, the part that it would go on from is soon overwritten)."""
+        deadline = time.monotonic() + PATIENCE
+        while self.newest() <= last:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = self._stored(0)
+        return any(transactions(one.key)[0] > last and one.size > self.path.stat().st_size // 4 for one in found)
+
+    def snapshotted(self) -> None:
+        """Wait for an epoch's first snapshot, which comes in its own time: it would cover a hole that was there."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.objects(9):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def stop_deep(self) -> None:
+        """Stop with the last part that was seen far in the log, and far from its end. Were it at the beginning, it
+        would be overwritten at once, and Litestream would notice; at the end, hardly a row would be missed."""
+        while True:
+            self.add(60)
+            self.uploaded()
+            self.stop()
+            if frames(self.path.with_name("shop.db-wal")) in FAR:
+                return
             self.start()
-            yield
 
     # ------------------------------------------------------------------------------- the bucket
 
     def objects(self, level: int) -> list[str]:
         """The keys of a level, oldest first; level 9 holds the snapshots."""
+        return [one.key for one in self._stored(level)]
+
+    def _stored(self, level: int) -> list[Object]:
         mine = lineage.local(self.app)
         assert mine is not None
-        found = self.store.bucket(self.name).list(f"shop/{mine.epoch}/shop.db/{level:04d}/")
-        return [one.key for one in found]
+        return list(self.store.bucket(self.name).list(f"shop/{mine.epoch}/shop.db/{level:04d}/"))
 
     def spoil(self, key: str) -> None:
         """A byte in the middle of an object is another one."""
@@ -189,6 +245,16 @@ class DrillWorld:
         found = bucket.get(key)
         assert found is not None
         bucket.put(key, found[0][: len(found[0]) // 2])
+
+    def spans(self, since: int) -> bool:
+        """Whether an object that Litestream compacted holds what lies on both sides of the newest snapshot, from the
+        transaction after `since` on."""
+        (snapshot,) = (last for _, last in map(transactions, self.objects(9)[-1:]))
+        return any(first <= since + 1 and last > snapshot for first, last in map(transactions, self.objects(1)))
+
+    def newest(self) -> int:
+        """The last transaction that is stored."""
+        return max(last for _, last in map(transactions, self.objects(0)))
 
     # ------------------------------------------------------------------------------- the drill
 

@@ -19,12 +19,14 @@ from tests.host.support import Project, build, new_project
 # with several processes (-n) each has a host of its own
 OWN_BOX = f"t-e2e{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
 HERE = Path(__file__).parent
+LONGEST = 1200  # seconds of one test, with a first host that is made for it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.host)
+            item.add_marker(pytest.mark.timeout(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -187,7 +187,8 @@ def revive(at: Bench) -> None:
 WAL = f"du -sm {CLUSTER}/data/pg_wal | cut -f1"
 FILL = "CREATE TABLE IF NOT EXISTS bulk (id bigserial, content text)"
 ROWS = (
-    "INSERT INTO bulk (content) SELECT (SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, 32) AS m) "
+    "INSERT INTO bulk (content) SELECT "
+    "(SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, 32) AS m) "
     "FROM generate_series(1, {kilobytes}) AS n"
 )
 

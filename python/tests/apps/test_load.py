@@ -142,8 +142,8 @@ def test_a_connection_closed_between_requests_is_opened_again_without_a_failure(
     behaviour: faulty.Behaviour,
 ) -> None:
     with faulty.serving(behaviour) as (server, address):
-        report = load_until(address, 20, clients=2, rate=20)
-        assert (report.failed, report.answered, report.connections, server.requests) == (0, 20, 20, 20)
+        report = load_until(address, 10, clients=2, rate=4)  # what is asked before the end arrives fails, and rightly
+        assert (report.failed, report.answered, report.connections, server.requests) == (0, 10, 10, 10)
 
 
 def test_chunked_answers_are_read() -> None:

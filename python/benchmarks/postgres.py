@@ -241,6 +241,7 @@ def dropping(at: Bench) -> bool:
 def big(megabytes: int, rounds: int = 3) -> None:
     """In turn, so that what the machine does besides touches all alike."""
     with bench() as at:
+        at.sql("DROP TABLE IF EXISTS bulk")
         at.sql(FILL)
         for _ in range(megabytes // 50):
             at.sql(ROWS.format(kilobytes=50 * 1000))
@@ -253,7 +254,7 @@ def big(megabytes: int, rounds: int = 3) -> None:
                                                           " | gzip > /var/tmp/plain.gz && sync /var/tmp/plain.gz"),
             "backup run": lambda: deploy_seconds(at, "backup", "run"),
             "download": lambda: on_host_seconds(at, f"curl -fsSk -o /var/tmp/plain '{url}' && sync /var/tmp/plain"),
-            "restore": lambda: float(json.loads(at.deploy("restore", "--dry-run", "--json"))["seconds"]),
+            "restore": lambda: restore_seconds(at),
             "drill": lambda: deploy_seconds(at, "backup", "drill"),
         }  # fmt: skip
         series: dict[str, list[float]] = {name: [] for name in ways}
@@ -293,6 +294,12 @@ def on_host_seconds(at: Bench, command: str) -> float:
     began = time.monotonic()
     at.on_host(command, 1800)
     return time.monotonic() - began
+
+
+def restore_seconds(at: Bench) -> float:
+    """What hostctl takes to restore beside and recover: a restore does just that before anything stops."""
+    found = json.loads(at.deploy("restore", "--dry-run", "--json"))["databases"].values()
+    return sum(float(one["seconds"]) for one in found)
 
 
 def deploy_seconds(at: Bench, *args: str) -> float:

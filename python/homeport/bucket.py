@@ -99,7 +99,8 @@ def _store(loaded: Loaded, keys: Keys | None) -> Store:
     known = keys or backup_secrets(loaded, os.environ)
     if missing := [names[key] for key in BUCKET_KEYS if known[key] is None]:
         what = f"the backup's keys are not given: {' and '.join(missing)}"
-        raise HomeportError(what, "environment", f"export {' '.join(missing)}", ExitCode.USAGE)
+        fix = f"export {' '.join(missing)}, or deploy secrets set NAME"
+        raise HomeportError(what, "environment", fix, ExitCode.USAGE)
     return Store(loaded, _client(loaded, {key: value.get_secret_value() for key, value in known.items() if value}))
 
 

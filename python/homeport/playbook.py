@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homeport import progress
+from homeport import progress, scratch
 from homeport.content import content
 from homeport.errors import ExitCode, HomeportError
 
 Json = dict[str, Any]
-
-# the beginning of the name of a run's own directory; the number of its process follows
-SCRATCH = "homeport-run-"
 
 # how soon an interrupt is noticed, in seconds; the default of five is too long for a person
 NOTICE_SECONDS = 1
@@ -53,44 +47,14 @@ def play(
     Never raises for what the playbook met: that is in the result. A failure that no plugin of ours explained gets the
     task's name and Ansible's own message.
     """
-    _clear_leftovers()
-    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=_private_base()) as scratch:
-        private = Path(scratch)
-        _write_private(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
-        _write_private(private / "secrets.json", json.dumps(dict(secrets or {})))
+    with scratch.directory() as private:
+        scratch.write(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
+        scratch.write(private / "secrets.json", json.dumps(dict(secrets or {})))
         _prepare_environment(private)
         played = Played()
         with progress.listen(private / "events", on_event):
             _run(name, private, played, on_event)
         return played
-
-
-def _private_base() -> str:
-    """Memory rather than disk, where there is such a directory: what lies there is never written out."""
-    memory = "/dev/shm"  # noqa: S108 - the directory made in it is ours alone
-    return memory if os.access(memory, os.W_OK) else tempfile.gettempdir()
-
-
-def _clear_leftovers() -> None:
-    """Remove what killed runs of this user could not: it holds the values of env.secret."""
-    for path in Path(_private_base()).glob(f"{SCRATCH}*"):
-        with suppress(OSError):
-            if path.stat().st_uid == os.getuid() and not _runs(path.name.removeprefix(SCRATCH).partition("-")[0]):
-                shutil.rmtree(path)
-
-
-def _runs(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text)
 
 
 def _prepare_environment(private: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks of the outside world before the host is touched: its names, its ports, and the backup's bucket."""
+"""Checks before the host is touched: its names and ports, the backup's bucket, and what the app reads."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
     except UnreachableError as error:
         # the host may have a way of its own, and one that is set up already needs no store to be provisioned
         return [f"{error.what}; the host asks for itself"]
+
+
+def environment(loaded: Loaded, *, certain: bool) -> list[str]:
+    """Warnings about variables that config/runtime.exs needs, perhaps, and nothing gives.
+
+    Raises ConfigError for one that the app cannot start without, and for a vault's password that lies in the source.
+    `certain` is False for a release that was built elsewhere, whose source may be another: then nothing is refused.
+    """
+    from homeport.vault import check
+
+    findings = [*check.runtime(loaded), *check.password_in_git(loaded)]
+    found = [finding for finding in findings if finding.level != "note"]
+    if certain:
+        check.refuse(found)
+    return [str(finding) for finding in found]
 
 
 def _astray(domains: Iterable[str], hosts: set[str]) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeport import preflight
-from homeport.config import Redactor, secrets
+from homeport.config import redact, secrets
 from homeport.errors import ExitCode, HomeportError
 from homeport.playbook import Played, play
 from homeport.session import Session
@@ -33,7 +33,7 @@ def provision(session: Session, screen: Screen, *, allow_empty: bool = False) ->
         what = "interrupted; what was done stays, and the next run does the rest"
         raise HomeportError(what, session.target.host, "deploy provision", ExitCode.INTERRUPTED)
     if played.error:
-        raise Redactor(session.secrets).error(played.error)
+        raise redact.known().error(played.error)
     return played.changed
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from homeport import hooks, provisioning, remote
-from homeport.config import Redactor, secrets
+from homeport import hooks, preflight, provisioning, remote
+from homeport.config import redact, secrets
 from homeport.errors import ExitCode, HomeportError
 from homeport.playbook import Played, play
 from homeport.session import Session
@@ -27,8 +27,14 @@ Json = dict[str, Any]
 
 def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: bool) -> None:
     """The whole of `deploy push` after its arguments. Raises HomeportError with the promised exit code."""
+    _say_what_lacks(session, artifact)
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else "", "homeport_lock_wait": lock_wait}
     _transition(session, "push", extra, as_json=as_json)
+
+
+def _say_what_lacks(session: Session, artifact: Path | None) -> None:
+    for warning in preflight.environment(session.loaded, certain=artifact is None):
+        _screen(session).say(warning)
 
 
 def rollback(session: Session, release: str, lock_wait: float, *, force: bool, as_json: bool) -> None:
@@ -100,7 +106,7 @@ def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> N
     values = session.secrets if verb == "push" else {}
     # what is not in the environment cannot be inherited, nor written down by ansible-runner
     secrets.scrub(session.loaded.config, os.environ)
-    shown = PushScreen(_screen(session), Redactor(values))
+    shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(_headline(session, verb))
     with hooks.around(session.loaded, verb):
         played = _play(session, verb, shown, values, extra)
@@ -169,8 +175,9 @@ def _last_line(verb: str, result: Json) -> str:
 
 def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
     """Show what a push would do: the release is built and compared, nothing is sent and nothing changes."""
+    _say_what_lacks(session, artifact)
     values = session.secrets
-    shown = PushScreen(_screen(session), Redactor(values))
+    shown = PushScreen(_screen(session), redact.known())
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
     played = play("plan", session.host_vars, shown, secrets=secrets.fingerprints(values), extra=extra)
     if played.error:
@@ -205,7 +212,7 @@ def attach(session: Session, *, as_json: bool) -> None:
 def follow(session: Session, transition: str, *, as_json: bool) -> None:
     """Follow a transition to its end. Raises HomeportError with the exit code it ended with."""
     host = session.hostctl
-    shown = PushScreen(_screen(session), Redactor({}))
+    shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(f"transition {transition} of {session.app} on {session.target.host}")
     result = remote.follow(host, transition, lambda event: shown({"kind": "host", **event}))
     if as_json:

@@ -50,10 +50,19 @@ class Loaded:
     warnings: tuple[str, ...]
     # the keys of the sandbox's own store, an AWS shared credentials file: there the environment is not asked
     credentials: Path | None = None
+    # the name of deploy.yml itself: others are called after it
+    file: str = FILE
 
     def path(self, text: str) -> Path:
         """A path of deploy.yml: relative to it, `~` for the home directory."""
         return self.root / Path(text).expanduser()
+
+    @property
+    def secrets_files(self) -> tuple[Path, ...]:
+        """Where values of secrets lie encrypted, the later over the earlier; none of them need be there."""
+        names = ["secrets", *([f"secrets.{self.destination.partition(':')[0]}"] if self.destination else [])]
+        stem, suffix = Path(self.file).stem, Path(self.file).suffix
+        return tuple(self.root / f"{stem}.{name}{suffix}" for name in names)
 
     @property
     def host_address(self) -> str:
@@ -96,7 +105,7 @@ def load(
     origin = _origins(checked, tree)
     credentials = _credentials(sandbox, origin)
     warnings = (*_warnings(tree), *_of_one_version(checked, origin))
-    return Loaded(checked, base.parent, origin, destination, warnings, credentials)
+    return Loaded(checked, base.parent, origin, destination, warnings, credentials, base.name)
 
 
 def _place(problem: Problem, tree: Node) -> tuple[bool, str, int]:
@@ -172,6 +181,9 @@ def _check_destination(destination: str, name: str) -> None:
     if not re.fullmatch(pattern, destination):
         fix = "use lower-case letters, digits, - and _; or sandbox:NAME"
         raise HomeportError(f"{destination!r} cannot be a destination", "-d", fix, ExitCode.USAGE)
+    if name == "secrets":
+        what = "'secrets' cannot be a destination: its file would be the one with the secrets"
+        raise HomeportError(what, "-d", "give it another name", ExitCode.USAGE)
 
 
 def _said(tree: Node, *path: str) -> str | None:

@@ -23,9 +23,12 @@ from homeport.config.fields import (
     Found,
     HostText,
     HttpsUrl,
+    KeyringEntry,
     Limit,
+    PasswordVariable,
     PathText,
     Port,
+    Program,
     ReleaseName,
     Seconds,
     Section,
@@ -37,7 +40,7 @@ from homeport.config.values import Host, refuse
 
 T = TypeVar("T")
 
-_ELSEWHERE = "values come from the environment of `deploy`"
+_ELSEWHERE = "values come from deploy.secrets.yml or the environment of `deploy`"
 # Linux: useradd(8) takes names of at most 32 characters
 LONGEST_USER = 32
 
@@ -79,7 +82,7 @@ class Release(Section):
 
 
 class Env(Section):
-    """The app's environment: values here, or names whose values come from the environment of `deploy`."""
+    """The app's environment: values here, or names alone, whose values nobody may see."""
 
     clear: dict[str, str] = Field(default_factory=dict)
     secret: tuple[str, ...] = ()
@@ -99,6 +102,25 @@ class Env(Section):
         both = "is in env.clear as well: keep one of the two"
         twice = [index for index, name in enumerate(self.secret) if name in self.clear]
         refuse([(("secret", index), f"{self.secret[index]} {both}") for index in twice])
+        return self
+
+
+class SecretSources(Section):
+    """What opens the file with the secrets, and which of them a command gives.
+
+    The variable counts before the others, of which there is one at most: it is what CI has.
+    """
+
+    password_env: PasswordVariable = "HOMEPORT_VAULT_PASSWORD"  # noqa: S105 - the name of one
+    password_file: PathText | None = None
+    password_command: Program | None = None
+    keyring: KeyringEntry | None = None
+    commands: dict[str, Program] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretSources:
+        given = [name for name in ("password_file", "password_command", "keyring") if getattr(self, name)]
+        refuse([((name,), f"is one way too many: {given[0]} tells the password as well") for name in given[1:]])
         return self
 
 
@@ -152,6 +174,7 @@ class Config(Section):
     domains: tuple[Domain, ...]
     release: Release = Release()
     env: Env = Env()
+    secrets: SecretSources = SecretSources()
     database: Database = Database()
     backup: Backup = Backup()
     health: Health = Health()
@@ -296,7 +319,19 @@ def _domain_mistakes(domains: tuple[Domain, ...]) -> Found:
 
 
 def _mistakes_together(config: Config) -> Found:
-    return [*_host_mistakes(config), *_user_mistakes(config), *_database_mistakes(config)]
+    checks = (_host_mistakes, _user_mistakes, _database_mistakes, _secret_mistakes)
+    return [found for check in checks for found in check(config)]
+
+
+def _secret_mistakes(config: Config) -> Found:
+    backup = config.backup
+    keys = (backup.access_key_id, backup.secret_access_key, backup.encryption_key) if config.backed_up else ()
+    names, what = {*config.env.secret, *keys}, "is not in env.secret: name it there, or leave the command out"
+    found: Found = [(("secrets", "commands", name), what) for name in config.secrets.commands if name not in names]
+    if config.secrets.password_env in {*names, *config.env.clear}:
+        what = f"{config.secrets.password_env} is one of the secrets that it opens: use another name"
+        found.append((("secrets", "password_env"), what))
+    return found
 
 
 def _database_mistakes(config: Config) -> Found:

@@ -14,6 +14,7 @@ Path = tuple[str | int, ...]
 PRIVATE: tuple[Path, ...] = (
     ("env",),
     ("release", "env"),
+    ("secrets",),
     ("backup", "access_key_id"),
     ("backup", "secret_access_key"),
     ("backup", "encryption_key"),

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -14,6 +14,8 @@ from pydantic import SecretStr
 
 from homeport.errors import HomeportError
 
+# a shorter value would turn up in every other word
+LEAST_CHARACTERS = 4
 # a line of a multi-line value (a key file) is a secret of its own from this length on: logs come line by line
 LEAST_LINE = 8
 
@@ -21,8 +23,10 @@ LEAST_LINE = 8
 class Redactor:
     """Call it with a text. Knows each value raw, in base64, and quoted for URLs, shells and JSON."""
 
-    def __init__(self, secrets: Mapping[str, SecretStr | None]) -> None:
-        self._names = _spellings(secrets)
+    def __init__(
+        self, secrets: Mapping[str, SecretStr | None], also: Iterable[tuple[str, SecretStr | None]] = ()
+    ) -> None:
+        self._names = _spellings([*secrets.items(), *also])
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
@@ -46,10 +50,26 @@ class Redactor:
         return self(value) if isinstance(value, str) else value
 
 
-def _spellings(secrets: Mapping[str, SecretStr | None]) -> dict[str, str]:
+# every value that this process has met, whoever asked for it
+_learnt: list[tuple[str, SecretStr]] = []
+
+
+def learn(secrets: Mapping[str, SecretStr | None]) -> None:
+    """From now on `known` hides these values too; those that it knew under the same names stay hidden."""
+    for name, secret in secrets.items():
+        if secret and len(secret.get_secret_value()) >= LEAST_CHARACTERS and (name, secret) not in _learnt:
+            _learnt.append((name, secret))
+
+
+def known() -> Redactor:
+    """The redactor of everything that this process has met."""
+    return Redactor({}, _learnt)
+
+
+def _spellings(secrets: Iterable[tuple[str, SecretStr | None]]) -> dict[str, str]:
     return {
         spelling: name
-        for name, secret in secrets.items()
+        for name, secret in secrets
         if secret
         for value in _parts(secret.get_secret_value())
         for spelling in _forms(value)

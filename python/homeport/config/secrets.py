@@ -1,18 +1,21 @@
-"""Values of env.secret and the backup's keys: from the environment of `deploy`, wrapped so that nothing shows them."""
+"""Values of env.secret and the backup's keys, wrapped so that nothing shows them.
+
+From the environment of `deploy` (CI), else from a command of `secrets.commands`, else from deploy.secrets.yml.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
 from homeport.config.layers import Loaded
 from homeport.config.model import Config
+from homeport.config.redact import LEAST_CHARACTERS, learn
 from homeport.errors import ExitCode, HomeportError
 
-# a shorter one cannot be redacted: it would turn up in every other word
-LEAST_CHARACTERS = 4
 # a shorter one can be guessed: everything in the bucket is encrypted with it
 LEAST_ENCRYPTION_KEY = 20
 # what the store knows the host by; the key that its objects are encrypted with is none of its business
@@ -21,16 +24,77 @@ BUCKET_KEYS = ("access_key_id", "secret_access_key")
 Secrets = dict[str, SecretStr | None]
 
 
+@dataclass(frozen=True)
+class Supplied:
+    """A value with the place it came from, and what a person does about a wrong one there."""
+
+    value: str
+    where: str
+    fix: str
+
+
 def collect(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
     """The value of each name in env.secret and of the backup's keys; None where there is none.
 
     None keeps what the host has. The app gets those of env.secret alone. Raises HomeportError (exit code 2) for a value
-    that cannot be kept secret or cannot be carried.
+    that cannot be kept secret or cannot be carried, a command that fails, a file that cannot be opened.
     """
-    given = _with_sandbox(loaded, environ)
-    names, key = (*loaded.config.env.secret, *backup_names(loaded.config).values()), loaded.config.backup.encryption_key
-    least = {name: LEAST_ENCRYPTION_KEY if name == key else LEAST_CHARACTERS for name in names}
-    return {name: _wrapped(name, given[name], least[name]) if name in given else None for name in names}
+    wanted, known = names(loaded.config), _with_sandbox(loaded, environ)
+    found = _of_environment(wanted, known)
+    found |= _of_commands(loaded, _without(wanted, found), known)
+    found |= _of_files(loaded, _without(wanted, found), environ)
+    key = loaded.config.backup.encryption_key
+    least = {name: LEAST_ENCRYPTION_KEY if name == key else LEAST_CHARACTERS for name in wanted}
+    collected = {name: _wrapped(name, found[name], least[name]) if name in found else None for name in wanted}
+    learn(collected)
+    return collected
+
+
+def names(config: Config) -> tuple[str, ...]:
+    """The names of all secrets: the app's, and those of the backup."""
+    return (*config.env.secret, *backup_names(config).values())
+
+
+def without_secrets(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process."""
+    hidden = {*names(config), config.secrets.password_env}
+    return {name: value for name, value in environ.items() if name not in hidden}
+
+
+def _without(wanted: Iterable[str], found: Collection[str]) -> list[str]:
+    return [name for name in wanted if name not in found]
+
+
+def _of_environment(wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+    fix = "set it to the right value, or leave it out to keep the one on the host: unset {}"
+    return {
+        name: Supplied(environ[name], f"environment: {name}", fix.format(name)) for name in wanted if name in environ
+    }
+
+
+def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+    """What the commands print; they get the environment without any secret."""
+    from homeport.vault.commands import output
+
+    commands, found = loaded.config.secrets.commands, {}
+    for name in wanted:
+        if name in commands:
+            where = f"{loaded.origin[f'secrets.commands.{name}']} secrets.commands.{name}"
+            printed = output(commands[name], name, where, without_secrets(loaded.config, environ))
+            found[name] = Supplied(printed, where, "correct the command, or what it reads")
+    return found
+
+
+def _of_files(loaded: Loaded, wanted: list[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+    """What the encrypted files hold. They are opened only where a value is wanted that nothing else gave."""
+    from homeport.vault import store
+
+    held = store.held(loaded, environ) if wanted else {}
+    return {
+        name: Supplied(held[name].value.get_secret_value(), store.shown(held[name].file), f"deploy secrets set {name}")
+        for name in wanted
+        if name in held
+    }
 
 
 def backup_secrets(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
@@ -47,8 +111,8 @@ def of_backup(config: Config, collected: Secrets) -> Secrets:
 
 
 def scrub(config: Config, environ: MutableMapping[str, str]) -> None:
-    """Take the names of all secrets out of the environment, so that no child process inherits a value."""
-    for name in (*config.env.secret, *backup_names(config).values()):
+    """Take all secrets and the vault's password out of the environment, so that no child process inherits one."""
+    for name in (*names(config), config.secrets.password_env):
         environ.pop(name, None)
 
 
@@ -99,14 +163,14 @@ def _fingerprint(value: str | None) -> str | None:
     return None if value is None else hashlib.sha256(value.encode()).hexdigest()
 
 
-def _wrapped(name: str, value: str, least: int) -> SecretStr:
-    if reason := _reason(value, least):
-        fix = f"set it to the right value, or leave it out to keep the one on the host: unset {name}"
-        raise HomeportError(f"the value of {name} {reason}", f"environment: {name}", fix, ExitCode.USAGE)
-    return SecretStr(value)
+def _wrapped(name: str, supplied: Supplied, least: int) -> SecretStr:
+    if why := reason(supplied.value, least):
+        raise HomeportError(f"the value of {name} {why}", supplied.where, supplied.fix, ExitCode.USAGE)
+    return SecretStr(supplied.value)
 
 
-def _reason(value: str, least: int) -> str:
+def reason(value: str, least: int = LEAST_CHARACTERS) -> str:
+    """Why a value cannot be kept secret, or cannot be carried to the host; empty if it can."""
     if not value:
         return "is empty"
     if len(value) < least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -301,7 +302,9 @@ _KEY_ITSELF = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}|(?=\w*\d)[A-Z0-9]{16,}")
 
 def secret_name(example: str) -> Callable[[object], str]:
     """A parser of the name of a variable that holds a secret, and not of the secret. Never repeats what it refuses."""
-    expected = f"must be a name alone, such as {example}; values come from the environment of `deploy`"
+    expected = (
+        f"must be a name alone, such as {example}; values come from deploy.secrets.yml or the environment of `deploy`"
+    )
 
     def parse(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", value, re.ASCII):
@@ -313,6 +316,27 @@ def secret_name(example: str) -> Callable[[object], str]:
         return value
 
     return parse
+
+
+password_variable = matching(
+    r"[A-Z_][A-Z0-9_]{0,127}",
+    "the name of a variable, such as HOMEPORT_VAULT_PASSWORD; the password itself is never written here",
+)
+keyring_entry = matching(r"[A-Za-z0-9_][A-Za-z0-9_.@/-]{0,99}", "the name of an entry in the keyring, such as shop")
+
+
+def program(value: object) -> str:
+    """A command on the laptop, with its arguments as a shell would part them; no shell runs it."""
+    expected = "must be a command such as op read op://shop/production/token"
+    if not isinstance(value, str) or not re.fullmatch(r"[^\x00-\x1f\x7f]{1,4096}", value):
+        raise ValueError(expected)
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        raise ValueError("has a quotation that does not end") from None
+    if not words:
+        raise ValueError(expected)
+    return value
 
 
 @dataclass(frozen=True)

@@ -32,4 +32,5 @@ def explained(error: HomeportError, missing: list[str]) -> HomeportError:
     if not missing or error.code != ExitCode.USAGE:
         return error
     what = f"{error.what}, and there is no value for {' and '.join(missing)}"
-    return HomeportError(what, "environment", f"export {' '.join(missing)}, then run: deploy provision", error.code)
+    fix = f"export {' '.join(missing)}, or deploy secrets set NAME, then run: deploy provision"
+    return HomeportError(what, "environment", fix, error.code)

@@ -50,12 +50,15 @@ def command(
     as_json: bool,
 ) -> None:
     """Pin the host's key, provision it, and push for the first time. Safe to run again."""
-    from homeport import hostkey, provisioning, transition
+    from homeport import hostkey, preflight, provisioning, transition
     from homeport.session import begin
     from homeport.ui import Screen
 
     session = begin(options)
     screen = Screen(quiet=options.quiet, verbose=options.verbose)
+    if not no_push:
+        # the push would refuse it, after everything else has been done
+        preflight.environment(session.loaded, certain=artifact is None)
     hostkey.pin(session.provision_target, accept_host_key, screen, repin=repin)
     provisioning.provision(session, screen, allow_empty=allow_empty)
     if not no_push:

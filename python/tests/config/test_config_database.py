@@ -28,7 +28,7 @@ Text = Callable[[str], str]
 
 # lines 4 and 5; a table's own lines begin at 6
 SQLITE = "database: {engine: sqlite}\nbackup: {bucket: shop-backups}\n"
-NAME = "must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from the environment of `deploy`"
+NAME = "must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from deploy.secrets.yml or the environment of `deploy`"
 FILE = "must be the name of a file in /var/lib/<app>/, without a directory"
 ENDPOINT = "must be a URL such as https://s3.eu-central-003.example.net, without a path"
 EDGES = "must have no /, . or .. at its ends or between two /"

@@ -12,8 +12,8 @@ import pytest
 from homeport.config import ConfigError
 
 TOP = (
-    "app, host, domains, release, env, database, backup, health, drain_timeout, retain_releases, limits, hooks_path, "
-    "ssh, acme, verify"
+    "app, host, domains, release, env, secrets, database, backup, health, drain_timeout, retain_releases, limits, "
+    "hooks_path, ssh, acme, verify"
 )
 RELEASE = "name, path, build, containerfile, env, commands, migrate_timeout, strategy"
 DURATION = 'must be a duration such as "500ms", "30s", "5m" or "1h", from'
@@ -93,10 +93,10 @@ MISTAKES = [
         "env: {secret: [A=hunter2]}",
         [
             "deploy.yml:4 env.secret[0]: must be a name alone, such as SECRET_KEY_BASE; "
-            "values come from the environment of `deploy`"
+            "values come from deploy.secrets.yml or the environment of `deploy`"
         ],
     ),
-    ("env: {secret: {A: hunter2}}", ["deploy.yml:4 env.secret: must be a list of names; values come from the environment of `deploy`"]),
+    ("env: {secret: {A: hunter2}}", ["deploy.yml:4 env.secret: must be a list of names; values come from deploy.secrets.yml or the environment of `deploy`"]),
     ("release: {env: {MIX_ENV: dev}}", ["deploy.yml:4 release.env.MIX_ENV: is refused: Homeport sets it itself (prod)"]),
 ]  # fmt: skip
 

@@ -59,7 +59,7 @@ MISTAKES = [
     (more("full_interval: 1h", "backup"), ["deploy.yml:5 backup.full_interval: must be as long as snapshot_interval: what lies between is incremental"]),
     (more("max_wal: 16M", "backup"), ['deploy.yml:5 backup.max_wal: must be a size such as "512M" or "2G", at least 64M (got "16M")']),
     (more("encryption_key: BACKUP_ACCESS_KEY_ID", "backup"), ["deploy.yml:5 backup.encryption_key: BACKUP_ACCESS_KEY_ID is one of the bucket's own keys as well"]),
-    (more("encryption_key: hunter2/and+more", "backup"), ["deploy.yml:5 backup.encryption_key: must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from the environment of `deploy`"]),
+    (more("encryption_key: hunter2/and+more", "backup"), ["deploy.yml:5 backup.encryption_key: must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from deploy.secrets.yml or the environment of `deploy`"]),
     (more("encryption_key: KEY", "backup") + "env: {secret: [KEY]}\n", ["deploy.yml:5 backup.encryption_key: KEY is in env as well, and the app must not have it: use another name"]),
     # the server
     (more("pool: 0", "database"), ["deploy.yml:4 database.pool: must be a whole number from 1 to 500 (got 0)"]),
@@ -68,7 +68,7 @@ MISTAKES = [
     # a provider's: a URL in place of its name is never repeated
     ("database: {engine: external}\n", ["deploy.yml:4 database.url: DATABASE_URL is not in env.secret: name it there, so that the app gets it"]),
     ("database:\n  engine: external\n  url: SHOP_URL\nenv: {secret: [DATABASE_URL]}\n", ["deploy.yml:6 database.url: SHOP_URL is not in env.secret: name it there, so that the app gets it"]),
-    ("database: {engine: external, url: 'postgres://shop:hunter2@db.test/shop'}\n", ["deploy.yml:4 database.url: must be a name alone, such as DATABASE_URL; values come from the environment of `deploy`"]),
+    ("database: {engine: external, url: 'postgres://shop:hunter2@db.test/shop'}\n", ["deploy.yml:4 database.url: must be a name alone, such as DATABASE_URL; values come from deploy.secrets.yml or the environment of `deploy`"]),
     (EXTERNAL + "backup: {bucket: shop-backups}\n", [f"deploy.yml:6 {PROVIDERS}"]),
     (EXTERNAL + "backup: {enabled: true, drill: daily}\n", [f"deploy.yml:6 {PROVIDERS}"]),
     (EXTERNAL.replace("external", "external, lock_timeout: 1s"), ["deploy.yml:4 database.lock_timeout: is for postgres, and database.engine is external: leave it out"]),

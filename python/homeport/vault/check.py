@@ -1,0 +1,164 @@
+"""Whether the app gets what it reads: config/runtime.exs against env, secrets and what Homeport gives by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from homeport.config import Loaded, settings
+from homeport.config.layers import FILE
+from homeport.config.names import RESERVED_ENV
+from homeport.config.problems import ConfigError, Origin, Problem
+from homeport.config.secrets import names
+from homeport.elixir import Source
+from homeport.environment import Read, reads
+from homeport.release import git, source
+from homeport.vault import store
+
+Level = Literal["error", "warning", "note"]
+RUNTIME = Path("config", "runtime.exs")
+# what else may name a variable: code, templates, and the scripts around the release
+_SOURCES = (".ex", ".exs", ".eex", ".heex", ".erl", ".sh", ".args")
+MOST_BYTES = 1 << 20
+# the release's own script, the shell and systemd give these
+_GIVEN_PREFIXES = ("HOMEPORT_", "RELEASE_")
+_GIVEN = {"PATH", "PWD", "BINDIR", "ROOTDIR", "EMU", "PROGNAME", "ERL_CRASH_DUMP_SECONDS"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one variable. An error stops a push."""
+
+    level: Level
+    name: str
+    what: str
+    where: str
+    fix: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.name} {self.what} ({self.where}); {self.fix}"
+
+
+def runtime(loaded: Loaded) -> list[Finding]:
+    """What config/runtime.exs reads and nobody supplies."""
+    path = loaded.path(loaded.config.release.path) / RUNTIME
+    given = _given(loaded)
+    missing = [read for read in _read(path) if read.name not in given and not read.name.startswith(_GIVEN_PREFIXES)]
+    worst: dict[str, Read] = {}
+    for read in missing:
+        if read.name not in worst or _level(read) < _level(worst[read.name]):
+            worst[read.name] = read
+    return [_finding(read, store.shown(path)) for read in worst.values()]
+
+
+def refuse(found: list[Finding]) -> None:
+    """Raise the errors among the findings, if there are any: a ConfigError, exit code 2."""
+    errors = [finding for finding in found if finding.level == "error"]
+    if errors:
+        problems = [Problem(_origin(each.where), each.name, each.what) for each in errors]
+        fixes = list(dict.fromkeys(each.fix for each in errors))
+        raise ConfigError(problems, "; ".join(fixes))
+
+
+def everything(loaded: Loaded, environ: Mapping[str, str]) -> list[Finding]:
+    """All that can be said: what is not supplied, what nobody reads, and a password that lies beside what it opens.
+
+    Raises HomeportError for a file of secrets that cannot be opened. No command of `secrets.commands` is run.
+    """
+    held = store.held(loaded, environ)
+    supplied = {*held, *loaded.config.secrets.commands, *environ}
+    return [
+        *runtime(loaded),
+        *_without_value(loaded, supplied),
+        *_unread(loaded),
+        *_unasked(loaded, held),
+        *password_in_git(loaded),
+    ]
+
+
+def _given(loaded: Loaded) -> set[str]:
+    config = loaded.config
+    return {*RESERVED_ENV, *_GIVEN, *settings(config).env, *config.env.secret}
+
+
+def _read(path: Path) -> list[Read]:
+    text = _text(path)
+    return reads(Source(text)) if text else []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace") if path.stat().st_size <= MOST_BYTES else ""
+    except OSError:
+        return ""
+
+
+def _level(read: Read) -> int:
+    return 2 if not read.required else 1 if read.need == "perhaps" else 0
+
+
+def _finding(read: Read, file: str) -> Finding:
+    levels: tuple[Level, ...] = ("error", "warning", "note")
+    says = ("is needed to start", "is needed under some condition", "is read if it is there")
+    level = _level(read)
+    fix = f"a secret: name it in env.secret, then deploy secrets set {read.name}; anything else: put it in env.clear"
+    return Finding(levels[level], read.name, f"{says[level]}, and nothing gives it", f"{file}:{read.line}", fix)
+
+
+def _without_value(loaded: Loaded, supplied: set[str]) -> Iterator[Finding]:
+    for name in names(loaded.config):
+        if name not in supplied:
+            what = "has no value here: the host must have one already"
+            yield Finding("warning", name, what, loaded.file, f"deploy secrets set {name}")
+
+
+def _unread(loaded: Loaded) -> Iterator[Finding]:
+    """Names of env that stand nowhere in the project: no more than a warning, since a dependency may read one."""
+    root = loaded.path(loaded.config.release.path)
+    env = loaded.config.env
+    ours = dict.fromkeys(env.clear, "env.clear") | dict.fromkeys(env.secret, "env.secret")
+    mentioned = _mentioned(root, set(ours) - {*RESERVED_ENV, *_GIVEN}) if (root / RUNTIME).is_file() else set(ours)
+    for name, key in ours.items():
+        if name not in mentioned and name not in RESERVED_ENV:
+            where = str(loaded.origin.get(f"{key}.{name}") or loaded.origin.get(key) or loaded.file)
+            fix = f"take it out of {key}, unless a dependency reads it"
+            yield Finding("warning", name, "stands nowhere in the project's source", where, fix)
+
+
+def _mentioned(root: Path, wanted: set[str]) -> set[str]:
+    found: set[str] = set()
+    for name in source.names(root):
+        if name.endswith(_SOURCES) and not found >= wanted:
+            found |= wanted & set(re.findall(r"[A-Z_][A-Z0-9_]*", _text(root / name)))
+    return found
+
+
+def _unasked(loaded: Loaded, held: Mapping[str, store.Held]) -> Iterator[Finding]:
+    for name, each in held.items():
+        if name not in names(loaded.config):
+            fix = f"name it in env.secret, or: deploy secrets unset {name}"
+            what = f"is kept, and nothing in {FILE} names it: the app does not get it"
+            yield Finding("warning", name, what, store.shown(each.file), fix)
+
+
+def password_in_git(loaded: Loaded) -> Iterator[Finding]:
+    """The vault's password, where git would take it, and a build on the host as well."""
+    if not (told := loaded.config.secrets.password_file):
+        return
+    path = loaded.path(told)
+    listed = git.files(loaded.root)
+    if listed is not None and path.is_relative_to(loaded.root) and path.relative_to(loaded.root).as_posix() in listed:
+        what = "lies where git does not ignore it, beside what it opens"
+        fix = f"echo {path.name} >> .gitignore; if it was committed: deploy secrets rotate --vault"
+        yield Finding("error", "secrets.password_file", what, store.shown(path), fix)
+
+
+def _origin(where: str) -> Origin:
+    file, _, line = where.rpartition(":")
+    return Origin(file, file, int(line)) if line.isdigit() else Origin(where)

@@ -1,0 +1,49 @@
+"""Commands on the laptop that print a secret: `op read …`, `pass show …`, `aws secretsmanager …`."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from homeport.errors import ExitCode, HomeportError
+
+
+def output(command: str, what: str, where: str, environ: Mapping[str, str]) -> str:
+    """What the command prints, without the newline at its end. `what` is what it is to print.
+
+    It may ask a person: it has the terminal, where there is one. Raises HomeportError (exit code 2) when it fails.
+    """
+    words = shlex.split(command)
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    try:
+        # what it says on standard error is for the person, and nothing that we would repeat
+        stdin = None if terminal else subprocess.DEVNULL
+        done = subprocess.run(words, stdin=stdin, stdout=subprocess.PIPE, env=dict(environ), check=False)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise _failed(f"the command for {what} cannot be run: {reason}", where, words[0]) from None
+    if done.returncode != 0:
+        raise _failed(f"the command for {what} ended with status {done.returncode}", where, words[0])
+    return _text(done.stdout, what, where, words[0])
+
+
+def _text(printed: bytes, what: str, where: str, program: str) -> str:
+    try:
+        text = printed.decode()
+    except UnicodeDecodeError:
+        raise _failed(f"the command for {what} prints what is not UTF-8", where, program) from None
+    if not (value := one_line_less(text)):
+        raise _failed(f"the command for {what} prints nothing", where, program)
+    return value
+
+
+def one_line_less(text: str) -> str:
+    """The text without the newline that a program or a person ends it with; any other belongs to the value."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _failed(what: str, where: str, program: str) -> HomeportError:
+    fix = f"run the command by hand, log in to {program} where it asks for that, or correct it"
+    return HomeportError(what, where, fix, ExitCode.USAGE)

@@ -1,0 +1,45 @@
+"""The names of all secrets: who uses each, and where its value comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from homeport.config.layers import Loaded
+from homeport.config.secrets import backup_names, names
+from homeport.vault import store
+
+Json = dict[str, Any]
+
+
+def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
+    """One row a name. `from` is "environment", "command", a file, or None where only the host can have a value.
+
+    Raises HomeportError (exit code 2) for a file that cannot be opened.
+    """
+    held = {name: store.shown(each.file) for name, each in store.held(loaded, environ).items()}
+    every = dict.fromkeys([*names(loaded.config), *held])
+    return [{"name": name, "for": _user(loaded, name), "from": _origin(loaded, name, environ, held)} for name in every]
+
+
+def table(found: list[Json]) -> list[str]:
+    """The rows for a person, in columns."""
+    widths = [max(len(str(row[key] or "")) for row in found) for key in ("name", "for")]
+    told = [
+        (row["name"], row["for"] or "nobody", row["from"] or "nowhere here: the host keeps its own") for row in found
+    ]
+    return [f"{name:<{widths[0]}}  {user:<{max(widths[1], 6)}}  {place}" for name, user, place in told]
+
+
+def _user(loaded: Loaded, name: str) -> str | None:
+    if name in loaded.config.env.secret:
+        return "app"
+    return "backup" if name in backup_names(loaded.config).values() else None
+
+
+def _origin(loaded: Loaded, name: str, environ: Mapping[str, str], held: Mapping[str, str]) -> str | None:
+    if loaded.credentials and _user(loaded, name) == "backup":
+        return "sandbox"
+    if name in environ and _user(loaded, name):
+        return "environment"
+    return "command" if name in loaded.config.secrets.commands else held.get(name)

@@ -4,13 +4,15 @@ person's word. Nothing else deletes it.
 
 from __future__ import annotations
 
+import calendar
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from hostctl import audit, files, journal
+from hostctl import audit, engines, files, journal
 from hostctl.errors import LOCKED, USAGE, HostError
 from hostctl.files import Json
 from hostctl.layout import App
@@ -20,34 +22,63 @@ GONE = ".forgotten-"  # before the name of what is being deleted: half of it is 
 BLOCK = 512  # bytes of a block, stat(2)
 
 
+class Kept(NamedTuple):
+    """One thing that was given up: a directory or file aside, or a database that the server keeps under another name.
+
+    `id` is that of the transition that moved it, or of a time; `since` in seconds since the epoch; `bytes` on the disk.
+    """
+
+    id: str
+    since: float
+    bytes: int
+    path: str
+    directory: bool
+
+
 def every(app: App) -> list[Json]:
     """All that lies aside, oldest first: `id`, `since` in seconds since the epoch, `bytes` on the disk, `path`, and
-    `why` where that is known ("" otherwise).
+    `why` where that is known ("" otherwise). Without what only a server knows that does not answer.
     """
-    return [_told(app, path) for path in sorted(_places(app), key=lambda path: path.name)]
+    found = [*_places(app), *_answered(app)]
+    return [_told(app, one) for one in sorted(found)]
 
 
 def space(app: App) -> Json:
-    """How much there is: `count`, and `bytes` on the disk."""
-    found = list(_places(app))
-    return {"count": len(found), "bytes": sum(_bytes(path) for path in found)}
+    """How much there is: `count`, and `bytes` on the disk; as `every`."""
+    found = [*_places(app), *_answered(app)]
+    return {"count": len(found), "bytes": sum(one.bytes for one in found)}
 
 
 def find(app: App, name: str) -> Json:
     """What lies aside under that id. Raises HostError (usage) when nothing does, (locked) while it is worked with."""
-    found = [path for path in _places(app) if path.name == name]
+    return _told(app, _found(app, name))
+
+
+def _found(app: App, name: str) -> Kept:
+    found = [one for one in _places(app) if one.id == name] or [one for one in _databases(app) if one.id == name]
     if not found:
         what = f"nothing lies aside as {name[:80]}"
         raise HostError(what, str(app.aside), "deploy backup list tells what does", USAGE)
     if any(entry.id == name for entry in journal.unfinished(app)):
         fix = "wait until it has ended (deploy attach shows it), and try again"
-        raise HostError(f"{name} is under way: it may need what lies aside", str(found[0]), fix, LOCKED)
-    return _told(app, found[0])
+        raise HostError(f"{name} is under way: it may need what lies aside", found[0].path, fix, LOCKED)
+    return found[0]
 
 
 def forget(app: App, name: str, who: str, origin: str) -> Json:
     """Delete what lies aside under that id, for good. Returns what it was. Raises HostError as `find`."""
-    found = find(app, name)
+    found = _found(app, name)
+    told = _told(app, found)
+    if found.directory:
+        _remove(app, name)
+    else:
+        engines.require(app).restores.drop(app, found.path)
+    note = f"{name}: {found.bytes} bytes, {told['why'] or 'nobody knows why'}"
+    audit.note(app, who, origin, "backup forget", note)
+    return told
+
+
+def _remove(app: App, name: str) -> None:
     for root in _roots(app):
         if (root / name).is_dir():
             (root / name).rename(root / f"{GONE}{name}")
@@ -55,9 +86,6 @@ def forget(app: App, name: str, who: str, origin: str) -> Json:
         # and what an earlier one was cut short at
         for path in root.glob(f"{GONE}*"):
             files.remove_tree(path)
-    told = f"{name}: {found['bytes']} bytes, {found['why'] or 'nobody knows why'}"
-    audit.note(app, who, origin, "backup forget", told)
-    return found
 
 
 def _roots(app: App) -> tuple[Path, Path]:
@@ -65,20 +93,37 @@ def _roots(app: App) -> tuple[Path, Path]:
     return app.aside, app.cluster / "aside"
 
 
-def _places(app: App) -> Iterator[Path]:
+def _places(app: App) -> Iterator[Kept]:
     for root in _roots(app):
         with suppress(FileNotFoundError):
-            yield from (path for path in root.iterdir() if matches("transition", path.name) and not path.is_symlink())
+            for path in root.iterdir():
+                if matches("transition", path.name) and not path.is_symlink():
+                    yield Kept(path.name, path.stat().st_mtime, _bytes(path), str(path), directory=True)
 
 
-def _told(app: App, path: Path) -> Json:
-    return {
-        "id": path.name,
-        "since": path.stat().st_mtime,
-        "bytes": _bytes(path),
-        "path": str(path),
-        "why": _why(app, path.name),
-    }
+def _databases(app: App) -> list[Kept]:
+    """Those that the server keeps. Raises HostError when it cannot be asked."""
+    engine = engines.of(app)
+    found = engine.restores.kept(app) if engine else {}
+    return [_database(name, size) for name, size in found.items()]
+
+
+def _database(name: str, size: int) -> Kept:
+    identifier = name.rpartition("_")[2]
+    since = calendar.timegm(time.strptime(identifier[:15], "%Y%m%dT%H%M%S"))
+    return Kept(identifier, float(since), size, name, directory=False)
+
+
+def _answered(app: App) -> list[Kept]:
+    try:
+        return _databases(app)
+    except HostError:
+        return []
+
+
+def _told(app: App, one: Kept) -> Json:
+    path = one.path if one.directory else f"the database {one.path}"
+    return {"id": one.id, "since": one.since, "bytes": one.bytes, "path": path, "why": _why(app, one.id)}
 
 
 def _bytes(path: Path) -> int:

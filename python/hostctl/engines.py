@@ -13,6 +13,7 @@ from hostctl.files import Json
 from hostctl.layout import App
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -74,8 +75,17 @@ class Restores(Protocol):
     def replace(self, work: Work) -> str:
         """The step: what was fetched takes the place of the live data, which goes aside."""
 
+    def counts(self, work: Work) -> None:
+        """The app was found well on what `replace` brought: a lost host gets that back from now on."""
+
     def put_back(self, work: Work) -> None:
         """The undo of `replace`."""
+
+    def kept(self, app: App) -> Mapping[str, int]:
+        """What was given up and is kept where the live data is, not among the files aside: bytes, by name."""
+
+    def drop(self, app: App, name: str) -> None:
+        """Delete one of `kept`, for good."""
 
     def beside(self, app: App) -> Path:
         """Where data is brought to for a look at it."""

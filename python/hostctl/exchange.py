@@ -179,6 +179,10 @@ def _stream_anew(work: Work, dbs: Databases) -> None:
     work.edges.replica.resume(work.app, work.edges)
 
 
+def counts(work: Work) -> None:
+    """The data has counted since its new epoch was published."""
+
+
 def put_back(work: Work) -> None:
     """The undo of `replace`: the old files where they were, streaming into their old epoch. What the new ones had taken
     in since the flip is kept aside.
@@ -193,6 +197,15 @@ def put_back(work: Work) -> None:
         work.edges.replica.resume(work.app, work.edges)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside(work))
+
+
+def kept(_: App) -> Mapping[str, int]:
+    """Nothing: whatever was given up is a file aside."""
+    return {}
+
+
+def drop(_: App, name: str) -> None:
+    """There is none of that name: see `kept`."""
 
 
 # ---------------------------------------------------------------------------------------------- without the app

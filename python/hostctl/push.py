@@ -200,7 +200,9 @@ def _with_data(in_place: bool) -> list[Step]:
         Step("stop", restore.stop_all, start_old),
         Step("data", restore.replace, restore.put_back),
     ]
-    return exchange + (restore.GATES if in_place else gates.GATES)
+    verify = Step("verify", restore.verify, gates.nothing)
+    switch = [verify if step.name == "verify" else step for step in gates.GATES]
+    return exchange + (restore.GATES if in_place else switch)
 
 
 def _upgrade() -> list[Step]:
@@ -212,8 +214,7 @@ def _upgrade() -> list[Step]:
         Step("fetch", upgrade.prepare, upgrade.forget),
         Step("stop", restore.stop_all, start_old),
         Step("data", upgrade.replace, upgrade.put_back),
-        *(step for step in restore.GATES if step.name != "verify"),
-        Step("verify", upgrade.finish, gates.nothing),
+        *restore.GATES,
     ]
 
 

@@ -257,12 +257,16 @@ def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
     marks.paid(app)
 
 
+class AtWorkError(HostError):
+    """Somebody else is at work on the stream."""
+
+
 @contextlib.contextmanager
 def working(app: App, patience: float = OTHER) -> Iterator[None]:
-    """Only one at a time works on the stream. Raises HostError when another does not end in time."""
+    """Only one at a time works on the stream. Raises AtWorkError when another does not end in time."""
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "lock", wait=patience):
             yield
     except BlockingIOError:
-        raise HostError("somebody else is at work on the stream", str(app.backup), "try again") from None
+        raise AtWorkError("somebody else is at work on the stream", str(app.backup), "try again") from None

@@ -21,15 +21,18 @@ FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was
 def watch(app: App, edges: Edges) -> Json:
     """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
 
-    Raises HostError when somebody else is at work on the stream for longer than this may take.
+    None is taken while somebody else is at work on the stream. Raises HostError.
     """
     dbs = databases.require(app)
     if dbs.backup is None:
         return {}
     if _left_to_others(app):
         return {"paused": True}
-    with stream.working(app, patience=0):
-        told = _look(app, dbs, dbs.backup, edges)
+    try:
+        with stream.working(app, patience=0):
+            told = _look(app, dbs, dbs.backup, edges)
+    except stream.AtWorkError as other:
+        return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     if told["error"] is None and (debt := marks.owed(app)) is not None:
         told["error"] = _pay(app, edges, debt)
     write_json(app.backup / "watch.json", told)

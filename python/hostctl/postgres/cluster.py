@@ -390,8 +390,20 @@ def check(app: App, programs: Path | None = None, data: Path | None = None) -> N
     if done.returncode != 0:
         told = re.findall(r" LOG:  (?!skipping)(.*)", done.stderr) or [said(done.stderr)]
         raise HostError(f"PostgreSQL refuses its configuration: {told[0][:500]}", str(file), MEND, USAGE)
+    _refuse_missing(programs, done.stdout)
+
+
+def refuse_libraries(app: App, names: str) -> None:
+    """Whether the libraries of that shared_preload_libraries are installed for the app's server, or for the one that
+    would be made: before anything is written. Raises HostError (usage).
+    """
+    newest = VERSIONS / str(max(majors(), default=0)) / "bin"
+    _refuse_missing(app.cluster_bin if app.cluster_bin.exists() else newest, names)
+
+
+def _refuse_missing(programs: Path, names: str) -> None:
     directory = programs.resolve().parent / "lib"
-    for name in (part.strip().strip('"') for part in done.stdout.split(",")):
+    for name in (part.strip().strip('"') for part in names.split(",")):
         if name and "/" not in name and not (directory / f"{name.removesuffix('.so')}.so").exists():
             what = f"PostgreSQL would not start: there is no library {name[:80]} for shared_preload_libraries"
             raise HostError(what, str(directory), MEND, USAGE)

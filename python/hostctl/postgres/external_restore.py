@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.edges import Edges
@@ -36,8 +37,21 @@ def replace(work: Work) -> str:
     raise _refused(work.app)
 
 
+def counts(_: Work) -> None:
+    """Nothing was replaced."""
+
+
 def put_back(_: Work) -> None:
     """Nothing was replaced."""
+
+
+def kept(_: App) -> Mapping[str, int]:
+    """Nothing was replaced."""
+    return {}
+
+
+def drop(_: App, name: str) -> None:
+    """There is none of that name: see `kept`."""
 
 
 def beside(app: App) -> Path:

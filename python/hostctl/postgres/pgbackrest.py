@@ -69,6 +69,7 @@ class Plan(NamedTuple):
     until: float | None
     sources: tuple[str, ...]
     histories: Mapping[int, str]
+    system: str
 
 
 # ---------------------------------------------------------------------------------------------- configuration
@@ -309,10 +310,10 @@ def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | Non
     wanted = point.at if point else at
     reachable = [one for one in epochs if point is None or one.epoch == point.epoch]
     for epoch, until in lineage.candidates(reachable, wanted):
-        older = epochs[epochs.index(epoch) :]
-        found = _planned(app, older, until, point)
+        number = epochs.index(epoch)
+        found = _planned(app, epochs[number:], until, point)
         if found is not None:
-            return found
+            return _numbered(app, found, epochs[:number])
     when = timelines.utc(wanted) if wanted else "now"
     what = f"no base backup leads to {when}"
     raise HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
@@ -326,22 +327,34 @@ def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Poin
     if span is None:
         return None
     timeline, lsn = (point.timeline, timelines.position(point.lsn)) if point else (span.timeline, None)
-    told = line
-    for number, epoch in enumerate(epochs):
-        older = timelines.fetch(store, epoch.epoch) if number else line
-        if older.system != line.system:
-            return None  # no log leads from one cluster to another
-        told = _joined(older, told) if number else line
+    told, sources = line, [epochs[0].epoch]
+    for epoch in epochs:
+        if epoch is not epochs[0]:
+            older = timelines.fetch(store, epoch.epoch)
+            if older.system not in ("", line.system):
+                continue  # no log leads from one system to another, but one that was gone back to may be older still
+            told = _joined(older, told)
+            sources.append(epoch.epoch)
         way = timelines.path(told.spans, timeline)
         base = timelines.choose(bases(app, epoch.epoch), way, until, lsn)
         if base is None:
             continue
         if (gap := timelines.hidden(told.gaps, base, until)) is not None:
             raise _dropped(gap)
-        sources = tuple(one.epoch for one in epochs[: number + 1])
-        home_of = home(known, epoch.epoch)
-        return Plan(epochs[0], base, home_of, timeline, until, sources, told.histories)
+        return Plan(
+            epochs[0], base, home(known, epoch.epoch), timeline, until, tuple(sources), told.histories, line.system
+        )
     return None
+
+
+def _numbered(app: App, found: Plan, newer: Sequence[Epoch]) -> Plan:
+    """The plan with what newer epochs know of timelines of the same system: none of their numbers is taken again."""
+    store, histories = lineage.bucket(app), dict(found.histories)
+    for epoch in newer:
+        line = timelines.fetch(store, epoch.epoch)
+        if line.system == found.system:
+            histories = {**line.histories, **histories}
+    return found._replace(histories=histories)
 
 
 def _joined(older: Line, newer: Line) -> Line:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from hostctl.edges import Edges
 from hostctl.errors import USAGE, HostError
 from hostctl.files import Json
 from hostctl.layout import App
-from hostctl.postgres import cluster, dumps, look, pgbackrest, scratch, stream, swapping, tables, timelines
+from hostctl.names import matches
+from hostctl.postgres import branch, cluster, dumps, look, pgbackrest, scratch, stream, swapping, tables, timelines
 from hostctl.postgres.cluster import Server
 from hostctl.postgres.pgbackrest import Point
 from hostctl.restore import broken, compared, given_up, instant, room, utc, wanted
 from hostctl.transition import Work
+
+QUICK = 5.0  # seconds that the server may take for its list of databases
+KEPT = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname ~ '_(aside|undone)_' ORDER BY datname"
 
 # ---------------------------------------------------------------------------------------------- what to bring back
 
@@ -202,21 +207,32 @@ def replace(work: Work) -> str:
 
 
 def _exchange(work: Work) -> str:
-    """Whole data directories. The log goes on in a new timeline of the same archive."""
-    app, edges = work.app, work.edges
+    """Whole data directories. The log goes on in a new timeline of the same archive, or in an archive of its own."""
+    app, edges, at = work.app, work.edges, instant(wanted(work))
     marks.pause(app, "hostctl exchanges the data")
+    apart = branch.apart(app, _fetched(app))
     cluster.stop(app, edges)
     swapping.exchange(app.cluster_data, _fetched(app), _aside(work))
-    _resume(work)
-    timelines.settle(app, instant(wanted(work)))
+    if apart:
+        branch.begin(work, f"{work.verb} to {utc(at)}")
+        _resume(work)
+        branch.move(work, at)
+    else:
+        marks.unpause(app)
+        _resume(work)
+        timelines.settle(app, at)
     return str(_aside(work) / "old")
+
+
+def counts(work: Work) -> None:
+    """The app was found well on its data: it is what a lost host would get back from now on."""
+    branch.counts(work)
 
 
 def _resume(work: Work) -> None:
     """The server runs on the data that is in its place, by the programs which that data wants."""
     app = work.app
     cluster.use(app, cluster.major(app.cluster_data))
-    marks.unpause(app)
     if work.booting:
         work.edges.systemd.start(app.cluster_unit)
     else:
@@ -238,6 +254,26 @@ def _undone(work: Work) -> str:
     return swapping.fitting(cluster.require(work.app).name, f"_undone_{work.journal.id}")
 
 
+def kept(app: App) -> Mapping[str, int]:
+    """Databases that a loaded one took the place of, and those that were taken back: bytes, by name. Raises HostError
+    when the server cannot be asked.
+    """
+    name = cluster.require(app).name
+    found = cluster.query(cluster.live(app), KEPT, timeout=QUICK)
+    return {one: int(size) for one, size in found if _gave_way(one, name)}
+
+
+def _gave_way(found: str, name: str) -> bool:
+    way, _, identifier = found.rpartition("_")
+    suffix = next((f"{end}_{identifier}" for end in ("_aside", "_undone") if way.endswith(end)), "")
+    return bool(suffix) and matches("transition", identifier) and found == swapping.fitting(name, suffix)
+
+
+def drop(app: App, name: str) -> None:
+    """Delete one of `kept`, for good. Raises HostError."""
+    dumps.drop(cluster.live(app), name)
+
+
 def _aside(work: Work) -> Path:
     """Where data directories that were given up lie."""
     return work.app.cluster / "aside" / work.journal.id
@@ -257,8 +293,12 @@ def _exchange_back(work: Work) -> None:
         marks.pause(app, "hostctl puts the data back")
         work.edges.systemd.stop(app.cluster_unit)
         swapping.exchange_back(app.cluster_data, aside)
+    moved = branch.back(work)
+    marks.unpause(app)
     _resume(work)
-    if not work.booting:
+    if moved is not None and not work.booting:
+        branch.move(work)
+    elif not work.booting:
         timelines.settle(app)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside)

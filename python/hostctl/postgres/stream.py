@@ -19,6 +19,7 @@ from hostctl.layout import App
 from hostctl.lineage import Decision, Epoch, Seen
 from hostctl.names import transition_id
 from hostctl.postgres import cluster, pgbackrest, scratch, tail, timelines
+from hostctl.stream import AtWorkError as AtWorkError
 from hostctl.stream import working as working
 
 POLL = 0.1
@@ -184,11 +185,14 @@ def pay(app: App, edges: Edges) -> None:
         backups.start_run(app, edges)
 
 
-def move(app: App, edges: Edges, epoch: Epoch) -> None:
-    """Archive into another epoch of this host's from now on; a base backup is owed. Raises HostError."""
+def move(app: App, edges: Edges, epoch: Epoch, at: float | None = None) -> None:
+    """Archive into another epoch of this host's from now on; a base backup is owed. Raises HostError.
+
+    `at`: the instant whose data the server goes on from, where that is known.
+    """
     pgbackrest.configure(app, epoch.epoch)
     marks.owe(app, epoch.why or "the epoch is new")
-    timelines.settle(app)
+    timelines.settle(app, at)
     prepare(app)
     stream_tail(app, edges, anew=True)
 

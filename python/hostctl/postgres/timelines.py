@@ -11,13 +11,15 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from hostctl import databases, lineage, s3
 from hostctl.errors import HostError
 from hostctl.files import Json, make_directory, read_json, write_json
 from hostctl.layout import App
+from hostctl.lock import MOMENT, Flock
 from hostctl.postgres import cluster
 
 
@@ -173,6 +175,17 @@ def settled(line: Line, timeline: int, history: str, now: float, at: float | Non
     return line._replace(spans=(*line.spans, Span(timeline, now, parent, fork, at)), histories=histories)
 
 
+def merged(stored: Line, own: Line) -> Line:
+    """What the bucket knows of an epoch, with what its own host, which had lost what it knew, has seen since."""
+    spans = stored.spans
+    for span in own.spans:
+        known = [number for number, one in enumerate(spans) if one.timeline == span.timeline]
+        spans = spans[: known[0] + 1] if known else (*spans, span)
+    healed = {gap.since: gap for gap in sorted({*stored.gaps, *own.gaps}, key=lambda gap: gap.until or 0.0)}
+    gaps = tuple(sorted(healed.values()))
+    return Line(spans, gaps, {**stored.histories, **own.histories}, own.system or stored.system)
+
+
 def left(history: str) -> tuple[int | None, int]:
     """The timeline, and the position, that a history file says its timeline has left last."""
     found = re.findall(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", history, re.MULTILINE)
@@ -198,33 +211,83 @@ def from_json(told: Json) -> Line:
 
 def load(app: App) -> Line:
     """What counted in this host's epoch; nothing for an epoch that has just begun."""
+    found = _kept(app)
+    return from_json(found) if found is not None else Line()
+
+
+def _kept(app: App) -> Json | None:
+    """What is written down of the epoch that is this host's now."""
     mine, found = lineage.local(app), read_json(app.backup / "timelines.json")
-    if found is None or mine is None or found["epoch"] != mine.epoch:
-        return Line()
-    return from_json(found)
+    return found if found is not None and mine is not None and found["epoch"] == mine.epoch else None
 
 
-def keep(app: App, line: Line) -> None:
-    """Write it down here, and in the bucket: later, by the watch, when S3 cannot be asked now."""
-    mine = lineage.local(app)
-    if mine is None:
-        return
+def keep(app: App, change: Callable[[Line], Line]) -> None:
+    """Change what is known, here, and in the bucket: later, by the watch, when that cannot be done now.
+
+    The watch, the tail, a backup and a transition do so, each in a process of its own.
+    """
     make_directory(app.backup, 0o700)
-    write_json(app.backup / "timelines.json", {"epoch": mine.epoch, "published": False, **to_json(line)})
-    try:
+    with _alone(app):
+        mine, before = lineage.local(app), _kept(app)
+        line = from_json(before) if before is not None else Line()
+        if mine is None or (new := change(line)) == line:
+            return
+        # without a file there may still be a past: of an epoch that was gone back to, or on a host that lost the file
+        whole = before is not None and before.get("whole", True)
+        _write(app, mine.epoch, new, published=False, whole=whole)
+    with suppress(HostError):
         publish(app)
-    except (s3.Unreachable, s3.Refused):
-        return
+
+
+def _alone(app: App) -> Flock:
+    """Nobody else reads what they change. Held for a moment, never while S3 is asked."""
+    return Flock(app.backup / "timelines.lock", wait=MOMENT)
 
 
 def publish(app: App) -> None:
-    """See that the bucket has what this host knows. Raises HostError."""
-    mine, found = lineage.local(app), read_json(app.backup / "timelines.json")
-    if mine is None or found is None or found["published"] or found["epoch"] != mine.epoch:
+    """See that the bucket has what this host knows, and this host what the bucket knew before. Raises HostError.
+
+    One at a time, so that what is older never lands on what is newer; whoever comes meanwhile leaves it to the first.
+    """
+    found = _kept(app)
+    if found is None or found["published"]:
         return
+    with suppress(BlockingIOError), Flock(app.backup / "timelines.publish.lock"):
+        while not _published(app):
+            pass  # it was changed meanwhile
+
+
+def _published(app: App) -> bool:
+    """Put what is known into the bucket; whether that is still what is known. Raises HostError."""
+    found = _whole(app)
+    if found is None or found["published"]:
+        return True
     store = lineage.bucket(app)
-    store.put(_key(store, mine.epoch), json.dumps(to_json(from_json(found))).encode())
-    write_json(app.backup / "timelines.json", {**found, "published": True})
+    store.put(_key(store, found["epoch"]), json.dumps(to_json(from_json(found))).encode())
+    with _alone(app):
+        if _kept(app) != found:
+            return False
+        _write(app, found["epoch"], from_json(found), published=True, whole=True)
+    return True
+
+
+def _whole(app: App) -> Json | None:
+    """What is known, after what the bucket knew of it where that is missing here. Raises HostError."""
+    found = _kept(app)
+    if found is None or found.get("whole", True):
+        return found
+    stored = fetch(lineage.bucket(app), found["epoch"])
+    with _alone(app):
+        now = _kept(app)
+        if now is not None and now["epoch"] == found["epoch"]:
+            _write(app, now["epoch"], merged(stored, from_json(now)), published=False, whole=True)
+        return _kept(app)
+
+
+def _write(app: App, epoch: str, line: Line, published: bool, whole: bool) -> None:
+    """`whole`: the bucket knows nothing of the epoch that is missing here."""
+    told: Json = {"epoch": epoch, "published": published, "whole": whole, **to_json(line)}
+    write_json(app.backup / "timelines.json", told)
 
 
 def fetch(store: s3.Bucket, epoch: str) -> Line:
@@ -251,10 +314,9 @@ def settle(app: App, at: float | None = None) -> int | None:
     if databases.configured(app) is None:
         return None
     timeline = live(app)
-    line, system = load(app), cluster.control(cluster.live(app))["Database system identifier"]
-    new = settled(line, timeline, history(app, timeline), time.time(), at)._replace(system=system)
-    if new != line or not (app.backup / "timelines.json").exists():
-        keep(app, new)
+    system = cluster.control(cluster.live(app))["Database system identifier"]
+    told, now = history(app, timeline), time.time()
+    keep(app, lambda line: settled(line, timeline, told, now, at)._replace(system=system))
     return timeline
 
 

@@ -16,13 +16,12 @@ import time
 from pathlib import Path
 
 from hostctl import begin as beginning
-from hostctl import databases, files, gates, lineage, marks, s3
+from hostctl import databases, files, lineage, marks
 from hostctl.edges import Edges
 from hostctl.errors import USAGE, HostError
 from hostctl.files import Json
 from hostctl.layout import App
-from hostctl.lineage import Epoch
-from hostctl.postgres import cluster, pgbackrest, scratch, stream, swapping
+from hostctl.postgres import branch, cluster, pgbackrest, scratch, stream, swapping
 from hostctl.restore import room
 from hostctl.transition import Work
 
@@ -156,19 +155,18 @@ def _complaint(printed: str) -> str:
 def replace(work: Work) -> str:
     """The step: the data is copied into the new cluster, which takes the old one's place. No instance runs."""
     app, (old, new) = work.app, _versions(work)
-    mine = lineage.local(app)
-    work.journal.set(epoch=mine._asdict() if mine else None)
     marks.pause(app, "hostctl upgrades PostgreSQL")
-    if mine is not None:
+    if lineage.local(app) is not None:
         stream.flush(app, work.edges)
     cluster.stop(app, work.edges)
     begun = work.edges.clock()
     _pg_upgrade(work)
     swapping.exchange(app.cluster_data, _made(app), _aside(work))
     cluster.use(app, new)
+    branch.begin(work, f"upgraded to PostgreSQL {new}")
     cluster.start(app, work.edges)
     _analyze(app)
-    _archive(work, mine)
+    branch.move(work)
     seconds = work.edges.clock() - begun
     return f"PostgreSQL {old} is {new} after {seconds:.1f} s; the data of before is kept in {_aside(work) / 'old'}"
 
@@ -187,26 +185,6 @@ def _analyze(app: App) -> None:
         raise HostError(f"vacuumdb: {cluster.said(done.stderr)}", str(app.cluster_data), AGAIN)
 
 
-def _archive(work: Work, mine: Epoch | None) -> None:
-    """Into an epoch of its own from now on, which nobody hears of before the app was found well."""
-    if mine is not None:
-        _, new = _versions(work)
-        fresh = lineage.begin(work.app, databases.backup(work.app), mine, f"upgraded to PostgreSQL {new}")
-        stream.move(work.app, work.edges, fresh)
-
-
-def finish(work: Work) -> str | None:
-    """The step: the edge answers with the app; then the new epoch counts, and a whole backup of it is taken."""
-    told = gates.verify(work)
-    app = work.app
-    if lineage.local(app) is not None and lineage.superseded(app) is None:
-        with contextlib.suppress(s3.Unreachable, s3.Refused):  # the watch tries again
-            lineage.publish(app, lineage.bucket(app))
-        stream.pay(app, work.edges)
-    marks.unpause(app)
-    return told
-
-
 # ---------------------------------------------------------------------------------------------- back
 
 
@@ -220,24 +198,14 @@ def put_back(work: Work) -> None:
         work.edges.systemd.stop(app.cluster_unit)
         swapping.exchange_back(app.cluster_data, aside)
     cluster.use(app, old)
-    moved = _own_epoch(work)
+    moved = branch.back(work)
     if work.booting:
         work.edges.systemd.start(app.cluster_unit)
     else:
         cluster.start(app, work.edges)
         if moved is not None:
-            stream.move(app, work.edges, moved)
+            branch.move(work)
     marks.unpause(app)
     shutil.rmtree(app.cluster / "upgrade", ignore_errors=True)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside)
-
-
-def _own_epoch(work: Work) -> Epoch | None:
-    """The epoch of before, written down again; None when there was none, or it was never left."""
-    told, now = work.journal.content.get("epoch"), lineage.local(work.app)
-    if told is None or now is None or now.epoch == told["epoch"]:
-        return None
-    before = lineage.keep(work.app, databases.backup(work.app), Epoch(**told))
-    pgbackrest.configure(work.app, before.epoch)
-    return before

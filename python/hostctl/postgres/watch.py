@@ -76,15 +76,18 @@ def due(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | 
 def watch(app: App, edges: Edges) -> Json:
     """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
 
-    Raises HostError when somebody else is at work on the stream for longer than this may take.
+    None is taken while somebody else is at work on the stream. Raises HostError.
     """
     backup = cluster.require(app).backup
     if left_to_others(app):
         return {"paused": True}
     if backup is None:
         return {"error": _served(app, edges)}
-    with stream.working(app, patience=0):
-        told = _look(app, backup, edges)
+    try:
+        with stream.working(app, patience=0):
+            told = _look(app, backup, edges)
+    except stream.AtWorkError as other:
+        return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     write_json(app.backup / "watch.json", told)
     return told
 
@@ -229,8 +232,7 @@ def drop(app: App, found: Archiver) -> None:
     """Give up what waits: what was archived last ends what can be restored, until the next base backup."""
     now = time.time()
     since = found.archived_at or now
-    line = timelines.load(app)
-    timelines.keep(app, line._replace(gaps=(*line.gaps, Gap(since))))
+    timelines.keep(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
     append_json(app.backup / "gaps.jsonl", {"at": now, "since": since}, durable=True)
     marks.owe(app, "log was dropped because it could not be archived")
     write_json(mark(app), {"at": now, "since": since}, mode=0o644)
@@ -250,10 +252,11 @@ def _picked_up(app: App) -> str | None:
 
 def heal(app: App, base: Base) -> None:
     """A full base backup was finished: what is restored from now on needs nothing of before."""
-    line = timelines.load(app)
-    gaps = tuple(gap if gap.until or gap.since > base.begun else Gap(gap.since, base.ended) for gap in line.gaps)
-    if gaps != line.gaps:
-        timelines.keep(app, line._replace(gaps=gaps))
+    timelines.keep(app, lambda line: line._replace(gaps=tuple(_healed(gap, base) for gap in line.gaps)))
+
+
+def _healed(gap: Gap, base: Base) -> Gap:
+    return gap if gap.until or gap.since > base.begun else Gap(gap.since, base.ended)
 
 
 # ---------------------------------------------------------------------------------------------- whether it arrives
@@ -275,10 +278,14 @@ def _arrives(app: App, backup: Backup, edges: Edges) -> tuple[int | None, str | 
 
 
 def known(app: App) -> list[Base]:
-    """The base backups of this host's epoch, as the last look into the bucket saw them."""
+    """The base backups of this host's epoch, as the last look into the bucket saw them; none before there was one."""
+    return _seen(app) or []
+
+
+def _seen(app: App) -> list[Base] | None:
     mine, found = lineage.local(app), read_json(app.backup / "bases.json")
     if mine is None or found is None or found["epoch"] != mine.epoch:
-        return []
+        return None
     return [Base(**one) for one in found["bases"]]
 
 
@@ -295,10 +302,17 @@ def refresh(app: App) -> list[Base]:
 
 def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
     """Begin the base backup that is due; returns why the last one failed."""
+    if dropping(app) is not None or edges.systemd.show(backups.run_unit(app))[0].runs:
+        return None
     last = read_json(app.backup / "run.json")
     failed = last is not None and not last["ok"]
-    wanted = due(time.time(), known(app), backup, marks.owed(app) is not None)
-    if wanted is None or dropping(app) is not None or edges.systemd.show(backups.run_unit(app))[0].runs:
+    try:
+        # a host that lost what it had seen, or went back to an older epoch, finds its base backups in the bucket
+        bases = found if (found := _seen(app)) is not None else refresh(app)
+    except HostError as error:
+        return error.what
+    wanted = due(time.time(), bases, backup, marks.owed(app) is not None)
+    if wanted is None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:
         try:

@@ -158,6 +158,12 @@ def test_restored_to_a_second_the_rows_are_exactly_those_of_that_second_and_a_re
     app.deploy("rollback", "--force")
 
 
+def told(app: Project) -> list[Json]:
+    """What is kept aside, as `deploy backup list` says."""
+    found: list[Json] = app.deploy("backup", "list", "--json").json["aside"]
+    return found
+
+
 @pytest.mark.parametrize("at", ["2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"])
 def test_a_time_that_cannot_be_restored_is_refused_with_the_range(app: Project, at: str) -> None:
     refused = app.deploy("restore", "--at", at, "--yes", "--json", check=False)
@@ -183,6 +189,10 @@ def test_a_dump_is_taken_away_and_loaded_and_the_old_database_is_kept(app: Proje
     assert not second & found
     assert {body for body, at in writer.acknowledged.items() if at > back} <= found
     assert second <= rows(app, done["kept"]["aside"].removeprefix("the database "))
+    (listed,) = (one for one in told(app) if one["path"] == done["kept"]["aside"])
+    assert listed["bytes"] > 1 << 20
+    app.deploy("backup", "forget", listed["id"], "--yes")
+    assert listed["path"] not in {one["path"] for one in told(app)}
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert on_host(app.box, f'{PSQL} -d {APP} -c "{owners}"') == APP
 

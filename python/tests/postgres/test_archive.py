@@ -186,7 +186,9 @@ def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
     assert troubles(host) == []
 
 
-def test_an_instant_is_found_on_the_timeline_that_counted_then(host: Host) -> None:
+def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_host_has_lost_its_notes(
+    host: Host, store: Store
+) -> None:
     host.start()
     first = rows(host, 1, 10)
     second = rows(host, 11, 20)
@@ -212,6 +214,29 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then(host: Host) -> No
     assert restored(host, third) == list(range(1, 31))
     assert restored(host, first) == list(range(1, 11))
     assert restored(host, point=point) == list(range(1, 21))
+    known, bases = timelines.load(host.app), watch.known(host.app)
+    for name in ("timelines.json", "bases.json"):  # and the host loses what it knew
+        (host.app.backup / name).unlink()
+    store.freeze()
+    try:
+        timelines.settle(host.app)
+        assert [span.timeline for span in timelines.load(host.app).spans] == [3]
+    finally:
+        store.thaw()
+    assert host.watch()["error"] is None
+    assert timelines.load(host.app) == known
+    assert timelines.fetch(lineage.bucket(host.app), epoch.epoch) == known
+    assert watch.known(host.app) == bases
+    assert restored(host, third) == list(range(1, 31))
+
+
+def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> None:
+    host.start()
+    before = host.watch()
+    with stream.working(host.app):
+        assert host.watch() == {"left_to": "somebody else is at work on the stream"}
+    assert before["error"] is None
+    assert host.verb("status")["database"]["backup"]["watch"] == before
 
 
 def test_with_a_key_nothing_in_the_bucket_can_be_read_without_it(new_host: Callable[..., Host], store: Store) -> None:

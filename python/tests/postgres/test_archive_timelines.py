@@ -1,10 +1,16 @@
-"""Which timeline counted when, and which base backup leads to an instant: decisions, without a server."""
+"""Which timeline counted when, and which base backup leads to an instant: decisions, and how they are kept."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
+from pgworld import Host
 
+from hostctl import databases, lineage
 from hostctl.postgres import timelines
 from hostctl.postgres.timelines import Base, Gap, Line, Range, Span
 
@@ -111,6 +117,52 @@ def test_every_way_begins_with_the_first_timeline_and_uses_only_what_counted(lin
         assert 1 in way
         assert set(way) <= {one.timeline for one in line.spans}
         assert [left for left in way.values() if left is None] == [None]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from hostctl.layout import Layout
+from hostctl.postgres import timelines
+from hostctl.postgres.timelines import Gap
+app, first = Layout(Path(sys.argv[1])).app("shop"), int(sys.argv[2])
+for number in range(first, first + 20):
+    timelines.keep(app, lambda line: line._replace(gaps=(*line.gaps, Gap(float(number)))))
+timelines.publish(app)
+"""
+
+
+def test_what_several_processes_note_at_once_is_all_kept_here_and_in_the_bucket(
+    new_host: Callable[..., Host],
+) -> None:
+    app = new_host().app
+    mine = lineage.begin(app, databases.backup(app), None, "the first")
+    argv = [sys.executable, "-c", WRITER, str(app.layout.root)]
+    several = [subprocess.Popen([*argv, str(first)]) for first in (0, 100, 200)]
+    assert [one.wait(120) for one in several] == [0, 0, 0]
+    timelines.publish(app)
+    wanted = {float(first + number) for first in (0, 100, 200) for number in range(20)}
+    assert {gap.since for gap in timelines.load(app).gaps} == wanted
+    assert timelines.fetch(lineage.bucket(app), mine.epoch) == timelines.load(app)
+
+
+@given(lines(), st.integers(0, 8), st.integers(2, 3))
+def test_a_host_that_lost_what_it_knew_learns_it_from_the_bucket_and_keeps_what_it_has_seen_since(
+    line: Line, cut: int, more: int
+) -> None:
+    stored = Line(line.spans[: cut + 1], (Gap(5.0, None), Gap(7.0, 8.0)), line.histories, "1")
+    live = stored.spans[-1].timeline
+    own = timelines.settled(Line(), live, line.histories.get(live, ""), 1000.0, None)._replace(system="1")
+    assert timelines.merged(stored, own) == stored
+    assert timelines.merged(Line(), own) == own
+    for number in range(more):
+        history = f"{live}\t0/{number + 1}000000\tx\n"
+        own = timelines.settled(own, 100 + number, history, 1001.0 + number, None)
+    own = own._replace(gaps=(Gap(5.0, 9.0), Gap(1000.0, None)))
+    found = timelines.merged(stored, own)
+    assert found.spans == (*stored.spans, *own.spans[1:])
+    assert found.gaps == (Gap(5.0, 9.0), Gap(7.0, 8.0), Gap(1000.0, None))
+    assert timelines.merged(found, own) == found
 
 
 @given(lines())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pgworld import Host
 
-from hostctl.errors import HostError
+from hostctl.errors import USAGE, HostError
+from hostctl.layout import Layout
 from hostctl.postgres import cluster, scratch, upgrade
 
 DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
@@ -84,3 +85,13 @@ def test_a_configuration_that_the_server_would_not_start_with_is_refused(host: H
 
     with pytest.raises(HostError, match=said):
         cluster.check(host.app)
+
+
+def test_a_library_that_is_not_installed_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    app = Layout(tmp_path).app("shop")
+    cluster.refuse_libraries(app, "")
+    cluster.refuse_libraries(app, "pg_stat_statements, auto_explain.so,'$libdir/anything'")
+    with pytest.raises(HostError, match="no_such_library") as refused:
+        cluster.refuse_libraries(app, "pg_stat_statements, no_such_library")
+    assert refused.value.code == USAGE
+    assert not list(tmp_path.iterdir())

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from pgworld import USER, Host, numbers
 
-from hostctl import database, journal, restore
+from hostctl import aside as kept_aside
+from hostctl import audit, database, journal, restore
 from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
+from hostctl.errors import LOCKED, USAGE, HostError
 from hostctl.files import Json
 from hostctl.postgres import cluster, dumps, push, tables
 from hostctl.postgres import restore as own
@@ -105,6 +106,13 @@ def test_what_was_dumped_is_loaded_beside_and_takes_the_name_and_the_old_databas
     assert kept["tables"] == {"shop": {"mails": [None, 1], "rows": [4, 3]}}
     assert names(host) == {"shop", aside}
     assert cluster.query(host.server, "SELECT count(*) FROM rows", aside) == [["4"]]
+    (listed,) = kept_aside.every(host.app)
+    assert (listed["id"], listed["path"]) == (doing.journal.id, kept["aside"])
+    assert listed["bytes"] == tables.size(host.server, aside)
+    assert kept_aside.space(host.app) == {"count": 1, "bytes": listed["bytes"]}
+    with pytest.raises(HostError) as refused:
+        kept_aside.forget(host.app, listed["id"], "ann", "laptop")
+    assert refused.value.code == LOCKED
     assert not list(host.app.state.glob("load-*"))
     undo(doing)
     assert numbers(host) == [1, 2, 3, 4]
@@ -119,6 +127,24 @@ def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_und
     assert numbers(host) == [1, 2, 3]
     (undone,) = names(host) - {"shop"}
     assert cluster.query(host.server, "SELECT max(n) FROM rows", undone) == [["9"]]
+    doing.journal.set(result={"result": "failed"})
+    told = kept_aside.forget(host.app, doing.journal.id, "ann", "laptop")
+    assert (told["path"], told["why"]) == (f"the database {undone}", "what came in before the load of ann was undone")
+    assert names(host) == {"shop"}
+    assert kept_aside.every(host.app) == []
+    assert audit.read(host.app, 1)[0]["verb"] == "backup forget"
+    with pytest.raises(HostError, match="nothing lies aside"):
+        kept_aside.find(host.app, doing.journal.id)
+
+
+def test_databases_that_are_only_named_like_one_aside_are_not_hostctls_to_forget(host: Host) -> None:
+    for name in ("shop_aside_", "shop_aside_old", f"shop_aside_{RELEASE}", "other_aside_20260101T000000000Z-aaaaaa"):
+        cluster.query(host.server, f'CREATE DATABASE "{name}"')
+    assert kept_aside.every(host.app) == []
+    host.stop()
+    assert kept_aside.space(host.app) == {"count": 0, "bytes": 0}
+    with pytest.raises(HostError, match="socket"):
+        kept_aside.find(host.app, "20260101T000000000Z-aaaaaa")
 
 
 def test_sessions_that_are_open_do_not_keep_the_databases_from_changing_names(host: Host) -> None:

@@ -1,0 +1,85 @@
+"""Data of another system in the live data's place: what pg_upgrade made, or what was there before it.
+
+No log leads from one system to another, and no archive takes the log of two. So such data is archived into an epoch of
+its own, which counts once the app has been found well on it. Until then the epoch of before counts, with everything
+that was written until then, and an undo goes back to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from hostctl import databases, lineage, marks, s3
+from hostctl.layout import App
+from hostctl.lineage import Epoch
+from hostctl.postgres import cluster, pgbackrest, scratch, stream, timelines
+from hostctl.postgres.cluster import Server
+from hostctl.transition import Work
+
+
+def apart(app: App, data: Path) -> bool:
+    """Whether the data is of another system than the one that this host's epoch is archived from. Raises HostError.
+
+    The live data is not asked: what is restored may have been damaged there.
+    """
+    mine = lineage.local(app)
+    if mine is None:
+        return False
+    known = timelines.load(app).system or timelines.fetch(lineage.bucket(app), mine.epoch).system
+    return known not in ("", _system(data))
+
+
+def _system(data: Path) -> str:
+    return cluster.control(Server(scratch.programs(data), data, Path()))["Database system identifier"]
+
+
+def begin(work: Work, why: str) -> None:
+    """Write an epoch down that this host's server is archived into from its next start on. It must not run now.
+
+    Without a backup there is none. Nobody hears of it before `counts`. Raises HostError.
+    """
+    mine = lineage.local(work.app)
+    if mine is not None:
+        work.journal.set(epoch=mine._asdict())
+        fresh = lineage.begin(work.app, databases.backup(work.app), mine, why)
+        pgbackrest.configure(work.app, fresh.epoch)
+
+
+def move(work: Work, at: float | None = None) -> None:
+    """The server, which runs again, is archived and streamed into the epoch that `begin` or `back` wrote down.
+
+    `at`: the instant whose data it goes on from. Raises HostError.
+    """
+    mine = lineage.local(work.app)
+    if mine is not None:
+        stream.move(work.app, work.edges, mine, at)
+
+
+def counts(work: Work) -> None:
+    """The app is well on its data: an epoch that was begun counts from now on, and a whole backup of it is taken."""
+    app = work.app
+    if work.journal.content.get("epoch") is not None:
+        if lineage.superseded(app) is None:
+            _publish(app)
+        stream.pay(app, work.edges)
+    marks.unpause(app)
+
+
+def back(work: Work) -> Epoch | None:
+    """The undo of `begin`: the epoch of before is this host's again, for `move`; None where it was never left."""
+    told, now = work.journal.content.get("epoch"), lineage.local(work.app)
+    if told is None or now is None or now.epoch == told["epoch"]:
+        return None
+    # CURRENT may name either: what was published is taken back, by the watch where it cannot be done now
+    before = Epoch(**told)._replace(published=False, replaces=now.epoch)
+    lineage.keep(work.app, databases.backup(work.app), before)
+    pgbackrest.configure(work.app, before.epoch)
+    if not work.booting:
+        _publish(work.app)
+    return before
+
+
+def _publish(app: App) -> None:
+    with contextlib.suppress(s3.Unreachable, s3.Refused):  # the watch tries again
+        lineage.publish(app, lineage.bucket(app))

@@ -15,18 +15,29 @@ VERBS = {
     "init": "Write a deploy.yml from what is found in the project.",
     "config": "Show the effective configuration, and where each value comes from.",
     "setup": "Pin the host's key, provision it, and push for the first time.",
+    "secrets": "Keep the values of secrets, encrypted, beside deploy.yml.",
     "provision": "Make the host what the roles say; a second run changes nothing.",
     "push": "Build a release, send what differs, and make it live.",
     "rollback": "Make an earlier release live again, with its data if need be.",
     "restore": "Bring back the data of another time, in place or into a file.",
     "releases": "List the releases on the host.",
     "status": "Say what is live and whether it is healthy.",
+    "apps": "List every app of the host with its state.",
+    "certs": "List the certificates, or have them renewed now.",
+    "doctor": "Look at everything that commonly goes wrong, and say what mends it.",
     "attach": "Follow the running transition, or show the last one.",
     "backup": "Say whether the backup is good, run it, drill it, take it over.",
     "db": "Open a console on the database or a way to it, take a copy, put one in its place.",
     "lock": "Keep others from deploying, for a while and a reason.",
     "audit": "Say who did what when.",
-    "logs": "Show the app's journal.",
+    "logs": "Show what the app, and all that serves it, writes.",
+    "console": "Open IEx in the live instance.",
+    "rpc": "Evaluate an expression in the live instance.",
+    "eval": "Evaluate an expression beside it, in a system of its own.",
+    "run": "Run a program once beside the live release.",
+    "exec": "Run a program where the live instance is.",
+    "ssh": "Log in on the host.",
+    "open": "Open the app in a browser.",
     "sandbox": "Rehearse on a host of your own, on this machine.",
 }
 
@@ -97,9 +108,22 @@ def main(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         print("\ninterrupted", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+    except Exception:
+        # a mistake of ours; its message may hold anything
+        import traceback
+
+        print(_redacted(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(ExitCode.FAILED)
+
+
+def _redacted(text: str) -> str:
+    """The text without the value of any secret that this process has met; where it met none, nothing is imported."""
+    redact = sys.modules.get("homeport.config.redact")
+    return str(redact.known()(text)) if redact else text
 
 
 def _report(error: HomeportError) -> int:
+    error = HomeportError(_redacted(error.what), _redacted(error.where), _redacted(error.fix), error.code)
     # --json is looked for in the raw arguments: the error may come from before they were parsed
     if "--json" in sys.argv:
         import json

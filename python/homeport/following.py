@@ -13,8 +13,8 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 15.0  # until systemd has begun what it was asked to
 
 
-def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], None]) -> Json:
-    """What came of `what` (drill or run), begun at `started` by the host's clock.
+def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], None], of: str = "backup") -> Json:
+    """What came of `what` (drill or run of the backup, renew of the certs), begun at `started` by the host's clock.
 
     A lost connection is tried again for PATIENCE_SECONDS. Raises HomeportError when it is not heard of again, and when
     the work ended without a result.
@@ -23,7 +23,7 @@ def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], No
     grace = heard + GRACE_SECONDS
     while True:
         try:
-            told = host.call("backup", "progress")[what]
+            told = host.call(of, "progress")[what]
         except ssh.UnreachableError as error:
             if time.monotonic() - heard > PATIENCE_SECONDS:
                 raise _lost(what, error, host.where) from None

@@ -101,9 +101,10 @@ def _digest(sources: list[tuple[bytes, bytes]]) -> str:
 
 
 def _sources() -> list[tuple[bytes, bytes]]:
-    """Name in the zip and content of each module, in one order."""
+    """Name in the zip and content of each module, and of what is evaluated by Erlang, in one order."""
     package = Path(hostctl.__file__).parent
-    files = [path for path in sorted(package.rglob("*.py")) if path.name != "__main__.py"]
+    files = [path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".erl")]
+    files = [path for path in files if path.name != "__main__.py"]
     return [(path.relative_to(package.parent).as_posix().encode(), path.read_bytes()) for path in files]
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 TIMES = (
-    *("archived_at", "at", "begun", "created", "ended", "from", "newest", "next_drill", "not_after", "opened", "since"),
-    *("started", "to", "until", "up_to"),
+    *("archived_at", "at", "begun", "created", "ended", "from", "newest", "next_drill", "next_renewal"),
+    *("not_after", "not_before", "opened", "renewed", "since", "started", "to", "until", "up_to"),
 )
 
 

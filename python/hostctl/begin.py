@@ -4,13 +4,28 @@ switch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hostctl import ahead, choose, config, envfile, journal, lock, migrations, points, prune, records, recover, restore
+from hostctl import (
+    agent,
+    ahead,
+    choose,
+    config,
+    envfile,
+    journal,
+    lock,
+    migrations,
+    points,
+    prune,
+    records,
+    recover,
+    restore,
+)
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, USAGE, HostError
 from hostctl.files import Json, make_directory, read_json, write_atomic
@@ -208,7 +223,7 @@ def _refuse(app: App, spec: Json) -> None:
 
 
 def cookie(app: App) -> str:
-    """The app's own distribution cookie, made at its first use. It never leaves the host."""
+    """The app's own key, made at its first use. It never leaves the host."""
     try:
         return app.cookie.read_text()
     except FileNotFoundError:
@@ -218,6 +233,11 @@ def cookie(app: App) -> str:
 
 
 # -------------------------------------------------------------------------------------------- writing it down
+
+
+def node_cookie(app: App) -> str:
+    """The cookie of the app's nodes, which their arguments show to everybody: nothing can be told from it."""
+    return hashlib.sha256(f"node {cookie(app)}".encode()).hexdigest()
 
 
 def _journal(
@@ -238,7 +258,8 @@ def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
     record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": sorted(spec["secrets"])}
     record |= {"settings": compared(spec["settings"])}
     record |= {"env_digest": envfile.digest(cookie(app), values)}
-    full = envfile.complete(app.name, release, cookie(app), config.domains(app, spec["settings"])[0], values)
+    full = envfile.complete(app.name, release, node_cookie(app), config.domains(app, spec["settings"])[0], values)
+    write_atomic(app.record(release) / envfile.AGENT, agent.source().encode(), 0o644)
     write_atomic(app.record(release) / "env", envfile.render(full).encode())
     records.save(app, record)
 

@@ -1,5 +1,4 @@
-"""When the edge's certificate ends, from the certificate itself: a dozen lines of DER instead of an openssl
-process.
+"""What the edge's certificate says, from the certificate itself: a dozen lines of DER instead of an openssl process.
 
 RFC 5280, 4.1: Certificate = SEQUENCE { tbsCertificate = SEQUENCE { [0] version, serialNumber, signature,
 issuer, validity = SEQUENCE { notBefore, notAfter }, ... } }.
@@ -9,22 +8,48 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from hostctl.web import unverified
 
 UTC_TIME = 0x17
 VERSION = 0xA0
+# the types of a name's parts, best first: commonName, organizationName (RFC 5280, appendix A.1)
+NAMES = (b"\x55\x04\x03", b"\x55\x04\x0a")
+
+
+class Certificate(NamedTuple):
+    """Who issued it, and from when to when it is valid, in seconds since the epoch."""
+
+    issuer: str
+    not_before: float
+    not_after: float
+
+
+def read(der: bytes) -> Certificate:
+    """A certificate in DER. Raises ValueError for anything else."""
+    try:
+        fields = _parts(_parts(_parts(der)[0][1])[0][1])
+        at = 4 if fields[0][0] == VERSION else 3
+        begins, ends = (_seconds(tag, value.decode("ascii")) for tag, value in _parts(fields[at][1])[:2])
+        return Certificate(_name(fields[at - 1][1]), begins, ends)
+    except IndexError as error:
+        raise ValueError(f"not a certificate: {error}") from None
 
 
 def not_after(der: bytes) -> float:
     """The end of a certificate's validity in seconds since the epoch. Raises ValueError for anything else."""
-    try:
-        fields = _parts(_parts(_parts(der)[0][1])[0][1])
-        at = 4 if fields[0][0] == VERSION else 3
-        tag, value = _parts(fields[at][1])[1]
-    except IndexError as error:
-        raise ValueError(f"not a certificate: {error}") from None
-    return _seconds(tag, value.decode("ascii"))
+    return read(der).not_after
+
+
+def _name(name: bytes) -> str:
+    """What a distinguished name calls somebody: Name = SEQUENCE of SETs of { type, value }."""
+    found = {}
+    for _, part in _parts(name):
+        for _, pair in _parts(part):
+            (_, kind), (_, value) = _parts(pair)[:2]
+            found[kind] = value.decode("utf-8", "replace")
+    return next((found[kind] for kind in NAMES if kind in found), "")
 
 
 def _seconds(tag: int, text: str) -> float:
@@ -53,13 +78,21 @@ def _parts(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def served(name: str, timeout: float = 1.0) -> float | None:
-    """When the certificate that the edge serves for a name ends; None when it serves none."""
+def presented(name: str, timeout: float = 1.0) -> bytes | None:
+    """The certificate in DER that the edge shows a visitor of a name; None when it shows none."""
     try:
         with (
             socket.create_connection(("127.0.0.1", 443), timeout) as plain,
             unverified().wrap_socket(plain, server_hostname=name) as secured,
         ):
-            return not_after(secured.getpeercert(binary_form=True) or b"")
-    except (OSError, ValueError):
+            return secured.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def served(name: str, timeout: float = 1.0) -> float | None:
+    """When the certificate that the edge serves for a name ends; None when it serves none."""
+    try:
+        return not_after(presented(name, timeout) or b"")
+    except ValueError:
         return None

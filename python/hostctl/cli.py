@@ -76,7 +76,7 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     "plan": {},
     "build": {},
     "recover": {},
-    "record": {"--release": {"type": kind("reference"), "required": True}},
+    "record": {"--release": {"type": kind("reference")}, "--failed": {"action": "store_true"}},
     "receive": {
         "--digest": {"type": kind("digest"), "required": True},
         "--transfer": {"type": kind("digest"), "required": True},
@@ -104,6 +104,9 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         **WHO,
     },
     "points": {},
+    "doctor": {},
+    "apps": {},
+    "certs": {"action": {"choices": ["list", "renew", "progress"]}, **WHO},
     "follow": {
         "--transition": {"type": kind("transition")},
         "--after": {"type": whole(0, 1 << 30), "default": 0},
@@ -120,6 +123,16 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "-f": {"action": "store_true", "dest": "follow"},
         "-n": {"type": whole(0, 1_000_000), "default": 100, "dest": "lines"},
         "--release": {"type": kind("reference")},
+        "--since": {"type": bounded(0, 1 << 40)},
+        "--grep": {"type": kind("line")},
+        "--json": {"action": "store_true", "dest": "as_json"},
+        "source": {"choices": ["app", "edge", "db", "backup", "migrate", "run"], "nargs": "?"},
+    },
+    "shell": {
+        "action": {"choices": ["ask", "run"]},
+        "--id": {"type": kind("transition")},
+        "--terminal": {"action": "store_true"},
+        **WHO,
     },
     "backup": {
         "action": {"choices": ["status", "run", "list", "drill", "progress", "takeover", "check", "forget"]},
@@ -138,8 +151,11 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         **WHO,
     },
     "stream": {
-        "action": {"choices": ["condition", "prepare", "stopped", "start", "watch", "credentials", "tail"]},
+        "action": {
+            "choices": ["condition", "prepare", "stopped", "start", "watch", "credentials", "tail", "libraries"]
+        },
         "--allow-empty": {"action": "store_true"},
+        "--names": {"default": ""},
     },
     "transition": ID,
     "drain": ID,
@@ -204,6 +220,28 @@ def _points(app: App, _: argparse.Namespace) -> Json:
     return {"points": points.every(app)}
 
 
+def _doctor(app: App, _: argparse.Namespace) -> Json:
+    from hostctl.doctor import doctor
+    from hostctl.edges import Edges
+
+    return doctor(app, Edges())
+
+
+def _apps(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import apps
+    from hostctl.edges import Edges
+
+    return {"apps": apps.every(app.layout, Edges())}
+
+
+def _certs(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import certs
+    from hostctl.edges import Edges
+
+    who = certs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    return certs.verb(app, given.action, who, Edges())
+
+
 def _plan(app: App, _: argparse.Namespace) -> Json:
     from hostctl import plan, spec
 
@@ -236,14 +274,11 @@ def _releases(app: App, _: argparse.Namespace) -> Json:
 
 
 def _record(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import choose, prune, records
+    from hostctl import logs, records
 
-    found = choose.matching(prune.see(app, None), given.release)
-    if len(found) != 1:
-        raise HostError(f"{len(found)} releases match {given.release}", str(app.records), "deploy releases", USAGE)
-    directory = app.record(found[0].release)
-    logs = {name: _text(directory / name) for name in ("boot.log", "migrate.log")}
-    return {"record": records.load(app, found[0].release), **logs}
+    release = logs.newest_failed(app) if given.failed else logs.named(app, given.release or "")
+    kept = {name: _text(app.record(release) / name) for name in ("boot.log", "migrate.log")}
+    return {"record": records.load(app, release), **kept}
 
 
 def _text(path: Path) -> str | None:
@@ -280,7 +315,19 @@ def _receive(app: App, given: argparse.Namespace) -> Json:
 def _logs(app: App, given: argparse.Namespace) -> None:
     from hostctl import logs
 
-    logs.run(app, given.lines, given.follow, given.release)
+    release = logs.named(app, given.release) if given.release else None
+    asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json)
+    logs.run(app, asked, sys.stdout)
+
+
+def _shell(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl import shell, spec
+    from hostctl.edges import Edges
+
+    if given.action == "ask":
+        return shell.ask(app, spec.read(spec.SHELL))
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Edges()))
 
 
 def _build(app: App, _: argparse.Namespace) -> Json:
@@ -327,6 +374,11 @@ def _stream(app: App, given: argparse.Namespace) -> Json:
 
     if given.action == "credentials":
         return {"changed": databases.keep_credentials(app, spec.read(databases.KEYS))}
+    if given.action == "libraries":
+        from hostctl.postgres import cluster
+
+        cluster.refuse_libraries(app, given.names)
+        return {}
     return engines.require(app).streams.verb(app, given.action, Edges(), given.allow_empty)
 
 

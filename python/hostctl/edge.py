@@ -19,6 +19,8 @@ SETTINGS = Path("/etc/homeport/edge")
 CONFIG = Path("/etc/caddy/caddy.json")
 CADDY = "/usr/local/bin/caddy"
 ADMIN = "unix//run/caddy/admin.sock"
+# how often Caddy looks whether a certificate is to be renewed: as often as a person who asked for it likes to wait
+RENEW_INTERVAL = "30s"
 
 Json = dict[str, Any]
 
@@ -28,8 +30,8 @@ def join(shared: Json, snippets: dict[str, Json]) -> Json:
     ordered = [snippets[app] for app in sorted(snippets)]
     server = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
     policies = [policy for one in ordered for policy in one["policies"]]
-    tls = {"automation": {"policies": policies}} if policies else {}
-    return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": tls}}
+    automation = {"renew_interval": RENEW_INTERVAL} | ({"policies": policies} if policies else {})
+    return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": {"automation": automation}}}
 
 
 def _read(path: Path) -> Json:
@@ -100,7 +102,7 @@ def apply(settings: Path = SETTINGS, config: Path = CONFIG) -> Json:
     write_atomic(candidate, _render(wanted).encode(), 0o644)
     # loaded first, put in place after: if Caddy refuses, a reboot still serves what it serves now
     if running():
-        _reload(candidate)
+        reload(candidate)
     candidate.rename(config)
     return {"changed": True}
 
@@ -111,7 +113,8 @@ def running() -> bool:
     return done.returncode == 0
 
 
-def _reload(config: Path) -> None:
+def reload(config: Path) -> None:
+    """Have Caddy take a configuration without a restart. Raises HostError when it refuses; what it has stays then."""
     done = _caddy("reload", "--config", str(config), "--address", ADMIN)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]

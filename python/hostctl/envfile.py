@@ -18,6 +18,9 @@ from hostctl.names import matches
 LONGEST = 100_000  # bytes; the kernel refuses a single variable of 128 KiB
 _ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\["\\`$])*)"\n')
 
+AGENT = "agent.erl"  # beside the record of a release
+DIST_PORT = 4370  # of every console's node, each at a loopback address of its own; an instance only connects to it
+
 # What hostctl alone decides; an app's settings never override these.
 RESERVED = frozenset({"PORT", "RELEASE_COOKIE", "RELEASE_TMP", "HOMEPORT_APP", "HOMEPORT_RELEASE"})
 
@@ -70,15 +73,24 @@ def complete(app: str, release: str, cookie: str, domain: str, given: Mapping[st
         "MIX_ENV": "prod",
         "PHX_HOST": domain,
         "PHX_SERVER": "true",
-        "RELEASE_DISTRIBUTION": "none",
+        # a node that listens nowhere: agent.py says how a console finds it
+        "RELEASE_DISTRIBUTION": "name",
+        "RELEASE_NODE": f"{app}@127.0.0.1",
     }
     decided = {
         "RELEASE_COOKIE": cookie,
         "RELEASE_TMP": f"/run/homeport-{app}/{release}",
+        "ERL_ZFLAGS": f"{given.get('ERL_ZFLAGS', '')} {_flags(app, release)}".strip(),
         "HOMEPORT_APP": app,
         "HOMEPORT_RELEASE": release,
     }
     return {**defaults, **given, **decided}
+
+
+def _flags(app: str, release: str) -> str:
+    """What the runtime of an instance is told: listen nowhere, need no epmd, evaluate the agent, by which it is met."""
+    path = f"/var/lib/homeport/{app}/releases/{release}/{AGENT}"
+    return f'-start_epmd false -dist_listen false -erl_epmd_port {DIST_PORT} -eval file:eval(\\"{path}\\")'
 
 
 def digest(key: str, values: Mapping[str, str]) -> str:

@@ -4,6 +4,8 @@ it.
 
 from __future__ import annotations
 
+import re
+
 from hostctl import records
 from hostctl.layout import App
 
@@ -23,7 +25,12 @@ def replace(text: str, secrets: list[str]) -> str:
     """The text with each secret replaced, the longest first; each line of one with newlines counts by itself
     too.
     """
+    found = pattern(secrets)
+    return found.sub(MARK, text) if found else text
+
+
+def pattern(secrets: list[str]) -> re.Pattern[str] | None:
+    """What matches any of the secrets, and any line of one with newlines, the longest first; None for none."""
     lines = {line for secret in secrets for line in (secret, *secret.splitlines()) if len(line) >= SHORTEST}
-    for line in sorted(lines, key=len, reverse=True):
-        text = text.replace(line, MARK)
-    return text
+    longest_first = sorted(lines, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if lines else None

@@ -56,6 +56,11 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def argument(value: Any) -> bool:
+    """Whether this can be an argument of a program: the kernel takes 128 KiB at most."""
+    return isinstance(value, str) and "\0" not in value and len(value.encode("utf-8", "replace")) <= 100_000
+
+
 SECONDS = number(0, 86_400)
 
 # by the engine
@@ -123,6 +128,14 @@ BUILD = {
     "limits": {"memory": whole(0, 1 << 50), "tasks": whole(0, 1 << 20), "seconds": number(1, 86_400)},
     "who": name("line"),
     "from": name("line"),
+}
+
+# what a person's program or expression may be
+SHELL = {
+    "verb": one_of("run", "exec", "eval", "rpc", "console"),
+    "words": list_of(argument),
+    "expression": text,
+    "detach": flag,
 }
 
 OPTIONAL = frozenset(

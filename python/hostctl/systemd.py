@@ -97,13 +97,13 @@ class Systemd:
         _call("journalctl", "--sync")
         return _call("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(lines), "-u", unit).stdout
 
-    def background(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> None:
-        """Run a command as a transient unit that outlives this process.
+    def background(self, unit: str, argv: Sequence[str], properties: Sequence[str], wait: bool = False) -> None:
+        """Run a command as a transient unit that outlives this process; with `wait`, until it has begun.
 
         Raises HostError when systemd refuses.
         """
-        options = [item for line in properties for item in ("-p", line)]
-        done = _call("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}", *options, "--", *argv)
+        options = [*([] if wait else ["--no-block"]), *(item for line in properties for item in ("-p", line))]
+        done = _call("systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, "--", *argv)
         if done.returncode != 0:
             raise HostError(
                 f"systemd does not run {unit}: {done.stderr.strip()[:500]}",

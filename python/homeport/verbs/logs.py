@@ -1,39 +1,102 @@
-"""deploy logs: the app's journal."""
+"""deploy logs: what the app, and all that serves it, writes."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
+import time
+from datetime import datetime
 
 import click
 
-from homeport.errors import HomeportError
-from homeport.options import Options, a_release, common
+from homeport.options import Options, a_line, a_release, common
 
 EPILOG = """Examples:
 
   deploy logs -f
 
+  deploy logs --since 10m --grep timeout
+
   deploy logs -n 500 --release 20261121T0413
+
+  deploy logs --failed                      (of the release whose push failed last)
+
+  deploy logs backup --since "2026-11-21 04:00" --json
 """
+
+SOURCES = ("app", "edge", "db", "backup", "migrate", "run")
+
+
+def _a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Seconds since the epoch, from a time (this machine's zone, unless it names one) or from how long ago it was."""
+    from homeport.config.values import duration
+
+    if value is None:
+        return None
+    if ago := re.fullmatch(r"(\d+)d", value):
+        value = f"{int(ago[1]) * 24}h"
+    try:
+        return time.time() - duration(most=1e9)(value)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is neither like 10m, 2h or 3d nor like 2026-11-21T04:00") from None
+
+
+def _a_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    a_line(ctx, param, value)
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise click.BadParameter(f"{value!r} is no regular expression: {error}") from None
+    return value or None
 
 
 @click.command(epilog=EPILOG)
+@click.argument("source", required=False, type=click.Choice(SOURCES))
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many lines.")
-@click.option("--release", callback=a_release, help="One release's instance only.")
+@click.option("--since", callback=_a_time, metavar="TIME", help="None older: 10m, 2h, 3d, or a time.")
+@click.option("--grep", callback=_a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
+@click.option("--release", callback=a_release, help="One release's instance and migrations only.")
+@click.option("--failed", is_flag=True, help="Those of the release whose push failed last.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 @common
-def command(options: Options, follow: bool, count: int, release: str | None) -> None:
-    """Show the app's journal, all instances together unless a release is named."""
-    from homeport import ssh
-    from homeport.session import begin
+def command(
+    options: Options,
+    source: str | None,
+    follow: bool,
+    count: int,
+    since: float | None,
+    grep: str | None,
+    release: str | None,
+    failed: bool,
+    as_json: bool,
+) -> None:
+    """Show what was written: by all instances and migrations together, unless a SOURCE or a release is named.
 
+    `app` is the instances alone; `edge` the web server before them; `db` PostgreSQL, or the stream of SQLite; `backup`
+    all that keeps and proves the copies; `run` what `deploy run --detach` started. Values of secrets are taken out.
+    """
+    from homeport.session import begin
+    from homeport.shell import attach
+
+    _refuse_mixtures(source, release, failed)
     session = begin(options)
     # asked first: what hostctl refuses is told as every refusal is
-    named = session.hostctl.call("record", "--release", release)["record"]["release"] if release else None
-    args = ["-n", str(count), *(["-f"] if follow else []), *(["--release", named] if named else [])]
+    which = ["--failed"] if failed else ["--release", release] if release else []
+    named = session.hostctl.call("record", *which)["record"]["release"] if which else None
+    args = ["-n", str(count), *(["-f"] if follow else []), *(["--json"] if as_json else [])]
+    args += [f"--since={since:.0f}"] if since is not None else []
+    args += [f"--grep={grep}"] if grep else []
+    args += ["--release", named] if named else []
     # a child that has this terminal: Ctrl-C and a closed pipe reach it as they would reach a plain `ssh … journalctl`
-    done = subprocess.run(ssh.command(session.target, session.hostctl.command("logs", *args)), check=False)
-    if done.returncode == ssh.CONNECTION_FAILED:
-        raise HomeportError("the connection to the host failed", str(session.target), "deploy logs again")
-    sys.exit(done.returncode)
+    attach(session, ["logs", *args, *([source] if source else [])], "deploy logs")
+
+
+def _refuse_mixtures(source: str | None, release: str | None, failed: bool) -> None:
+    if release and failed:
+        raise click.UsageError("--release and --failed exclude each other.")
+    if (release or failed) and source not in (None, "app", "migrate"):
+        raise click.UsageError(f"the lines of {source} belong to no release: leave --release or --failed out.")

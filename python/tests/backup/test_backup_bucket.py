@@ -100,7 +100,7 @@ def test_without_keys_it_says_which_to_export(
     error = caught.value
     assert (error.what, error.fix, error.code) == (
         "the backup's keys are not given: BACKUP_SECRET_ACCESS_KEY",
-        "export BACKUP_SECRET_ACCESS_KEY",
+        "export BACKUP_SECRET_ACCESS_KEY, or deploy secrets set NAME",
         2,
     )
 

@@ -36,7 +36,7 @@ def test_a_host_that_has_no_keys_is_answered_with_the_names_that_have_no_value()
     told = explained(REFUSED, ["SHOP_KEY_ID", "SHOP_KEY"])
 
     assert told.what == "the host has no keys, and there is no value for SHOP_KEY_ID and SHOP_KEY"
-    assert told.fix == "export SHOP_KEY_ID SHOP_KEY, then run: deploy provision"
+    assert told.fix == "export SHOP_KEY_ID SHOP_KEY, or deploy secrets set NAME, then run: deploy provision"
     assert told.code == ExitCode.USAGE
 
 

@@ -13,7 +13,7 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import artifact, assets, build, confinement, facts, files, logs, redact, systemd
+from hostctl import artifact, assets, build, confinement, facts, files, redact, systemd
 
 UNIT = """# /etc/systemd/system/shop@.service
 [Unit]
@@ -112,20 +112,6 @@ def test_the_words_of_systemctl_show_are_read_for_several_units() -> None:
 
 def test_a_unit_that_waits_to_be_restarted_does_not_run() -> None:
     assert not systemd.Unit({"ActiveState": "activating", "SubState": "auto-restart"}).runs
-
-
-def test_logs_use_no_pager_and_name_only_this_apps_units(world: World) -> None:
-    command = logs.arguments(world.app, 50, True, None)
-    assert "--no-pager" in command
-    assert "-f" in command
-    assert command[command.index("-u") :] == [
-        "-u",
-        "shop@*.service",
-        "-u",
-        "homeport-shop-migrate-[0-9]*.service",
-    ]
-    one = logs.arguments(world.app, 50, False, "20260101T000000Z-aaaaaaa")
-    assert "shop@20260101T000000Z-aaaaaaa.service" in one
 
 
 def test_sonames_and_memory_are_read_as_the_host_lists_them() -> None:

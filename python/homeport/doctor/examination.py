@@ -1,0 +1,100 @@
+"""Runs the checks, one after the other, whatever some of them meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from homeport.config import Redactor
+from homeport.config.secrets import Secrets
+from homeport.doctor import login, outside, together
+from homeport.doctor.patient import Check, Patient
+from homeport.errors import ExitCode, HomeportError
+from homeport.session import Session
+from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
+
+Json = dict[str, Any]
+Tell = Callable[[str], None]
+
+STATES = (OK, SKIPPED, WARNING, ERROR)
+HOST_SECONDS = 180.0
+
+FIRST = (Check("host key", login.pinned), Check("login", login.login))
+INSIDE = (Check("shell", login.shell),)
+THEN = (
+    Check("provisioned", together.provisioned, of_host=True),
+    Check("build", together.builds, of_host=True),
+    Check("clock", together.clock, of_host=True),
+    Check("dns", outside.names),
+    Check("caa", outside.authorities),
+    Check("ports", outside.ports),
+    Check("certificate", outside.certificates),
+    Check("secrets", together.secrets),
+    Check("bucket", together.bucket),
+)
+
+
+def examine(session: Session, tell: Tell) -> list[Json]:
+    """Every finding, as documents of `check`, `state`, `says` and `fix`, in the order of a deployment's own way.
+
+    `tell` is called with what is looked at next.
+    """
+    patient = Patient(session)
+    found = _all(FIRST, patient, tell)
+    of_host: Json = {}
+    if worst(found) == ERROR:
+        found += examined("host", partial(skipped, "nobody can log in"))
+    else:
+        found += _all(INSIDE, patient, tell)
+        tell("the host")
+        of_host, told = consult(session)
+        found += told
+    found += _all(THEN, replace(patient, host=of_host or None), tell)
+    redacted: list[Json] = Redactor(known_secrets(session)).everywhere(found)
+    return redacted
+
+
+def _all(checks: Iterable[Check], patient: Patient, tell: Tell) -> list[Json]:
+    found: list[Json] = []
+    for check in checks:
+        tell(check.name)
+        found += examined(check.name, partial(_look, check, patient))
+    return found
+
+
+def _look(check: Check, patient: Patient) -> Iterable[Finding]:
+    if check.of_host and patient.host is None:
+        return skipped("the host cannot be asked")
+    return check.look(patient)
+
+
+def consult(session: Session) -> tuple[Json, list[Json]]:
+    """What hostctl told, and the findings in it; nothing told and one error where it cannot be asked."""
+    from homeport import remote
+
+    try:
+        told = remote.over_ssh(session.app, session.target, timeout=HOST_SECONDS).call("doctor")
+    except HomeportError as error:
+        # one of an older version knows no such verb
+        fix = "deploy provision" if error.code == ExitCode.USAGE else error.fix
+        return {}, [{"check": "host", **Finding(ERROR, error.what, fix)._asdict()}]
+    heard = time.time()
+    by = "as root" if session.target.user == "root" else "by sudo"
+    answers = examined("host", partial(ok, f"hostctl {told['hostctl']} answers {by}"))
+    return {**told, "heard": heard}, [*answers, *told["checks"]]
+
+
+def known_secrets(session: Session) -> Secrets:
+    """What must not be printed; nothing where the secrets cannot be had, which is a finding of its own."""
+    try:
+        return session.secrets
+    except HomeportError:
+        return {}
+
+
+def worst(found: Sequence[Json]) -> str:
+    """The gravest state of them all."""
+    return max((one["state"] for one in found), key=STATES.index, default=OK)

@@ -1,0 +1,48 @@
+"""The way in: the pinned key, the login, and what the login shell does to every command."""
+
+from __future__ import annotations
+
+import time
+
+from homeport import hostkey, ssh
+from homeport.doctor.patient import Patient
+from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok
+
+# of a command over a connection that stands: more is a login shell that does something
+SLOW_SECONDS = 1.0
+
+
+def pinned(patient: Patient) -> list[Finding]:
+    """Whether the host's key is pinned, without which nothing connects."""
+    target = patient.session.target
+    if hostkey.pinned(target.known_hosts, hostkey.resolved(target)):
+        return ok(f"pinned in {target.known_hosts.name}")
+    return [Finding(ERROR, f"the host's key is not pinned in {target.known_hosts}", "deploy setup")]
+
+
+def login(patient: Patient) -> list[Finding]:
+    """Whether the deploy user can log in. Raises HomeportError with ssh's own reason."""
+    target = patient.session.target
+    begun = time.monotonic()
+    ssh.run(target, ["true"])
+    return ok(f"{target} in {time.monotonic() - begun:.1f} s")
+
+
+def shell(patient: Patient) -> list[Finding]:
+    """How long the login shell takes, and what it prints where nobody reads it."""
+    begun = time.monotonic()
+    status, out, _ = ssh.run(patient.session.target, ["true"])
+    return [of_shell(time.monotonic() - begun, status, out, patient.session.target.user)]
+
+
+def of_shell(seconds: float, status: int, out: bytes, user: str) -> Finding:
+    """`true` must take no time, end well, and print nothing."""
+    fix = f"deploy provision gives {user} /bin/sh, which reads no files; else look at what sshd runs at a login"
+    if status:
+        return Finding(ERROR, f"the login shell of {user} ends with status {status}", fix)
+    if out:
+        printed = out[:60].decode(errors="replace").strip()
+        return Finding(ERROR, f"the login shell of {user} prints {printed!r} into every answer", fix)
+    if seconds > SLOW_SECONDS:
+        return Finding(WARNING, f"the login shell of {user} takes {seconds:.1f} s for every command", fix)
+    return Finding(OK, f"quiet, {seconds * 1000:.0f} ms a command")

@@ -1,0 +1,103 @@
+"""The app as a visitor meets it: its names in DNS, who may certify them, the ports, the certificates."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+
+from homeport import preflight
+from homeport.doctor import dns
+from homeport.doctor.patient import Patient
+from hostctl import certificate
+from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, skipped
+
+TIMEOUT_SECONDS = 10.0
+DAY = 86_400
+SOON = 14 * DAY  # seconds; Caddy renews when a third of the time is left
+LETS_ENCRYPT = "letsencrypt.org"
+NOT_ASKED = "verify.address says where the host is: DNS is not asked"
+
+
+def names(patient: Patient) -> list[Finding]:
+    """Whether every address of every name is the host's."""
+    if patient.config.verify.address:
+        return skipped(NOT_ASKED)
+    ours = preflight.resolve(patient.address) | set((patient.host or {}).get("addresses", []))
+    return [of_name(domain.name, preflight.resolve(domain.name), ours) for domain in patient.config.domains]
+
+
+def of_name(name: str, leads_to: set[str], ours: set[str]) -> Finding:
+    """A name's A and AAAA records against the host's addresses."""
+    here = ", ".join(sorted(ours)) or "the host's address"
+    astray = sorted(leads_to - ours)
+    if not leads_to:
+        return Finding(ERROR, f"{name} does not resolve: no visitor, no certificate", f"point it at {here} in DNS")
+    if not astray:
+        return Finding(OK, f"{name} leads to {', '.join(sorted(leads_to))}")
+    fix = f"point it at {here} alone; behind a proxy of your own, set verify.address"
+    kind = (
+        "AAAA" if all(":" in one for one in astray) else "A" if not any(":" in one for one in astray) else "A and AAAA"
+    )
+    return Finding(ERROR, f"{name} leads to {', '.join(astray)} ({kind}), which is not the host", fix)
+
+
+def authorities(patient: Patient) -> Iterable[Finding]:
+    """Whether DNS lets Let's Encrypt certify the names. Another authority's name is not known here."""
+    if patient.config.verify.address:
+        return skipped(NOT_ASKED)
+    if patient.config.acme.directory:
+        return skipped("acme.directory is another authority's, whose name in DNS is not known")
+    return [of_authorities(domain.name, dns.issuers(domain.name)) for domain in patient.config.domains]
+
+
+def of_authorities(name: str, issuers: list[str] | None) -> Finding:
+    """RFC 8659: without any `issue`, everybody may certify; None where DNS gave no answer."""
+    if issuers is None:
+        return Finding("skipped", f"DNS gives no answer about CAA of {name}")
+    if not issuers or LETS_ENCRYPT in issuers:
+        return Finding(OK, f"{name} may be certified by {LETS_ENCRYPT if issuers else 'anybody'}")
+    told = ", ".join(filter(None, issuers)) or "nobody"
+    return Finding(ERROR, f"{name} may be certified by {told} alone (CAA)", f'add to DNS: CAA 0 issue "{LETS_ENCRYPT}"')
+
+
+def ports(patient: Patient) -> list[Finding]:
+    """Whether 80 and 443 can be reached from here."""
+    return [of_port(port, patient.address, preflight.filtered(patient.address, port)) for port in preflight.PORTS]
+
+
+def of_port(port: int, address: str, filtered: bool) -> Finding:
+    """A port that vanishes is a firewall's."""
+    if not filtered:
+        return Finding(OK, f"{port} of {address} answers")
+    return Finding(ERROR, f"{port} of {address} does not answer", "open it in the provider's firewall and the host's")
+
+
+def certificates(patient: Patient) -> list[Finding]:
+    """The certificate of every name, checked as a browser checks it."""
+    root = patient.loaded.path(patient.config.acme.root) if patient.config.acme.root else None
+    return [_served(domain.name, patient.address, str(root) if root else None) for domain in patient.config.domains]
+
+
+def _served(name: str, address: str, root: str | None) -> Finding:
+    logs = "deploy doctor after a minute; on the host: journalctl -u caddy"
+    context = ssl.create_default_context(cafile=root)
+    try:
+        with (
+            socket.create_connection((address, 443), TIMEOUT_SECONDS) as raw,
+            context.wrap_socket(raw, server_hostname=name) as secured,
+        ):
+            der = secured.getpeercert(binary_form=True) or b""
+    except ssl.SSLCertVerificationError as error:
+        return Finding(ERROR, f"{name}: {error.verify_message}", logs)
+    except OSError as error:
+        return Finding(ERROR, f"https://{name} is not served at {address}: {error}", logs)
+    return of_certificate(name, certificate.not_after(der) - time.time())
+
+
+def of_certificate(name: str, left: float) -> Finding:
+    """How many seconds a certificate that is trusted is good for."""
+    if left < SOON:
+        return Finding(WARNING, f"{name} ends in {left / DAY:.0f} days and is not renewed", "deploy certs renew")
+    return Finding(OK, f"{name} is trusted, for {left / DAY:.0f} days")

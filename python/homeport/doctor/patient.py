@@ -1,0 +1,44 @@
+"""What the checks look at, and the checks' one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from homeport.config import Config, Loaded
+from homeport.session import Session
+from hostctl.doctor.finding import Finding
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One app, its host, and what hostctl told of the host; `host` is None where it could not be asked."""
+
+    session: Session
+    host: Json | None = None
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.session.loaded
+
+    @property
+    def config(self) -> Config:
+        return self.session.loaded.config
+
+    @property
+    def address(self) -> str:
+        """Where the host is looked for from outside."""
+        from homeport.hostkey import resolved
+
+        return self.config.verify.address or resolved(self.session.target)[0]
+
+
+class Check(NamedTuple):
+    """`look` may raise whatever it likes: that is a finding as well. `of_host`: it needs what the host has told."""
+
+    name: str
+    look: Callable[[Patient], Iterable[Finding]]
+    of_host: bool = False

@@ -1,0 +1,55 @@
+"""A person's own program or expression on the host, with this terminal, these pipes and its exit status."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import NoReturn
+
+import click
+
+from homeport import ssh
+from homeport.errors import HomeportError
+from homeport.plays.identity import here, who
+from homeport.session import Session
+
+# the words after the verb are the program's, options too
+AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def run(
+    session: Session, verb: str, *, words: tuple[str, ...] = (), expression: str = "", detach: bool = False
+) -> NoReturn:
+    """Run it there, and end with its exit status.
+
+    What it is goes in through standard input, for sudo writes arguments into a log. Raises HomeportError where the
+    host refuses, or cannot be reached.
+    """
+    asked = {"verb": verb, "words": list(words), "expression": expression, "detach": detach}
+    name = session.hostctl.send("shell", asked, "ask")["id"]
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
+    given = ["--id", name, *(["--terminal"] if terminal else []), "--who", who(), "--from", here()]
+    attach(session, ["shell", "run", *given], f"deploy {verb}", terminal=terminal)
+
+
+def attach(session: Session, args: list[str], verb: str, *, terminal: bool = False) -> NoReturn:
+    """Run a verb of hostctl as a child that has this terminal, and end with its exit status.
+
+    Raises HomeportError when the connection fails.
+    """
+    command = ssh.command(session.target, session.hostctl.command(*args), terminal=terminal)
+    # ended, it ends its child too, and so what that one runs on the host
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    done = subprocess.run(command, check=False)
+    if done.returncode == ssh.CONNECTION_FAILED:
+        raise HomeportError("the connection to the host failed", str(session.target), f"{verb} again")
+    sys.exit(done.returncode)
+
+
+def an_expression(_: click.Context, __: click.Parameter, value: str) -> str:
+    """The callback of an argument: the expression, which `-` has come from standard input."""
+    text = sys.stdin.read() if value == "-" else value
+    if not text.strip():
+        raise click.BadParameter("there is no expression")
+    return text

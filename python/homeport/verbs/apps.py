@@ -1,0 +1,56 @@
+"""deploy apps: every app of the host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy apps
+
+  deploy -d production apps --json | jq '.[] | select(.state != "live") | .app'
+"""
+
+Json = dict[str, Any]
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common
+def command(options: Options, as_json: bool) -> None:
+    """List every app of the host, this one's and others, with its state, database, names and room on the disk.
+
+    A destination of its own `app` name is an app of its own.
+    """
+    from homeport.session import begin
+    from homeport.when import dated
+
+    found = dated(begin(options).hostctl.call("apps")["apps"])
+    print(json.dumps(found) if as_json else "\n".join(table(found)))
+
+
+def table(apps: list[Json]) -> list[str]:
+    """The apps as lines of columns."""
+    rows = [("APP", "STATE", "RELEASE", "DATABASE", "DISK", "DOMAINS"), *(_row(one) for one in apps)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(one: Json) -> tuple[str, ...]:
+    from homeport.sizes import size
+
+    disk = "?" if one["bytes"] is None else size(one["bytes"])
+    state = one["state"] + (", locked" if one["lock"] else "")
+    return (
+        one["app"],
+        state,
+        (one["live"] or {}).get("release", "-"),
+        one["engine"] or "none",
+        disk,
+        ", ".join(one["domains"]),
+    )

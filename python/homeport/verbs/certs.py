@@ -1,0 +1,90 @@
+"""deploy certs: the certificates of the app's names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from homeport.errors import ExitCode, HomeportError
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy certs
+
+  deploy certs list --json | jq '.[] | {name, not_after}'
+
+  deploy certs renew          (now, and without an outage: the old ones are served until the new are there)
+"""
+
+Json = dict[str, Any]
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(epilog=EPILOG, invoke_without_command=True)
+@_json
+@common
+@click.pass_context
+def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+    """List the certificates that the edge serves, or have them renewed now. Caddy renews them by itself in time."""
+    ctx.obj = options
+    if ctx.invoked_subcommand is None:
+        _list(options, as_json)
+
+
+@command.command("list")
+@_json
+@common
+def list_command(options: Options, as_json: bool) -> None:
+    """List every name's certificate: who issued it, until when it is valid, when it was and will be renewed."""
+    _list(options, as_json)
+
+
+def _list(options: Options, as_json: bool) -> None:
+    from homeport.session import begin
+    from homeport.when import dated
+
+    found = dated(begin(options).hostctl.call("certs", "list")["certificates"])
+    print(json.dumps(found) if as_json else "\n".join(table(found)))
+
+
+@command.command()
+@_json
+@common
+def renew(options: Options, as_json: bool) -> None:
+    """Have new certificates issued for every name of the app, and wait until they are served.
+
+    The old ones are served until then, and go on being served when the authority refuses. Idle connections that are
+    kept open may be closed. Let's Encrypt issues at most five a week for the same names.
+    """
+    from homeport.following import follow
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+    from homeport.ui import Screen
+
+    session = begin(options)
+    screen, host = Screen(quiet=options.quiet), session.hostctl
+    started = host.call("certs", "renew", "--who", who(), "--from", here())["started"]
+    screen.begin("renew")
+    result = follow(host, "renew", started, screen.note, of="certs")
+    screen.end("renew", ok=result["ok"])
+    if not result["ok"]:
+        what = f"not renewed, the old certificates are served on: {'; '.join(result['found'])}"
+        raise HomeportError(what, host.where, "deploy doctor", ExitCode.FAILED)
+    _list(options, as_json)
+
+
+def table(certificates: list[Json]) -> list[str]:
+    """The certificates as lines of columns."""
+    rows = [("NAME", "ISSUER", "VALID UNTIL", "RENEWED", "NEXT"), *(_row(one) for one in certificates)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(one: Json) -> tuple[str, ...]:
+    if one["issuer"] is None:
+        return one["name"], f"NONE: {one['refused'] or 'the authority has not answered yet'}", "", "", ""
+    return one["name"], one["issuer"], one["not_after"], one["renewed"] or "-", one["next_renewal"] or "-"

@@ -1,0 +1,43 @@
+"""deploy open: the app in a browser."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy open
+
+  deploy open /admin
+
+  deploy open --print
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("path", default="/")
+@click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the address as a JSON document, and open nothing.")
+@common
+def command(options: Options, path: str, only_print: bool, as_json: bool) -> None:
+    """Open the app in a browser, at PATH."""
+    from homeport.session import begin
+
+    url = address(begin(options).loaded.config.names[0], path)
+    if as_json:
+        print(json.dumps({"url": url}))
+        return
+    print(url)
+    if not only_print:
+        click.launch(url)
+
+
+def address(domain: str, path: str) -> str:
+    """Where the app answers. Raises click.UsageError for a path that would name another server."""
+    if not path.isprintable() or any(char.isspace() for char in path):
+        raise click.UsageError(f"{path!r} is not a path")
+    return f"https://{domain}/{path.lstrip('/')}"

@@ -1,0 +1,32 @@
+"""deploy rpc: an expression in the live instance."""
+
+from __future__ import annotations
+
+import click
+
+from homeport.options import Options, common
+from homeport.shell import an_expression
+
+EPILOG = """Examples:
+
+  deploy rpc 'IO.inspect(Supervisor.count_children(Shop.Supervisor))'
+
+  deploy rpc 'IO.puts(Shop.Orders.open_count())'
+
+  deploy rpc - < who_is_here.exs
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("expression", metavar="EXPR", callback=an_expression)
+@common
+def command(options: Options, expression: str) -> None:
+    """Evaluate an Elixir expression in the live instance, and show what it prints.
+
+    As `bin/APP rpc` does, and without starting anything for it. EXPR is `-` to read it from standard input, which is
+    the way for one that holds a secret. Exits with 1 if it fails; Ctrl-C ends it.
+    """
+    from homeport.session import begin
+    from homeport.shell import run
+
+    run(begin(options), "rpc", expression=expression)

@@ -1,0 +1,37 @@
+"""deploy ssh: a login on the host, by the project's pinned keys."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from homeport.options import Options, common
+from homeport.shell import AS_TYPED
+
+EPILOG = """Examples:
+
+  deploy ssh
+
+  deploy ssh uptime
+
+  deploy ssh --provision journalctl -u caddy -n 50
+"""
+
+
+@click.command(epilog=EPILOG, context_settings=AS_TYPED)
+@click.option("--provision", is_flag=True, help="As the user who provisions, in place of the one who pushes.")
+@click.argument("words", nargs=-1, metavar="[CMD...]", type=click.UNPROCESSED)
+@common
+def command(options: Options, provision: bool, words: tuple[str, ...]) -> None:
+    """Log in on the host, or run a command there, as ssh does: with the key, port and host key of deploy.yml.
+
+    Exits as ssh does. Options come before CMD.
+    """
+    from homeport import ssh
+    from homeport.session import begin
+
+    session = begin(options)
+    target = session.provision_target if provision else session.target
+    argv = ssh.command(target, list(words), terminal=not words)
+    os.execvp(argv[0], argv)  # noqa: S606 - ssh takes over the terminal and gives its own exit status

@@ -1,0 +1,60 @@
+"""`hostctl APP apps`: every app of the host, as it is now."""
+
+from __future__ import annotations
+
+import subprocess
+
+from hostctl import databases
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json, read_json
+from hostctl.layout import App, Layout
+from hostctl.status import status
+
+PATIENCE = 60  # seconds for counting what an app has on the disk
+
+
+def every(layout: Layout, edges: Edges) -> list[Json]:
+    """Each provisioned app, sorted by name; times in seconds since the epoch, sizes in bytes."""
+    return [one(app, edges) for app in layout.apps()]
+
+
+def one(app: App, edges: Edges) -> Json:
+    """An app in short. What cannot be told of one says why, and hides no other."""
+    try:
+        return {"app": app.name, **_told(app, edges), "bytes": used(app)}
+    except (HostError, OSError, ValueError, LookupError) as error:
+        known = {"domains": (read_json(app.config) or {}).get("domains", []), "live": None, "lock": None}
+        return {"app": app.name, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
+
+
+def _told(app: App, edges: Edges) -> Json:
+    found = status(app, edges)
+    live, names = found["live"], (read_json(app.config) or {}).get("domains", [])
+    told = {
+        "domains": names,
+        "state": state(found),
+        "why": "; ".join(found["trouble"]),
+        "engine": databases.engine(app),
+    }
+    return told | {"live": live and {key: live[key] for key in ("release", "since", "port")}, "lock": found["lock"]}
+
+
+def state(found: Json) -> str:
+    """In a word: live, failing, or empty before the first push."""
+    if not found["live"]:
+        return "empty"
+    return "live" if found["health"]["ok"] else "failing"
+
+
+def used(app: App) -> int | None:
+    """Bytes on the disk of releases, state and data; a file of several names counts once. None if it takes too long."""
+    places = [str(path) for path in (app.srv, app.state, app.data, app.cluster) if path.exists()]
+    if not places:
+        return 0
+    words = ["du", "--summarize", "--total", "--block-size=1", "--one-file-system", "--", *places]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        return int(done.stdout.splitlines()[-1].split()[0])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return None

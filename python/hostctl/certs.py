@@ -1,0 +1,216 @@
+"""`hostctl APP certs ACTION`: the certificates of the app's names, as the edge shows them, and their renewal.
+
+A renewal is Caddy's own work: its loop renews what is inside the renewal window (certmagic, certNeedsRenewal). So the
+window is widened until what is served is inside, and what replaces it is not; when every name shows another, the
+configuration of the disk is loaded again. Until then, and whenever the authority refuses, the old one is served.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from hostctl import audit, certificate, config, edge
+from hostctl.certificate import Certificate
+from hostctl.edges import Edges
+from hostctl.errors import FAILED, LOCKED, HostError
+from hostctl.files import Json, read_json, write_atomic, write_json
+from hostctl.layout import PROGRAM, App
+
+STORAGE = Path("/var/lib/caddy/certificates")
+# Caddy renews when this part of the lifetime is left, unless the authority tells a time of its own (ARI)
+WINDOW = 1 / 3
+# seconds: ten minutes between two looks of a Caddy that an older Homeport started, and an order takes a few seconds
+PATIENCE = 720.0
+MARGIN = 30.0  # seconds by which what is served is inside the widened window
+LOOK = 1.0  # seconds
+# what Caddy logs when an order came to nothing
+REFUSED = "could not get certificate from issuer"
+
+
+class Who(NamedTuple):
+    """Who asks, and from where, for the audit."""
+
+    name: str
+    origin: str
+
+
+def verb(app: App, action: str, who: Who, edges: Edges) -> Json:
+    """Do one of list, renew, progress. Raises HostError."""
+    if action == "renew":
+        return _renew(app, who, edges)
+    return _progress(app, edges) if action == "progress" else {"certificates": every(app)}
+
+
+# ---------------------------------------------------------------------------------------------- what is so
+
+
+def names(app: App) -> list[str]:
+    """Every name that the edge answers for the app, redirects included."""
+    snippet = read_json(edge.SETTINGS / "apps" / f"{app.name}.json")
+    return sorted(edge.hosts(snippet)) if snippet else list(config.load(app)["domains"])
+
+
+def every(app: App) -> list[Json]:
+    """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
+    known = names(app)
+    refusals = refused(journal(time.time() - 86_400), known)
+    return [told(name, certificate.presented(name), stored(name), refusals.get(name)) for name in known]
+
+
+def told(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal: str | None) -> Json:
+    """One name's certificate. `kept`: when it was written, and what Caddy wrote beside it."""
+    shown = readable(der)
+    if shown is None:
+        return {"name": name, "issuer": None, "refused": refusal}
+    times: Json = {"not_before": shown.not_before, "not_after": shown.not_after}
+    times |= {"renewed": kept[0] if kept else None, "next_renewal": next_renewal(shown, kept[1]) if kept else None}
+    return {"name": name, "issuer": shown.issuer, **times, "refused": None}
+
+
+def readable(der: bytes | None) -> Certificate | None:
+    """What the edge shows, if it is a certificate."""
+    with suppress(ValueError):
+        return certificate.read(der or b"")
+    return None
+
+
+def next_renewal(shown: Certificate, beside: Json) -> float:
+    """When Caddy renews it: at the time that the authority suggests, else when a third of its life is left."""
+    suggested = ((beside.get("issuer_data") or {}).get("renewal_info") or {}).get("_selectedTime", "")
+    with suppress(ValueError):
+        at = datetime.fromisoformat(suggested).timestamp()
+        if at > shown.not_before:  # Go writes the year 1 for a time that is not set
+            return at
+    return shown.not_after - WINDOW * (shown.not_after - shown.not_before)
+
+
+def stored(name: str, storage: Path = STORAGE) -> tuple[float, Json] | None:
+    """When Caddy wrote the name's newest certificate, and what it wrote beside it; None for one that is not Caddy's."""
+    found = sorted(storage.glob(f"*/{name}/{name}.crt"), key=lambda path: path.stat().st_mtime)
+    return (found[-1].stat().st_mtime, read_json(found[-1].with_suffix(".json")) or {}) if found else None
+
+
+def journal(since: float) -> list[Json]:
+    """Caddy's log in JSON since then."""
+    words = ("journalctl", "-q", "--no-pager", "-o", "cat", "-u", "caddy.service", "--since", f"@{int(since)}")
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=60)
+    return [one for line in done.stdout.splitlines() if (one := entry(line))]
+
+
+def entry(line: str) -> Json | None:
+    """A line of Caddy's log; None for one that is systemd's."""
+    with suppress(ValueError):
+        found = json.loads(line)
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def refused(log: Iterable[Json], wanted: Iterable[str]) -> dict[str, str]:
+    """The last reason why the authority gave no certificate, by name."""
+    known = set(wanted)
+    orders = (one for one in log if one.get("msg") == REFUSED and one.get("identifier") in known)
+    return {str(one["identifier"]): re.sub(r"\s+", " ", str(one.get("error", "")))[:240] for one in orders}
+
+
+# ---------------------------------------------------------------------------------------------- renewing
+
+
+def unit(app: App) -> str:
+    """The unit that a renewal runs in."""
+    return app.helper_unit("certs")
+
+
+def result(app: App) -> Path:
+    return app.state / "certs.json"
+
+
+def _renew(app: App, who: Who, edges: Edges) -> Json:
+    """Inside its unit the renewal itself; from anywhere else that unit is started, which needs no connection."""
+    if edges.systemd.running_inside(unit(app)):
+        return renewal(app, names(app), edges)
+    # of any app: a second one would load its own window over that of the first
+    units = [unit(one) for one in app.layout.apps()]
+    if running := [name for name, told in zip(units, edges.systemd.show(*units), strict=True) if told.runs]:
+        raise HostError("a renewal runs already", running[0], "deploy certs list, and again when it is done", LOCKED)
+    if not edge.running():
+        raise HostError("Caddy does not run", "caddy.service", "deploy provision", FAILED)
+    begun = time.time()
+    # whatever ends the renewal, a kill included: what is on the disk is loaded again
+    after = f"ExecStopPost={edge.CADDY} reload --config {edge.CONFIG} --address {edge.ADMIN}"
+    edges.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
+    audit.note(app, who.name, who.origin, "certs renew", ", ".join(names(app)))
+    return {"started": begun}
+
+
+def renewal(app: App, wanted: Sequence[str], edges: Edges) -> Json:
+    """Widen the window, and wait until every name shows another certificate. What came of it is written down."""
+    begun, clock = time.time(), edges.clock()
+    before = {name: der for name in wanted if (der := certificate.presented(name))}
+    try:
+        found = _ordered(app, before, begun, edges) if before else ["no name has a certificate yet"]
+    except HostError as error:
+        found = [error.what]
+    ended: Json = {"at": begun, "ok": not found, "seconds": round(edges.clock() - clock, 3), "found": found}
+    write_json(result(app), ended)
+    return ended
+
+
+def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:
+    candidate = edge.CONFIG.with_name(f"caddy.{app.name}.renew")
+    lives = [shown for der in before.values() if (shown := readable(der))]
+    wide = widened(json.loads(edge.CONFIG.read_text()), sorted(before), window(lives, begun))
+    write_atomic(candidate, json.dumps(wide).encode(), 0o644)
+    try:
+        edge.reload(candidate)
+    finally:
+        candidate.unlink()
+    return _waited(before, begun, edges)
+
+
+def _waited(before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:
+    """Reasons why it failed; none when every name shows another certificate."""
+    deadline, waits = edges.clock() + PATIENCE, dict(before)
+    while waits and edges.clock() < deadline:
+        edges.sleep(LOOK)
+        waits = {name: der for name, der in waits.items() if certificate.presented(name) in (der, None)}
+        if refusals := refused(journal(begun), waits):
+            return [f"{name}: {why}" for name, why in refusals.items()]
+    return [f"{name} shows the same certificate as before" for name in waits]
+
+
+def window(lives: Sequence[Certificate], now: float) -> float:
+    """The part of its lifetime that the freshest must have left to be renewed: all of these are inside it by MARGIN."""
+    least = min(lives, key=lambda one: (now - one.not_before) / (one.not_after - one.not_before))
+    age = now - least.not_before
+    return 1 - max(age - MARGIN, age / 2) / (least.not_after - least.not_before)
+
+
+def widened(config: Json, wanted: Sequence[str], ratio: float) -> Json:
+    """Caddy's configuration with another window for these names; those without a policy get one of their own."""
+    tls = config["apps"].get("tls", {})
+    automation = tls.get("automation", {})
+    policies = [_widened(one, wanted, ratio) for one in automation.get("policies", [])]
+    left = sorted(set(wanted) - {name for one in policies for name in one.get("subjects", [])})
+    own = [{"subjects": left, "renewal_window_ratio": ratio}] if left else []
+    tls = {**tls, "automation": {**automation, "policies": [*own, *policies]}}
+    return {**config, "apps": {**config["apps"], "tls": tls}}
+
+
+def _widened(policy: Json, wanted: Sequence[str], ratio: float) -> Json:
+    return {**policy, "renewal_window_ratio": ratio} if set(policy.get("subjects", [])) & set(wanted) else policy
+
+
+def _progress(app: App, edges: Edges) -> Json:
+    """What the laptop asks while it runs, and when it has ended."""
+    running = edges.systemd.show(unit(app))[0].runs
+    return {
+        "renew": {"running": running, "step": "waiting for Caddy and the authority", "result": read_json(result(app))}
+    }

@@ -1,0 +1,43 @@
+"""What the checks look at together, asked once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from hostctl import config, records
+from hostctl.edges import Edges
+from hostctl.files import Json, read_json
+from hostctl.layout import App
+from hostctl.status import status
+
+
+class Case:
+    """One app on this host."""
+
+    def __init__(self, app: App, edges: Edges) -> None:
+        self.app, self.edges = app, edges
+
+    @cached_property
+    def status(self) -> Json:
+        """The document of `hostctl APP status`."""
+        return status(self.app, self.edges)
+
+    @cached_property
+    def settings(self) -> Json:
+        """app.json."""
+        return config.load(self.app)
+
+    @property
+    def live(self) -> str | None:
+        """The release that is live."""
+        return self.app.live()
+
+    @property
+    def record(self) -> Json:
+        """The live release's record; empty without one."""
+        return (read_json(self.app.record(self.live) / "record.json") if self.live else None) or {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the live instance was started with. It holds secrets."""
+        return records.environment(self.app, self.live) if self.live else {}

@@ -1,0 +1,232 @@
+"""The host itself: its system, room, memory, clock, units and packages. The programs asked are Debian's own.
+
+Every `of_…` decides over what was read, so that it can be tried without a host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hostctl import facts
+from hostctl.doctor.case import Case
+from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
+from hostctl.files import Json
+
+KNOWN = {"12": "bookworm", "13": "trixie"}
+ARCHITECTURES = ("x86_64", "aarch64")
+LEAST_PUSHES = 3  # room for fewer is told
+STALE = 14 * 86_400  # seconds; unattended-upgrades asks daily
+PATIENCE = 60  # seconds for one program
+
+RELEASES = "lower retain_releases, remove what else fills it (df -h, df -i), or get a larger disk"
+
+
+def said(*argv: str) -> str:
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, errors="replace", env=env, timeout=PATIENCE, check=False
+    )
+    return done.stdout
+
+
+def in_container() -> bool:
+    """Whether somebody else's kernel, and clock, run this system."""
+    return said("systemd-detect-virt", "--container").strip() not in ("none", "")
+
+
+def addresses() -> list[str]:
+    """This host's own addresses that others can reach: what its names may lead to."""
+    try:
+        links = json.loads(said("ip", "-json", "address", "show", "scope", "global"))
+    except (OSError, ValueError):
+        return []
+    return sorted({str(one["local"]) for link in links for one in link.get("addr_info", []) if "local" in one})
+
+
+# ---------------------------------------------------------------------------------------------- system
+
+
+def system(_: Case) -> list[Finding]:
+    """The distribution and the architecture."""
+    return [of_system(platform.freedesktop_os_release(), os.uname().machine)]
+
+
+def of_system(release: Mapping[str, str], machine: str) -> Finding:
+    """Whether Homeport knows this system."""
+    says = f"{release.get('PRETTY_NAME') or 'an unknown system'} on {machine}"
+    if release.get("ID") == "debian" and release.get("VERSION_ID") in KNOWN and machine in ARCHITECTURES:
+        return Finding(OK, says)
+    return Finding(
+        ERROR, f"{says}: Homeport knows Debian 12 and 13 on x86_64 and aarch64", "rent a host with Debian 13"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- disk
+
+
+def disk(case: Case) -> Iterable[Finding]:
+    """Whether the next pushes, and a restore beside the live database, will find room."""
+    release = int(case.record.get("size") or 0), _files(case.app.tree(case.live)) if case.live else 0
+    yield of_disk(case.status["disk"], *release)
+    database = case.status["database"] or {}
+    if database.get("disk") and database.get("bytes"):
+        yield of_database_disk(database["disk"], int(database["bytes"]))
+
+
+def _files(tree: Path) -> int:
+    return sum(len(directories) + len(names) for _, directories, names in os.walk(tree))
+
+
+def of_disk(space: Json, size: int, files: int) -> Finding:
+    """How many releases of this size, with the archive each is unpacked from, still fit. Sizes in bytes."""
+    percent = [100 * space[free] / space[total] for free, total in KINDS if space[total]]
+    fits = [
+        space[free] // each for (free, _), each in zip(KINDS, (2 * size, files), strict=True) if each and space[free]
+    ]
+    says = f"{space['free'] / 1e9:.1f} GB and {percent[-1]:.0f} % of the inodes free"
+    says += f", room for {_count(min(fits))} more pushes" if fits else ""
+    if (fits and min(fits) < 1) or min(percent) < 2:
+        return Finding(ERROR, says, RELEASES)
+    if (fits and min(fits) < LEAST_PUSHES) or min(percent) < 10:
+        return Finding(WARNING, says, RELEASES)
+    return Finding(OK, says)
+
+
+KINDS = (("free", "total"), ("inodes_free", "inodes"))
+
+
+def _count(fits: int) -> str:
+    return str(fits) if fits < 100 else "hundreds of"
+
+
+def of_database_disk(space: Json, size: int) -> Finding:
+    """A drill and a restore bring the data beside the live one before anything is replaced. Sizes in bytes."""
+    says = f"the database has {size / 1e6:,.1f} MB, and {space['free'] / 1e6:,.0f} MB are free beside it"
+    if space["free"] >= 1.2 * size:
+        return Finding(OK, says)
+    return Finding(
+        WARNING, f"{says}: too little for a drill or a restore", "get a larger disk, or deploy backup forget ID"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+
+def memory(case: Case) -> list[Finding]:
+    """Whether there is room for the second instance that a push starts beside the first."""
+    if case.settings.get("strategy") == "restart":
+        return ok("one instance at a time: release.strategy is restart")
+    used = case.status["memory"] or _resident(case)
+    if not used:
+        return skipped("nothing is live, so that nobody knows what an instance takes")
+    return [of_memory(used, facts.memory(Path("/proc/meminfo").read_text())["available"])]
+
+
+def _resident(case: Case) -> int:
+    """Where the kernel counts no memory per unit, that of the unit's main process, in bytes; 0 without one."""
+    pid = said("systemctl", "show", "--value", "-p", "MainPID", "--", case.app.unit(case.live or "")).strip()
+    if not pid.isdigit() or pid == "0":
+        return 0
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
+
+
+def of_memory(used: int, available: int) -> Finding:
+    """An instance's memory against what is available, both in bytes."""
+    says = f"an instance takes {used / 1e6:.0f} MB, and {available / 1e6:.0f} MB are available for a second"
+    if available >= 1.2 * used:
+        return Finding(OK, says)
+    fix = "get a larger host, or set release.strategy: restart"
+    return Finding(ERROR if available < used else WARNING, f"{says}: a push runs two at once", fix)
+
+
+# ---------------------------------------------------------------------------------------------- clock
+
+
+def time_sync(_: Case) -> list[Finding]:
+    """Whether something keeps the clock right."""
+    if in_container():
+        return skipped("the clock is the machine's that runs this container")
+    return [of_time_sync(said("timedatectl", "show", "--value", "-p", "NTPSynchronized").strip())]
+
+
+def of_time_sync(synchronized: str) -> Finding:
+    """timedatectl's answer: yes or no."""
+    if synchronized == "yes":
+        return Finding(OK, "the clock is kept right by NTP")
+    fix = "on the host: apt-get install systemd-timesyncd && timedatectl set-ntp true"
+    return Finding(WARNING, "the clock is not kept right by NTP: S3 refuses one that is 15 minutes off", fix)
+
+
+# ---------------------------------------------------------------------------------------------- units
+
+
+def units(case: Case) -> list[Finding]:
+    """Units that have failed."""
+    listing = said("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager")
+    return of_units([line.split()[0] for line in listing.splitlines() if line.split()], case.app.name)
+
+
+def of_units(failed: Sequence[str], app: str) -> list[Finding]:
+    """The edge's and the app's own count as errors."""
+    ours = (f"{app}@", f"homeport-{app}-", "caddy.", "homeport-boot.")
+    found = [
+        Finding(
+            ERROR if unit.startswith(ours) else WARNING,
+            f"{unit} has failed",
+            f"on the host: journalctl -u {unit}; when mended: systemctl reset-failed {unit}",
+        )
+        for unit in failed
+    ]
+    return found or ok("no unit has failed")
+
+
+# ---------------------------------------------------------------------------------------------- reboot and packages
+
+
+def reboot(_: Case) -> list[Finding]:
+    """Whether what runs is older than what is installed."""
+    asked = Path("/run/reboot-required").exists()
+    kernels = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
+    return [of_reboot(asked, os.uname().release, kernels)]
+
+
+def of_reboot(asked: bool, running: str, kernels: Sequence[str]) -> Finding:
+    """`asked`: a package has asked for a reboot. A kernel that is in no file here is the provider's own."""
+    newest = max(kernels, key=_in_parts, default=running)
+    if not asked and (running not in kernels or running == newest):
+        return Finding(OK, "none is pending")
+    why = f"Linux {newest} is installed, {running} runs" if running != newest else "an upgrade asks for one"
+    return Finding(
+        WARNING, f"a reboot is pending: {why}", "on the host: systemctl reboot (the live release comes back)"
+    )
+
+
+def _in_parts(version: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version)]
+
+
+def packages(_: Case) -> list[Finding]:
+    """Upgrades that wait, security's above all, and whether anybody asks for them."""
+    plan = said("apt-get", "--simulate", "-o", "Debug::NoLocking=true", "dist-upgrade")
+    asked = [path.stat().st_mtime for path in Path("/var/lib/apt/lists").glob("*Release")]
+    return [of_packages(plan, time.time() - max(asked, default=0.0))]
+
+
+def of_packages(plan: str, age: float) -> Finding:
+    """apt-get's simulated upgrade, and how long ago the archive was asked, in seconds."""
+    waiting = re.findall(r"^Inst (\S+) \[.*", plan, re.MULTILINE)
+    security = re.findall(r"^Inst (\S+) \[[^\]]*\] \([^)]*-security", plan, re.MULTILINE)
+    fix = "on the host: apt-get update && apt-get upgrade; unattended-upgrades does it by itself"
+    if security:
+        return Finding(WARNING, f"{len(security)} security upgrades wait: {', '.join(security[:5])}", fix)
+    if age > STALE:
+        return Finding(WARNING, f"nobody has asked for upgrades in the last {STALE // 86_400} days", fix)
+    return Finding(OK, f"{len(waiting) or 'no'} upgrades wait, none of security's")

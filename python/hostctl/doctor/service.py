@@ -1,0 +1,157 @@
+"""The app on this host: whether it answers, its edge, its certificates' authority, its names and its backup."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterable, Mapping
+
+from hostctl import backup as backups
+from hostctl import certificate, certs, databases, trouble, web
+from hostctl.doctor.case import Case
+from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
+from hostctl.files import Json
+
+HOUR = 3600
+PROBE = 3.0  # seconds
+# Let's Encrypt, rate limits: failed validations per name and account in an hour
+VALIDATIONS = 5
+
+
+def app(case: Case) -> list[Finding]:
+    """Whether the live release answers."""
+    health, live = case.status["health"], case.status["live"]
+    if not live:
+        return [Finding(WARNING, "nothing is live yet", "deploy push")]
+    if not health["ok"]:
+        return [Finding(ERROR, f"{live['release']} is not healthy: {health['text']}", "deploy logs")]
+    return ok(f"{live['release']} answers {health['status']}, {live['restarts']} restarts")
+
+
+def edge(case: Case) -> list[Finding]:
+    """Whether Caddy runs."""
+    state = case.edges.systemd.show("caddy.service")[0].state
+    if state == "active":
+        return ok("Caddy runs")
+    return [
+        Finding(ERROR, f"Caddy is {state}: nothing is served", "on the host: journalctl -u caddy; deploy provision")
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- the authority
+
+
+def authority(case: Case) -> list[Finding]:
+    """What the certificate authority said to Caddy within the last hour, of names that lack a certificate still."""
+    now = time.time()
+    ends = {name: certificate.served(name) or 0.0 for name in certs.names(case.app)}
+    wanting = [name for name, end in ends.items() if end - now < trouble.CERTIFICATE]
+    return of_authority(certs.refused(certs.journal(now - HOUR), wanting))
+
+
+def of_authority(refusals: Mapping[str, str]) -> list[Finding]:
+    """The authority's reasons, by name."""
+    found = [_refusal(name, why) for name, why in refusals.items()]
+    return found or ok("refused no certificate within the hour")
+
+
+def _refusal(name: str, why: str) -> Finding:
+    says = f"refuses a certificate for {name}: {why}"
+    if "rateLimited" in why:
+        return Finding(ERROR, says, "wait until its limit allows more; Caddy tries again by itself")
+    limit = f"Let's Encrypt allows {VALIDATIONS} failed validations of a name an hour"
+    return Finding(ERROR, says, f"mend the cause (see dns, caa and ports); {limit}")
+
+
+# ---------------------------------------------------------------------------------------------- names
+
+
+def origin(case: Case) -> Iterable[Finding]:
+    """Whether the app takes its names for its own: PHX_HOST, and the origins of its sockets."""
+    names, host = list(case.settings["domains"]), case.environment.get("PHX_HOST")
+    if host and host not in names:
+        fix = f"set PHX_HOST to {names[0]}, or add {host} to domains; then deploy push"
+        yield Finding(WARNING, f"PHX_HOST is {host}, which is none of domains: links lead there", fix)
+    live = case.status["live"]
+    if not live or not live["port"]:
+        yield from skipped("nothing is live")
+        return
+    yield from of_origin({name: upgrade(live["port"], name).status for name in names})
+
+
+def of_origin(answers: dict[str, int]) -> list[Finding]:
+    """What Phoenix answers a LiveView's socket by name: 101 where check_origin has no objection, 403 where it has."""
+    refused = [name for name, status in answers.items() if status == 403]
+    if refused:
+        fix = (
+            f"check_origin: [{', '.join(json.dumps(f'//{name}') for name in answers)}] in the endpoint's configuration"
+        )
+        return [Finding(ERROR, f"the app refuses sockets from https://{name} (check_origin)", fix) for name in refused]
+    if 101 in answers.values():
+        return ok(f"sockets are taken from {', '.join(answers)}")
+    return ok("there is no LiveView socket to ask about check_origin")
+
+
+def upgrade(port: int, name: str) -> web.Answer:
+    """Ask for LiveView's websocket as a browser does that shows a page of https://name. Raises nothing."""
+    head = (
+        "GET /live/websocket?vsn=2.0.0 HTTP/1.1",
+        f"Host: {name}",
+        f"Origin: https://{name}",
+        "X-Forwarded-Proto: https",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: aG9tZXBvcnQgZG9jdG9yIQ==",
+    )
+    try:
+        with socket.create_connection(("127.0.0.1", port), PROBE) as connection:
+            connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+            return web.parse(connection.recv(8192))
+    except OSError as error:
+        return web.Answer(0, why="closed", detail=str(error))
+
+
+# ---------------------------------------------------------------------------------------------- the backup
+
+
+def backup(case: Case) -> list[Finding]:
+    """The stream's lag, the last drill's age, and what else `status --check` tells of the database."""
+    database = case.status["database"]
+    if database is None:
+        return ok("no database of Homeport's, and so no backup")
+    if found := trouble.of_database(database, time.time()):
+        return [Finding(ERROR, reason, "deploy backup status") for reason in found]
+    return [of_backup(database["backup"], database.get("engine") == databases.EXTERNAL)]
+
+
+def of_backup(told: Json | None, elsewhere: bool) -> Finding:
+    """A backup without trouble, or none at all."""
+    if told is None and elsewhere:
+        return Finding(OK, "the database is its provider's, and so are its backups")
+    if told is None:
+        fix = "set backup.bucket in deploy.yml, then deploy provision"
+        return Finding(WARNING, "no backup is configured: every write is lost with the disk", fix)
+    lag = "its lag is not known yet" if told["lag"] is None else f"{told['lag']:.1f} s behind"
+    good = told["last_good"]
+    if good is None:
+        return Finding(WARNING, f"{lag}; no drill has restored it yet", "deploy backup drill")
+    return Finding(OK, f"{lag}; restored {time.strftime('%Y-%m-%d', time.gmtime(good['at']))}")
+
+
+def store(case: Case) -> list[Finding]:
+    """The bucket, asked from here with the host's own keys."""
+    if not (case.status["database"] or {}).get("backup"):
+        return skipped("no backup goes to S3 from here")
+    told = backups.verb(case.app, "check", backups.Who("doctor", ""), case.edges)
+    return ok(f"the host reads and writes s3://{told['bucket']}")
+
+
+def lock(case: Case) -> list[Finding]:
+    """A lock that a person has left keeps everybody out."""
+    held = case.status["lock"]
+    if not held or not held.get("manual"):
+        return ok("free")
+    says = f"locked by {held['who']} since {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(held['since']))}"
+    return [Finding(WARNING, f"{says}: {held.get('message') or 'no reason given'}", "deploy lock release")]

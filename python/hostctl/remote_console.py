@@ -1,0 +1,95 @@
+"""IEx in the live instance: a node of its own, made for one person, to which the instance connects.
+
+Its cookie is new, and is nowhere but in a file that the app's user alone can read. It listens on an address of the
+loopback network that is drawn for it, so that several can be open.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import threading
+from pathlib import Path
+
+from hostctl import agent, config, oneoff, terminal
+from hostctl.edges import Edges
+from hostctl.envfile import DIST_PORT
+from hostctl.errors import USAGE, HostError
+from hostctl.files import remove_tree
+from hostctl.layout import App
+
+KNOCK = 0.05  # seconds between two tries while the node starts
+PATIENCE = 15.0  # seconds until it must listen
+
+
+def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
+    """Until the person leaves; returns the exit status. Raises HostError."""
+    if not tty:
+        fix = "run it in a terminal; deploy rpc EXPR asks one thing"
+        raise HostError("a console needs a terminal", "standard input", fix, USAGE)
+    instance, address = agent.node(app, live), loopback()
+    peer, cookie = f"console-{secrets.token_hex(4)}@{address}", secrets.token_hex(32)
+    home = app.layout.root / f"run/homeport-{app.name}" / f"console-{name}"
+    try:
+        _prepare(home, config.load(app)["user"], cookie)
+        over = threading.Event()
+        threading.Thread(target=_knock, args=(app, live, peer, cookie, over), daemon=True).start()
+        try:
+            environment = _environment(app, home, name, instance)
+            properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
+            argv = command(app.tree(live), peer, address, home)
+            return terminal.foreground(app.helper_unit(f"run-{name}"), argv, properties, True, edges)
+        finally:
+            over.set()
+    finally:
+        remove_tree(home)
+
+
+def loopback() -> str:
+    """An address of 127.0.0.0/8 that nobody else has, but for a chance in millions."""
+    return "127." + ".".join(str(1 + secrets.randbelow(254)) for _ in range(3))
+
+
+def command(tree: Path, peer: str, address: str, home: Path) -> list[str]:
+    """The node's own runtime is the release's; IEx, which completes words here, is the release's too."""
+    runtime, version = (tree / "releases/start_erl.data").read_text().split()
+    code = [str(path) for name in ("elixir", "iex", "logger") for path in sorted(tree.glob(f"lib/{name}-*/ebin"))]
+    # until OTP 25 (erts 13) what reads for a node without a shell would quarrel with the terminal; from 26 on it is it
+    silent = "-noinput" if int(runtime.partition(".")[0]) < 14 else "-noshell"
+    return [
+        *(str(tree / f"erts-{runtime}/bin/erl"), silent, "-hidden", "-name", peer, "-mode", "interactive"),
+        *("-boot", str(tree / "releases" / version / "start_clean"), "-boot_var", "RELEASE_LIB", str(tree / "lib")),
+        *("-kernel", "inet_dist_use_interface", "{" + address.replace(".", ",") + "}"),
+        *("-start_epmd", "false", "-erl_epmd_port", str(DIST_PORT), "-pa", *code),
+        *("-eval", f'file:eval("{home}/console.erl").'),
+    ]
+
+
+def _prepare(home: Path, user: str, cookie: str) -> None:
+    """A home for the node, in which Erlang looks for its cookie."""
+    owner = pwd.getpwnam(user)
+    home.mkdir(mode=0o700)
+    for name, text in ((".erlang.cookie", cookie), ("console.erl", agent.source("console.erl"))):
+        handle = os.open(home / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            os.fchown(handle, owner.pw_uid, owner.pw_gid)
+    os.chown(home, owner.pw_uid, owner.pw_gid)
+
+
+def _environment(app: App, home: Path, name: str, instance: str) -> Path:
+    path = home / "env"
+    # the instance's flags are not this node's, which listens
+    more = {"HOME": str(home), "HOMEPORT_LIVE": instance, "ERL_ZFLAGS": "", "ERL_AFLAGS": "", "ERL_FLAGS": ""}
+    oneoff.write_environment(app, path, f"run-{name}", more)
+    return path
+
+
+def _knock(app: App, live: str, peer: str, cookie: str, over: threading.Event) -> None:
+    for _ in range(int(PATIENCE / KNOCK)):
+        try:
+            if over.wait(KNOCK) or agent.connect(app, live, peer, cookie):
+                return
+        except HostError:  # the console itself says so
+            return

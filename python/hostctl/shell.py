@@ -1,0 +1,125 @@
+"""`hostctl APP shell ask|run`: a person's own program or expression, with the live release.
+
+What is to run comes on standard input and is kept in a file that root alone can read: the arguments of sudo and of ssh
+are written into logs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from hostctl import audit, config, oneoff, terminal
+from hostctl.edges import Edges
+from hostctl.errors import DONE, USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.layout import App
+from hostctl.names import transition_id
+
+KEPT = 3600.0  # seconds after which nobody comes any more for what was asked
+EXPRESSION = "HOMEPORT_EXPRESSION"
+# the expression is not in the arguments, which every user of the host can read
+EVAL = f'Code.eval_string(System.fetch_env!("{EXPRESSION}"), [], file: "eval")'
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def ask(app: App, spec: Json) -> Json:
+    """Keep what is to run, once it is known that it can. Raises HostError."""
+    live = oneoff.release(app)
+    if spec["verb"] in ("run", "exec"):
+        _program(app, live, spec["words"])
+    _sweep(app)
+    name = transition_id()
+    make_directory(_asked(app), 0o700)
+    write_json(_asked(app) / f"{name}.json", spec, durable=False)
+    return {"id": name, "release": live}
+
+
+def _asked(app: App) -> Path:
+    return app.state / "asked"
+
+
+def _sweep(app: App) -> None:
+    for path in _asked(app).glob("*"):
+        if path.stat().st_mtime < time.time() - KEPT:
+            unlink(path)
+
+
+def run(app: App, name: str, tty: bool, who: str, origin: str, edges: Edges) -> int:
+    """Do what was asked under that id; returns its exit status.
+
+    A person reads what is printed, so an error is lines on standard error.
+    """
+    try:
+        path = _asked(app) / f"{name}.json"
+        spec = read_json(path)
+        if spec is None:
+            raise HostError("this was not asked for, or was done already", str(path), "the deploy verb again", USAGE)
+        unlink(path)
+        audit.note(app, who, origin, spec["verb"], _told(spec))
+        return _do(app, name, spec, tty, edges)
+    except HostError as error:
+        print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
+        return error.code
+
+
+def _told(spec: Json) -> str:
+    """What the audit says: the program alone, for its arguments may hold a secret, and so may an expression."""
+    return str(spec["words"][0])[:200] if spec["words"] else ""
+
+
+def _do(app: App, name: str, spec: Json, tty: bool, edges: Edges) -> int:
+    live = oneoff.release(app)
+    if spec["verb"] == "rpc":
+        from hostctl import agent
+
+        return agent.rpc(app, live, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
+    if spec["verb"] == "console":
+        from hostctl import remote_console
+
+        return remote_console.run(app, live, name, tty, edges)
+    if spec["verb"] == "eval":
+        program = app.tree(live) / "bin" / config.load(app)["release_name"]
+        return _run(app, live, name, spec, [str(program), "eval", EVAL], tty, edges)
+    return _run(app, live, name, spec, _program(app, live, spec["words"]), tty, edges)
+
+
+def _program(app: App, live: str, words: list[str]) -> list[str]:
+    """The words with the program's whole path. With a slash it is the release's, or absolute; else one of the host's.
+
+    Raises HostError (usage) when there is none.
+    """
+    first = words[0] if words else ""
+    found = str(app.tree(live) / first) if "/" in first else shutil.which(first, path=PATH)
+    if found is None or not os.access(found, os.X_OK) or not Path(found).is_file():
+        fix = "name a program of the host, or a path in the release, such as bin/migrate"
+        raise HostError(f"there is no program {first[:80]!r}", str(app.tree(live)), fix, USAGE)
+    # systemd puts variables into the arguments of what it starts, where a dollar is not doubled
+    return [found, *(word.replace("$", "$$") for word in words[1:])]
+
+
+def unit(app: App, name: str) -> str:
+    """The unit in which it runs."""
+    return app.helper_unit(f"run-{name}")
+
+
+def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, edges: Edges) -> int:
+    """In its own unit, until it ends; detached, only until it has begun."""
+    environment = _asked(app) / f"{name}.env"
+    more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
+    oneoff.write_environment(app, environment, f"run-{name}", more)
+    try:
+        properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
+        if spec["verb"] == "exec":
+            # the same private /tmp as the instance's
+            properties.append(f"JoinsNamespaceOf={app.unit(live)}")
+        if not spec["detach"]:
+            return terminal.foreground(unit(app, name), argv, properties, tty, edges)
+        edges.systemd.background(unit(app, name), argv, properties, wait=True)
+        print(f"{unit(app, name)} runs; deploy logs run shows what it writes")
+        return DONE
+    finally:
+        unlink(environment)

@@ -1,0 +1,55 @@
+"""A program in a unit of its own that has a person's terminal, or pipe, as if it ran there."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hostctl.edges import Edges
+
+# systemd 256 and later would colour the background and set the window's title
+PLAIN = {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"}
+
+
+def command(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool) -> list[str]:
+    """How systemd-run runs it, attached to this process's terminal (size, colours, Ctrl-C) or to its pipes."""
+    options = [item for line in properties for item in ("-p", line)]
+    how = "--pty" if tty else "--pipe"
+    return ["systemd-run", "--quiet", "--collect", "--wait", how, f"--unit={unit}", *options, "--", *argv]
+
+
+def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool, edges: Edges) -> int:
+    """Run it to its end and return its exit status. When the person leaves, it is stopped."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _left)
+    child = subprocess.Popen(command(unit, argv, properties, tty), env={**os.environ, **PLAIN})
+    try:
+        if _ended(child):
+            return child.wait()
+        return 128 + signal.SIGHUP
+    finally:
+        if child.poll() is None:
+            edges.systemd.stop(unit)
+            child.kill()
+            child.wait()
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for its end; False when nobody is left who reads its output."""
+    poller = select.poll()
+    pid = os.pidfd_open(child.pid)
+    try:
+        poller.register(pid, select.POLLIN)
+        poller.register(sys.stdout.fileno(), 0)  # hang-ups and errors are always told
+        return any(handle == pid for handle, _ in poller.poll())
+    finally:
+        os.close(pid)
+
+
+def _left(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -174,7 +174,7 @@ def test_a_program_ends_with_the_person_who_runs_it_and_goes_on_when_it_is_detac
     assert started.stdout is not None
     assert started.stdout.readline() == "begun\n"
     started.terminate()
-    started.wait()
+    started.communicate()
     until(lambda: helpers(live) == project.live(), "it has ended on the host")
 
     typed = terminal("run", "sh", "-c", "stty size; exec sleep 1000")

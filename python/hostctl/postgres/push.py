@@ -14,7 +14,11 @@ from hostctl.postgres.cluster import Cluster, Server
 from hostctl.restore import room
 from hostctl.transition import Work
 
-NAMED = "SELECT pg_create_restore_point(:'name'), pg_walfile_name(pg_current_wal_lsn())"
+# the time before the point: whatever was acknowledged until then is in it
+NAMED = (
+    "SELECT extract(epoch FROM clock_timestamp()), "
+    "pg_create_restore_point(:'name'), pg_walfile_name(pg_current_wal_lsn())"
+)
 
 
 def check(work: Work) -> str | None:
@@ -53,18 +57,15 @@ def keep(work: Work, directory: Path) -> tuple[Json, str]:
     mine = lineage.local(app) if wanted.backup else None
     if mine is None:
         return told | _dumped(app, wanted, server, directory), f"no backup: {wanted.name} was dumped"
-    position = {"epoch": mine.epoch, **_named(server, work.journal.id)}
-    line = f"{wanted.name} at {position['lsn']}: {sum(counted.values())} rows in {len(counted)} tables"
-    return told | {"files": {}, "position": position, "at": time.time()}, line
-
-
-def _named(server: Server, name: str) -> Json:
-    lsn, file = cluster.query(server, NAMED, bound={"name": name})[0]
-    return {"name": name, "timeline": int(file[:8], 16), "lsn": lsn}
+    at, lsn, file = cluster.query(server, NAMED, bound={"name": work.journal.id})[0]
+    position = {"epoch": mine.epoch, "name": work.journal.id, "timeline": int(file[:8], 16), "lsn": lsn}
+    line = f"{wanted.name} at {lsn}: {sum(counted.values())} rows in {len(counted)} tables"
+    return told | {"files": {}, "position": position, "at": float(at)}, line
 
 
 def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
     room(app.points, tables.size(server, wanted.name) + points.RESERVE)
+    at = time.time()
     path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
     kept = {"bytes": path.stat().st_size, "sha256": points.digest(path)}
-    return {"files": {path.name: kept}, "position": None, "at": time.time()}
+    return {"files": {path.name: kept}, "position": None, "at": at}

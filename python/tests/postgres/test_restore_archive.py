@@ -206,6 +206,24 @@ def test_a_restore_point_gives_back_what_pg_dump_sees_byte_by_byte_after_a_destr
     assert dump(host, "after") == before
 
 
+def test_what_was_acknowledged_when_a_restore_point_was_taken_is_in_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged: list[float] = []
+    query = cluster.query
+
+    def answered_late(*args: Any, **options: Any) -> list[list[str]]:
+        """A row is written after the point, and before the answer is here."""
+        answer = query(*args, **options)
+        acknowledged.append(time.time())
+        return answer
+
+    monkeypatch.setattr(cluster, "query", answered_late)
+    pushed = work(host, None, "push")
+    found, _ = push.keep(pushed, host.app.points / pushed.journal.id)
+    assert acknowledged[-2] - 1 < found["at"] < acknowledged[-1]
+
+
 def dump(host: Host, name: str) -> bytes:
     """What pg_dump writes, but for the word that guards its text, which is another one each time, and where a sequence
     stands: after any recovery up to 32 numbers later, which PostgreSQL writes to its log ahead.

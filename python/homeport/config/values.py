@@ -7,12 +7,14 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NoReturn
 
 from homeport.config.names import RESERVED_LOGINS, app_reason, env_reason
 from homeport.config.problems import Path
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# exact, so that what is shown is read as the same seconds: 1001 * 0.001 is not 1.001
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
@@ -59,16 +61,16 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return float(match[1]) * _SECONDS[match[2]] if match else None
+    return float(Decimal(match[1]) * _SECONDS[match[2]]) if match else None
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest text that `duration` reads as these seconds."""
-    for unit in ("h", "m", "s", "ms"):
-        count = seconds / _SECONDS[unit]
-        if count >= 1 and count == int(count) and int(count) * _SECONDS[unit] == seconds:
-            return f"{int(count)}{unit}"
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+    """The shortest text that `duration` reads as these seconds; the nearest where it has more digits than that takes."""
+    exact = Decimal(repr(seconds))
+    counts = {unit: (exact / one).normalize() for unit, one in _SECONDS.items()}
+    whole = (f"{counts[unit]:f}{unit}" for unit in ("h", "m", "s", "ms") if 1 <= counts[unit] == int(counts[unit]))
+    texts = (*whole, f"{counts['s']:f}s", f"{counts['ms']:f}ms")
+    return next((text for text in texts if _seconds(text) == seconds), f"{seconds:.9f}s")
 
 
 def span(least: float, most: float) -> Callable[[object], float]:

@@ -40,7 +40,14 @@ def test_what_is_no_duration(written: object) -> None:
 def test_a_duration_is_shown_as_it_is_read(milliseconds: int) -> None:
     seconds = milliseconds / 1000
 
-    assert values.duration()(values.show_duration(seconds)) == pytest.approx(seconds, abs=1e-9)
+    assert values.duration()(values.show_duration(seconds)) == seconds
+    assert values.duration()(f"{milliseconds}ms") == seconds
+
+
+@given(st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,9})?(ms|s|m|h)", fullmatch=True, alphabet=st.characters(max_codepoint=127)))
+def test_whatever_duration_is_read_is_shown_as_the_same(written: str) -> None:
+    seconds = values.duration(most=1e9)(written)
+    assert values.duration(most=1e9)(values.show_duration(seconds)) == seconds
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from objectstore import Store, die_with_parent
+from objectstore import Store, die_with_parent, free_ports
 
 from homeport.sandbox import certificates
 from hostctl import backup, databases
@@ -65,7 +65,8 @@ class TlsStore(Store):
         for name, text in (("ca.pem", issued.ca), ("server.pem", issued.certificate), ("server.key", issued.key)):
             (directory / name).write_text(text)
         self.ca.chmod(0o644)
-        self.tls = self.port + 20_000
+        # none of those from which the kernel takes ports for connections, which any process may have meanwhile
+        self.tls = next(port for port in free_ports(5) if port not in (self.port, *self._others))
         self.endpoint = f"https://127.0.0.1:{self.tls}"
 
     def _argv(self) -> list[str]:

@@ -65,7 +65,7 @@ def _seconds(value: object) -> float | None:
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest text that `duration` reads as these seconds; the nearest where it has more digits than that takes."""
+    """The shortest text that `duration` reads as these seconds; the nearest where that has too few digits."""
     exact = Decimal(repr(seconds))
     counts = {unit: (exact / one).normalize() for unit, one in _SECONDS.items()}
     whole = (f"{counts[unit]:f}{unit}" for unit in ("h", "m", "s", "ms") if 1 <= counts[unit] == int(counts[unit]))

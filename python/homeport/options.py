@@ -10,7 +10,11 @@ from typing import Any
 
 import click
 
+from homeport import completing
 from hostctl.names import matches
+
+# what a person gave: nothing, a word, or several
+Given = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,10 @@ def path_or_none(text: str | None) -> Path | None:
 def _named(kind: str, meant: str) -> Callable[..., Any]:
     """An option's or argument's callback: what the host would refuse is refused before it is asked."""
 
-    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-        if value and not matches(kind, value):
-            raise click.BadParameter(f"{value!r} is not {meant}")
+    def check(_: click.Context, __: click.Parameter, value: Given) -> Given:
+        for each in (value,) if isinstance(value, str) else value or ():
+            if each and not matches(kind, each):
+                raise click.BadParameter(f"{each!r} is not {meant}")
         return value
 
     return check
@@ -41,6 +46,8 @@ def _named(kind: str, meant: str) -> Callable[..., Any]:
 
 a_release = _named("reference", "a release id, the beginning of one, or a git commit")
 a_transition = _named("transition", "an id as deploy backup list shows it")
+a_job = _named("job", "a job's name as deploy.yml has it")
+an_accessory = _named("accessory", "the name of an accessory, such as redis")
 a_line = _named("line", "one line of at most 400 characters")
 lock_wait = click.option(
     "--lock-wait",
@@ -59,7 +66,12 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb -c, -d and -q, and pass it `options`. Given in both places, the one after the verb counts."""
 
     @click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use.")
-    @click.option("-d", "--destination", help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.")
+    @click.option(
+        "-d",
+        "--destination",
+        shell_complete=completing.destinations,
+        help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.",
+    )
     @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
     @click.pass_context
     @wraps(verb)

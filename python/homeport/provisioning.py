@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeport import preflight
+from homeport import notify, own_certificates, preflight
 from homeport.config import redact, secrets
 from homeport.errors import ExitCode, HomeportError
 from homeport.playbook import Played, play
@@ -15,8 +15,10 @@ def provision(session: Session, screen: Screen, *, allow_empty: bool = False) ->
 
     `allow_empty` is a person's word that an empty database may be made where S3 cannot be asked for a backup.
     """
+    notify.check(session.loaded, session.secrets)
     for warning in [*preflight.names(session.loaded), *_of_the_bucket(session, allow_empty)]:
         screen.say(f"warning: {warning}")
+    own_certificates.check(session)
     done = 0
 
     def show(event: dict[str, str]) -> None:

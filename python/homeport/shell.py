@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from homeport import ssh
 from homeport.errors import HomeportError
 from homeport.plays.identity import here, who
-from homeport.session import Session
+
+if TYPE_CHECKING:
+    from homeport.session import Session
 
 # the words after the verb are the program's, options too
 AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}

@@ -20,6 +20,7 @@ NOT_THE_HOSTS = frozenset(
         "homeport_destination",
         "homeport_env",
         "homeport_env_secret",
+        "homeport_hooks",
         "homeport_name",
         "homeport_root",
         "homeport_settings",
@@ -68,6 +69,10 @@ def _content_of(name: str, value: Any) -> Any:
     """For a file that is copied to the host, what is in it; otherwise the value."""
     if name == "homeport_acme_ca":
         return _digest(value)
+    if name == "homeport_certificates":
+        return [one["name"] for one in value]  # `deploy certs push` brings what is in them
+    if name == "homeport_accessories":
+        return [{**one, "files": [{**file, "src": None} for file in one["files"]]} for one in value]
     if name == "homeport_database" and value and value["backup"]:
         return {**value, "backup": {**value["backup"], "ca": _digest(value["backup"]["ca"])}}
     return value

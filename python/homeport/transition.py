@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from homeport import hooks, preflight, provisioning, remote
+from homeport import env_changes, hooks, notify, preflight, provisioning, remote
 from homeport.config import redact, secrets
 from homeport.errors import ExitCode, HomeportError
 from homeport.playbook import Played, play
@@ -27,13 +28,20 @@ Json = dict[str, Any]
 
 def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: bool) -> None:
     """The whole of `deploy push` after its arguments. Raises HomeportError with the promised exit code."""
-    _say_what_lacks(session, artifact)
+    _say_what_lacks(session, certain=artifact is None)
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else "", "homeport_lock_wait": lock_wait}
     _transition(session, "push", extra, as_json=as_json)
 
 
-def _say_what_lacks(session: Session, artifact: Path | None) -> None:
-    for warning in preflight.environment(session.loaded, certain=artifact is None):
+def push_environment(session: Session, lock_wait: float, *, as_json: bool) -> None:
+    """The whole of `deploy env push` after its arguments. Raises HomeportError with the promised exit code."""
+    _say_what_lacks(session, certain=False)
+    _transition(session, "env", {"homeport_lock_wait": lock_wait}, as_json=as_json)
+
+
+def _say_what_lacks(session: Session, *, certain: bool) -> None:
+    """`certain`: the release is built from this source, so that what lacks is refused."""
+    for warning in preflight.environment(session.loaded, certain=certain):
         _screen(session).say(warning)
 
 
@@ -103,14 +111,16 @@ def _duration(seconds: float) -> str:
 
 def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> None:
     began = time.monotonic()
-    values = session.secrets if verb == "push" else {}
+    values = session.secrets if verb in ("push", "env") else {}
+    teller = notify.Teller(session, verb)
     # what is not in the environment cannot be inherited, nor written down by ansible-runner
     secrets.scrub(session.loaded.config, os.environ)
     shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(_headline(session, verb))
-    with hooks.around(session.loaded, verb):
+    with teller.watching(shown), hooks.around(session.loaded, verb) as told:
         played = _play(session, verb, shown, values, extra)
-    result = _result(verb, played, shown, time.monotonic() - began)
+        result = _result(verb, played, shown, time.monotonic() - began)
+        told |= hooks.of_result(result)
     print(json.dumps(result)) if as_json else shown.screen.say(_last_line(verb, result))
 
 
@@ -120,7 +130,7 @@ def _screen(session: Session) -> Screen:
 
 def _headline(session: Session, verb: str) -> str:
     place = f" ({session.loaded.destination})" if session.loaded.destination else ""
-    return f"{verb} {session.app}{place} on {session.target.host}"
+    return f"{'env push' if verb == 'env' else verb} {session.app}{place} on {session.target.host}"
 
 
 def _play(
@@ -161,6 +171,7 @@ def _result(verb: str, played: Played, shown: PushScreen, seconds: float) -> Jso
         "seconds": round(seconds, 3),
         "url": played.results.get("Verify from outside", {}).get("url"),
         "kept": dated(switched.get("kept")),
+        "env_changes": switched.get("env_changes"),
     }
 
 
@@ -168,6 +179,8 @@ def _last_line(verb: str, result: Json) -> str:
     if result["result"] == "unchanged":
         return f"{result['release']} is live already, with the same settings: nothing changed"
     more = f", {size(result['bytes_sent'])} sent" if verb == "push" else ""
+    if changes := env_changes.told(result["env_changes"]):
+        more += f", env: {changes}"
     if kept := result["kept"]:
         more = f", with the data of {kept['since']}; what was given up is in {kept['aside']} on the host"
     return f"{result['release']} is live at {result['url']} after {result['seconds']:.1f} s{more}"
@@ -175,7 +188,7 @@ def _last_line(verb: str, result: Json) -> str:
 
 def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
     """Show what a push would do: the release is built and compared, nothing is sent and nothing changes."""
-    _say_what_lacks(session, artifact)
+    _say_what_lacks(session, certain=artifact is None)
     values = session.secrets
     shown = PushScreen(_screen(session), redact.known())
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
@@ -198,9 +211,39 @@ def plan_lines(planned: Json) -> list[str]:
         f"upload    {size(planned['bytes'])}",
         "migrate   " + ("the release cannot tell" if pending is None else ", ".join(pending) or "nothing pending"),
         "settings  " + (", ".join(planned["changed_keys"]) or "none changed"),
-        "switch    "
-        + ("the old instance stops before the new one starts" if planned["restart"] else "without a pause"),
+        f"switch    {_switch(planned)}",
     ]
+
+
+def plan_environment(session: Session, *, as_json: bool) -> None:
+    """Show which variables and settings `deploy env push` would change; nothing is done. Raises HomeportError."""
+    from homeport.plays.switch import live_release, push_spec
+
+    _say_what_lacks(session, certain=False)
+    host, known = session.hostctl, session.host_vars
+    facts = host.call("inspect")
+    if facts["stamp"] != known["homeport_stamp"]:
+        raise NeedsProvisionError(host.where)
+    spec = push_spec(known, *live_release(facts["live"], host.where), datetime.now(UTC))
+    names = secrets.fingerprints(session.secrets)
+    own = {name: names.get(name) for name in known["homeport_env_secret"]}
+    planned = host.send("plan", {**spec, "secrets": own})
+    print(json.dumps(planned) if as_json else "\n".join(environment_lines(planned)))
+
+
+def environment_lines(planned: Json) -> list[str]:
+    """The plan of `deploy env push` as a person reads it."""
+    if planned["unchanged"]:
+        return [f"{planned['previous']} is live already, with the same settings: env push would change nothing"]
+    return [
+        f"release   {planned['release']}, the same code as {planned['previous']}",
+        "settings  " + ", ".join(planned["changed_keys"]),
+        f"switch    {_switch(planned)}",
+    ]
+
+
+def _switch(planned: Json) -> str:
+    return "the old instance stops before the new one starts" if planned["restart"] else "without a pause"
 
 
 def attach(session: Session, *, as_json: bool) -> None:

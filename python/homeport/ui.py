@@ -105,6 +105,8 @@ class PushScreen:
         self.screen, self.redact = screen, redactor
         self.steps: list[Json] = []
         self.transition: str | None = None
+        # the one that was begun last
+        self.step = ""
 
     def __call__(self, event: Json) -> None:
         handler = getattr(self, f"_on_{event['kind']}", None)
@@ -114,6 +116,7 @@ class PushScreen:
     def _on_step(self, event: Json) -> None:
         step, state = event["step"], event["state"]
         if state == "begin":
+            self.step = step
             self.screen.begin(step, event["text"])
         elif state == "note":
             self.screen.note(event["text"])

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 TIMES = (
-    *("archived_at", "at", "begun", "created", "ended", "from", "newest", "next_drill", "next_renewal"),
-    *("not_after", "not_before", "opened", "renewed", "since", "started", "to", "until", "up_to"),
+    *("archived_at", "at", "begun", "created", "ended", "from", "good", "newest", "next_drill", "next_renewal"),
+    *("next_run", "not_after", "not_before", "opened", "renewed", "since", "started", "to", "until", "up_to"),
+    "next_try",
 )
 
 

@@ -21,11 +21,14 @@ def every(layout: Layout, edges: Edges) -> list[Json]:
 
 def one(app: App, edges: Edges) -> Json:
     """An app in short. What cannot be told of one says why, and hides no other."""
+    settings = read_json(app.config) or {}
+    # of provisioning: deploy.yml alone has no destination
+    named = {"app": app.name, "destination": settings.get("destination") or None}
     try:
-        return {"app": app.name, **_told(app, edges), "bytes": used(app)}
+        return {**named, **_told(app, edges), "bytes": used(app)}
     except (HostError, OSError, ValueError, LookupError) as error:
-        known = {"domains": (read_json(app.config) or {}).get("domains", []), "live": None, "lock": None}
-        return {"app": app.name, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
+        known = {"domains": settings.get("domains", []), "live": None, "lock": None}
+        return {**named, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
 
 
 def _told(app: App, edges: Edges) -> Json:

@@ -24,6 +24,7 @@ def append(app: App, asked: Json, result: Json) -> None:
         "seconds": round(now - asked["at"], 3),
         "error": (result["error"] or {}).get("what"),
     }
+    line |= {"env_changes": result.get("env_changes")}
     append_json(app.audit, line, durable=True)
 
 

@@ -7,7 +7,23 @@ from collections.abc import Sequence
 from hostctl.errors import USAGE, HostError
 
 # These act on units and on other apps: only root itself, through systemd or provisioning, runs them.
-INTERNAL = frozenset({"boot", "edge", "transition", "drain", "recover", "building", "spread", "collect", "stream"})
+INTERNAL = frozenset(
+    {
+        "accessories",
+        "boot",
+        "edge",
+        "transition",
+        "drain",
+        "recover",
+        "building",
+        "spread",
+        "collect",
+        "stream",
+        "remove",
+        "seal",
+        "notifier",
+    }
+)
 
 
 def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[str]) -> None:

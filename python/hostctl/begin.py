@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hostctl import (
+    accessories,
     agent,
     ahead,
     choose,
     config,
+    cron,
     envfile,
     journal,
     lock,
@@ -26,6 +28,7 @@ from hostctl import (
     recover,
     restore,
 )
+from hostctl import environment as at_rest
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, USAGE, HostError
 from hostctl.files import Json, make_directory, read_json, write_atomic
@@ -47,18 +50,25 @@ COMPARED = (
     "migrate_timeout",
     "domains",
     "database",
+    "cron",
 )
 
 
-def push(app: App, spec: Json, edges: Edges) -> Json:
-    """Begin a push. Returns the transition, or that nothing differs from what is live. Raises HostError."""
+def push(app: App, spec: Json, edges: Edges, verb: str = "push") -> Json:
+    """Begin a push, or with `env` that of what is live with another environment and settings.
+
+    Returns the transition, or that nothing differs from what is live. Raises HostError.
+    """
     with _alone(app, edges, float(spec.get("lock_wait") or 0)):
+        if verb == "env":
+            _refuse_other(app, spec["digest"])
         values = environment(app, spec)
         if unchanged(app, spec, values) and edges.systemd.show(app.unit(app.live() or ""))[0].state == "active":
             return {"unchanged": True, "release": app.live()}
         _refuse(app, spec)
+        cron.refuse(spec["settings"], edges)
         who, origin = spec.get("who") or "", spec.get("from") or ""
-        entry = _journal(app, "push", spec["release"], who, origin, spec["settings"])
+        entry = _journal(app, verb, spec["release"], who, origin, spec["settings"])
         _write_release(app, spec, values)
         _launch(app, entry, edges)
     return {"transition": entry.id}
@@ -172,23 +182,27 @@ def _alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
 
 
 def environment(app: App, spec: Json) -> dict[str, str]:
-    """The app's own variables: what is given, and for a secret without a value what the live release has.
+    """The app's own variables: what is given, for a secret without a value what the live release has, and what the
+    app's accessories give.
 
     Raises HostError (usage) when it has none.
     """
     live = app.live()
-    held = records.environment(app, live) if live else {}
-    missing = sorted(name for name, value in spec["secrets"].items() if value is None and name not in held)
+    kept = {name for name, value in spec["secrets"].items() if value is None}
+    held = records.environment(app, live) if live and kept else {}
+    missing = sorted(kept - held.keys())
     if missing:
         what = f"the host holds no value yet for {', '.join(missing)}"
         raise HostError(what, "env.secret in deploy.yml", "set it in the environment and push again", USAGE)
     given = {
+        **accessories.environment(app),
         **(spec.get("env") or {}),
         **{n: held[n] if v is None else v for n, v in spec["secrets"].items()},
     }
     reserved = sorted(given.keys() & envfile.RESERVED)
     if reserved:
         raise HostError(f"Homeport itself sets {', '.join(reserved)}", "env in deploy.yml", "remove it there", USAGE)
+    at_rest.refuse(given, spec["secrets"])
     return given
 
 
@@ -200,6 +214,15 @@ def unchanged(app: App, spec: Json, values: dict[str, str]) -> bool:
         return False
     same = compared(record["settings"]) == compared(spec["settings"])
     return bool(same and record["env_digest"] == envfile.digest(cookie(app), values))
+
+
+def _refuse_other(app: App, digest: str) -> None:
+    """An environment is for the artifact that is live: with another one it would be a push without a build."""
+    live = app.live()
+    if live is None:
+        raise HostError("nothing is live that could have another environment", str(app.live_link), "deploy push")
+    if records.load(app, live)["digest"] != digest:
+        raise HostError(f"{live} went live meanwhile", str(app.live_link), "deploy env push", FAILED)
 
 
 def _refuse(app: App, spec: Json) -> None:
@@ -255,13 +278,21 @@ def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
     now = time.time()
     record = {key: spec.get(key) for key in ("release", "digest", "git", "who", "from")}
     record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}
-    record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": sorted(spec["secrets"])}
+    secrets = sorted({*spec["secrets"], *(accessories.variables(app) - (spec.get("env") or {}).keys())})
+    record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": secrets}
     record |= {"settings": compared(spec["settings"])}
-    record |= {"env_digest": envfile.digest(cookie(app), values)}
+    record |= _told_of(app, values)
     full = envfile.complete(app.name, release, node_cookie(app), config.domains(app, spec["settings"])[0], values)
     write_atomic(app.record(release) / envfile.AGENT, agent.source().encode(), 0o644)
-    write_atomic(app.record(release) / "env", envfile.render(full).encode())
+    at_rest.keep(app, release, full, secrets)
     records.save(app, record)
+    records.save(app, {**record, "env_changes": records.env_changes(app, app.live(), release)})
+
+
+def _told_of(app: App, values: dict[str, str]) -> Json:
+    """What a record tells of an environment: whether it is another, and by name which variables are."""
+    key = cookie(app)
+    return {"env_digest": envfile.digest(key, values), "env_digests": envfile.digests(key, values)}
 
 
 def _launch(app: App, entry: journal.Journal, edges: Edges) -> None:

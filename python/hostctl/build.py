@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl import artifact, audit, envfile, files, journal
+from hostctl import artifact, audit, envfile, files, journal, notify
 from hostctl.edges import Edges
 from hostctl.errors import DONE, FAILED, LOCKED, HostError
 from hostctl.files import Json
@@ -77,6 +77,7 @@ def run(app: App, transition: str, edges: Edges) -> Json:
         "steps": entry.steps(),
     }
     audit.append(app, entry.content, result)
+    notify.ended(app, entry.content, result)
     entry.set(result=result, ended=time.time(), closed=True)
     return result
 

@@ -6,14 +6,23 @@ issuer, validity = SEQUENCE { notBefore, notAfter }, ... } }.
 
 from __future__ import annotations
 
+import re
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from hostctl.web import unverified
 
+if TYPE_CHECKING:
+    import ssl  # imported late: it costs every verb that needs none
+
 UTC_TIME = 0x17
 VERSION = 0xA0
+PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)  # RFC 7468
+# messages of a handshake: two from each side, and some
+ROUNDS = 4
 # the types of a name's parts, best first: commonName, organizationName (RFC 5280, appendix A.1)
 NAMES = (b"\x55\x04\x03", b"\x55\x04\x0a")
 
@@ -96,3 +105,49 @@ def served(name: str, timeout: float = 1.0) -> float | None:
         return not_after(presented(name, timeout) or b"")
     except ValueError:
         return None
+
+
+# ---------------------------------------------------------------------------------------------- of a file
+
+
+def blocks(text: str) -> tuple[list[str], list[str]]:
+    """The certificates and the private keys in a text of PEM."""
+    found = [(match[1], match[0]) for match in PEM.finditer(text)]
+    keys = [block for kind, block in found if kind.endswith("PRIVATE KEY")]
+    return [block for kind, block in found if kind == "CERTIFICATE"], keys
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a certificate or its key, in the words of the code that looked at it."""
+    said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+    return str(said).replace("_", " ").lower()
+
+
+def itself(certificates: str) -> ssl.SSLContext:
+    """A visitor who trusts these certificates alone, without a look at who has signed them."""
+    import ssl
+
+    visitor = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    visitor.load_verify_locations(cadata=certificates)
+    visitor.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return visitor
+
+
+def proven(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
+    """The certificate in DER that a file of certificates and their key shows this visitor of a name.
+
+    Both sides shake hands in memory, so that key, chain, names and times are looked at by the code that will look at
+    them. Raises ssl.SSLError (SSLCertVerificationError where the visitor would turn away).
+    """
+    import ssl
+
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(bundle, password=lambda: "")  # an encrypted key is refused instead of asked about
+    to_server, to_visitor = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = visitor.wrap_bio(to_visitor, to_server, server_hostname=name)
+    sides = (here, server.wrap_bio(to_server, to_visitor, server_side=True))
+    for _ in range(ROUNDS):
+        for side in sides:
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return here.getpeercert(binary_form=True) or b""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from hostctl import audit, certificate, config, edge
 from hostctl.certificate import Certificate
 from hostctl.edges import Edges
-from hostctl.errors import FAILED, LOCKED, HostError
+from hostctl.errors import FAILED, LOCKED, USAGE, HostError
 from hostctl.files import Json, read_json, write_atomic, write_json
 from hostctl.layout import PROGRAM, App
 
@@ -49,20 +49,47 @@ def verb(app: App, action: str, who: Who, edges: Edges) -> Json:
     return _progress(app, edges) if action == "progress" else {"certificates": every(app)}
 
 
+def push(app: App, given: Mapping[str, Json], who: Who, edges: Edges) -> Json:
+    """Put the team's own certificates in force without provisioning. Raises HostError."""
+    from hostctl import own_certificates
+
+    if unknown := sorted(set(given) - set(own(app))):
+        what = f"the host does not know yet that the certificate of {unknown[0]} is the team's own"
+        raise HostError(what, str(snippet(app)), "deploy provision", USAGE)
+    told = own_certificates.put(app.name, given, edges)
+    if told["changed"]:
+        audit.note(app, who.name, who.origin, "certs push", ", ".join(told["changed"]))
+    return told
+
+
 # ---------------------------------------------------------------------------------------------- what is so
+
+
+def snippet(app: App) -> Path:
+    """What provisioning has written of the app for the edge."""
+    return edge.SETTINGS / "apps" / f"{app.name}.json"
 
 
 def names(app: App) -> list[str]:
     """Every name that the edge answers for the app, redirects included."""
-    snippet = read_json(edge.SETTINGS / "apps" / f"{app.name}.json")
-    return sorted(edge.hosts(snippet)) if snippet else list(config.load(app)["domains"])
+    found = read_json(snippet(app))
+    return sorted(edge.hosts(found)) if found else list(config.load(app)["domains"])
+
+
+def own(app: App) -> list[str]:
+    """The names whose certificates the team gives itself: Caddy neither gets nor renews them."""
+    return edge.own(read_json(snippet(app)) or {})
 
 
 def every(app: App) -> list[Json]:
     """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
-    known = names(app)
+    known, given = names(app), own(app)
     refusals = refused(journal(time.time() - 86_400), known)
-    return [told(name, certificate.presented(name), stored(name), refusals.get(name)) for name in known]
+    found = [(name, certificate.presented(name)) for name in known]
+    return [
+        {**told(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
+        for name, der in found
+    ]
 
 
 def told(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal: str | None) -> Json:
@@ -134,8 +161,12 @@ def result(app: App) -> Path:
 
 def _renew(app: App, who: Who, edges: Edges) -> Json:
     """Inside its unit the renewal itself; from anywhere else that unit is started, which needs no connection."""
+    wanted = sorted(set(names(app)) - set(own(app)))
     if edges.systemd.running_inside(unit(app)):
-        return renewal(app, names(app), edges)
+        return renewal(app, wanted, edges)
+    if not wanted:
+        what = "every certificate of this app is the team's own: nobody else renews it"
+        raise HostError(what, str(snippet(app)), "put newer ones in their files, then run: deploy certs push", USAGE)
     # of any app: a second one would load its own window over that of the first
     units = [unit(one) for one in app.layout.apps()]
     if running := [name for name, told in zip(units, edges.systemd.show(*units), strict=True) if told.runs]:
@@ -146,7 +177,7 @@ def _renew(app: App, who: Who, edges: Edges) -> Json:
     # whatever ends the renewal, a kill included: what is on the disk is loaded again
     after = f"ExecStopPost={edge.CADDY} reload --config {edge.CONFIG} --address {edge.ADMIN}"
     edges.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
-    audit.note(app, who.name, who.origin, "certs renew", ", ".join(names(app)))
+    audit.note(app, who.name, who.origin, "certs renew", ", ".join(wanted))
     return {"started": begun}
 
 

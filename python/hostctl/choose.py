@@ -163,3 +163,9 @@ def changed_keys(old: Mapping[str, object], new: Mapping[str, object], prefix: s
         elif before != after or (key in old) != (key in new):
             changed.append(prefix + key)
     return changed
+
+
+def named_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Json:
+    """The names that two mappings do not both have, or with other values: {"added", "changed", "removed"}."""
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    return {"added": sorted(new.keys() - old.keys()), "changed": changed, "removed": sorted(old.keys() - new.keys())}

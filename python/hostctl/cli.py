@@ -73,6 +73,8 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     "status": {},
     "releases": {},
     "push": {},
+    "env": {},
+    "seal": {"--finish": {"action": "store_true"}},
     "plan": {},
     "build": {},
     "recover": {},
@@ -106,7 +108,20 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     "points": {},
     "doctor": {},
     "apps": {},
-    "certs": {"action": {"choices": ["list", "renew", "progress"]}, **WHO},
+    "remove": {
+        "action": {"choices": ["plan", "begin", "progress", "run"]},
+        "--keep-data": {"action": "store_true"},
+        "--force": {"action": "store_true"},
+        "--lock-wait": {"type": SECONDS, "default": 0.0},
+        **WHO,
+    },
+    "maintenance": {"action": {"choices": ["on", "off", "status"]}, **WHO},
+    "certs": {"action": {"choices": ["list", "renew", "progress", "push"]}, **WHO},
+    "cron": {
+        "action": {"choices": ["list", "run", "progress", "suspend", "resume"]},
+        "names": {"type": kind("job"), "nargs": "*"},
+        **WHO,
+    },
     "follow": {
         "--transition": {"type": kind("transition")},
         "--after": {"type": whole(0, 1 << 30), "default": 0},
@@ -126,7 +141,8 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "--since": {"type": bounded(0, 1 << 40)},
         "--grep": {"type": kind("line")},
         "--json": {"action": "store_true", "dest": "as_json"},
-        "source": {"choices": ["app", "edge", "db", "backup", "migrate", "run"], "nargs": "?"},
+        "--job": {"type": kind("job")},
+        "source": {"choices": ["app", "edge", "db", "backup", "migrate", "run", "cron"], "nargs": "?"},
     },
     "shell": {
         "action": {"choices": ["ask", "run"]},
@@ -157,6 +173,19 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "--allow-empty": {"action": "store_true"},
         "--names": {"default": ""},
     },
+    "notify": {"action": {"choices": ["list", "test"]}, **WHO},
+    "notifier": {"action": {"choices": ["keep", "send"]}},
+    "accessory": {
+        "action": {"choices": ["list", "restart", "remove", "logs"]},
+        "name": {"type": kind("accessory"), "nargs": "?"},
+        "-f": {"action": "store_true", "dest": "follow"},
+        "-n": {"type": whole(0, 1_000_000), "default": 100, "dest": "lines"},
+        "--since": {"type": bounded(0, 1 << 40)},
+        "--grep": {"type": kind("line")},
+        "--json": {"action": "store_true", "dest": "as_json"},
+        **WHO,
+    },
+    "accessories": {},
     "transition": ID,
     "drain": ID,
     "building": ID,
@@ -183,6 +212,19 @@ def _push(app: App, _: argparse.Namespace) -> Json:
     from hostctl.edges import Edges
 
     return begin.push(app, spec.read(spec.PUSH), Edges())
+
+
+def _env(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import begin, spec
+    from hostctl.edges import Edges
+
+    return begin.push(app, spec.read(spec.PUSH), Edges(), "env")
+
+
+def _seal(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import conversion
+
+    return conversion.finish(app) if given.finish else conversion.seal(app)
 
 
 def _rollback(app: App, given: argparse.Namespace) -> Json:
@@ -234,12 +276,47 @@ def _apps(app: App, _: argparse.Namespace) -> Json:
     return {"apps": apps.every(app.layout, Edges())}
 
 
+def _maintenance(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import maintenance, spec
+    from hostctl.edges import Edges
+
+    who = maintenance.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    if given.action == "on":
+        return maintenance.on(app, spec.read(spec.MAINTENANCE), who, Edges())
+    return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
+
+
+def _remove(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import remove
+    from hostctl.edges import Edges
+
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    wish = remove.Wish(who, given.origin, given.keep_data, given.force, given.lock_wait)
+    return remove.verb(app, given.action, wish, Edges())
+
+
 def _certs(app: App, given: argparse.Namespace) -> Json:
     from hostctl import certs
     from hostctl.edges import Edges
 
     who = certs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    if given.action == "push":
+        from hostctl import own_certificates, spec
+
+        return certs.push(app, spec.read(own_certificates.SPEC)["certificates"], who, Edges())
     return certs.verb(app, given.action, who, Edges())
+
+
+def _cron(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl import cron
+    from hostctl.edges import Edges
+
+    who = cron.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    told = cron.verb(app, given.action, given.names, who, Edges())
+    if "result" not in told:
+        return told
+    print(cron.sentence(told))  # into the log of the job that has run
+    return None
 
 
 def _plan(app: App, _: argparse.Namespace) -> Json:
@@ -313,10 +390,11 @@ def _receive(app: App, given: argparse.Namespace) -> Json:
 
 
 def _logs(app: App, given: argparse.Namespace) -> None:
-    from hostctl import logs
+    from hostctl import cron, logs
 
     release = logs.named(app, given.release) if given.release else None
-    asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json)
+    of = cron.units(app, given.job) if given.job else ()
+    asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json, of)
     logs.run(app, asked, sys.stdout)
 
 
@@ -379,7 +457,64 @@ def _stream(app: App, given: argparse.Namespace) -> Json:
 
         cluster.refuse_libraries(app, given.names)
         return {}
-    return engines.require(app).streams.verb(app, given.action, Edges(), given.allow_empty)
+    told = engines.require(app).streams.verb(app, given.action, Edges(), given.allow_empty)
+    if given.action == "watch":
+        _tell_trouble(app, told)
+    return told
+
+
+def _tell_trouble(app: App, looked: Json) -> None:
+    from hostctl import notify
+    from hostctl.edges import Edges
+
+    if notify.receivers(app):
+        from hostctl.status import database
+
+        notify.watched(app, looked, database(app, Edges()))
+
+
+def _notify(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import outbox
+    from hostctl.edges import Edges
+
+    if given.action == "list":
+        return {"receivers": outbox.listing(app)}
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    return {"receivers": outbox.test(app, who, given.origin, Edges())}
+
+
+def _notifier(app: App, given: argparse.Namespace) -> Json:
+    from hostctl import notify, outbox, spec
+    from hostctl.edges import Edges
+
+    if given.action == "keep":
+        return {"changed": notify.keep(app, spec.read(notify.KEPT))}
+    return outbox.run(app, Edges())
+
+
+def _accessory(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl import accessories
+    from hostctl.edges import Edges
+
+    if given.action == "list":
+        return {"accessories": accessories.told(app, Edges())}
+    if given.action == "logs":
+        from hostctl import logs
+
+        unit = accessories.find(app, given.name or "").unit
+        asked = logs.Wanted(given.lines, given.follow, None, None, given.since, given.grep, given.as_json, (unit,))
+        logs.run(app, asked, sys.stdout)
+        return None
+    who = given.who or os.environ.get("SUDO_USER", "root")
+    act = accessories.restart if given.action == "restart" else accessories.remove
+    return act(app, given.name or "", who, given.origin, Edges())
+
+
+def _accessories(app: App, _: argparse.Namespace) -> Json:
+    from hostctl import accessories
+    from hostctl.edges import Edges
+
+    return accessories.start(app, Edges())
 
 
 def _transition(app: App, given: argparse.Namespace) -> Json:
@@ -430,12 +565,13 @@ VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 
 
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
-    """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`. Raises HostError."""
+    """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
     if verb == "boot" and not rest:
-        from hostctl import recover
+        from hostctl import recover, remove
         from hostctl.edges import Edges
 
-        return recover.boot(layout.apps(), Edges())
+        going = remove.go_on(layout, Edges())
+        return recover.boot([app for app in layout.apps() if app.name not in going], Edges())
     if verb == "edge":
         from hostctl import edge
 
@@ -443,7 +579,17 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
             return edge.check(checked("app", rest[1]), Path(rest[2]))
         if list(rest) == ["apply"]:
             return edge.apply()
-    raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply", USAGE)
+        if len(rest) == 2 and rest[0] == "certificates":
+            return _own_certificates(checked("app", rest[1]))
+    raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply|certificates", USAGE)
+
+
+def _own_certificates(app: str) -> Json:
+    """Provisioning hands them over, which is before there is an app.json."""
+    from hostctl import own_certificates, spec
+    from hostctl.edges import Edges
+
+    return own_certificates.put(app, spec.read(own_certificates.SPEC)["certificates"], Edges())
 
 
 def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Json | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 # What makes a unit a service that lives on, rather than what its processes may do.
 # fmt: off
 LIFECYCLE = (
@@ -39,12 +37,16 @@ def _expanded(value: str, release: str) -> str:
     return value.replace("%%", "\0").replace("%i", release).replace("\0", "%")
 
 
-def minimal(user: str, env: os.PathLike[str]) -> list[str]:
+def without(lines: list[str], *settings: str) -> list[str]:
+    """The lines but for those that begin so."""
+    return [line for line in lines if not line.startswith(settings)]
+
+
+def minimal(user: str) -> list[str]:
     """What a migration needs at the least, where there is no unit to copy from."""
     return [
         f"User={user}",
         f"Group={user}",
-        f"EnvironmentFile={os.fspath(env)}",
         "NoNewPrivileges=yes",
         "PrivateTmp=yes",
     ]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, lineage, marks, orphans
+from hostctl import databases, lineage, marks, notify, orphans
 from hostctl.databases import Backup
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, LOCKED, HostError
@@ -72,7 +72,9 @@ def run(app: App, edges: Edges, scratch: Path, prove: Prove, remove: Remove = re
     backup = databases.backup(app)
     make_directory(app.backup, 0o700)
     with _alone(app), _ended_by_exception():
+        before = last(app)
         result = _written(app, _drilled(Work(app, edges, backup, "", scratch), prove, remove))
+        notify.drilled(app, before, result)
         if result["ok"]:
             _forget_outlived(app, backup)
     if not result["ok"]:

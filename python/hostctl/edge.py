@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,26 @@ Json = dict[str, Any]
 
 
 def join(shared: Json, snippets: dict[str, Json]) -> Json:
-    """Caddy's whole configuration from what all apps share and each app's routes and certificate policies."""
+    """Caddy's whole configuration: what all apps share, and each app's routes, policies and own certificates."""
     ordered = [snippets[app] for app in sorted(snippets)]
-    server = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
+    server: Json = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
     policies = [policy for one in ordered for policy in one["policies"]]
-    automation = {"renew_interval": RENEW_INTERVAL} | ({"policies": policies} if policies else {})
-    return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": {"automation": automation}}}
+    tls: Json = {"automation": {"renew_interval": RENEW_INTERVAL} | ({"policies": policies} if policies else {})}
+    if files := {name: str(bundle(app, name)) for app in sorted(snippets) for name in own(snippets[app])}:
+        # one file for both, so that one rename changes both
+        tls["certificates"] = {"load_files": [{"certificate": file, "key": file} for file in files.values()]}
+        server["automatic_https"] = {"skip_certificates": sorted(files)}
+    return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": tls}}
+
+
+def own(snippet: Json) -> list[str]:
+    """The names whose certificates are the team's own."""
+    return list(snippet.get("own_certificates", []))
+
+
+def bundle(app: str, name: str) -> Path:
+    """The file with a name's own certificates and their key."""
+    return SETTINGS / "certs" / app / f"{name}.pem"
 
 
 def _read(path: Path) -> Json:
@@ -94,9 +109,15 @@ def hosts(snippet: Json) -> set[str]:
 
 def apply(settings: Path = SETTINGS, config: Path = CONFIG) -> Json:
     """Join the snippets, and load them when they differ from what is loaded. Returns {"changed": bool}."""
-    wanted = join(_read(settings / "shared.json"), _snippets(settings))
-    if config.is_file() and config.read_text() == _render(wanted):
-        return {"changed": False}
+    snippets = _snippets(settings)
+    wanted = join(_read(settings / "shared.json"), snippets)
+    if changed := not (config.is_file() and config.read_text() == _render(wanted)):
+        _put_in_force(wanted, config)
+    _sweep(snippets)
+    return {"changed": changed}
+
+
+def _put_in_force(wanted: Json, config: Path) -> None:
     _validate(wanted)
     candidate = config.with_suffix(".next")
     write_atomic(candidate, _render(wanted).encode(), 0o644)
@@ -104,7 +125,16 @@ def apply(settings: Path = SETTINGS, config: Path = CONFIG) -> Json:
     if running():
         reload(candidate)
     candidate.rename(config)
-    return {"changed": True}
+
+
+def _sweep(snippets: dict[str, Json]) -> None:
+    """Take away the keys of certificates that are no longer in force."""
+    used = {bundle(app, name) for app, snippet in snippets.items() for name in own(snippet)}
+    for directory in (SETTINGS / "certs").glob("*"):
+        for path in set(directory.iterdir()) - used:
+            path.unlink()
+        with suppress(OSError):
+            directory.rmdir()  # when nothing is left in it
 
 
 def running() -> bool:
@@ -113,9 +143,12 @@ def running() -> bool:
     return done.returncode == 0
 
 
-def reload(config: Path) -> None:
-    """Have Caddy take a configuration without a restart. Raises HostError when it refuses; what it has stays then."""
-    done = _caddy("reload", "--config", str(config), "--address", ADMIN)
+def reload(config: Path, *, anew: bool = False) -> None:
+    """Have Caddy take a configuration without a restart. Raises HostError when it refuses; what it has stays then.
+
+    `anew`: also one that it has already, for what has changed in the files that it names.
+    """
+    done = _caddy("reload", "--config", str(config), "--address", ADMIN, *(["--force"] if anew else []))
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]
         raise HostError(f"Caddy did not take its new configuration: {last}", str(config), "journalctl -u caddy", FAILED)

@@ -1,8 +1,8 @@
-"""The environment of an instance, in the syntax of systemd's EnvironmentFile=.
+"""The environment of an instance, in the syntax of systemd's EnvironmentFile=, which is a shell's as well.
 
 Between double quotes systemd takes every character as it is, newlines too, but for a backslash before one of
 " \\ ` $ (systemd, src/basic/env-file.c, SHELL_NEED_ESCAPE). So every value is written that way, and read back
-the same.
+the same. A POSIX shell knows the same four (Shell Command Language, 2.2.3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ AGENT = "agent.erl"  # beside the record of a release
 DIST_PORT = 4370  # of every console's node, each at a loopback address of its own; an instance only connects to it
 
 # What hostctl alone decides; an app's settings never override these.
-RESERVED = frozenset({"PORT", "RELEASE_COOKIE", "RELEASE_TMP", "HOMEPORT_APP", "HOMEPORT_RELEASE"})
+RESERVED = frozenset(
+    {"CREDENTIALS_DIRECTORY", "HOMEPORT_APP", "HOMEPORT_RELEASE", "PORT", "RELEASE_COOKIE", "RELEASE_TMP"}
+)
 
 
 def render(values: Mapping[str, str]) -> str:
@@ -99,3 +101,18 @@ def digest(key: str, values: Mapping[str, str]) -> str:
     """
     text = render(dict(sorted(values.items())))
     return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def digests(key: str, values: Mapping[str, str]) -> dict[str, str]:
+    """For each variable what tells whether it is another one than before, and without the key nothing else."""
+    return {name: named_digest(key, name, sha256(value)) for name, value in values.items()}
+
+
+def named_digest(key: str, name: str, fingerprint: str) -> str:
+    """The digest of a variable whose value has that SHA-256: a plan knows no more of a secret."""
+    return hmac.new(key.encode(), f"{name} {fingerprint}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def sha256(value: str) -> str:
+    """The SHA-256 of a value."""
+    return hashlib.sha256(value.encode()).hexdigest()

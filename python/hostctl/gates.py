@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hostctl import config, files, health, records
+from hostctl import config, cron, environment, files, health, maintenance, records
 from hostctl.choose import port as choose_port
 from hostctl.errors import HostError
 from hostctl.lock import Flock
 from hostctl.redact import redact
 from hostctl.systemd import Unit
-from hostctl.transition import Step, Work
+from hostctl.transition import NEW, Step, Work
 from hostctl.web import Answer
 
 POLL = 0.1  # seconds between two tries while nothing listens
@@ -39,7 +39,7 @@ def start(work: Work) -> str:
 
 
 def assign_port(work: Work, name: str = records.PORT) -> int:
-    """A port that no other release of any app has; written into the file `name`, and as the first line of `env`."""
+    """A port that no other release of any app has; written into the file `name`, and for the instance itself."""
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
         own = records.port(app, work.release, name)
@@ -49,21 +49,13 @@ def assign_port(work: Work, name: str = records.PORT) -> int:
         taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
         latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
         number = choose_port(taken, work.edges.usable, latest[-1] if latest else None)
-        write_environment_port(work, number)
+        environment.write_port(app, work.release, number)
         records.write_port(app, work.release, number, name)
     return number
 
 
 def _number(text: str) -> int:
     return int(text) if text.isdigit() else 0
-
-
-def write_environment_port(work: Work, number: int) -> None:
-    """PORT is always the first line, so that it can be replaced without a look at the rest."""
-    path = work.app.record(work.release) / "env"
-    lines = path.read_text()
-    rest = lines.partition("\n")[2] if lines.startswith('PORT="') else lines
-    files.write_atomic(path, f'PORT="{number}"\n{rest}'.encode())
 
 
 def stop_new(work: Work) -> None:
@@ -127,6 +119,7 @@ def keep_boot_log(work: Work) -> str:
 
 def flip(work: Work) -> None:
     """One rename: from the next request on, the edge reads the new instance's port."""
+    maintenance.lets_through(work.app, work.release, work.settings["health"]["path"])
     files.point(work.app.live_link, f"releases/{work.release}")
     files.point(work.app.srv / "current", f"releases/{work.release}")
 
@@ -166,7 +159,8 @@ def verify(work: Work) -> str:
     names = config.domains(work.app, work.settings)
     for name in names:
         _verify_name(work, name, names)
-    return ", ".join(f"https://{name}" for name in names)
+    shown = "; visitors see the maintenance page" if maintenance.now(work.app) else ""
+    return ", ".join(f"https://{name}" for name in names) + shown
 
 
 def _verify_name(work: Work, name: str, names: list[str]) -> None:
@@ -212,20 +206,22 @@ def _unverified(answer: Answer, name: str, path: str) -> HostError:
 
 
 def live(work: Work) -> str:
-    """Write down what is so since the flip."""
+    """Write down what is so since the flip, and let the timers follow it."""
     records.mark(work.app, work.release, records.LIVE)
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
+    cron.follow(work.app, work.release, work.edges)
     return f"{work.release} is live"
 
 
 def live_back(work: Work) -> None:
     """The undo of live; whether the release failed is decided at the end."""
     if records.load(work.app, work.release)["state"] == records.LIVE:
-        records.unmark(work.app, work.release, records.STAGED if work.verb == "push" else records.SUPERSEDED)
+        records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
+    cron.follow(work.app, work.journal.previous, work.edges)
 
 
 def nothing(_: Work) -> None:

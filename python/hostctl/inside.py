@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hostctl import confinement
+from hostctl import confinement, environment, records
 from hostctl.config import load as load_config
+from hostctl.files import unlink
 from hostctl.transition import Work
 
 
@@ -19,16 +20,33 @@ def unit(work: Work, what: str) -> str:
 def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -> int:
     """Run a program for at most `longest` seconds, its output into `log`, which root alone can read.
 
-    It has the release's environment, and over it what the file WHAT.env beside that holds, where there is one. Returns
-    its exit status; one that took too long was killed.
+    It has the release's environment, or what `write_environment` made of it. Returns its exit status; one that took too
+    long was killed.
     """
-    app = work.app
-    properties = confinement.properties(work.edges.systemd.text(app.unit(work.release)), work.release)
-    properties = properties or confinement.minimal(load_config(app)["user"], app.record(work.release) / "env")
-    properties.append(f"EnvironmentFile=-{app.record(work.release) / f'{what}.env'}")
+    app, own = work.app, _own(work, what)
+    shared = confinement.properties(work.edges.systemd.text(app.unit(work.release)), work.release)
+    shared = shared or confinement.minimal(load_config(app)["user"])
+    properties = confinement.without(shared, "EnvironmentFile=", f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
+    sealed = own if own.exists() else app.record(work.release) / environment.SEALED
+    properties += [environment.loaded(sealed), f"EnvironmentFile=-{app.record(work.release) / environment.INSTANCE}"]
     limits = [f"RuntimeMaxSec={longest:g}", "TimeoutStopSec=5"]
     with open(log, "wb", opener=_private) as output:
-        return work.edges.systemd.foreground(unit(work, what), argv, [*properties, *limits], output)
+        command = environment.launched(argv)
+        return work.edges.systemd.foreground(unit(work, what), command, [*properties, *limits], output)
+
+
+def write_environment(work: Work, what: str, values: Mapping[str, str]) -> None:
+    """What the program `what` is to have over the release's environment, until `forget`. Raises HostError."""
+    environment.seal(_own(work, what), {**records.environment(work.app, work.release), **values})
+
+
+def forget(work: Work, what: str) -> None:
+    """The program has the release's environment again."""
+    unlink(_own(work, what))
+
+
+def _own(work: Work, what: str) -> Path:
+    return work.app.record(work.release) / f"{what}.cred"
 
 
 def stop(work: Work, what: str) -> None:

@@ -35,6 +35,9 @@ class App:
         self.backup = self.state / "backup"
         self.points = self.state / "points"
         self.aside = self.state / "aside"
+        self.notify = self.state / "notify"
+        self.notify_config = self.config.with_name("notify.json")
+        self.notify_urls = self.config.with_name("notify")
         self.stream_runtime = layout.root / f"run/homeport-{name}-litestream"
         self.cluster = layout.root / "var/lib/postgresql/homeport" / name
         self.cluster_data = self.cluster / "data"

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-from hostctl import choose, config, prune, records, redact
+from hostctl import choose, config, cron, prune, records, redact
 from hostctl.errors import USAGE, HostError
 from hostctl.files import Json
 from hostctl.layout import App
@@ -24,7 +24,7 @@ _CONTROL = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
 
 
 class Wanted(NamedTuple):
-    """What a person asked to see. `since` is seconds since the epoch."""
+    """What a person asked to see. `since` is seconds since the epoch; `of` names units in place of a source."""
 
     lines: int
     follow: bool = False
@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
     since: float | None = None
     grep: str | None = None
     as_json: bool = False
+    of: tuple[str, ...] = ()
 
 
 def units(app: App, source: str | None, release: str | None) -> list[str]:
@@ -44,6 +45,7 @@ def units(app: App, source: str | None, release: str | None) -> list[str]:
         "app": [instances],
         "migrate": [migrations],
         "run": [app.helper_unit("run-[0-9]*")],
+        "cron": list(cron.units(app, "*")),
         "edge": [EDGE],
         "db": [app.cluster_unit, app.stream_unit],
         "backup": [app.helper_unit(name) for name in ("backup", "drill", "litestream", "tail", "watch")],
@@ -61,7 +63,8 @@ def arguments(app: App, wanted: Wanted) -> list[str]:
     command += ["--follow"] if wanted.follow else []
     command += [f"--since=@{wanted.since:.0f}"] if wanted.since is not None else []
     command += [f"--grep={wanted.grep}"] if wanted.grep is not None else []
-    return command + [part for unit in units(app, wanted.source, wanted.release) for part in ("-u", unit)]
+    of = wanted.of or units(app, wanted.source, wanted.release)
+    return command + [part for unit in of for part in ("-u", unit)]
 
 
 def run(app: App, wanted: Wanted, out: IO[str]) -> None:
@@ -184,7 +187,5 @@ def cleaner(app: App) -> Callable[[str], str]:
 def _secrets(app: App) -> list[str]:
     found: set[str] = set()
     for record in records.every(app):
-        values = records.environment(app, record["release"])
-        names = [*record.get("secrets", []), "RELEASE_COOKIE"]
-        found |= {values[name] for name in names if len(values.get(name, "")) >= redact.SHORTEST}
+        found.update(redact.secrets(app, record))
     return sorted(found)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hostctl import confinement, envfile, records
+from hostctl import confinement, environment, records
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, HostError
-from hostctl.files import write_atomic
 from hostctl.layout import App
 
-# systemd removes a unit's runtime directory when it ends: never that of the instance
-OWN = ("RuntimeDirectory=", "RuntimeDirectoryMode=")
+# systemd removes a unit's runtime directory when it ends: never that of the instance; and its variables are its own
+OWN = ("RuntimeDirectory=", "RuntimeDirectoryMode=", "EnvironmentFile=")
 # an app that is started beside the instance does not serve
 UNSET = "PHX_SERVER"
 
@@ -24,23 +24,29 @@ def release(app: App) -> str:
     return found
 
 
-def write_environment(app: App, path: Path, name: str, more: dict[str, str]) -> None:
-    """The variables of the program `name` that differ from the instance's. Raises HostError for an impossible value."""
-    given = {"PORT": "0", "RELEASE_TMP": f"/run/{_runtime(app, name)}", **more}
-    write_atomic(path, envfile.render(given).encode(), durable=False)
+def write_environment(app: App, live: str, path: Path, name: str, more: Mapping[str, str]) -> None:
+    """Seal the variables of the program `name`: the live release's, and over them `more`. Raises HostError."""
+    values = {**records.environment(app, live), "PORT": "0", "RELEASE_TMP": f"/run/{_runtime(app, name)}", **more}
+    values.pop(UNSET, None)
+    environment.seal(path, values)
 
 
-def properties(app: App, live: str, name: str, environment: Path, edges: Edges) -> list[str]:
+def command(argv: Sequence[str]) -> list[str]:
+    """The program with the variables of `write_environment`. Where argv has a dollar, it is doubled."""
+    return environment.launched(argv)
+
+
+def properties(app: App, live: str, name: str, path: Path, edges: Edges) -> list[str]:
     """The settings of its unit: those of the instance, and over them the program's own. `name` is part of a path.
 
-    `environment` is what write_environment wrote; systemd reads it when the program starts.
+    `path` is what write_environment wrote; systemd reads it when the program starts.
     """
     shared = confinement.properties(edges.systemd.text(app.unit(live)), live)
-    own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700"]
+    shared = confinement.without(shared, *OWN, f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
+    own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700", environment.loaded(path)]
     # else systemd would take the arguments for it, and write them into the journal
     own.append(f"Description={app.name}, beside release {live}")
-    own += [f"EnvironmentFile={environment}", f"UnsetEnvironment={UNSET}", "TimeoutStopSec=10"]
-    return [line for line in shared if not line.startswith(OWN)] + own
+    return [*shared, *own, "TimeoutStopSec=10"]
 
 
 def _runtime(app: App, name: str) -> str:

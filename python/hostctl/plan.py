@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import tarfile
 
-from hostctl import artifact, begin, choose, envfile, migrations, records
+from hostctl import accessories, artifact, begin, choose, envfile, migrations, records
 from hostctl.files import Json
 from hostctl.layout import App
 
@@ -13,8 +13,9 @@ def plan(app: App, spec: Json) -> Json:
     """Compare a spec (secrets as sha256 of their values, or null to keep) with what is live."""
     live = app.live()
     record = records.load(app, live) if live else None
-    held = records.environment(app, live) if live else {}
-    env_changed = changed_environment(spec, held, set(record["secrets"]) if record else set(), record is not None)
+    of_accessories = {name: envfile.sha256(value) for name, value in accessories.environment(app).items()}
+    secrets = {**of_accessories, **spec["secrets"]}
+    env_changed = changed_environment({**spec, "secrets": secrets}, begin.cookie(app) if record else "", record)
     settings, was = begin.compared(spec["settings"]), begin.compared(record["settings"]) if record else None
     changed = (choose.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
@@ -23,23 +24,32 @@ def plan(app: App, spec: Json) -> Json:
         "restart": spec["settings"]["strategy"] == "restart",
         "held": app.artifact(spec["digest"]).is_file(),
     }
-    return told | {"migrations": sorted(_migrations_of(app, live))}
+    return told | {"migrations": sorted(_migrations_of(app, live)), "brings": sorted(_brought(app, spec["digest"]))}
 
 
-def changed_environment(spec: Json, held: dict[str, str], secrets: set[str], any_live: bool) -> list[str]:
-    """The names of variables that would change, as env.clear.NAME and env.secret.NAME."""
-    clear = spec.get("env") or {}
-    changed = [f"env.clear.{n}" for n, v in sorted(clear.items()) if held.get(n) != v]
-    for name, wanted in sorted(spec["secrets"].items()):
-        have = hashlib.sha256(held[name].encode()).hexdigest() if name in held else None
-        if (wanted is not None and wanted != have) or (wanted is None and have is None):
-            changed.append(f"env.secret.{name}")
-    if any_live:
-        changed += [f"env.secret.{name}" for name in sorted(secrets - spec["secrets"].keys())]
-        defaults = envfile.complete("", "", "", "", {}).keys() | {"PORT"}
-        gone = held.keys() - clear.keys() - spec["secrets"].keys() - secrets - defaults
-        changed += [f"env.clear.{name}" for name in sorted(gone)]
-    return changed
+def changed_environment(spec: Json, key: str, record: Json | None) -> list[str]:
+    """The names of variables that would change against a release, as env.clear.NAME and env.secret.NAME."""
+    held: Json = record.get("env_digests", {}) if record else {}
+    clear = {name: envfile.sha256(value) for name, value in (spec.get("env") or {}).items()}
+    secrets = {name: sha for name, sha in spec["secrets"].items() if name not in clear}
+    changed = [f"env.clear.{name}" for name, sha in sorted(clear.items()) if _differs(held, key, name, sha)]
+    changed += [f"env.secret.{name}" for name, sha in sorted(secrets.items()) if _differs(held, key, name, sha)]
+    were = set(record["secrets"]) if record else set()
+    gone = sorted(held.keys() - clear.keys() - secrets.keys())
+    return changed + [f"env.{'secret' if name in were else 'clear'}.{name}" for name in gone]
+
+
+def _differs(held: Json, key: str, name: str, sha: str | None) -> bool:
+    """Whether a variable would be another one; without a value it is what is held."""
+    return name not in held or (sha is not None and held[name] != envfile.named_digest(key, name, sha))
+
+
+def _brought(app: App, digest: str) -> set[str]:
+    """The migrations of an artifact that is here already."""
+    if not app.artifact(digest).is_file():
+        return set()
+    with tarfile.open(app.artifact(digest), "r:") as reader:
+        return migrations.of(reader.getnames())
 
 
 def _migrations_of(app: App, release: str | None) -> set[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from hostctl import artifact, assets, drain, engines, files, gates, health, inside, migrations, records, swap
+from hostctl import artifact, assets, cron, drain, engines, files, gates, health, inside, migrations, records, swap
 from hostctl.config import domains
 from hostctl.errors import HostError
 from hostctl.files import Json
@@ -28,6 +28,7 @@ def unpack(work: Work) -> str:
     size = sum(entry.size for entry in manifest.values())
     own = migrations.listed(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
+    cron.refuse_missing(app, work.release, work.settings)
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 
@@ -222,11 +223,14 @@ def plan(verb: str, settings: Json, drains: bool, data: bool = False) -> list[st
     """The names of the steps, in order. `data`: the transition exchanges the data as well."""
     if data:
         return [*DATA, *(GATE_NAMES if verb == "rollback" else IN_PLACE)]
-    before = (["cut"] if drains else []) if verb == "rollback" else _before_gates(settings, drains)
+    before = (["cut"] if drains else []) if verb == "rollback" else _before_gates(settings, drains, verb == "env")
     return before + (["stop"] if settings["strategy"] == "restart" else []) + GATE_NAMES
 
 
-def _before_gates(settings: Json, drains: bool) -> list[str]:
+def _before_gates(settings: Json, drains: bool, same_code: bool) -> list[str]:
+    """`same_code`: only the environment is another, so that there is nothing to migrate."""
     database = settings.get("database") is not None
-    guarded = (["settings"] if database else []) + (["point"] if database and settings["commands"]["migrate"] else [])
-    return ["unpack", *(["wait"] if drains else []), *guarded, "migrate"]
+    first = ["unpack", *(["wait"] if drains else []), *(["settings"] if database else [])]
+    if same_code:
+        return first
+    return [*first, *(["point"] if database and settings["commands"]["migrate"] else []), "migrate"]

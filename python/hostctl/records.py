@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from hostctl import choose
 from hostctl.errors import FAILED, HostError
 from hostctl.files import Json, read_json, unlink, write_atomic, write_json
 from hostctl.layout import App
@@ -63,8 +64,16 @@ def short(app: App, record: Json) -> Json:
     """What a list of releases shows. What is live is taken from the symlink, not from the record."""
     live = record["release"] == app.live()
     state = LIVE if live else SUPERSEDED if record["state"] == LIVE else record["state"]
-    shown = {key: record.get(key) for key in ("release", "digest", "git", "created", "who", "size")}
+    shown = {key: record.get(key) for key in ("release", "digest", "git", "created", "who", "size", "env_changes")}
     return {**shown, "state": state, "live": live, "present": app.tree(record["release"]).is_dir()}
+
+
+def env_changes(app: App, before: str | None, after: str) -> Json | None:
+    """What differs by name between the environments of two releases; None for nothing, and where it is not known."""
+    found = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
+    digests = [record["env_digests"] for record in found if "env_digests" in record]
+    changes = choose.named_changes(*digests) if len(digests) == 2 else {}
+    return changes if any(changes.values()) else None
 
 
 def since(record: Json) -> float | None:
@@ -93,15 +102,17 @@ def write_port(app: App, release: str, number: int, name: str = PORT) -> None:
 
 def forget_environment(app: App, release: str) -> None:
     """A release that will never start again keeps neither its secrets nor its port."""
-    unlink(app.record(release) / "env")
+    from hostctl import environment as at_rest
+
+    at_rest.forget(app, release)
     unlink(app.record(release) / "port")
 
 
 def environment(app: App, release: str) -> dict[str, str]:
-    """The environment of the release's instance; empty when it has none (any more)."""
-    from hostctl.envfile import parse
+    """The environment of the release's instance; empty when it has none (any more).
 
-    try:
-        return parse((app.record(release) / "env").read_text())
-    except (OSError, ValueError):
-        return {}
+    Raises HostError when it cannot be decrypted.
+    """
+    from hostctl import environment as at_rest
+
+    return at_rest.of(app, release)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 
 from hostctl import records
+from hostctl.errors import HostError
+from hostctl.files import Json
 from hostctl.layout import App
 
 SHORTEST = 4  # a shorter value would take ordinary words out of every line
@@ -15,10 +17,17 @@ MARK = "[redacted]"
 
 def redact(text: str, app: App, release: str) -> str:
     """The text without the values of the release's secrets."""
-    names = records.load(app, release).get("secrets", [])
-    values = records.environment(app, release)
-    secrets = [values[name] for name in names if len(values.get(name, "")) >= SHORTEST]
-    return replace(text, [*secrets, values.get("RELEASE_COOKIE", "")])
+    return replace(text, secrets(app, records.load(app, release)))
+
+
+def secrets(app: App, record: Json) -> list[str]:
+    """The values of a release's secrets; none of one whose values nobody can decrypt any more."""
+    try:
+        values = records.environment(app, record["release"])
+    except HostError:
+        return []
+    names = [*record.get("secrets", []), "RELEASE_COOKIE"]
+    return [values[name] for name in names if len(values.get(name, "")) >= SHORTEST]
 
 
 def replace(text: str, secrets: list[str]) -> str:

@@ -6,10 +6,12 @@ loopback network that is drawn for it, so that several can be open.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
 import threading
+import time
 from pathlib import Path
 
 from hostctl import agent, config, oneoff, terminal
@@ -21,6 +23,7 @@ from hostctl.layout import App
 
 KNOCK = 0.05  # seconds between two tries while the node starts
 PATIENCE = 15.0  # seconds until it must listen
+FRESH = 60.0  # seconds in which a home may not have its unit yet
 
 
 def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
@@ -30,20 +33,36 @@ def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
         raise HostError("a console needs a terminal", "standard input", fix, USAGE)
     instance, address = agent.node(app, live), loopback()
     peer, cookie = f"console-{secrets.token_hex(4)}@{address}", secrets.token_hex(32)
-    home = app.layout.root / f"run/homeport-{app.name}" / f"console-{name}"
+    # the unit's own runtime directory: systemd removes it with the unit, whatever becomes of this process
+    home = _homes(app) / f"run-{name}"
     try:
+        sweep(app, edges)
         _prepare(home, config.load(app)["user"], cookie)
         over = threading.Event()
         threading.Thread(target=_knock, args=(app, live, peer, cookie, over), daemon=True).start()
         try:
-            environment = _environment(app, home, name, instance)
+            environment = _environment(app, live, home, name, instance)
             properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
             argv = command(app.tree(live), peer, address, home)
-            return terminal.foreground(app.helper_unit(f"run-{name}"), argv, properties, True, edges)
+            unit = app.helper_unit(f"run-{name}")
+            return terminal.foreground(unit, oneoff.command(argv), properties, True, edges)
         finally:
             over.set()
     finally:
         remove_tree(home)
+
+
+def sweep(app: App, edges: Edges) -> None:
+    """Remove the homes of consoles that were killed before they had a unit."""
+    for home in _homes(app).glob("run-*"):
+        with contextlib.suppress(FileNotFoundError):  # its unit has ended meanwhile
+            old = home.stat().st_mtime < time.time() - FRESH
+            if old and not edges.systemd.show(app.helper_unit(home.name))[0].runs:
+                remove_tree(home)
+
+
+def _homes(app: App) -> Path:
+    return app.layout.root / f"run/homeport-{app.name}"
 
 
 def loopback() -> str:
@@ -78,11 +97,11 @@ def _prepare(home: Path, user: str, cookie: str) -> None:
     os.chown(home, owner.pw_uid, owner.pw_gid)
 
 
-def _environment(app: App, home: Path, name: str, instance: str) -> Path:
-    path = home / "env"
+def _environment(app: App, live: str, home: Path, name: str, instance: str) -> Path:
+    path = home / "environment.cred"
     # the instance's flags are not this node's, which listens
     more = {"HOME": str(home), "HOMEPORT_LIVE": instance, "ERL_ZFLAGS": "", "ERL_AFLAGS": "", "ERL_FLAGS": ""}
-    oneoff.write_environment(app, path, f"run-{name}", more)
+    oneoff.write_environment(app, live, path, f"run-{name}", more)
     return path
 
 

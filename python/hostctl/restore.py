@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hostctl import drain, engines, files, gates, points, records
+from hostctl import cron, drain, engines, environment, files, gates, points, records
 from hostctl.edges import Edges
 from hostctl.errors import LOCKED, USAGE, HostError
 from hostctl.files import Json
@@ -114,8 +114,10 @@ def broken(name: str, how: str) -> HostError:
 
 
 def stop_all(work: Work) -> str:
-    """The step: no instance of the app runs any more, one that drains neither; the edge holds the requests."""
+    """The step: no instance of the app runs any more, none that drains, no job; the edge holds the requests."""
     drain.cut_all(work, keep=None)
+    if jobs := cron.stop_all(work.app, work.edges):
+        work.note(f"{', '.join(jobs)} ended: no job runs while the data is exchanged")
     units = [work.app.unit(release) for release in records.releases(work.app)]
     ended = ("inactive", "failed", "unknown")
     running = [u for u, seen in zip(units, work.edges.systemd.show(*units), strict=True) if seen.state not in ended]
@@ -174,7 +176,7 @@ def stop_again(work: Work) -> None:
     files.unlink(work.app.record(work.release) / records.NEXT_PORT)
     before = work.journal.content.get("port_before")
     if before is not None:
-        gates.write_environment_port(work, before)
+        environment.write_port(work.app, work.release, before)
 
 
 def flip(work: Work) -> None:

@@ -30,7 +30,7 @@ def ask(app: App, spec: Json) -> Json:
     """Keep what is to run, once it is known that it can. Raises HostError."""
     live = oneoff.release(app)
     if spec["verb"] in ("run", "exec"):
-        _program(app, live, spec["words"])
+        program(app, live, spec["words"])
     _sweep(app)
     name = transition_id()
     make_directory(_asked(app), 0o700)
@@ -81,13 +81,17 @@ def _do(app: App, name: str, spec: Json, tty: bool, edges: Edges) -> int:
         from hostctl import remote_console
 
         return remote_console.run(app, live, name, tty, edges)
+    if spec["verb"] == "observer":
+        from hostctl import observer
+
+        return observer.run(app, live, sys.stdin.fileno(), sys.stdout.fileno())
     if spec["verb"] == "eval":
-        program = app.tree(live) / "bin" / config.load(app)["release_name"]
-        return _run(app, live, name, spec, [str(program), "eval", EVAL], tty, edges)
-    return _run(app, live, name, spec, _program(app, live, spec["words"]), tty, edges)
+        own = app.tree(live) / "bin" / config.load(app)["release_name"]
+        return _run(app, live, name, spec, [str(own), "eval", EVAL], tty, edges)
+    return _run(app, live, name, spec, program(app, live, spec["words"]), tty, edges)
 
 
-def _program(app: App, live: str, words: list[str]) -> list[str]:
+def program(app: App, live: str, words: list[str]) -> list[str]:
     """The words with the program's whole path. With a slash it is the release's, or absolute; else one of the host's.
 
     Raises HostError (usage) when there is none.
@@ -108,17 +112,18 @@ def unit(app: App, name: str) -> str:
 
 def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, edges: Edges) -> int:
     """In its own unit, until it ends; detached, only until it has begun."""
-    environment = _asked(app) / f"{name}.env"
+    environment = _asked(app) / f"{name}.cred"
     more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
-    oneoff.write_environment(app, environment, f"run-{name}", more)
+    oneoff.write_environment(app, live, environment, f"run-{name}", more)
     try:
         properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
         if spec["verb"] == "exec":
             # the same private /tmp as the instance's
             properties.append(f"JoinsNamespaceOf={app.unit(live)}")
+        command = oneoff.command(argv)
         if not spec["detach"]:
-            return terminal.foreground(unit(app, name), argv, properties, tty, edges)
-        edges.systemd.background(unit(app, name), argv, properties, wait=True)
+            return terminal.foreground(unit(app, name), command, properties, tty, edges)
+        edges.systemd.background(unit(app, name), command, properties, wait=True)
         print(f"{unit(app, name)} runs; deploy logs run shows what it writes")
         return DONE
     finally:

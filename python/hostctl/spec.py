@@ -82,6 +82,23 @@ def database(value: Any) -> bool:
     return schema is not None and not mistakes(schema, value)
 
 
+JOB = {
+    "name": name("job"),
+    "schedule": name("line"),
+    "calendar": list_of(name("event"), at_least=1),
+    "words": list_of(argument),
+    "expression": argument,
+    "timeout": number(1, 86_400),
+}
+
+
+def jobs(value: Any) -> bool:
+    """Whether these are jobs, each with a name of its own and one thing to do."""
+    if not list_of(lambda job: not mistakes(JOB, job) and bool(job["words"]) != bool(job["expression"]))(value):
+        return False
+    return len({job["name"] for job in value}) == len(value)
+
+
 SETTINGS = {
     "release_name": name("program"),
     "health": {
@@ -97,6 +114,7 @@ SETTINGS = {
     "migrate_timeout": number(0.1, 86_400),
     "domains": list_of(name("domain"), at_least=1),
     "database": database,
+    "cron": jobs,
 }
 
 GIT = {
@@ -130,9 +148,17 @@ BUILD = {
     "from": name("line"),
 }
 
+# the page that takes the place of the app for a while
+MAINTENANCE = {
+    "page": lambda value: text(value) and 0 < len(value.encode("utf-8", "replace")) <= 1 << 20,
+    "message": name("line"),
+    "allow": list_of(name("address")),
+    "retry_after": whole(1, 86_400),
+}
+
 # what a person's program or expression may be
 SHELL = {
-    "verb": one_of("run", "exec", "eval", "rpc", "console"),
+    "verb": one_of("run", "exec", "eval", "rpc", "console", "observer"),
     "words": list_of(argument),
     "expression": text,
     "detach": flag,
@@ -151,6 +177,7 @@ OPTIONAL = frozenset(
         "limits.seconds",
         "env",
         "settings.database",
+        "settings.cron",
     }
 )
 

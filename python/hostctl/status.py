@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hostctl import certificate, config, health, journal, lock, records, trouble
+from hostctl import accessories, certificate, config, cron, health, journal, lock, maintenance, records, trouble
 from hostctl.edges import Edges
 from hostctl.files import Json, read_json
 from hostctl.layout import App
@@ -29,10 +29,12 @@ def status(app: App, edges: Edges) -> Json:
         "live": _live(app, live, record, unit),
         "health": _health(app, edges, live, record, names),
     }
+    told |= {"maintenance": maintenance.now(app)}
     told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
     told |= {"drains": [_drain(app, edges, entry) for entry in drains]}
     told |= {"certificate": {"name": names[0], "not_after": certificate.served(names[0])} if names else None}
     told |= {"memory": unit.memory if unit else None, "database": database(app, edges)}
+    told |= {"cron": cron.every(app, edges), "accessories": accessories.told(app, edges)}
     return told | {"trouble": trouble.trouble(told, time.time())}
 
 

@@ -12,6 +12,7 @@ from typing import IO
 from hostctl.errors import FAILED, HostError
 
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
+BEGINNING = 0.02  # seconds between two looks at a unit that is about to begin
 LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
 
@@ -41,6 +42,14 @@ def parse_show(text: str) -> list[dict[str, str]]:
     """The output of `systemctl show` for several units."""
     blocks = [block for block in text.split("\n\n") if block.strip()]
     return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in blocks]
+
+
+def _utc(shown: dict[str, str]) -> float | None:
+    """When a timer fires next, of what `systemctl show --timestamp=utc` says of it."""
+    try:
+        return calendar.timegm(time.strptime(shown.get("NextElapseUSecRealtime", ""), "%a %Y-%m-%d %H:%M:%S UTC"))
+    except ValueError:
+        return None
 
 
 class Systemd:
@@ -82,11 +91,38 @@ class Systemd:
 
     def next_elapse(self, timer: str) -> float | None:
         """When a timer fires next, in seconds since the epoch; None when it does not."""
-        done = _call("systemctl", "show", "--timestamp=utc", "--value", "-p", "NextElapseUSecRealtime", "--", timer)
-        try:
-            return calendar.timegm(time.strptime(done.stdout.strip(), "%a %Y-%m-%d %H:%M:%S UTC"))
-        except ValueError:
-            return None
+        return self.elapses(timer)[0][1]
+
+    def elapses(self, *timers: str) -> list[tuple[bool, float | None]]:
+        """Of each timer, in order, whether it is at work, and when it fires next, in seconds since the epoch."""
+        if not timers:
+            return []
+        shown = "ActiveState,NextElapseUSecRealtime"
+        done = _call("systemctl", "show", "--timestamp=utc", "-p", shown, "--", *timers)
+        found = [(one.get("ActiveState") == "active", _utc(one)) for one in parse_show(done.stdout)]
+        return found + [(False, None)] * (len(timers) - len(found))
+
+    def not_a_time(self, event: str) -> str:
+        """What is wrong with a calendar event, as systemd.time(7) has them; "" for nothing."""
+        done = _call("systemd-analyze", "calendar", "--", event)
+        if done.returncode != 0:
+            return " ".join(done.stderr.split())[:300]
+        return "its time never comes" if "Next elapse: never" in done.stdout else ""
+
+    def read_units(self) -> None:
+        """Have systemd read the unit files again. Raises HostError."""
+        self._obeyed("reads no unit files", "daemon-reload")
+
+    def restart(self, *units: str) -> None:
+        """Start units anew without waiting until they are up. Raises HostError."""
+        if units:
+            self._obeyed(f"does not start {', '.join(units)}", "restart", "--no-block", "--", *units)
+
+    def _obeyed(self, failing: str, *words: str) -> None:
+        done = _call("systemctl", *words)
+        if done.returncode != 0:
+            what = f"systemd {failing}: {done.stderr.strip()[:500]}"
+            raise HostError(what, "systemd", "journalctl -b -p err", FAILED)
 
     def text(self, unit: str) -> str:
         """The unit file with its drop-ins."""
@@ -127,6 +163,18 @@ class Systemd:
             *argv,
         ]
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False).returncode
+
+    def watched(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Run a command as a transient unit, its output into the journal; returns when it has begun, or ended already.
+
+        The process that is returned ends as the command does, with its exit status.
+        """
+        options = [item for line in properties for item in ("-p", line)]
+        command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={unit}", *options, "--", *argv]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        while process.poll() is None and self.show(unit)[0].state in ("inactive", "activating", "unknown"):
+            time.sleep(BEGINNING)
+        return process
 
     def running_inside(self, unit: str) -> bool:
         """Whether this very process belongs to the unit."""

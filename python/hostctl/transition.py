@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hostctl import audit, choose, files, lock, records
+from hostctl import audit, choose, files, lock, notify, records
 from hostctl.edges import Edges
 from hostctl.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
 from hostctl.files import Json
 from hostctl.journal import Journal
 from hostctl.layout import App
+
+# the transitions that make a new release
+NEW = ("push", "env")
 
 
 class Interrupted(Exception):  # noqa: N818 - what happened, not a mistake
@@ -137,7 +140,8 @@ def _why_unfinished(journal: Journal) -> HostError:
 
 def again(verb: str) -> str:
     """The command that begins such a transition once more."""
-    return f"deploy {f'db {verb}' if verb in ('load', 'upgrade') else verb}"
+    whole = {"load": "db load", "upgrade": "db upgrade", "env": "env push"}
+    return f"deploy {whole.get(verb, verb)}"
 
 
 def revert(work: Work, steps: Sequence[Step], error: HostError) -> Json:
@@ -175,7 +179,10 @@ def conclude(work: Work, outcome: str, error: HostError | None, failures: Sequen
     result: Json = {"result": outcome, "release": work.release, "previous": work.journal.previous}
     result |= {"code": error.code if error else DONE, "error": error.as_dict() if error else None}
     result |= {"steps": work.journal.steps(), "kept": work.journal.content.get("kept")}
+    came = outcome == "live"
+    result |= {"env_changes": records.env_changes(work.app, work.journal.previous, work.release) if came else None}
     audit.append(work.app, work.journal.content, result)
+    notify.ended(work.app, work.journal.content, result)
     nothing_to_drain = outcome != "live" or work.journal.previous in (None, work.release)
     work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
     return result
@@ -197,7 +204,7 @@ def _coded(work: Work, error: HostError, failures: Sequence[str]) -> HostError:
 
 def _mark_failed(work: Work, error: HostError) -> None:
     """A pushed release that failed is failed; one that was to be taken back stays what it was."""
-    if work.app.live() == work.release or work.verb != "push":
+    if work.app.live() == work.release or work.verb not in NEW:
         return
     if not (work.app.record(work.release) / "record.json").exists():
         files.remove_tree(work.app.record(work.release))

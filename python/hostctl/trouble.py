@@ -13,6 +13,7 @@ CERTIFICATE = 14 * DAY  # seconds left of a certificate; it is renewed long befo
 DISK = 0.10  # of the bytes, and of the inodes
 ASIDE = 0.20  # of the bytes
 LOG = 1 << 30  # bytes; Litestream cuts a log of half of that
+FAILURES = 2  # of a job, in a row
 WATCHED = 5 * 60.0  # seconds; the watch runs every minute
 
 
@@ -21,7 +22,17 @@ def trouble(told: Json, now: float) -> list[str]:
     found = [] if told["health"]["ok"] else [f"the app is not healthy: {told['health'].get('text') or 'no answer'}"]
     found += of_disk(told.get("disk"))
     found += of_certificate(told.get("certificate"), now)
+    found += [reason for job in told.get("cron") or [] for reason in of_job(job)]
+    found += [reason for one in told.get("accessories") or [] for reason in of_accessory(one)]
     return found + of_database(told.get("database"), now)
+
+
+def of_accessory(one: Json) -> Iterator[str]:
+    """A service beside the app. One that is left over need not run."""
+    if one["state"] != "active" and not one["left_over"]:
+        yield f"the accessory {one['name']} does not run: {one['unit']} is {one['state']}"
+    if one["beyond"]:
+        yield f"the accessory {one['name']} listens on {' and '.join(one['beyond'])}, where other machines reach it"
 
 
 def of_disk(disk: Json | None, of: str = "") -> list[str]:
@@ -46,6 +57,16 @@ def of_certificate(certificate: Json | None, now: float) -> list[str]:
         return []
     when = f"expires in {left / DAY:.0f} days" if left > 0 else "has expired"
     return [f"the certificate of {certificate['name']} {when}"]
+
+
+def of_job(job: Json) -> Iterator[str]:
+    """A job of cron: one failure may be anything, two in a row are no accident. One that is suspended rests."""
+    if job["suspended"]:
+        return
+    if not job["fires"]:
+        yield f"the timer of the job {job['name']} does not run: deploy cron resume {job['name']} starts it"
+    if job["failures"] >= FAILURES:
+        yield f"the job {job['name']} failed {job['failures']} times in a row: deploy cron logs {job['name']}"
 
 
 def of_database(database: Json | None, now: float) -> list[str]:

@@ -44,6 +44,66 @@ WRONG = [
     "lock acquire -m",
     "lock acquire -m ''",
     "lock acquire -m 'two\nlines'",
+    "env",
+    "env push extra",
+    "env push --lock-wait -1",
+    "maintenance",
+    "maintenance bogus",
+    "maintenance on extra",
+    "maintenance on --allow not-an-address",
+    "maintenance on --retry-after 0",
+    "maintenance on -m 'two\nlines'",
+    "maintenance off extra",
+    "certs bogus",
+    "certs push extra",
+    "cron bogus",
+    "cron run",
+    "cron run 'A b'",
+    "cron run one two",
+    "cron suspend",
+    "cron suspend ../x",
+    "cron resume",
+    "cron logs",
+    "cron logs report -n 0",
+    "accessory bogus",
+    "accessory logs",
+    "accessory logs ../x",
+    "accessory restart",
+    "accessory remove",
+    "accessory remove UPPER",
+    "notify bogus",
+    "notify test extra",
+    "completion",
+    "completion tcsh",
+    "apps extra",
+    "doctor extra",
+    "remove extra",
+    "remove --lock-wait soon",
+    "remove --plan --bogus",
+    "console extra",
+    "console",  # without a terminal
+    "rpc",
+    "rpc ''",
+    "eval",
+    "eval one two",
+    "run",
+    "exec",
+    "open 'a b'",
+    "tunnel 0",
+    "tunnel 70000",
+    "tunnel any",
+    "tunnel 1 2",
+    "tunnel --local 0",
+    "observer 80",
+    "observer soon",
+    "observer 1 2",
+    "db bogus",
+    "db tunnel 0",
+    "db load nowhere",
+    "db console --database 'two\nlines'",
+    "backup bogus",
+    "backup forget ../x",
+    "restore --at soon",
     "secrets",
     "secrets bogus",
     "secrets edit extra",
@@ -79,6 +139,18 @@ WRONG = [
 
 CONFIGURED = ["push", "push --plan", "rollback", "releases", "status", "attach", "audit", "logs", "setup", "provision"]
 CONFIGURED += ["config", "lock status", "lock release", "lock acquire -m x"]
+REST = [
+    "env push",
+    "maintenance on",
+    "certs push",
+    "cron list",
+    "accessory list",
+    "notify test",
+    "remove --yes",
+    "apps",
+]
+REST += ["doctor", "rpc 1", "eval 1", "run sh", "exec sh", "ssh", "open", "tunnel", "observer", "db console"]
+REST += ["backup status", "restore --plan"]
 BROKEN = ["app: [", "app: Shop\n", "app: shop\nhots: x\n", "", "\xff"]
 
 
@@ -121,3 +193,8 @@ def test_no_verb_begins_with_a_broken_configuration(
     assert status(line.split()) == 2
     with pytest.raises(BlockingIOError):
         nobody.accept()
+
+
+@pytest.mark.parametrize("line", REST)
+def test_neither_does_any_other(nobody: socket.socket, tmp_path: Path, line: str) -> None:
+    test_no_verb_begins_with_a_broken_configuration(nobody, tmp_path, line, "app: shop\nhots: x\n")

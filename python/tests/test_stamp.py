@@ -54,6 +54,14 @@ def test_what_only_a_push_needs_is_not_in_the_stamp(tmp_path: Path, more: str) -
     assert stamped(tmp_path, DEPLOY_YML + more) == stamped(tmp_path, DEPLOY_YML)
 
 
+def test_a_newer_certificate_of_the_teams_own_needs_no_provisioning_but_the_first_does(tmp_path: Path) -> None:
+    own = DEPLOY_YML.replace("[shop.test]", "[{name: shop.test, certificate: own.pem, key: SHOP_KEY}]")
+    (tmp_path / "own.pem").write_text("this year's\n")
+    before = stamped(tmp_path, own)
+    (tmp_path / "own.pem").write_text("next year's\n")
+    assert stamped(tmp_path, own) == before != stamped(tmp_path, DEPLOY_YML)
+
+
 def test_two_laptops_and_two_names_of_a_destination_agree(tmp_path: Path) -> None:
     roots = []
     for name in ("one", "two"):

@@ -45,7 +45,11 @@ def plain(node: Node, path: Path = ()) -> Any:
         return {key: plain(child, (*path, key)) for key, child in node.value.items()}
     if isinstance(node.value, list):
         return [plain(child, (*path, index)) for index, child in enumerate(node.value)]
-    return node.text if path[:-1] in _TEXTS and node.value is not None else node.value
+    return node.text if _is_text(path[:-1]) and node.value is not None else node.value
+
+
+def _is_text(section: Path) -> bool:
+    return section in _TEXTS or (len(section) == 3 and (section[0], section[2]) == ("accessories", "env"))
 
 
 def _problems(tree: Node, error: dict[str, Any]) -> list[Problem]:

@@ -115,8 +115,10 @@ def told_by_others(app: str | None, destination: str | None, data: Mapping[Any, 
 
 
 def _prefix(app: str, destination: str | None) -> str:
-    """Two hosts must not share a place, so a destination adds its name; a sandbox has a store of its own."""
-    named = destination and destination.partition(":")[0] != "sandbox"
+    """Two hosts must not share a place, so a destination adds its name, unless the app has it; a sandbox has a store of
+    its own.
+    """
+    named = destination and destination.partition(":")[0] != "sandbox" and not app.endswith(f"-{destination}")
     return f"{app}-{destination}" if named else app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from homeport.config import accessories, cron
+from homeport.config.accessories import Accessory
 from homeport.config.database import ENGINES
 from homeport.config.layers import Loaded
 from homeport.config.model import Config, Domain
@@ -48,6 +51,7 @@ def settings(config: Config) -> Push:
             "migrate_timeout": config.release.migrate_timeout,
             "domains": list(config.names),
             "database": _push_database(config),
+            "cron": cron.told(config.cron),
         },
         _environment(config),
     )
@@ -67,7 +71,11 @@ def _push_database(config: Config) -> Json | None:
 
 
 def _environment(config: Config) -> dict[str, str]:
-    known = {"PHX_HOST": config.names[0], **_database_environment(config)}
+    known = {
+        "PHX_HOST": config.names[0],
+        **_database_environment(config),
+        **accessories.environment(config.accessories),
+    }
     return {**{name: text for name, text in known.items() if name not in config.env.secret}, **config.env.clear}
 
 
@@ -132,10 +140,14 @@ def host_vars(loaded: Loaded) -> Json:
         **_app(loaded),
         **_limits(loaded.config),
         **_acme(loaded),
+        "homeport_certificates": [_certificate(loaded, each) for each in loaded.config.own_certificates],
         **_database(loaded),
+        "homeport_accessories": _accessories(loaded),
         "homeport_root": str(loaded.root),
+        "homeport_hooks": str(loaded.path(loaded.config.hooks_path)),
         "homeport_destination": loaded.destination or "",
         "homeport_verify_address": loaded.config.verify.address,
+        "homeport_notify": [receiver.model_dump(mode="json") for receiver in loaded.config.notify],
     }
 
 
@@ -172,6 +184,10 @@ def _app(loaded: Loaded) -> Json:
 
 def _domain(domain: Domain) -> Json:
     return {"name": domain.name, "redirect_to": domain.redirect_to or ""}
+
+
+def _certificate(loaded: Loaded, domain: Domain) -> Json:
+    return {"name": domain.name, "certificate": _file(loaded, "domains", domain.certificate), "key": domain.key}
 
 
 def _build(loaded: Loaded) -> Json:
@@ -250,6 +266,24 @@ def _backup_secrets(config: Config) -> Json | None:
     """The names of the backup's keys; None without a backup. PostgreSQL's may be without an encryption key."""
     found: Json = dict(backup_names(config))
     return ({"encryption_key": None} if config.database.engine == "postgres" else {}) | found if found else None
+
+
+def _accessories(loaded: Loaded) -> list[Json]:
+    """Each with its unit, and with what is in its files: the host is provisioned for that, wherever they lie here."""
+    return [_accessory(loaded, name, one) for name, one in loaded.config.accessories.items()]
+
+
+def _accessory(loaded: Loaded, name: str, one: Accessory) -> Json:
+    own = f"homeport-{loaded.config.app}-accessory-{name}.service"
+    unit = own if one.kind in accessories.OWN else one.unit_name
+    told = one.model_dump(mode="json", include={"kind", "package", "memory", "persist", "evict"})
+    files = [_sent(loaded, name, to, file) for to, file in one.files.items()]
+    return {"name": name, "unit": unit, **told, "files": files}
+
+
+def _sent(loaded: Loaded, name: str, to: str, file: str) -> Json:
+    source = _file(loaded, f"accessories.{name}.files.{to}", file)
+    return {"src": source, "dest": to, "digest": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
 
 
 def _file(loaded: Loaded, key: str, text: str | None) -> str:

@@ -6,13 +6,15 @@ import re
 from difflib import get_close_matches
 from functools import cache
 
+from homeport.config.accessories import Accessory
+from homeport.config.cron import Job
 from homeport.config.document import Node
 from homeport.config.fields import Section
 from homeport.config.model import Config
+from homeport.config.notify import Notify
 from homeport.config.problems import Path, key_text
 
 _NO_IMAGE = "is not needed: a release is sent to the host as it is, without an image"
-_ONE_APP = "is not needed: one app and its database run on the host itself"
 
 # keys of Kamal's deploy.yml (kamal-deploy.org/docs/configuration) that are spelt otherwise here
 KAMAL = {
@@ -39,7 +41,6 @@ KAMAL = {
     "stop_wait_time": "in Homeport this is drain_timeout",
     "asset_path": "is not needed: the digested files of kept releases stay reachable",
     "volumes": "is not needed: the app's own data is in /var/lib/<app>",
-    "accessories": _ONE_APP,
     "aliases": "is not there in Homeport",
     "ssh.keys": "in Homeport this is ssh.key",
     "ssh.proxy": "belongs in ~/.ssh/config (ProxyJump)",
@@ -83,7 +84,13 @@ def _meant(path: Path) -> str:
 
 
 def _expected(parent: Path) -> tuple[str, ...]:
-    return ("name", "redirect_to") if parent[:1] == ("domains",) else levels().get(parent, ())
+    if parent[:1] == ("accessories",):
+        return tuple(Accessory.model_fields)
+    if parent[:1] == ("cron",):
+        return tuple(Job.model_fields)
+    if parent[:1] == ("notify",):
+        return tuple(Notify.model_fields)
+    return ("name", "redirect_to", "certificate", "key") if parent[:1] == ("domains",) else levels().get(parent, ())
 
 
 def _variable(path: Path) -> str:

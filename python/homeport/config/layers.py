@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from homeport.config.database import BACKED_UP
 from homeport.config.document import Node, find, merge, node_of, parse
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem, unusable
+from homeport.config.values import parse_host
 from homeport.errors import ExitCode, HomeportError
 
 FILE = "deploy.yml"
@@ -157,19 +159,56 @@ def _destination_layers(
     name = destination.partition(":")[0]
     file = base.with_name(f"{base.stem}.{name}{base.suffix}")
     overlay = [read(file, here)] if name != SANDBOX or file.exists() else []
+    named = _named_release(tree, overlay[0][0]) if overlay else []
     if sandbox is None:
-        return [(layer, found + _shared_place(tree, layer)) for layer, found in overlay]
+        checks = (_shared_place, partial(_shared_host, name))
+        found = [problem for layer, _ in overlay for check in checks for problem in check(tree, layer)]
+        return [*named, *((layer, [*problems, *found]) for layer, problems in overlay)]
     whole = merge(tree, overlay[0][0]) if overlay else tree
-    return [(node_of(_sandbox_values(whole, sandbox), Origin(SANDBOX)), []), *overlay]
+    return [*named, (node_of(_sandbox_values(whole, sandbox), Origin(SANDBOX)), []), *overlay]
+
+
+def _named_release(tree: Node, layer: Node) -> list[tuple[Node, list[Problem]]]:
+    """The release is named in mix.exs: another name of the app on the host does not change it."""
+    app = _said(tree, "app")
+    if app is None or not _is_set(layer, ("app",)) or _is_set(tree, ("release", "name")):
+        return []
+    return [(node_of({"release": {"name": app.replace("-", "_")}}, find(tree, ("app",))[0].origin), [])]
 
 
 def _shared_place(tree: Node, layer: Node) -> list[Problem]:
-    """Another host must not stream to the first one's place: it would take it over."""
+    """Another host or app must not stream to the first one's place: it would take it over."""
     own = [_is_set(layer, ("backup", name)) for name in ("bucket", "endpoint", "prefix")]
-    if not _is_set(layer, ("host",)) or any(own) or not _is_set(tree, ("backup", "prefix")):
+    another = _is_set(layer, ("host",)) or _is_set(layer, ("app",))
+    if not another or any(own) or not _is_set(tree, ("backup", "prefix")):
         return []
-    what = "would be the same for two hosts: set backup.prefix of the destination as well, or leave both out"
+    what = "would be the same for two destinations: set backup.prefix of the other as well, or leave both out"
     return [Problem(find(tree, ("backup", "prefix"))[0].origin, "backup.prefix", what)]
+
+
+def _shared_host(name: str, tree: Node, layer: Node) -> list[Problem]:
+    """On the same host a destination is an app of its own, or it would take over the first; so are its names.
+
+    `app` with the name of the first says that it is meant to be the same.
+    """
+    app, host = _said(tree, "app"), _said(tree, "host")
+    if app is None or host is None or not _same_host(host, _said(layer, "host") or host):
+        return []
+    if not _is_set(layer, ("app",)):
+        wanted = f"{app}-{name}".replace("_", "-")
+        what = f"is missing, and the host is that of {tree.origin.file}: this would take over {app} there"
+        return [Problem(layer.origin, "app", f"{what}; add the line `app: {wanted}`")]
+    if _said(layer, "app") != app and not _is_set(layer, ("domains",)):
+        what = f"is missing, and {app} answers at those of {tree.origin.file} on the same host"
+        return [Problem(layer.origin, "domains", f"{what}; add names of its own")]
+    return []
+
+
+def _same_host(one: str, other: str) -> bool:
+    try:
+        return parse_host(one).address == parse_host(other).address
+    except ValueError:
+        return False
 
 
 def _is_set(tree: Node, path: tuple[str, ...]) -> bool:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from homeport.config import values
+from homeport.config import accessories, values
+from homeport.config.accessories import Accessory
+from homeport.config.cron import Jobs
 from homeport.config.database import BACKED_UP, Backup, Database, told_by_others, wrong_together
 from homeport.config.fields import (
     Address,
@@ -23,6 +25,7 @@ from homeport.config.fields import (
     Found,
     HostText,
     HttpsUrl,
+    KeyName,
     KeyringEntry,
     Limit,
     PasswordVariable,
@@ -36,9 +39,12 @@ from homeport.config.fields import (
     Wait,
 )
 from homeport.config.names import BUILD_SUFFIX, env_reason
+from homeport.config.notify import Receivers
 from homeport.config.values import Host, refuse
+from homeport.config.variables import no_variable, variables
 
 T = TypeVar("T")
+Accessories = Annotated[dict[str, Accessory], BeforeValidator(accessories.named)]
 
 _ELSEWHERE = "values come from deploy.secrets.yml or the environment of `deploy`"
 # Linux: useradd(8) takes names of at most 32 characters
@@ -50,11 +56,22 @@ class Domain(Section):
 
     name: DomainName
     redirect_to: DomainName | None = None
+    # a certificate of the team's own: the file, and the name of the secret that holds its key
+    certificate: PathText | None = None
+    key: KeyName | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, data: object) -> object:
         return data if isinstance(data, dict) else {"name": data}
+
+    @model_validator(mode="after")
+    def _both(self) -> Domain:
+        if self.certificate and not self.key:
+            refuse([(("key",), "is required beside certificate: the name of the secret that holds its private key")])
+        if self.key and not self.certificate:
+            refuse([(("certificate",), "is required beside key: the file with the certificate and its chain")])
+        return self
 
 
 class Commands(Section):
@@ -78,7 +95,7 @@ class Release(Section):
     @field_validator("env", mode="before")
     @classmethod
     def _env(cls, data: object) -> dict[str, str]:
-        return _variables(data, lambda name: "Homeport sets it itself (prod)" if name == "MIX_ENV" else "")
+        return variables(data, lambda name: "Homeport sets it itself (prod)" if name == "MIX_ENV" else "")
 
 
 class Env(Section):
@@ -90,7 +107,7 @@ class Env(Section):
     @field_validator("clear", mode="before")
     @classmethod
     def _clear(cls, data: object) -> dict[str, str]:
-        return _variables(data, env_reason)
+        return variables(data, env_reason)
 
     @field_validator("secret", mode="before")
     @classmethod
@@ -177,11 +194,14 @@ class Config(Section):
     secrets: SecretSources = SecretSources()
     database: Database = Database()
     backup: Backup = Backup()
+    accessories: Accessories = Field(default_factory=dict)
     health: Health = Health()
     drain_timeout: Seconds = 30.0
     retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100))] = 5
     limits: Limits = Limits()
+    cron: Jobs = ()
     hooks_path: PathText = "hooks"
+    notify: Receivers = ()
     ssh: Ssh = Ssh()
     acme: Acme = Acme()
     verify: Verify = Verify()
@@ -229,6 +249,11 @@ class Config(Section):
         return tuple(domain.name for domain in self.domains if not domain.redirect_to)
 
     @property
+    def own_certificates(self) -> tuple[Domain, ...]:
+        """The names whose certificates are the team's own."""
+        return tuple(domain for domain in self.domains if domain.certificate)
+
+    @property
     def at(self) -> Host:
         """What `host` says: an address or a name ssh knows, and user and port where it gives them."""
         return values.parse_host(self.host)
@@ -255,37 +280,6 @@ def _parsed(parse: Callable[[object], T], value: object) -> T | None:
         return None
 
 
-def _variables(data: object, reason: Callable[[str], str]) -> dict[str, str]:
-    """A map of variables, checked whole. Says nothing of the values: somebody may have put a secret there."""
-    given = {} if data is None else data
-    if not isinstance(given, dict):
-        raise ValueError("must be a map of names to values")
-    found: Found = []
-    for name, value in given.items():
-        refused = f"is refused: {why}" if (why := reason(name)) else ""
-        what = _no_variable(str(name)) or refused or _no_value(value)
-        found += [((name,), what)] if what else []
-    refuse(found)
-    return given
-
-
-def _no_variable(name: str) -> str:
-    try:
-        values.matching(r"[A-Z_][A-Z0-9_]{0,127}", "a name in capitals, such as POOL_SIZE")(name)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _no_value(value: object) -> str:
-    if value is None:
-        return 'has no value: write "" for an empty one'
-    if not isinstance(value, str):
-        return "must be text, not a map or a list"
-    bad = any((character < " " and character not in "\t\n") or character == "\x7f" for character in value)
-    return "holds a control character, which no environment file can carry" if bad else ""
-
-
 def _names(data: object) -> tuple[str, ...]:
     given = () if data is None else data
     if not isinstance(given, list | tuple):
@@ -299,7 +293,7 @@ def _names(data: object) -> tuple[str, ...]:
 
 
 def _no_name(name: object) -> str:
-    if not isinstance(name, str) or _no_variable(name):
+    if not isinstance(name, str) or no_variable(name):
         return f"must be a name alone, such as SECRET_KEY_BASE; {_ELSEWHERE}"
     return f"{name} is refused: {why}" if (why := env_reason(name)) else ""
 
@@ -319,14 +313,17 @@ def _domain_mistakes(domains: tuple[Domain, ...]) -> Found:
 
 
 def _mistakes_together(config: Config) -> Found:
-    checks = (_host_mistakes, _user_mistakes, _database_mistakes, _secret_mistakes)
+    checks = (_host_mistakes, _user_mistakes, _database_mistakes, _secret_mistakes, _accessory_mistakes)
     return [found for check in checks for found in check(config)]
 
 
 def _secret_mistakes(config: Config) -> Found:
     backup = config.backup
     keys = (backup.access_key_id, backup.secret_access_key, backup.encryption_key) if config.backed_up else ()
-    names, what = {*config.env.secret, *keys}, "is not in env.secret: name it there, or leave the command out"
+    certified = (domain.key for domain in config.own_certificates if domain.key)
+    urls = (receiver.url for receiver in config.notify)
+    names = {*config.env.secret, *keys, *urls, *certified}
+    what = "is not in env.secret: name it there, or leave the command out"
     found: Found = [(("secrets", "commands", name), what) for name in config.secrets.commands if name not in names]
     if config.secrets.password_env in {*names, *config.env.clear}:
         what = f"{config.secrets.password_env} is one of the secrets that it opens: use another name"
@@ -336,6 +333,13 @@ def _secret_mistakes(config: Config) -> Found:
 
 def _database_mistakes(config: Config) -> Found:
     return wrong_together(config.database, config.backup, config.env.clear, config.env.secret)
+
+
+def _accessory_mistakes(config: Config) -> Found:
+    taken = {**dict.fromkeys(config.env.clear, "env.clear"), **dict.fromkeys(config.env.secret, "env.secret")}
+    if config.database.engine != "none":
+        taken["DATABASE_URL"] = "database"
+    return accessories.wrong_together(config.accessories, taken)
 
 
 def _host_mistakes(config: Config) -> Found:

@@ -19,6 +19,7 @@ PRIVATE: tuple[Path, ...] = (
     ("backup", "secret_access_key"),
     ("backup", "encryption_key"),
     ("database", "url"),
+    ("notify",),
 )
 SHOWN_CHARACTERS = 60
 FIX = "correct it, then run: deploy config"

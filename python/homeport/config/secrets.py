@@ -33,13 +33,13 @@ class Supplied:
     fix: str
 
 
-def collect(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
-    """The value of each name in env.secret and of the backup's keys; None where there is none.
+def collect(loaded: Loaded, environ: Mapping[str, str], only: Collection[str] = ()) -> Secrets:
+    """The value of each of `names`, or of those named alone; None where there is none.
 
     None keeps what the host has. The app gets those of env.secret alone. Raises HomeportError (exit code 2) for a value
     that cannot be kept secret or cannot be carried, a command that fails, a file that cannot be opened.
     """
-    wanted, known = names(loaded.config), _with_sandbox(loaded, environ)
+    wanted, known = tuple(only) or names(loaded.config), _with_sandbox(loaded, environ)
     found = _of_environment(wanted, known)
     found |= _of_commands(loaded, _without(wanted, found), known)
     found |= _of_files(loaded, _without(wanted, found), environ)
@@ -51,8 +51,10 @@ def collect(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
 
 
 def names(config: Config) -> tuple[str, ...]:
-    """The names of all secrets: the app's, and those of the backup."""
-    return (*config.env.secret, *backup_names(config).values())
+    """The names of all secrets: the app's, those of the backup, the URLs of whoever is told, the certificates' keys."""
+    urls = (receiver.url for receiver in config.notify)
+    keys = (domain.key for domain in config.own_certificates if domain.key)
+    return tuple(dict.fromkeys((*config.env.secret, *backup_names(config).values(), *urls, *keys)))
 
 
 def without_secrets(config: Config, environ: Mapping[str, str]) -> dict[str, str]:

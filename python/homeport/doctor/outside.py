@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from homeport import preflight
+from homeport.config.model import Domain
 from homeport.doctor import dns
 from homeport.doctor.patient import Patient
 from hostctl import certificate
@@ -17,6 +18,7 @@ TIMEOUT_SECONDS = 10.0
 DAY = 86_400
 SOON = 14 * DAY  # seconds; Caddy renews when a third of the time is left
 LETS_ENCRYPT = "letsencrypt.org"
+NEWER = "put a newer certificate in the file that domains names, then run: deploy certs push"
 NOT_ASKED = "verify.address says where the host is: DNS is not asked"
 
 
@@ -49,7 +51,8 @@ def authorities(patient: Patient) -> Iterable[Finding]:
         return skipped(NOT_ASKED)
     if patient.config.acme.directory:
         return skipped("acme.directory is another authority's, whose name in DNS is not known")
-    return [of_authorities(domain.name, dns.issuers(domain.name)) for domain in patient.config.domains]
+    asked = [domain.name for domain in patient.config.domains if not domain.certificate]
+    return [of_authorities(name, dns.issuers(name)) for name in asked] or skipped("every certificate is the team's own")
 
 
 def of_authorities(name: str, issuers: list[str] | None) -> Finding:
@@ -77,11 +80,12 @@ def of_port(port: int, address: str, filtered: bool) -> Finding:
 def certificates(patient: Patient) -> list[Finding]:
     """The certificate of every name, checked as a browser checks it."""
     root = patient.loaded.path(patient.config.acme.root) if patient.config.acme.root else None
-    return [_served(domain.name, patient.address, str(root) if root else None) for domain in patient.config.domains]
+    return [_served(domain, patient.address, str(root) if root else None) for domain in patient.config.domains]
 
 
-def _served(name: str, address: str, root: str | None) -> Finding:
-    logs = "deploy doctor after a minute; on the host: journalctl -u caddy"
+def _served(domain: Domain, address: str, root: str | None) -> Finding:
+    name = domain.name
+    logs = NEWER if domain.certificate else "deploy doctor after a minute; on the host: journalctl -u caddy"
     context = ssl.create_default_context(cafile=root)
     try:
         with (
@@ -93,11 +97,13 @@ def _served(name: str, address: str, root: str | None) -> Finding:
         return Finding(ERROR, f"{name}: {error.verify_message}", logs)
     except OSError as error:
         return Finding(ERROR, f"https://{name} is not served at {address}: {error}", logs)
-    return of_certificate(name, certificate.not_after(der) - time.time())
+    return of_certificate(name, certificate.not_after(der) - time.time(), own=bool(domain.certificate))
 
 
-def of_certificate(name: str, left: float) -> Finding:
-    """How many seconds a certificate that is trusted is good for."""
+def of_certificate(name: str, left: float, *, own: bool = False) -> Finding:
+    """How many seconds a certificate that is trusted is good for. One of the team's `own` nobody else renews."""
+    if left < SOON and own:
+        return Finding(WARNING, f"{name} ends in {left / DAY:.0f} days, and it is your own", NEWER)
     if left < SOON:
         return Finding(WARNING, f"{name} ends in {left / DAY:.0f} days and is not renewed", "deploy certs renew")
     return Finding(OK, f"{name} is trusted, for {left / DAY:.0f} days")

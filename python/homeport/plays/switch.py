@@ -28,15 +28,27 @@ class ActionModule(Action):
     def act(self, args: Json, task_vars: Json) -> Json:
         host = self.hostctl(task_vars)
         wait = float(task_vars.get("homeport_lock_wait", 0))
-        if args["verb"] == "push":
-            spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
-            begun = host.send("push", {**spec, "secrets": read_secrets(task_vars), "lock_wait": wait})
+        if args["verb"] in ("push", "env"):
+            spec = push_spec(task_vars, *_release_of(args, host.where), datetime.now(UTC))
+            begun = host.send(args["verb"], {**spec, "secrets": read_secrets(task_vars), "lock_wait": wait})
         else:
             words = [args["verb"], *options_of(args), "--lock-wait", str(wait)]
             begun = host.call(*words, "--who", who(), "--from", here())
         if begun.get("unchanged"):
             return {"result": "unchanged", "release": begun["release"], "steps": []}
         return conclude(host, begun["transition"])
+
+
+def _release_of(args: Json, where: str) -> tuple[str, Json | None]:
+    """The digest and commit of what goes live: of an environment what is live already. Raises HomeportError."""
+    return live_release(args["live"], where) if args["verb"] == "env" else (args["digest"], args["git"] or None)
+
+
+def live_release(live: Json | None, where: str) -> tuple[str, Json | None]:
+    """The digest and commit of the release that is live. Raises HomeportError when there is none."""
+    if not live:
+        raise HomeportError("nothing is live that could have another environment", where, "deploy push")
+    return live["digest"], live["git"]
 
 
 def options_of(args: Json) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from homeport.config import Loaded, settings
+from homeport.config import Loaded, accessories, settings
 from homeport.config.layers import FILE
 from homeport.config.names import RESERVED_ENV
 from homeport.config.problems import ConfigError, Origin, Problem
@@ -84,7 +84,8 @@ def everything(loaded: Loaded, environ: Mapping[str, str]) -> list[Finding]:
 
 def _given(loaded: Loaded) -> set[str]:
     config = loaded.config
-    return {*RESERVED_ENV, *_GIVEN, *settings(config).env, *config.env.secret}
+    beside = accessories.given(config.accessories)
+    return {*RESERVED_ENV, *_GIVEN, *settings(config).env, *config.env.secret, *beside}
 
 
 def _read(path: Path) -> list[Read]:

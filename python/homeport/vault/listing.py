@@ -19,7 +19,7 @@ def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
     """
     held = {name: store.shown(each.file) for name, each in store.held(loaded, environ).items()}
     every = dict.fromkeys([*names(loaded.config), *held])
-    return [{"name": name, "for": _user(loaded, name), "from": _origin(loaded, name, environ, held)} for name in every]
+    return [{"name": name, "for": user(loaded, name), "from": _origin(loaded, name, environ, held)} for name in every]
 
 
 def table(found: list[Json]) -> list[str]:
@@ -31,15 +31,20 @@ def table(found: list[Json]) -> list[str]:
     return [f"{name:<{widths[0]}}  {user:<{max(widths[1], 6)}}  {place}" for name, user, place in told]
 
 
-def _user(loaded: Loaded, name: str) -> str | None:
+def user(loaded: Loaded, name: str) -> str | None:
+    """Who a secret is for: "app", "backup", "certificate", "notify"; None for nobody."""
     if name in loaded.config.env.secret:
         return "app"
-    return "backup" if name in backup_names(loaded.config).values() else None
+    if name in backup_names(loaded.config).values():
+        return "backup"
+    if name in (domain.key for domain in loaded.config.own_certificates):
+        return "certificate"
+    return "notify" if name in (receiver.url for receiver in loaded.config.notify) else None
 
 
 def _origin(loaded: Loaded, name: str, environ: Mapping[str, str], held: Mapping[str, str]) -> str | None:
-    if loaded.credentials and _user(loaded, name) == "backup":
+    if loaded.credentials and user(loaded, name) == "backup":
         return "sandbox"
-    if name in environ and _user(loaded, name):
+    if name in environ and user(loaded, name):
         return "environment"
     return "command" if name in loaded.config.secrets.commands else held.get(name)

@@ -40,6 +40,10 @@ def _not_ours(loaded: Loaded, name: str) -> str:
         return "is what the backup is encrypted with: a new one opens nothing" if opens else "is a key of the bucket"
     if name == config.database.url and config.database.engine == "external":
         return "is the address of the database"
+    if name in (receiver.url for receiver in config.notify):
+        return "is the URL of whoever is told: it is made where they are"
+    if name in (domain.key for domain in config.own_certificates):
+        return "is the key of a certificate, and is made together with it"
     if name in config.secrets.commands:
         return "comes from a command of secrets.commands, and not from the file"
     if name not in config.env.secret:

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 def command(options: Options, as_json: bool) -> None:
     """List every app of the host, this one's and others, with its state, database, names and room on the disk.
 
-    A destination of its own `app` name is an app of its own.
+    A destination of its own `app` name is an app of its own; which one it was provisioned as is told.
     """
     from homeport.session import begin
     from homeport.when import dated
@@ -36,7 +36,7 @@ def command(options: Options, as_json: bool) -> None:
 
 def table(apps: list[Json]) -> list[str]:
     """The apps as lines of columns."""
-    rows = [("APP", "STATE", "RELEASE", "DATABASE", "DISK", "DOMAINS"), *(_row(one) for one in apps)]
+    rows = [("APP", "DESTINATION", "STATE", "RELEASE", "DATABASE", "DISK", "DOMAINS"), *(_row(one) for one in apps)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -48,6 +48,7 @@ def _row(one: Json) -> tuple[str, ...]:
     state = one["state"] + (", locked" if one["lock"] else "")
     return (
         one["app"],
+        one["destination"] or "-",
         state,
         (one["live"] or {}).get("release", "-"),
         one["engine"] or "none",

@@ -21,7 +21,8 @@ EPILOG = """Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @common
 def command(options: Options, count: int, as_json: bool) -> None:
-    """Say who did what when, with the result. The host keeps it."""
+    """Say who did what when, with the result, and by name which variables changed. The host keeps it."""
+    from homeport import env_changes
     from homeport.session import begin
     from homeport.when import dated
 
@@ -30,4 +31,6 @@ def command(options: Options, count: int, as_json: bool) -> None:
         print(json.dumps(entries))
         return
     for entry in entries:
-        print("  ".join(str(entry.get(key) or "-") for key in ("at", "who", "from", "verb", "release", "result")))
+        line = "  ".join(str(entry.get(key) or "-") for key in ("at", "who", "from", "verb", "release", "result"))
+        changes = env_changes.told(entry.get("env_changes"))
+        print(f"{line}  env: {changes}" if changes else line)

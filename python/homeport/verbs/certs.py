@@ -16,6 +16,8 @@ EPILOG = """Examples:
 
   deploy certs list --json | jq '.[] | {name, not_after}'
 
+  deploy certs push           (certificates of your own, from the files that domains names)
+
   deploy certs renew          (now, and without an outage: the old ones are served until the new are there)
 """
 
@@ -29,7 +31,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @common
 @click.pass_context
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
-    """List the certificates that the edge serves, or have them renewed now. Caddy renews them by itself in time."""
+    """List the certificates that the edge serves, or have them renewed now. Caddy renews them by itself in time.
+
+    But those of your own: `deploy certs push` brings newer ones.
+    """
     ctx.obj = options
     if ctx.invoked_subcommand is None:
         _list(options, as_json)
@@ -77,6 +82,39 @@ def renew(options: Options, as_json: bool) -> None:
     _list(options, as_json)
 
 
+@command.command()
+@_json
+@common
+def push(options: Options, as_json: bool) -> None:
+    """Bring certificates of your own to the host, from the files and secrets that domains names, and show them.
+
+    They are looked at as a visitor will before the host is touched. No open connection is cut; idle ones that are kept
+    open may be closed.
+    """
+    from homeport.own_certificates import check
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+
+    session = begin(options)
+    given = check(session)
+    if not given:
+        what = "no name has a certificate of your own"
+        raise HomeportError(
+            what,
+            f"{session.loaded.origin['domains']} domains",
+            "name certificate and key of one in deploy.yml",
+            ExitCode.USAGE,
+        )
+    words = ("push", "--who", who(), "--from", here())
+    told = session.hostctl.send("certs", {"certificates": given}, *words)
+    if as_json:
+        print(json.dumps(told))
+    elif not options.quiet:
+        print(
+            f"{', '.join(told['changed'])} changed" if told["changed"] else "the host has them already: nothing changed"
+        )
+
+
 def table(certificates: list[Json]) -> list[str]:
     """The certificates as lines of columns."""
     rows = [("NAME", "ISSUER", "VALID UNTIL", "RENEWED", "NEXT"), *(_row(one) for one in certificates)]
@@ -87,4 +125,5 @@ def table(certificates: list[Json]) -> list[str]:
 def _row(one: Json) -> tuple[str, ...]:
     if one["issuer"] is None:
         return one["name"], f"NONE: {one['refused'] or 'the authority has not answered yet'}", "", "", ""
-    return one["name"], one["issuer"], one["not_after"], one["renewed"] or "-", one["next_renewal"] or "-"
+    following = "your own: deploy certs push" if one.get("own") else one["next_renewal"] or "-"
+    return one["name"], one["issuer"], one["not_after"], one["renewed"] or "-", following

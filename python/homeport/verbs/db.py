@@ -121,14 +121,14 @@ def tunnel(options: Options, port: int) -> None:
     from homeport.session import begin
 
     session = begin(options)
-    tunnels.require(session)
+    way = tunnels.postgres(session, port)
 
     def told() -> None:
         print("\n".join(tunnels.lines(session, port)), flush=True)
         if not options.quiet:
             click.echo("open until Ctrl-C", err=True)
 
-    tunnels.hold(session, port, told)
+    tunnels.hold(session, way, told)
 
 
 @command.command()

@@ -23,10 +23,10 @@ EPILOG = """Examples:
   deploy logs backup --since "2026-11-21 04:00" --json
 """
 
-SOURCES = ("app", "edge", "db", "backup", "migrate", "run")
+SOURCES = ("app", "edge", "db", "backup", "migrate", "run", "cron")
 
 
-def _a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+def a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     """Seconds since the epoch, from a time (this machine's zone, unless it names one) or from how long ago it was."""
     from homeport.config.values import duration
 
@@ -44,7 +44,7 @@ def _a_time(_: click.Context, __: click.Parameter, value: str | None) -> float |
         raise click.BadParameter(f"{value!r} is neither like 10m, 2h or 3d nor like 2026-11-21T04:00") from None
 
 
-def _a_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def a_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     a_line(ctx, param, value)
     try:
         re.compile(value or "")
@@ -57,8 +57,8 @@ def _a_pattern(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.argument("source", required=False, type=click.Choice(SOURCES))
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many lines.")
-@click.option("--since", callback=_a_time, metavar="TIME", help="None older: 10m, 2h, 3d, or a time.")
-@click.option("--grep", callback=_a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
+@click.option("--since", callback=a_time, metavar="TIME", help="None older: 10m, 2h, 3d, or a time.")
+@click.option("--grep", callback=a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
 @click.option("--release", callback=a_release, help="One release's instance and migrations only.")
 @click.option("--failed", is_flag=True, help="Those of the release whose push failed last.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
@@ -77,7 +77,8 @@ def command(
     """Show what was written: by all instances and migrations together, unless a SOURCE or a release is named.
 
     `app` is the instances alone; `edge` the web server before them; `db` PostgreSQL, or the stream of SQLite; `backup`
-    all that keeps and proves the copies; `run` what `deploy run --detach` started. Values of secrets are taken out.
+    all that keeps and proves the copies; `run` what `deploy run --detach` started; `cron` the jobs of deploy.yml.
+    Values of secrets are taken out.
     """
     from homeport.session import begin
     from homeport.shell import attach

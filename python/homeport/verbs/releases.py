@@ -21,7 +21,10 @@ EPILOG = """Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @common
 def command(options: Options, as_json: bool) -> None:
-    """List the releases on the host, newest first, with the state each is in: staged, live, superseded or failed."""
+    """List the releases on the host, newest first, with the state each is in: staged, live, superseded or failed.
+
+    ENV names the variables that are others than in the release that was live before it.
+    """
     from homeport.session import begin
     from homeport.when import dated
 
@@ -31,14 +34,19 @@ def command(options: Options, as_json: bool) -> None:
 
 def table(releases: list[dict[str, Any]]) -> list[str]:
     """The releases as lines of columns."""
-    from homeport.sizes import size
-
     if not releases:
         return ["no releases yet; deploy push"]
-    rows = [("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO")]
-    rows += [(r["release"], r["state"], _git(r["git"]), r["created"], size(r["size"] or 0), r["who"]) for r in releases]
+    rows = [("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO", "ENV"), *map(_row, releases)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(release: dict[str, Any]) -> tuple[str, ...]:
+    from homeport import env_changes
+    from homeport.sizes import size
+
+    first = (release["release"], release["state"], _git(release["git"]), release["created"])
+    return *first, size(release["size"] or 0), release["who"], env_changes.told(release.get("env_changes"))
 
 
 def _git(git: dict[str, Any] | None) -> str:

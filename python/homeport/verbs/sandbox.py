@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from homeport import completing
+
 if TYPE_CHECKING:
     from homeport.sandbox import Sandbox
     from homeport.sandbox.lifecycle import Report
 
 # homeport.sandbox is imported where it is used: `deploy --help` must not wait for it
 
-_name = click.option("--name", default="default", show_default=True, help="Which sandbox.")
+_name = click.option(
+    "--name", default="default", show_default=True, shell_complete=completing.sandboxes, help="Which sandbox."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 

@@ -20,7 +20,7 @@ EPILOG = """Examples:
 
   deploy -d staging secrets edit                (deploy.secrets.staging.yml, in your editor)
 
-  deploy secrets rotate SECRET_KEY_BASE         (a new random value; push gives it to the app)
+  deploy secrets rotate SECRET_KEY_BASE         (a new random value; env push gives it to the app)
 
   deploy secrets list
 
@@ -57,7 +57,7 @@ def edit(options: Options) -> None:
         _say(options, "nothing changed")
         return
     store.save(opened, after)
-    _say(options, f"{opened.name} is encrypted{_next(options)}")
+    _say(options, f"{opened.name} is encrypted{_next(options, 'app')}")
 
 
 @command.command("set", context_settings={"ignore_unknown_options": True})
@@ -69,13 +69,14 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
     The newline at the end of standard input is no part of the value.
     """
     from homeport.vault import store, text
+    from homeport.vault.listing import user
 
     wanted, loaded = _name(name), _loaded(options)
     value = _given(wanted)
     opened = store.open_own(loaded, os.environ)
     _learn(wanted, value)
     store.save(opened, text.put(_readable(opened), wanted, value))
-    _say(options, f"{wanted} is set in {opened.name}{_next(options)}")
+    _say(options, f"{wanted} is set in {opened.name}{_next(options, user(loaded, wanted))}")
     _warn_about(loaded, wanted)
 
 
@@ -126,7 +127,7 @@ def rotate(options: Options, name: str | None, vault: bool) -> None:
         raise click.UsageError("name a secret, or say --vault")
     loaded = _loaded(options)
     said = _rotate_vault(loaded) if vault else _rotate(loaded, str(name))
-    _say(options, said + ("" if vault else _next(options)))
+    _say(options, said + ("" if vault else _next(options, "app")))
 
 
 @command.command()
@@ -164,9 +165,12 @@ def _say(options: Options, text: str) -> None:
         click.echo(text, err=True)
 
 
-def _next(options: Options) -> str:
+def _next(options: Options, user: str | None) -> str:
+    """The command that takes a new value to where it is used."""
+    bring = {"certificate": "certs push", "backup": "provision", "notify": "provision"}
     place = f"-d {options.destination} " if options.destination else ""
-    return f"; commit it, and give it to the app: deploy {place}push"
+    to = "the host" if user in bring else "the app"
+    return f"; commit it, and give it to {to}: deploy {place}{bring.get(user or '', 'env push')}"
 
 
 def _name(given: tuple[str, ...]) -> str:

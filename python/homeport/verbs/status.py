@@ -62,6 +62,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The status as a person reads it."""
     live = found["live"]
     return [
+        *_maintenance(found.get("maintenance")),
         f"app          {found['app']} at {found['url']} on {found['host']}",
         f"live         {live['release']} since {live['since']}, port {live['port']}"
         if live
@@ -71,7 +72,26 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"lock         {_lock(found.get('lock'))}",
         f"disk         {_disk(found['disk'])}",
         *_database(found.get("database")),
+        *_cron(found.get("cron")),
+        *_accessories(found.get("accessories")),
     ]
+
+
+def _maintenance(maintenance: dict[str, Any] | None) -> list[str]:
+    from homeport.verbs.maintenance import line
+
+    return [f"MAINTENANCE  {line(maintenance)}"] if maintenance else []
+
+
+def _accessories(accessories: list[dict[str, Any]] | None) -> list[str]:
+    return [f"accessory    {_accessory(one)}" for one in accessories or []]
+
+
+def _accessory(one: dict[str, Any]) -> str:
+    state = one["state"] if one["state"] == "active" else f"NOT RUNNING ({one['state']})"
+    if one["left_over"]:
+        return f"{one['name']}: LEFT OVER, {one['state']}; deploy accessory remove {one['name']}"
+    return f"{one['name']}: {state}" + (", REACHED FROM OUTSIDE" if one["beyond"] else "")
 
 
 def _health(health: dict[str, Any]) -> str:
@@ -90,6 +110,12 @@ def _lock(lock: dict[str, Any] | None) -> str:
 
 def _disk(disk: dict[str, Any]) -> str:
     return f"{disk['free'] / 1e9:.1f} GB free of {disk['total'] / 1e9:.1f} GB"
+
+
+def _cron(jobs: list[dict[str, Any]] | None) -> list[str]:
+    from homeport.verbs.cron import line
+
+    return [f"cron         {line(jobs)}"] if jobs else []
 
 
 def _database(database: dict[str, Any] | None) -> list[str]:

@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
     "packages": machine.packages,
     "app": service.app,
     "edge": service.edge,
+    "maintenance": service.maintenance,
     "authority": service.authority,
     "origin": service.origin,
     "backup": service.backup,

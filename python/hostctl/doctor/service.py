@@ -39,6 +39,16 @@ def edge(case: Case) -> list[Finding]:
     ]
 
 
+def maintenance(case: Case) -> list[Finding]:
+    """Whether visitors see the app, or a page in its place that somebody may have forgotten."""
+    shown = case.status["maintenance"]
+    if not shown:
+        return ok("off: visitors see the app")
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(shown["since"]))
+    says = f"on since {since} by {shown['who']}: visitors see its page, with status 503"
+    return [Finding(WARNING, says, "deploy maintenance off")]
+
+
 # ---------------------------------------------------------------------------------------------- the authority
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, envfile, inside, records
+from hostctl import databases, inside, records
 from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json, unlink, write_atomic
+from hostctl.files import Json, read_json
 from hostctl.layout import App
 from hostctl.postgres import cluster, guard, migrate
 from hostctl.postgres.url import place, variables
@@ -66,7 +66,7 @@ def check(work: Work) -> str:
 def stop_asking(work: Work) -> None:
     """The undo of `check`."""
     inside.stop(work, "settings")
-    unlink(work.app.record(work.release) / "settings.env")
+    inside.forget(work, "settings")
 
 
 def needless(_: App) -> str | None:
@@ -126,12 +126,12 @@ def ask(app: App, sql: str, address: str) -> list[list[str]]:
 def _ask_confined(work: Work, sql: str, address: str) -> list[list[str]]:
     """As `ask`, as the app's user in the app's confinement: what this reaches, the app does."""
     app, record = work.app, work.app.record(work.release)
-    log, own = record / "settings.log", record / "settings.env"
-    write_atomic(own, envfile.render(environment(app, address)).encode())
+    log = record / "settings.log"
+    inside.write_environment(work, "settings", environment(app, address))
     try:
         status = inside.run(work, "settings", [*_psql(), "-c", sql], log, LONGEST)
     finally:
-        unlink(own)
+        inside.forget(work, "settings")
     text = log.read_text(errors="replace")
     if status != 0:
         raise _unreachable(app, address, cluster.said(text))

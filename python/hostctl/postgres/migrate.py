@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hostctl import envfile, records
+from hostctl import inside, records
 from hostctl.errors import HostError
-from hostctl.files import unlink, write_atomic
 from hostctl.layout import App
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
@@ -70,11 +69,10 @@ def around(work: Work) -> Iterator[None]:
     A failure inside is told with the lock that was waited for. Raises HostError.
     """
     wanted, server = cluster.require(work.app), cluster.live(work.app)
-    path = work.app.record(work.release) / "migrate.env"
     own = environment(work.app, work.release, wanted)
     if own:
         _make_role(server, wanted)
-        write_atomic(path, envfile.render(own).encode())
+        inside.write_environment(work, "migrate", own)
     else:
         work.note("lock_timeout does not hold for these migrations: the app's DATABASE_URL is its own")
     try:
@@ -84,7 +82,7 @@ def around(work: Work) -> Iterator[None]:
             error, _log(work), wanted.lock_timeout, _holders(server, wanted), _known(server, wanted)
         ) from None
     finally:
-        unlink(path)
+        inside.forget(work, "migrate")
     note_invalid(work, lambda sql: cluster.query(server, sql, wanted.name))
 
 

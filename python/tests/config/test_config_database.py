@@ -179,12 +179,13 @@ def test_a_destination_has_a_place_of_its_own_in_the_bucket(project: Any, good: 
         ("host: 10.0.0.2\n", True),
         ("host: 10.0.0.2\nbackup: {prefix: staging}\n", False),
         ("host: 10.0.0.2\nbackup: {bucket: other-backups}\n", False),
-        ("drain_timeout: 1s\n", False),
+        ("app: shop\n", True),
+        ("app: shop-staging\ndomains: [staging.test]\nbackup: {prefix: staging}\n", False),
     ],
 )
-def test_two_hosts_cannot_stream_to_one_place(project: Any, good: Text, overlay: str, refused: bool) -> None:
+def test_two_destinations_cannot_stream_to_one_place(project: Any, good: Text, overlay: str, refused: bool) -> None:
     project.write(overlay, "deploy.staging.yml")
-    what = "would be the same for two hosts: set backup.prefix of the destination as well, or leave both out"
+    what = "would be the same for two destinations: set backup.prefix of the other as well, or leave both out"
 
     found = project.mistakes(good(SQLITE.replace("shop-backups", "shop-backups, prefix: live")), "staging")
 

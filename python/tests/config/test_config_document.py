@@ -121,7 +121,7 @@ def test_a_variable_is_text_as_it_was_written(
 
 def test_anchors_and_merge_keys_work(project: Any, good: Callable[[str], str]) -> None:
     project.write(good("health: &slow\n  timeout: 20s\n  interval: 2s\nrelease:\n  env: {A: &a x, B: *a}\n"))
-    overlay = "health:\n  <<: [{timeout: 7s}, {timeout: 8s, interval: 3s}]\n  interval: 4s\n"
+    overlay = "health:\n  <<: [{timeout: 7s}, {timeout: 8s, interval: 3s}]\n  interval: 4s\nhost: b.test\n"
     project.write(overlay, "deploy.prod.yml")
 
     config = project.load("prod").config

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError, host_vars, settings, target
+from homeport.config import ConfigError, host_vars, secrets, settings, target
 from hostctl import spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
@@ -33,6 +33,7 @@ def test_the_settings_of_a_push_are_those_that_hostctl_takes(project: Any, good:
         "migrate_timeout": 900.0,
         "domains": ["shop.test"],
         "database": None,
+        "cron": None,
     }
     assert push.env == {"PHX_HOST": "shop.test", "A": "x"}
 
@@ -111,12 +112,28 @@ def test_the_variables_of_the_host(project: Any) -> None:
         "homeport_acme_email": "me@a.test",
         "homeport_acme_ca": str(project.root / "ca.pem"),
         "homeport_acme_root": "",
+        "homeport_certificates": [],
         "homeport_database": None,
         "homeport_backup_secrets": None,
+        "homeport_accessories": [],
         "homeport_root": str(project.root),
+        "homeport_hooks": str(project.root / "hooks"),
         "homeport_destination": "",
         "homeport_verify_address": None,
+        "homeport_notify": [],
     }
+
+
+def test_a_certificate_of_the_teams_own_is_a_file_and_the_name_of_its_key(project: Any) -> None:
+    text = "app: shop\nhost: a.test\ndomains: [{name: shop.test, certificate: own.pem, key: SHOP_KEY}]\n"
+    with pytest.raises(ConfigError, match=r"domains: there is no file own.pem"):
+        host_vars(loaded(project, text))
+    project.write("x\n", "own.pem")
+    found = loaded(project, text)
+    assert host_vars(found)["homeport_certificates"] == [
+        {"name": "shop.test", "certificate": str(project.root / "own.pem"), "key": "SHOP_KEY"}
+    ]
+    assert secrets.names(found.config) == ("SHOP_KEY",)
 
 
 def test_no_secret_value_is_in_the_variables(

@@ -96,7 +96,7 @@ def test_a_destination_is_laid_over_it(project: Any, good: Callable[[str], str])
 
 def test_every_value_knows_where_it_came_from(project: Any, good: Callable[[str], str]) -> None:
     project.write("app: shop\nhost: me@a.test:2222\ndomains:\n  - shop.test\nenv:\n  clear:\n    A: 1\n    B: 2\n")
-    project.write("\nenv: {clear: {B: 3}}\n", "deploy.prod.yml")
+    project.write("\nenv: {clear: {B: 3}}\nhost: me@b.test:2222\n", "deploy.prod.yml")
 
     origin = {key: str(value) for key, value in project.load("prod").origin.items()}
 
@@ -105,7 +105,7 @@ def test_every_value_knows_where_it_came_from(project: Any, good: Callable[[str]
     assert origin["env.clear.A"] == "deploy.yml:7"
     assert origin["env.clear.B"] == "deploy.prod.yml:2"
     assert origin["health.path"] == "default"
-    assert origin["ssh.port"] == origin["ssh.provision_user"] == "deploy.yml:2"
+    assert origin["ssh.port"] == origin["ssh.provision_user"] == "deploy.prod.yml:3"
     assert origin["release.name"] == "deploy.yml:1"
 
 
@@ -213,6 +213,70 @@ def test_the_release_is_named_after_the_app(project: Any) -> None:
     config = project.load().config
 
     assert (config.release.name, config.instance_name) == ("my_shop", "my-shop")
+
+
+# ---------------------------------------------------------------------------------------------- two on one host
+
+
+@pytest.mark.parametrize("overlay", ["drain_timeout: 2s\n", "host: 198.51.100.7\n", "host: root@198.51.100.7:22\n"])
+def test_a_destination_on_the_same_host_does_not_take_over_the_first(project: Any, good: Any, overlay: str) -> None:
+    project.write(overlay, "deploy.staging.yml")
+
+    found = project.mistakes(good(""), "staging")
+
+    what = "is missing, and the host is that of deploy.yml: this would take over shop there"
+    assert found == [f"deploy.staging.yml:1 app: {what}; add the line `app: shop-staging`"]
+
+
+def test_the_name_that_is_told_to_be_added_can_be_added(project: Any, good: Any) -> None:
+    project.write("drain_timeout: 2s\n", "deploy.load_test.yml")
+    (found,) = project.mistakes(good(""), "load_test")
+    line = found.split("`")[1]
+    project.write(f"{line}\ndomains: [b.test]\n", "deploy.load_test.yml")
+
+    assert project.load("load_test").config.app == "shop-load-test"
+
+
+def test_the_same_name_on_purpose_is_no_mistake(project: Any, good: Any) -> None:
+    project.write(good("")).write("app: shop\ndrain_timeout: 2s\n", "deploy.live.yml")
+
+    config = project.load("live").config
+
+    assert (config.app, config.names, config.drain_timeout) == ("shop", ("shop.test",), 2.0)
+
+
+def test_two_apps_on_one_host_do_not_answer_at_the_same_names(project: Any, good: Any) -> None:
+    project.write("app: shop-staging\n", "deploy.staging.yml")
+
+    found = project.mistakes(good(""), "staging")
+
+    what = "is missing, and shop answers at those of deploy.yml on the same host; add names of its own"
+    assert found == [f"deploy.staging.yml:1 domains: {what}"]
+
+
+def test_a_destination_of_its_own_name_is_the_same_release_in_a_place_of_its_own(project: Any, good: Any) -> None:
+    project.write(
+        "app: my-shop\nhost: a.test\ndomains: [a.test]\nbackup: {bucket: backups}\ndatabase: {engine: sqlite}\n"
+    )
+    project.write("app: my-shop-staging\ndomains: [b.test]\n", "deploy.staging.yml")
+
+    loaded = project.load("staging")
+
+    assert (loaded.config.release.name, loaded.config.backup.prefix) == ("my_shop", "my-shop-staging")
+    assert str(loaded.origin["release.name"]) == "deploy.yml:1"
+    assert project.load().config.backup.prefix == "my-shop"
+
+
+def test_a_destination_says_itself_what_its_release_is_called(project: Any, good: Any) -> None:
+    project.write(good("")).write("app: b\nhost: b.test\nrelease: {name: other}\n", "deploy.b.yml")
+
+    assert project.load("b").config.release.name == "other"
+
+
+def test_another_app_in_the_sandbox_is_the_same_release(project: Any, good: Any) -> None:
+    project.write(good("")).write("app: other\n", "deploy.sandbox.yml")
+
+    assert project.load("sandbox", sandboxes=lambda _: Sandbox()).config.release.name == "shop"
 
 
 def test_the_configuration_cannot_be_changed(project: Any, good: Callable[[str], str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from homeport.config import ConfigError
 
 TOP = (
-    "app, host, domains, release, env, secrets, database, backup, health, drain_timeout, retain_releases, limits, "
-    "hooks_path, ssh, acme, verify"
+    "app, host, domains, release, env, secrets, database, backup, accessories, health, drain_timeout, retain_releases, "
+    "limits, cron, hooks_path, notify, ssh, acme, verify"
 )
 RELEASE = "name, path, build, containerfile, env, commands, migrate_timeout, strategy"
 DURATION = 'must be a duration such as "500ms", "30s", "5m" or "1h", from'
@@ -175,7 +175,9 @@ DOMAINS = [
     ("[a.test, {name: b.test, redirect_to: c.test}]", "domains[1].redirect_to", "must be one of the names that do not redirect: a.test"),
     ("[{name: b.test, redirect_to: b.test}]", "domains", "must begin with a name that does not redirect: the one the app is known by"),
     ("[a.test, {redirect_to: a.test}]", "domains[1].name", "is required"),
-    ("[{name: a.test, to: b.test}]", "domains[0].to", "unknown key (expected one of: name, redirect_to)"),
+    ("[{name: a.test, to: b.test}]", "domains[0].to", "unknown key (expected one of: name, redirect_to, certificate, key)"),
+    ("[{name: a.test, certificate: a.pem}]", "domains[0].key", "is required beside certificate: the name of the secret that holds its private key"),
+    ("[{name: a.test, key: A_KEY}]", "domains[0].certificate", "is required beside key: the file with the certificate and its chain"),
 ]  # fmt: skip
 
 
@@ -212,7 +214,7 @@ def test_a_long_name_is_refused_where_a_user_is_made_to_build_for_it(project: An
 
 
 def test_all_mistakes_come_at_once_in_the_order_of_the_files(project: Any) -> None:
-    project.write("retain_releases: x\n\nbogus: 1\n", "deploy.prod.yml")
+    project.write("retain_releases: x\n\nbogus: 1\nhost: b.test\n", "deploy.prod.yml")
 
     found = project.mistakes("health:\n  path: up\napp: Shop\nhost: a.test\nlimits:\n  cpu: a\n", "prod")
 

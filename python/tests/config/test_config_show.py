@@ -49,7 +49,7 @@ def test_programs_get_seconds_and_bytes(project: Any, good: Callable[[str], str]
 
 
 def test_the_layer_of_every_value_is_told(project: Any, good: Callable[[str], str]) -> None:
-    project.write(good("health:\n  path: /up\n")).write("drain_timeout: 5s\n", "deploy.prod.yml")
+    project.write(good("health:\n  path: /up\n")).write("drain_timeout: 5s\nhost: b.test\n", "deploy.prod.yml")
 
     lines = {
         line.split()[0]: line.split()[-1] for line in run(project.root, "-d", "prod", "--explain").stdout.splitlines()
@@ -98,8 +98,8 @@ def test_mistakes_are_raised_for_the_command_line_to_print(project: Any) -> None
 
 
 def test_options_may_stand_before_the_verb_or_after_it(project: Any, good: Callable[[str], str]) -> None:
-    project.write(good("")).write("drain_timeout: 5s\n", "deploy.prod.yml").write(
-        "drain_timeout: 6s\n", "deploy.test.yml"
+    project.write(good("")).write("drain_timeout: 5s\nhost: b.test\n", "deploy.prod.yml").write(
+        "drain_timeout: 6s\nhost: c.test\n", "deploy.test.yml"
     )
     before = Options(config=project.root / "deploy.yml", destination="prod")
 

@@ -95,20 +95,20 @@ def test_a_connection_that_failed_is_told_from_a_program_that_did(host: Host, mo
 
 @pytest.mark.parametrize(("given_", "ago"), [("10m", 600), ("2h", 7200), ("3d", 259_200), ("90s", 90)])
 def test_a_time_may_be_how_long_ago_it_was(given_: str, ago: float) -> None:
-    found = logs._a_time(None, None, given_)  # type: ignore[arg-type]
+    found = logs.a_time(None, None, given_)  # type: ignore[arg-type]
     assert found is not None
     assert abs(time.time() - ago - found) < 5
 
 
 def test_a_time_may_name_its_zone_or_else_is_of_this_machine() -> None:
-    assert logs._a_time(None, None, "2026-11-21T04:00:00Z") == 1795233600.0  # type: ignore[arg-type]
-    assert logs._a_time(None, None, "2026-11-21 04:00") is not None  # type: ignore[arg-type]
+    assert logs.a_time(None, None, "2026-11-21T04:00:00Z") == 1795233600.0  # type: ignore[arg-type]
+    assert logs.a_time(None, None, "2026-11-21 04:00") is not None  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=12))
 def test_anything_else_is_no_time(text: str) -> None:
     try:
-        found = logs._a_time(None, None, text)  # type: ignore[arg-type]
+        found = logs.a_time(None, None, text)  # type: ignore[arg-type]
     except click.BadParameter:
         return
     assert isinstance(found, float)

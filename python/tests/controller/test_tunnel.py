@@ -1,4 +1,4 @@
-"""`deploy db tunnel` and `deploy db upgrade`, up to the host: what is refused, what is printed, how it ends."""
+"""`deploy tunnel`, `deploy db tunnel` and `deploy db upgrade`, up to the host: what is refused, and how it ends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_attaches_is_told_and_the_server_is_reached_by_its_socket(begun: Be
         'psql "host=127.0.0.1 port=15432 user=my-shop dbname=my_shop"',
         "postgres://my-shop@127.0.0.1:15432/my_shop",
     ]
-    words = tunnel.argv(session, 15432)
+    words = tunnel.argv(session, tunnel.postgres(session, 15432))
     assert "127.0.0.1:15432:/run/homeport-my-shop-postgres/.s.PGSQL.5432" in words
     # over a shared connection the way would stay open after this command
     assert words.index("ControlPath=none") < next(at for at, word in enumerate(words) if word == "ControlMaster=auto")
@@ -90,7 +90,7 @@ def test_it_stays_open_until_it_is_interrupted_and_leaves_nothing_running(
         opened.append(True)
         os.kill(os.getpid(), number)
 
-    tunnel.hold(begun(POSTGRES), port, interrupt)
+    tunnel.hold(begun(POSTGRES), tunnel.loopback(4000, port), interrupt)
 
     assert opened == [True]
     assert not Path(f"/proc/{told.read_text().split()[0]}").exists()
@@ -112,7 +112,7 @@ def test_a_way_that_cannot_be_opened_or_ends_is_an_error(
     ssh(script)
 
     with pytest.raises(HomeportError, match=what) as caught:
-        tunnel.hold(begun(POSTGRES), port, lambda: None)
+        tunnel.hold(begun(POSTGRES), tunnel.loopback(4000, port), lambda: None)
 
     assert caught.value.code == code
 
@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_here_is_refused_before_the_host_is_asked(
         taken.bind((tunnel.LOCAL, 0))
         taken.listen()
         with pytest.raises(HomeportError, match="cannot be used") as caught:
-            tunnel.hold(begun(POSTGRES), taken.getsockname()[1], lambda: None)
+            tunnel.hold(begun(POSTGRES), tunnel.loopback(taken.getsockname()[1], None), lambda: None)
 
     assert caught.value.code == ExitCode.USAGE
     assert not told.exists()
@@ -134,10 +134,37 @@ def test_a_port_that_is_taken_here_is_refused_before_the_host_is_asked(
 @pytest.mark.parametrize("engine", OTHERS)
 def test_another_database_has_nothing_to_connect_to(begun: Begun, engine: str) -> None:
     with pytest.raises(HomeportError, match="has no PostgreSQL on its host") as caught:
-        tunnel.require(begun(OTHERS[engine]))
+        tunnel.postgres(begun(OTHERS[engine]), 15432)
 
     assert caught.value.code == ExitCode.USAGE
-    tunnel.require(begun(POSTGRES))
+
+
+# the instance, and any port
+
+
+def live_at(monkeypatch: pytest.MonkeyPatch, live: dict[str, Any] | None) -> None:
+    def status(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        return 0, json.dumps({"live": live}).encode(), b""
+
+    monkeypatch.setattr(Session, "hostctl", property(lambda _: Hostctl("my-shop", "host", status)))
+
+
+@pytest.mark.parametrize(("local", "here"), [(None, 21007), (4040, 4040)])
+def test_the_live_instance_is_reached_at_its_own_port_or_at_another_here(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch, local: int | None, here: int
+) -> None:
+    live_at(monkeypatch, {"release": "20260101T000000Z-aaaaaaa", "port": 21007})
+
+    session = begun("")
+    words = tunnel.argv(session, tunnel.instance(session, local))
+
+    assert words[words.index("-L") + 1] == f"127.0.0.1:{here}:127.0.0.1:21007"
+
+
+def test_where_nothing_is_live_no_way_leads_to_it(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live_at(monkeypatch, None)
+    with pytest.raises(HomeportError, match="nothing of my-shop is live"):
+        tunnel.instance(begun(""), None)
 
 
 # the upgrade

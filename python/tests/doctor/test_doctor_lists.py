@@ -16,7 +16,8 @@ CERTIFICATE = {
     "renewed": 1_790_003_600.0, "next_renewal": 1_795_184_000.0, "refused": None,
 }  # fmt: skip
 SHOP = {
-    "app": "shop", "domains": ["shop.test", "s.test"], "state": "live", "why": "", "engine": "sqlite", "lock": None,
+    "app": "shop", "destination": "staging", "domains": ["shop.test", "s.test"], "state": "live", "why": "",
+    "engine": "sqlite", "lock": None,
     "live": {"release": "20261121T184437Z-10c809f", "since": 1_790_000_000.0, "port": 20000}, "bytes": 24_920_064,
 }  # fmt: skip
 
@@ -80,14 +81,15 @@ def test_a_renewal_that_failed_says_that_the_old_ones_are_served_on(host: Host) 
 
 def test_every_app_is_a_line(host: Host) -> None:
     assert CliRunner().invoke(apps.command, []).output.splitlines() == [
-        "APP   STATE  RELEASE                   DATABASE  DISK     DOMAINS",
-        "shop  live   20261121T184437Z-10c809f  sqlite    24.9 MB  shop.test, s.test",
+        "APP   DESTINATION  STATE  RELEASE                   DATABASE  DISK     DOMAINS",
+        "shop  staging      live   20261121T184437Z-10c809f  sqlite    24.9 MB  shop.test, s.test",
     ]
 
 
 def test_an_app_that_is_empty_locked_or_too_large_to_count_is_a_line_too() -> None:
-    odd = {**SHOP, "state": "empty", "live": None, "lock": {"who": "ann"}, "engine": None, "bytes": None}
-    assert apps.table([odd])[1].split("  ")[:2] == ["shop", "empty, locked"]
+    odd = {**SHOP, "destination": None, "state": "empty", "live": None, "lock": {"who": "ann"}}
+    odd |= {"engine": None, "bytes": None}
+    assert apps.table([odd])[1].split()[:4] == ["shop", "-", "empty,", "locked"]
     assert "none      ?" in apps.table([odd])[1]
 
 

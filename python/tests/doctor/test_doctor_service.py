@@ -38,6 +38,13 @@ def case(**status: Any) -> Any:
     return SimpleNamespace(status=told, environment={}, settings={"domains": ["shop.test"]})
 
 
+def test_a_maintenance_page_that_is_on_is_worth_a_look() -> None:
+    assert [one.state for one in service.maintenance(case(maintenance=None))] == [OK]
+    (found,) = service.maintenance(case(maintenance={"since": 0.0, "who": "ann"}))
+    assert (found.state, found.fix) == (WARNING, "deploy maintenance off")
+    assert "1970-01-01 00:00 UTC by ann" in found.says
+
+
 def test_an_order_that_the_authority_refused_is_told_with_its_reason_and_the_limit() -> None:
     (found,) = service.of_authority({"shop.test": "HTTP 403 no way in"})
     assert (found.state, "HTTP 403 no way in" in found.says, "5 failed" in found.fix) == (ERROR, True, True)

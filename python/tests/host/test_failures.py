@@ -100,7 +100,7 @@ def check_kept(app: Project) -> None:
     failed = max(one["release"] for one in app.releases() if one["state"] == "failed")
     kept = on_host(app.box, f"ls /var/lib/homeport/{APP}/releases/{failed}").split()
     assert "record.json" in kept
-    assert not {"env", "port"} & set(kept)
+    assert not {"environment.cred", "instance.env", "secrets", "port"} & set(kept)
 
 
 def check_next_push(app: Project, artifact: Path) -> None:

@@ -552,7 +552,6 @@ def test_a_secret_reaches_the_app_and_nobody_else(app: Project, artifacts: dict[
         done = app.deploy("-v", "push", "--artifact", artifacts[1], "--json", env={"API_TOKEN": marker})
         planned = app.deploy("-v", "push", "--plan", "--artifact", artifacts[1], env={"API_TOKEN": marker})
     release = done.json["release"]
-    file = f"{STATE}/releases/{release}/env"
     unit = f"{APP}@{release}.service"
     verbs = ("config", "status", "attach", "releases", "audit", "logs")
     told = [app.deploy("-v", verb, check=False) for verb in verbs]
@@ -560,12 +559,11 @@ def test_a_secret_reaches_the_app_and_nobody_else(app: Project, artifacts: dict[
     assert on_host(app.box, f"tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {unit})/environ | grep ^API_") == (
         f"API_TOKEN={marker}"
     )
-    assert on_host(app.box, f"stat -c '%U %a' {file}") == "root 600"
     assert seen == []
     assert [each for each in (done, planned, *told) if marker in each.out + each.err] == []
     everywhere = "/etc /var /srv /home /root /run /tmp /dev/shm /usr/local"
     held = app.box.run(f"grep -rlF {marker} {everywhere}").stdout
-    assert held.split() == [file]
+    assert sorted(held.split()) == [f"/run/credentials/{unit}/{name}" for name in ("environment", "secret_API_TOKEN")]
     assert on_host(app.box, f"journalctl -o export --no-pager | grep -cF {marker[:14]} || true") == "0"
     assert on_host(app.box, f"systemctl show {unit} | grep -c {marker[:14]} || true") == "0"
     assert laptop_files_with(marker, tmp_path / "began") == ""
@@ -579,7 +577,7 @@ def test_a_secret_that_is_not_given_again_keeps_its_value(app: Project, artifact
 
     release = app.push(artifacts[1])["release"]
 
-    assert on_host(app.box, f"grep ^KEPT_ {STATE}/releases/{release}/env") == f'KEPT_TOKEN="{value}"'
+    assert on_host(app.box, f"cat /run/credentials/{APP}@{release}.service/secret_KEPT_TOKEN") == value
 
 
 def test_a_secret_that_nobody_gave_is_refused_with_exit_status_2(app: Project, artifacts: dict[int, Path]) -> None:

@@ -190,6 +190,27 @@ def test_with_s3_away_the_data_goes_back_all_the_same_and_its_epoch_is_published
 # ---------------------------------------------------------------------------------------------- another time
 
 
+def test_a_job_that_runs_has_ended_before_the_data_changes_places(app: Project, releases: dict[str, Path]) -> None:
+    app.configure(cron=[{"name": "holds", "schedule": "@yearly", "eval": "Process.sleep(:infinity)"}])
+    app.push(releases["good"])
+    app.configure(cron=[])
+    settled(app)
+    app.deploy("cron", "run", "holds", "--detach")
+    until(lambda: job_state(app) == "active", "the job runs")
+    before = content(app)
+
+    app.deploy("restore", "--yes")
+
+    assert content(app) == before
+    assert job_state(app) != "active"
+    told = json.loads(app.deploy("cron", "--json").out)[0]
+    assert (told["last"]["result"], told["failures"]) == ("interrupted", 0)
+
+
+def job_state(app: Project) -> str:
+    return on_host(app.box, f"systemctl show --value -p ActiveState homeport-{APP}-job@holds")
+
+
 def test_restored_to_a_second_the_rows_are_exactly_those_of_that_second(app: Project) -> None:
     first = write(app, 200) | rows(app)
     at = quiet_second()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import random
+import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +70,34 @@ def helpers(box: Sandbox) -> str:
     return on_host(box, f"{units}; ls /run/homeport-hello | grep -v '^[0-9]' || true")
 
 
+def listening(box: Sandbox) -> set[str]:
+    """The addresses on the host at which a BEAM, or hostctl, listens."""
+    return {
+        line.split()[3] for line in on_host(box, "ss -H -ltnp | grep -E 'beam|python|hostctl' || true").splitlines()
+    }
+
+
+@contextlib.contextmanager
+def held(project: Project, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A way that a `deploy` holds open, and the first line that it prints."""
+    with project.start(*args) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().rstrip("\n")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that the kernel gives to no connection meanwhile."""
+    for port in random.sample(range(15000, 30000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all are taken")
+
+
 def test_a_console_is_in_the_live_instance_and_leaves_nothing_but_itself(
     live: Sandbox, project: Project, terminal: Callable[..., Terminal]
 ) -> None:
@@ -97,27 +130,77 @@ def test_a_console_is_in_the_live_instance_and_leaves_nothing_but_itself(
 def test_nothing_listens_for_a_console_before_and_after_it_and_only_inside_the_host_meanwhile(
     live: Sandbox, project: Project, terminal: Callable[..., Terminal]
 ) -> None:
-    def listening() -> set[str]:
-        return {line.split()[3] for line in on_host(live, "ss -H -ltnp | grep beam").splitlines()}
-
-    before = listening()  # an older release may still drain
+    before = listening(live)  # an older release may still drain
     first, second = terminal("console"), terminal("console")
     first.wait_for(PROMPT)
     second.wait_for(PROMPT)
-    opened = listening() - before
+    opened = listening(live) - before
     assert len(opened) == 2
     assert all(address.startswith("127.") for address in opened)
     said = on_host(live, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-    cookies = on_host(
-        live, "cat /run/homeport-hello/console-*/.erlang.cookie; echo; cat /var/lib/homeport/hello/cookie"
-    )
+    cookies = on_host(live, "cat /run/homeport-hello/run-*/.erlang.cookie; echo; cat /var/lib/homeport/hello/cookie")
     assert not [cookie for cookie in cookies.split() if cookie in said]
 
     # a terminal that is closed leaves nothing either
     first.close()
     second.close()
     until(lambda: helpers(live) == "", "both consoles have ended")
-    assert listening() <= before
+    assert listening(live) <= before
+
+
+def test_a_console_of_which_every_process_is_killed_leaves_nothing(
+    live: Sandbox, project: Project, terminal: Callable[..., Terminal]
+) -> None:
+    console = terminal("console")
+    console.wait_for(PROMPT)
+    on_host(live, "pkill -KILL -f '[h]ostctl hello shell run'; pkill -KILL -f '[-]-unit=homeport-hello-run' || true")
+    until(lambda: helpers(live) == "", "its unit and its home are gone")
+
+
+def test_a_local_node_sees_the_processes_of_the_live_instance_and_nothing_is_left(
+    live: Sandbox, project: Project, free_port: int
+) -> None:
+    before, pid = listening(live), str(instance(project))
+    with held(project, "observer", str(free_port)) as (process, printed):
+        command = shlex.split(printed)
+        assert command[:2] == ["erl", "-args_file"]
+        opened = listening(live) - before
+        assert [address.partition(".")[0] for address in opened] == ["127"]
+        cookie = re.findall(r"Cookie = '(\w+)'", Path(f"{command[2]}.erl").read_text())[0]
+
+        look = "[N] = nodes(hidden), [Pid | _] = rpc:call(N, erlang, processes, []), "
+        look += 'io:format("~s ~p ~p~n", [rpc:call(N, os, getpid, []), node(Pid), N]), '
+        shown = 'io:put_chars(os:cmd("cat /proc/" ++ os:getpid() ++ "/cmdline")), halt().'
+        seen = subprocess.run(
+            [*command, "-noinput", "-eval", look + shown], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert process.wait(60) == 0
+    line, cmdline = seen.stdout.split("\n", 1)
+    assert line == f"{pid} 'hello@127.0.0.1' 'hello@127.0.0.1'"
+    assert "-args_file" not in cmdline  # erl has put what is in it there
+    assert cookie not in cmdline
+    assert cookie not in on_host(live, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert not Path(command[2]).exists()
+    assert listening(live) == before
+
+
+def test_a_tunnel_leads_past_the_edge_to_the_instance_or_to_any_port_of_the_host(
+    live: Sandbox, project: Project, free_port: int
+) -> None:
+    before = listening(live)
+    with held(project, "tunnel", "--local", str(free_port)) as (process, printed):
+        assert printed == f"http://localhost:{free_port}"
+        asked = http.client.HTTPConnection("127.0.0.1", free_port, timeout=20)
+        asked.request("GET", "/version", headers={"Host": project.domain, "X-Forwarded-Proto": "https"})
+        assert json.loads(asked.getresponse().read())["pid"] == instance(project)
+        asked.close()
+        assert listening(live) == before
+        process.terminate()
+        assert process.wait(60) == 0
+    with held(project, "tunnel", "22", "--local", str(free_port)) as (_, printed):
+        assert printed == f"127.0.0.1:{free_port}"
+        with socket.create_connection(("127.0.0.1", free_port), timeout=20) as there:
+            assert there.recv(7) == b"SSH-2.0"
 
 
 def test_an_expression_is_evaluated_in_the_instance_or_beside_it(live: Sandbox, project: Project) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
-from hostworld import FakeSystemd, World
+from hostworld import FakeSystemd, World, unlaunched
 
 from hostctl import begin, records, restore
 from hostctl.databases import Database, Databases
@@ -38,7 +38,7 @@ class DataSystemd(FakeSystemd):
             self.world.execute(f"INSERT INTO boots VALUES ('{unit}')")
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
-        if argv[0].endswith("bin/migrate"):
+        if unlaunched(argv)[0].endswith("bin/migrate"):
             self.world.execute(self.world.migration)
             return super().foreground(unit, argv, properties, output)
         facts = {"path": str(self.world.database), "wal_autocheckpoint": 0, "busy_timeout": 5000}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hostctl import artifact, begin, drain, journal, records, switch
+from hostctl import artifact, begin, drain, environment, journal, records, switch
 from hostctl.errors import HostError
 from hostctl.layout import App, Layout
 from hostctl.systemd import Unit
@@ -56,6 +56,13 @@ KILLER = Killer()
 sys.addaudithook(KILLER.audit)  # never to be removed, so it is there once and mostly looks away
 
 
+def unlaunched(argv: Sequence[str]) -> list[str]:
+    """The program that a command becomes, once a shell has read its variables."""
+    head = environment.launched(["program"])[:-2]
+    assert list(argv[: len(head)]) == head
+    return list(argv[len(head) + 1 :])
+
+
 class FakeSystemd:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -90,7 +97,7 @@ class FakeSystemd:
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
         KILLER.act()
-        self.world.migrated.append((argv[0], list(properties)))
+        self.world.migrated.append((unlaunched(argv)[0], list(properties)))
         output.write(b"migrating with " + self.world.secret.encode() + b"\n")
         output.flush()
         return self.world.migration_status

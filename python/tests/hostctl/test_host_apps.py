@@ -19,6 +19,15 @@ def test_an_app_is_listed_with_what_is_live_and_its_names(world: World) -> None:
     assert told["bytes"] > 0
 
 
+def test_an_app_is_told_with_the_destination_that_it_was_provisioned_as(world: World) -> None:
+    world.provision(destination="staging")
+    (told,) = apps.every(world.app.layout, world)  # type: ignore[arg-type]
+    assert told["destination"] == "staging"
+    world.provision(destination="")
+    (told,) = apps.every(world.app.layout, world)  # type: ignore[arg-type]
+    assert told["destination"] is None
+
+
 def test_an_app_that_does_not_answer_is_failing(world: World) -> None:
     release = world.push("one")["release"]
     world.sick[release] = "crash"

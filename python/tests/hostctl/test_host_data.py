@@ -324,13 +324,13 @@ def test_the_restored_instance_gets_no_request_before_it_is_healthy(world: DataW
     world.sick[second] = "500"
     assert world.restore(at=1500.0)["code"] == PERSON  # the old one is as sick here, so its undo says so
     assert (world.app.record(second) / "port").read_text() == before
-    assert f'PORT="{before}"' in (world.app.record(second) / "env").read_text()
+    assert (world.app.record(second) / "instance.env").read_text() == f'PORT="{before}"\n'
     assert not (world.app.record(second) / "port.next").exists()
     world.sick.clear()
     world.restore(at=1500.0)
     now = (world.app.record(second) / "port").read_text()
     assert now != before
-    assert f'PORT="{now}"' in (world.app.record(second) / "env").read_text()
+    assert (world.app.record(second) / "instance.env").read_text() == f'PORT="{now}"\n'
     assert not (world.app.record(second) / "port.next").exists()
 
 

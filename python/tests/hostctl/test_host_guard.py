@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from hostworld import FakeSystemd, World
+from hostworld import FakeSystemd, World, unlaunched
 
 from hostctl import guard, journal, pragmas
 from hostctl.databases import Backup, Database, Databases
@@ -151,7 +151,7 @@ class Answering(FakeSystemd):
         self.asked: list[list[str]] = []
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
-        self.asked.append([unit, *argv])
+        self.asked.append([unit, *unlaunched(argv)])
         output.write(self.output.encode())
         return self.status
 

@@ -42,10 +42,10 @@ def scenario(world: World, verb: str, how: str | None, strategy: str) -> Callabl
     if verb == "rollback":
         world.provision(strategy=strategy)
         return lambda: begin.rollback(world.app, None, "ann", "", 0, world)  # type: ignore[arg-type]
-    spec = world.spec("three", strategy=strategy)
+    spec = world.spec("two", secrets={"KEY": "rotated"}) if verb == "env" else world.spec("three", strategy=strategy)
     if how is not None:
         world.sick[spec["release"]] = how
-    return lambda: begin.push(world.app, spec, world)  # type: ignore[arg-type]
+    return lambda: begin.push(world.app, spec, world, verb)  # type: ignore[arg-type]
 
 
 def recovered(world: World, rebooted: bool) -> None:
@@ -69,14 +69,14 @@ def assert_sound(world: World) -> None:
     assert "staged" not in states.values()
     good = {release for release, state in states.items() if state != "failed"}
     assert {path.name for path in app.trees.iterdir()} == good
-    assert all((app.record(release) / "env").exists() == (release in good) for release in states)
+    assert all((app.record(release) / "environment.cred").exists() == (release in good) for release in states)
     assert {path.name for path in app.records.iterdir()} == set(states)
     assert (app.srv / "current").readlink().name == live
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    verb=st.sampled_from(["push", "push", "rollback"]),
+    verb=st.sampled_from(["push", "push", "env", "rollback"]),
     how=st.sampled_from([None, None, "500", "crashes"]),
     strategy=st.sampled_from(["overlap", "restart"]),
     kills=st.lists(st.integers(0, MOST_ACTS), min_size=1, max_size=3),

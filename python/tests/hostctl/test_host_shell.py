@@ -13,7 +13,7 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import audit, envfile, oneoff, remote_console, shell, spec, terminal
+from hostctl import audit, envfile, oneoff, records, remote_console, sealed, shell, spec, terminal
 from hostctl.errors import USAGE, HostError
 
 UNIT = """[Service]
@@ -85,8 +85,8 @@ def test_a_program_with_a_slash_is_the_releases_own(world: World) -> None:
     program = world.app.tree(live(world)) / "bin/shop"
     program.chmod(0o755)
 
-    assert shell._program(world.app, live(world), ["bin/shop", "eval", "$x"]) == [str(program), "eval", "$$x"]
-    assert shell._program(world.app, live(world), ["sh"])[0].endswith("/bin/sh")
+    assert shell.program(world.app, live(world), ["bin/shop", "eval", "$x"]) == [str(program), "eval", "$$x"]
+    assert shell.program(world.app, live(world), ["sh"])[0].endswith("/bin/sh")
 
 
 def test_an_id_that_was_not_given_or_is_used_up_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,11 +122,23 @@ def test_a_program_beside_the_instance_has_its_walls_and_a_runtime_directory_of_
 
 
 def test_it_has_no_port_of_the_instances_and_does_not_serve(world: World, tmp_path: Path) -> None:
-    oneoff.write_environment(world.app, tmp_path / "env", "run-1", {"MORE": 'a "b"'})
+    of_the_instance = records.environment(world.app, live(world))
+    oneoff.write_environment(world.app, live(world), tmp_path / "x.cred", "run-1", {"MORE": 'a "b"'})
 
-    values = envfile.parse((tmp_path / "env").read_text())
-    assert values == {"PORT": "0", "RELEASE_TMP": "/run/homeport-shop/run-1", "MORE": 'a "b"'}
-    assert "PHX_SERVER" in oneoff.UNSET.split()
+    assert of_the_instance.pop("PHX_SERVER") == "true"
+    values = envfile.parse(sealed.read(tmp_path / "x.cred", "environment").decode())
+    assert values == {**of_the_instance, "PORT": "0", "RELEASE_TMP": "/run/homeport-shop/run-1", "MORE": 'a "b"'}
+
+
+def test_a_program_beside_an_instance_of_an_older_unit_has_its_own_variables_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_before = "[Service]\nUser=shop\nEnvironmentFile=/var/lib/homeport/shop/releases/%i/env\n"
+    monkeypatch.setattr(world.systemd, "text", lambda _: of_before)
+
+    found = oneoff.properties(world.app, "R", "run-1", tmp_path / "x.cred", world)  # type: ignore[arg-type]
+
+    assert [one for one in found if "nvironment" in one] == [f"LoadCredentialEncrypted=environment:{tmp_path}/x.cred"]
 
 
 @pytest.mark.parametrize(("tty", "how"), [(True, "--pty"), (False, "--pipe")])
@@ -161,3 +173,17 @@ def test_a_consoles_node_is_on_the_loopback_network_and_its_cookie_not_in_its_ar
     assert "{" + address.replace(".", ",") + "}" in argv
     assert "-setcookie" not in argv
     assert argv[0] == str(tmp_path / "erts-15.2.7/bin/erl")
+
+
+def test_the_home_of_a_console_that_was_killed_is_removed_and_no_other(world: World) -> None:
+    homes = world.app.layout.root / f"run/homeport-{world.app.name}"
+    old = time.time() - remote_console.FRESH - 1
+    for name in ("run-killed", "run-open", "run-fresh", live(world)):
+        (homes / name).mkdir(parents=True, exist_ok=True)
+        if name != "run-fresh":
+            os.utime(homes / name, (old, old))
+    world.running.add(world.app.helper_unit("run-open"))
+
+    remote_console.sweep(world.app, world)  # type: ignore[arg-type]
+
+    assert sorted(path.name for path in homes.iterdir()) == sorted(["run-open", "run-fresh", live(world)])

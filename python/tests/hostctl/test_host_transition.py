@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hostworld import World
 
-from hostctl import artifact, begin, drain, follow, journal, plan, prune, records, recover, status
+from hostctl import artifact, begin, drain, follow, journal, plan, prune, records, recover, sealed, status
 from hostctl.errors import FAILED, PERSON, REVERTED, USAGE, HostError
 from hostctl.web import Answer
 
@@ -246,13 +246,15 @@ def test_an_artifact_that_is_no_tar_fails_the_push_and_the_old_release_serves(wo
 # --------------------------------------------------------------------------------------------- secrecy, modes
 
 
-def test_secrets_are_in_one_root_only_file_and_nowhere_else(world: World) -> None:
+def test_secrets_are_in_no_file_but_sealed(world: World) -> None:
     result = world.push("one")
     world.push("two", "crashes")
-    env = world.app.record(result["release"]) / "env"
-    holders = [p for p in world.root.rglob("*") if p.is_file() and world.secret.encode() in p.read_bytes()]
-    assert holders == [env]
-    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert [p for p in world.root.rglob("*") if p.is_file() and world.secret.encode() in p.read_bytes()] == []
+    record = world.app.record(result["release"])
+    assert records.environment(world.app, result["release"])["KEY"] == world.secret
+    assert sealed.read(record / "secrets/KEY", "secret_KEY") == world.secret.encode()
+    assert stat.S_IMODE((record / "secrets").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (record / "environment.cred", record / "secrets/KEY")} == {0o600}
 
 
 def test_the_edge_can_read_the_port_through_the_live_link_and_nothing_else(world: World) -> None:
@@ -261,9 +263,10 @@ def test_the_edge_can_read_the_port_through_the_live_link_and_nothing_else(world
     for path in (world.app.state, world.app.records, world.app.record(result["release"])):
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
     # the agent holds nothing of the app's, and the instance reads it as its own user
-    public = ("port", "agent.erl")
-    files = [path for path in world.app.record(result["release"]).iterdir() if path.name not in public]
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
+    public = ("port", "agent.erl", "health")
+    found = [path for path in world.app.record(result["release"]).rglob("*") if path.name not in public]
+    files = [path for path in found if path.is_file()]
+    assert [path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
     assert stat.S_IMODE((world.app.live_link / "port").stat().st_mode) == 0o644
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from hostctl import envfile
+from hostctl import envfile, environment, sealed
 from hostctl.errors import HostError
 from hostctl.files import write_json
 from hostctl.layout import App, Layout
@@ -40,13 +41,14 @@ class Runs:
         self.asked.append(["stop", unit])
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
-        self.asked.append(list(argv))
-        files = [Path(line.partition("=-")[2]) for line in properties if line.startswith("EnvironmentFile=-")]
-        own = {
-            name: value for file in files if file.exists() for name, value in envfile.parse(file.read_text()).items()
-        }
-        env = {"PATH": os.environ["PATH"], **own}
-        return subprocess.run(argv, env=env, stdout=output, stderr=output, check=False, cwd="/").returncode
+        self.asked.append(list(argv[4:]))
+        (path,) = [line.rpartition(":")[2] for line in properties if line.startswith("LoadCredentialEncrypted=")]
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "environment").write_bytes(sealed.read(Path(path), "environment"))
+            env = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": directory}
+            # as systemd does: of two dollars one
+            command = [word.replace("$$", "$") for word in argv]
+            return subprocess.run(command, env=env, stdout=output, stderr=output, check=False, cwd="/").returncode
 
 
 class Push:
@@ -62,9 +64,8 @@ class Push:
         self.notes.append(text)
 
     def give(self, release: str = RELEASE, **variables: str) -> None:
-        record = self.app.record(release)
-        record.mkdir(parents=True, exist_ok=True)
-        (record / "env").write_text(envfile.render(variables))
+        self.app.record(release).mkdir(parents=True, exist_ok=True)
+        environment.keep(self.app, release, variables, [])
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def migrating(push: Push, *statements: str) -> Callable[[], None]:
     """What a migration does: a session of psql with the variables that it is given."""
 
     def run() -> None:
-        own = envfile.parse((push.app.record(RELEASE) / "migrate.env").read_text())
+        own = envfile.parse(sealed.read(push.app.record(RELEASE) / "migrate.cred", "environment").decode())
         env = {**cluster.environment(), **url.variables(own["DATABASE_URL"], "DATABASE_URL")}
         argv = [str(push.app.cluster_bin / "psql"), "-Xtq", "--csv", "-v", "ON_ERROR_STOP=1"]
         argv += [option for one in statements for option in ("-c", one)]
@@ -198,7 +199,7 @@ def test_migrations_run_as_the_apps_role_with_the_timeout_and_nobody_else_has_it
         with migrate.around(work(push)):
             migrating(push, "SELECT current_user, session_user, current_setting('lock_timeout')")()
         assert log(push) == ["guestbook,guestbook_migrate,200ms"]
-    assert not (push.app.record(RELEASE) / "migrate.env").exists()
+    assert not (push.app.record(RELEASE) / "migrate.cred").exists()
     assert push.notes == []
     assert server.sql("SELECT setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = setrole") == [
         ["{role=guestbook,lock_timeout=200ms}"]
@@ -266,7 +267,7 @@ def test_a_migration_that_did_not_even_start_fails_as_it_failed(push: Push, tabl
 def test_a_database_url_of_the_apps_own_is_left_alone_and_that_is_said(push: Push) -> None:
     push.give(RELEASE, DATABASE_URL="ecto://me@db.example.com/other")
     with migrate.around(work(push)):
-        assert not (push.app.record(RELEASE) / "migrate.env").exists()
+        assert not (push.app.record(RELEASE) / "migrate.cred").exists()
     assert "lock_timeout does not hold" in push.notes[0]
 
 
@@ -328,7 +329,7 @@ def test_a_database_elsewhere_is_reached_from_the_confinement_without_its_url_in
     assert "of 57 connections in use" in external.check(work(elsewhere))
     (argv,) = elsewhere.systemd.asked
     assert not any(SECRET in part or "p%40" in part for part in argv)
-    assert not (elsewhere.app.record(RELEASE) / "settings.env").exists()
+    assert not (elsewhere.app.record(RELEASE) / "settings.cred").exists()
 
 
 def test_its_connections_are_counted_too(elsewhere: Push, server: Postgres) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from vaultworld import DEPLOY, PASSWORD, Project
 
 HIDDEN = "hunter2-and-more"
@@ -30,18 +31,27 @@ def test_a_value_is_set_from_standard_input_without_its_last_newline(shop: Proje
     done = shop.deploy("secrets", "set", "STRIPE_KEY", given=f"{HIDDEN}\n")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "STRIPE_KEY is set in deploy.secrets.yml; commit it, and give it to the app: deploy push\n"
+    told = "STRIPE_KEY is set in deploy.secrets.yml; commit it, and give it to the app: deploy env push\n"
+    assert done.stderr == told
     assert shop.unsealed() == f'STRIPE_KEY: "{HIDDEN}"\n'
     assert (shop.root / "deploy.secrets.yml").stat().st_mode & 0o777 == 0o600
 
 
+def test_what_is_set_says_the_command_that_brings_it_to_where_it_is_used(shop: Project) -> None:
+    shop.write("deploy.yml", (shop.root / "deploy.yml").read_text() + "notify:\n  - url: SLACK_URL\n")
+
+    done = shop.deploy("secrets", "set", "SLACK_URL", given="https://hooks.example.com/T0/secret")
+
+    assert done.stderr.endswith("; commit it, and give it to the host: deploy provision\n")
+
+
 def test_a_destinations_value_goes_to_its_own_file(shop: Project) -> None:
-    shop.write("deploy.staging.yml", "drain_timeout: 1s\n")
+    shop.write("deploy.staging.yml", "drain_timeout: 1s\nhost: b.test\n")
 
     done = shop.deploy("-d", "staging", "secrets", "set", "STRIPE_KEY", given=HIDDEN)
 
     assert done.stderr.endswith(
-        "deploy.secrets.staging.yml; commit it, and give it to the app: deploy -d staging push\n"
+        "deploy.secrets.staging.yml; commit it, and give it to the app: deploy -d staging env push\n"
     )
     assert shop.unsealed("deploy.secrets.staging.yml") == f'STRIPE_KEY: "{HIDDEN}"\n'
     assert not (shop.root / "deploy.secrets.yml").exists()
@@ -269,6 +279,21 @@ def test_what_cannot_be_made_here_is_not_rotated(shop: Project, name: str, what:
 
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {name} {what}")
     assert not (shop.root / "deploy.secrets.yml").exists()
+
+
+def test_the_key_of_a_certificate_is_kept_as_it_is_and_made_elsewhere(shop: Project) -> None:
+    own = "domains:\n  - {name: shop.test, certificate: own.pem, key: SHOP_KEY}\n"
+    shop.write("deploy.yml", f"app: shop\nhost: 198.51.100.7\n{own}secrets: {{password_file: .vault}}\n")
+    pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEHBG0w\n-----END PRIVATE KEY-----"
+
+    done = shop.deploy("secrets", "set", "SHOP_KEY", given=pem + "\n")
+    listed = shop.deploy("secrets", "list", "--json")
+    rotated = shop.deploy("secrets", "rotate", "SHOP_KEY")
+
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(shop.unsealed()) == {"SHOP_KEY": pem}
+    assert json.loads(listed.stdout) == [{"name": "SHOP_KEY", "for": "certificate", "from": "deploy.secrets.yml"}]
+    assert (rotated.returncode, "is made together with it" in rotated.stderr) == (2, True)
 
 
 NEW = "another-horse-battery"

@@ -49,7 +49,7 @@ def test_the_environment_counts_before_a_command_and_that_before_the_file(shop: 
 
 
 def test_the_destinations_file_counts_before_the_one_for_all(shop: Project) -> None:
-    shop.write("deploy.staging.yml", "drain_timeout: 1s\n")
+    shop.write("deploy.staging.yml", "drain_timeout: 1s\nhost: b.test\n")
     shop.seal(SEALED)
     shop.seal("STRIPE_KEY: of staging\n", "deploy.secrets.staging.yml")
 

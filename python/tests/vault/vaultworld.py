@@ -11,6 +11,9 @@ from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import patch
 
+# here, where the streams are real ones: loaded by the first verb it would write warnings into what that prints
+import ansible.utils.display  # noqa: F401
+
 from homeport.cli import main
 from homeport.config import Loaded, load
 from homeport.vault import box

@@ -1,0 +1,47 @@
+"""Who is told what happens to the app: a webhook each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from homeport.config import values
+from homeport.config.fields import Found, Section
+from homeport.config.values import refuse
+
+Event = Literal["success", "failure", "rollback", "drill", "trouble"]
+EVENTS: tuple[Event, ...] = ("success", "failure", "rollback", "drill", "trouble")
+
+
+def _events(data: object) -> tuple[object, ...]:
+    if not isinstance(data, list | tuple) or not data:
+        raise ValueError(f"must be a list of {', '.join(EVENTS[:-1])} and {EVENTS[-1]}")
+    found: Found = []
+    for index, name in enumerate(data):
+        what = "" if name in EVENTS else f"must be {', '.join(EVENTS[:-1])} or {EVENTS[-1]}"
+        what = what or ("is there twice: keep one" if name in data[:index] else "")
+        found += [((index,), what)] if what else []
+    refuse(found)
+    return tuple(data)
+
+
+class Notify(Section):
+    """A receiver: the name of the secret that holds its URL, what it understands, and what it wants to know of."""
+
+    url: Annotated[str, BeforeValidator(values.secret_name("NOTIFY_URL"))]
+    format: Literal["slack", "ntfy", "json", "plain"] = "slack"
+    on: Annotated[tuple[Event, ...], BeforeValidator(_events)] = EVENTS
+
+
+def _listed(data: object) -> object:
+    return () if data is None else data
+
+
+def _once(receivers: tuple[Notify, ...]) -> tuple[Notify, ...]:
+    names = [one.url for one in receivers]
+    refuse([((at, "url"), f"{name} is there twice: keep one") for at, name in enumerate(names) if name in names[:at]])
+    return receivers
+
+
+Receivers = Annotated[tuple[Notify, ...], BeforeValidator(_listed), AfterValidator(_once)]

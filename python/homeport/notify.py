@@ -1,0 +1,90 @@
+"""Who is told of what never reached the host: from there, everything is told by the host itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from homeport.config import redact, secrets
+from homeport.config.layers import Loaded
+from homeport.config.notify import Notify
+from homeport.config.secrets import Secrets
+from homeport.errors import ExitCode, HomeportError
+from homeport.session import Session
+from homeport.ui import PushScreen
+from hostctl import notice, webhook
+
+Json = dict[str, Any]
+
+# a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C are nobody's news
+QUIET = (ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED)
+# the step that follows the host's own: what fails there, the host took for a success
+OUTSIDE = "outside"
+
+
+def check(loaded: Loaded, values: Secrets) -> None:
+    """Raises HomeportError (usage) for a URL that nothing can be sent to. Does not repeat it."""
+    for receiver in loaded.config.notify:
+        value = secrets.reveal(values.get(receiver.url))
+        if value is not None and (wrong := webhook.mistake(value)):
+            where, fix = str(loaded.origin["notify"]), f"deploy secrets set {receiver.url}"
+            raise HomeportError(f"the value of {receiver.url} {wrong}", where, fix, ExitCode.USAGE)
+
+
+class Teller:
+    """Tells of a verb that fails before the host has begun it. Made while the environment still holds its secrets."""
+
+    def __init__(self, session: Session, verb: str) -> None:
+        self.session, self.verb = session, verb
+        self.wanted = [one for one in session.loaded.config.notify if notice.FAILURE in one.on]
+        self.environ = dict(os.environ) if self.wanted else {}
+
+    @contextmanager
+    def watching(self, shown: PushScreen) -> Iterator[None]:
+        """Around the verb."""
+        try:
+            yield
+        except HomeportError as error:
+            known_there = shown.transition is not None and shown.step != OUTSIDE
+            if self.wanted and error.code not in QUIET and not known_there:
+                self._tell(redact.known().error(error))
+            raise
+
+    def _tell(self, error: HomeportError) -> None:
+        told = document(self.session, self.verb, error)
+        try:
+            values = secrets.collect(self.session.loaded, self.environ, [one.url for one in self.wanted])
+        except HomeportError as why:
+            _warn(", ".join(one.url for one in self.wanted), why.what)
+            return
+        with ThreadPoolExecutor() as at_once:
+            said = at_once.map(lambda one: _send(one, secrets.reveal(values[one.url]), told), self.wanted)
+            for receiver, why_not in zip(self.wanted, said, strict=True):
+                if why_not:
+                    _warn(receiver.url, why_not)
+
+
+def document(session: Session, verb: str, error: HomeportError) -> Json:
+    """What is told, as the host's own queue holds it."""
+    from homeport.plays.identity import here, who
+
+    facts = {"verb": verb, "from": here(), "code": int(error.code)}
+    found = notice.failure(session.app, verb, who(), error.as_dict(), facts)
+    return {"app": session.app, "host": here(), "at": time.time(), **found._asdict()}
+
+
+def _send(receiver: Notify, url: str | None, told: Json) -> str:
+    """Send it; returns why it was not taken, "" if it was."""
+    if url is None:
+        return "its URL is on the host alone"
+    answer = webhook.send(url, notice.post(receiver.format, told))
+    return "" if answer.taken else answer.text or f"it answered {answer.status}"
+
+
+def _warn(name: str, why: str) -> None:
+    print(redact.known()(f"warning: {name} was not told of this failure: {why}"), file=sys.stderr)

@@ -1,0 +1,82 @@
+"""Run pre-migrate, the team's own program, just before the host is asked to switch to a release with new migrations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from homeport import hooks, progress
+from homeport.plays.action import Action
+from homeport.plays.switch import push_spec
+
+SHOWN_LINES = 20
+
+Json = dict[str, Any]
+
+
+class ActionModule(Action):
+    """Returns {"pending"}: the migrations that are new; none where there is no such hook, or nothing runs them."""
+
+    def act(self, args: Json, task_vars: Json) -> Json:
+        program = hooks.find(Path(task_vars["homeport_hooks"]), hooks.BEFORE_MIGRATIONS)
+        if program is None or task_vars["homeport_settings"]["commands"]["migrate"] is None:
+            return {"pending": []}
+        spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
+        planned = self.hostctl(task_vars).send("plan", {**spec, "secrets": {}})
+        new = pending(planned["brings"], planned["migrations"])
+        if new:
+            _perform(
+                program,
+                {**_variables(task_vars), "HOMEPORT_MIGRATIONS": " ".join(new)},
+                Path(task_vars["homeport_root"]),
+            )
+        return {"pending": new}
+
+
+def _perform(program: Path, variables: Mapping[str, str], root: Path) -> None:
+    progress.step(program.name, "begin")
+    status, said = output(program, root, environment(os.environ, variables))
+    if status != 0:
+        progress.step(program.name, "failed")
+        raise hooks.failed(program, status, said)
+    progress.step(program.name, "ok", variables["HOMEPORT_MIGRATIONS"])
+
+
+def pending(brings: list[str], applied: list[str]) -> list[str]:
+    """The names of the migrations that the live release does not have, by their version: 20261121120000_add_users."""
+    return sorted(PurePosixPath(file).stem for file in set(brings) - set(applied))
+
+
+def environment(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """A hook's environment: that of the person, without what Homeport and Ansible tell each other by."""
+    own = {name: value for name, value in environ.items() if not name.startswith(("ANSIBLE_", "HOMEPORT_"))}
+    return {**own, **variables}
+
+
+def output(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, str]:
+    """Run it, and tell each line that it prints; returns its status and the last of them."""
+    lines: list[str] = []
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(
+        [str(program)],
+        cwd=root,
+        env=environ,
+        stdin=none,
+        stdout=pipe,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as running:
+        for line in running.stdout or ():
+            progress.line(line.rstrip())
+            lines = [*lines[1 - SHOWN_LINES :], line.rstrip()]
+    return running.returncode, "\n".join(lines)
+
+
+def _variables(task_vars: Json) -> dict[str, str]:
+    domain, host = task_vars["homeport_domains"][0]["name"], task_vars["ansible_host"]
+    return hooks.told(task_vars["homeport_app"], task_vars["homeport_destination"], domain, host, "push")

@@ -1,0 +1,99 @@
+"""deploy notify: who is told what happens to the app."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from homeport.errors import ExitCode, HomeportError
+from homeport.options import Options, common
+
+EPILOG = """Examples:
+
+  deploy notify
+
+  deploy notify test          (sends one to everybody, and says what each answered)
+
+  deploy notify list --json | jq '.[] | select(.last.ok == false)'
+"""
+
+Json = dict[str, Any]
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(epilog=EPILOG, invoke_without_command=True)
+@_json
+@common
+@click.pass_context
+def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+    """List who is told what happens to the app, or send a test.
+
+    The host tells how a push, rollback, restore or drill ended, and when trouble with the database begins and ends.
+    What fails before it gets there, such as a build, is told from here.
+    """
+    ctx.obj = options
+    if ctx.invoked_subcommand is None:
+        _list(options, as_json)
+
+
+@command.command("list")
+@_json
+@common
+def list_command(options: Options, as_json: bool) -> None:
+    """List every receiver: what it is told, and what it answered last."""
+    _list(options, as_json)
+
+
+def _list(options: Options, as_json: bool) -> None:
+    from homeport.session import begin
+    from homeport.when import dated
+
+    found = dated(begin(options).hostctl.call("notify", "list")["receivers"])
+    print(json.dumps(found) if as_json else "\n".join(table(found)))
+
+
+@command.command()
+@_json
+@common
+def test(options: Options, as_json: bool) -> None:
+    """Send a test to every receiver, the way the host sends everything. Exit status 1 unless all took it."""
+    from homeport.plays.identity import here, who
+    from homeport.session import begin
+
+    host = begin(options).hostctl
+    found = host.call("notify", "test", "--who", who(), "--from", here())["receivers"]
+    print(json.dumps(found) if as_json else "\n".join(map(_answer, found)))
+    failed = [one["url"] for one in found if not one["ok"]]
+    if failed:
+        fix = "correct the URL (deploy secrets set NAME), then run: deploy provision"
+        raise HomeportError(f"not taken by {' and '.join(failed)}", host.where, fix, ExitCode.FAILED)
+
+
+def _answer(one: Json) -> str:
+    how = f"answered {one['status']}" if one["status"] else "did not answer"
+    return f"{one['url']} {how}" + (f": {one['answer']}" if one["answer"] else "")
+
+
+def table(receivers: list[Json]) -> list[str]:
+    """The receivers as lines of columns."""
+    if not receivers:
+        return ["nobody is told: add notify to deploy.yml, then run deploy provision"]
+    rows = [("URL", "FORMAT", "ON", "WAITING", "LAST"), *(_row(one) for one in receivers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(one: Json) -> tuple[str, ...]:
+    last = one["last"]
+    told = f"{last['at']}  {last['event']}  {_outcome(last)}" if last else "-"
+    return one["url"], one["format"], " ".join(one["on"]), str(one["waiting"]), told
+
+
+def _outcome(last: Json) -> str:
+    if last["ok"]:
+        return "taken"
+    said = f"{last['status']} {last['answer']}" if last["status"] else last["answer"]
+    return f"{said}; again {last['next_try']}" if last["next_try"] else f"given up: {said}"

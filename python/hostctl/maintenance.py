@@ -1,0 +1,163 @@
+"""`hostctl APP maintenance ACTION`: a page in the place of the app, for a while.
+
+What is on the disk is what is so: at every request the edge looks whether there is the file `on` (roles/edge,
+app.json.j2). Nothing is reloaded for it, so no other app's connections are dropped, and a reboot serves the page again.
+The path of the health check and the addresses that are let through are files as well.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from hostctl import agent, audit, config, files, journal, records
+from hostctl.edges import Edges
+from hostctl.errors import DONE, FAILED, HostError
+from hostctl.files import Json, read_json
+from hostctl.layout import App
+
+ON, PAGE, PAGES = "on", "page", "pages"
+# beside the record's port, as the edge reads it at every request: the path that it lets through
+HEALTH = "health"
+# no path of an app's, and so never that of its health check
+PROBE_PATH = "/.homeport/maintenance"
+PROBE = 5.0  # seconds
+# seconds that requests in progress get to end, at most; then every connection is closed, websockets above all
+GRACE = 10.0
+SILENCE = 0.2  # seconds between two looks
+
+# in the instance: every connection that was made to its port; the process behind it sees that the peer has gone
+CUT = (
+    'for port <- :erlang.ports(), :erlang.port_info(port, :name) == {:name, ~c"tcp_inet"},'
+    " match?({:ok, {_, %d}}, :inet.sockname(port)), match?({:ok, _}, :inet.peername(port)),"
+    " do: :gen_tcp.shutdown(port, :read_write)"
+)
+
+
+class Who(NamedTuple):
+    """Who asks, and from where."""
+
+    name: str
+    origin: str
+
+
+def place(app: App) -> Path:
+    """The directory that the edge looks into."""
+    return app.state / "maintenance"
+
+
+def now(app: App) -> Json | None:
+    """Since when the page is shown, by whom, and to whom not; None while the app itself is."""
+    return read_json(place(app) / ON)
+
+
+def lets_through(app: App, release: str, path: str) -> None:
+    """Write down the path of a release's health check: the edge passes it to the app, page or no page."""
+    # as the edge reads a request's: without the query, and decoded
+    bare = unquote(path.partition("?")[0])
+    files.write_atomic(app.record(release) / HEALTH, bare.encode(), 0o644)
+
+
+# ---------------------------------------------------------------------------------------------- on
+
+
+def on(app: App, spec: Json, who: Who, edges: Edges) -> Json:
+    """Show the page `spec.page`, or another than before; returns what `now` tells, and what `cut` did.
+
+    Raises HostError, and changes nothing, where the edge does not show it.
+    """
+    before, live = now(app), app.live()
+    if live:
+        lets_through(app, live, records.load(app, live)["settings"]["health"]["path"])
+    _write_page(app, spec)
+    told = {"since": before["since"] if before else time.time(), "who": who.name, "from": who.origin}
+    told |= {name: spec[name] for name in ("message", "allow", "retry_after")}
+    files.write_json(place(app) / ON, told, 0o644)  # the edge opens what it looks for
+    _require_shown(app, edges, before)
+    _sweep(app)
+    audit.note(app, who.name, who.origin, "maintenance on", spec["message"])
+    return {"maintenance": told, **cut(app, edges)}
+
+
+def _write_page(app: App, spec: Json) -> None:
+    """A directory of its own, so that one rename takes all of it in place of the former."""
+    home = place(app)
+    page = home / PAGES / os.urandom(6).hex()
+    for directory in (home, page.parent, page, page / "allow"):
+        files.make_directory(directory, 0o755)
+    for name, text in (("page.html", spec["page"]), ("retry", str(spec["retry_after"]))):
+        files.write_atomic(page / name, text.encode(), 0o644)
+    for address in spec["allow"]:
+        files.write_atomic(page / "allow" / address, b"", 0o644)
+    files.point(home / PAGE, f"{PAGES}/{page.name}")
+
+
+def _sweep(app: App) -> None:
+    """Take away the pages of before, and what a kill has left."""
+    shown = (place(app) / PAGE).readlink().name
+    for page in (place(app) / PAGES).iterdir():
+        if page.name != shown:
+            files.remove_tree(page)
+
+
+def _require_shown(app: App, edges: Edges, before: Json | None) -> None:
+    """An edge that an older Homeport has set up knows of no page. One that does not run shows it as soon as it does."""
+    for name in config.load(app)["domains"]:
+        status = edges.get(443, name, PROBE_PATH, PROBE, tls=True).status
+        if status not in (0, 503):
+            if before is None:
+                files.unlink(place(app) / ON)
+            what = f"the edge goes on to serve {name} (it answers {status}): it knows of no maintenance page"
+            raise HostError(what, f"/etc/homeport/edge/apps/{app.name}.json", "deploy provision", FAILED)
+
+
+def cut(app: App, edges: Edges) -> Json:
+    """Let requests in progress end, then close what is still connected to an instance; whoever may pass connects anew.
+
+    Returns how many were closed, and how many stay open because their instance cannot be asked.
+    """
+    told = {"closed": 0, "open": 0}
+    for release in filter(None, (app.live(), *(entry.previous for entry in journal.draining(app)))):
+        number = records.port(app, release) or 0
+        if left := _silence(number, _grace(app, release), edges):
+            told["closed" if _close(app, release, number) else "open"] += left
+    return told
+
+
+def _grace(app: App, release: str) -> float:
+    longest: float = records.load(app, release)["settings"]["drain_timeout"]
+    return min(longest, GRACE)
+
+
+def _silence(number: int, longest: float, edges: Edges) -> int:
+    """Wait until nobody is connected to the port; returns how many still are after `longest` seconds."""
+    begun = edges.clock()
+    while left := edges.connections(number):
+        if edges.clock() - begun >= longest:
+            return left
+        edges.sleep(SILENCE)
+    return 0
+
+
+def _close(app: App, release: str, number: int) -> bool:
+    """Whether the instance did it; one that an older Homeport has started cannot be asked."""
+    try:
+        return agent.rpc(app, release, CUT % number, io.BytesIO(), io.BytesIO()) == DONE
+    except HostError:
+        return False
+
+
+# ---------------------------------------------------------------------------------------------- off
+
+
+def off(app: App, who: Who) -> Json:
+    """Show the app again; returns what was so until now. The page stays for requests that are being answered by it."""
+    before = now(app)
+    files.unlink(place(app) / ON)
+    if before is not None:
+        audit.note(app, who.name, who.origin, "maintenance off", "")
+    return {"maintenance": None, "was": before}

@@ -1,0 +1,156 @@
+"""What is told to people elsewhere when something happens to the app, and how a receiver wants it. Pure.
+
+A receiver of Slack's format takes {"text": …} with &, < and > escaped (docs.slack.dev, Formatting message text);
+Mattermost, Rocket.Chat and Discord (its URL with /slack behind it) take the same. ntfy takes the text as the body, and
+the title, the priority and the tags as headers (docs.ntfy.sh/publish).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hostctl.files import Json
+
+SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE, TEST = "success", "failure", "rollback", "drill", "trouble", "test"
+EVENTS = (SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE)
+FORMATS = ("slack", "ntfy", "json", "plain")
+LONGEST = 1500  # characters of a text: what is told shall be read on a phone
+MOST_LINES = 12
+# what a person calls these: the rest is called as it is written down
+CALLED = {"env": "env push", "load": "db load", "upgrade": "db upgrade"}
+
+
+class Notice(NamedTuple):
+    """One thing that happened. `well` tells good news from bad; `facts` are for programs."""
+
+    event: str
+    well: bool
+    title: str
+    text: str
+    facts: Json
+
+
+class Post(NamedTuple):
+    """What goes to a receiver."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+# ---------------------------------------------------------------------------------------------- what is said
+
+
+def of_transition(app: str, asked: Json, result: Json, git: Json | None) -> Notice:
+    """How a transition ended. `asked` is its journal, `git` that of its release."""
+    verb, error = str(asked["verb"]), result["error"]
+    facts: Json = {"transition": asked.get("id"), "verb": verb, "who": asked["who"], "from": asked["from"]}
+    facts |= {key: result.get(key) for key in ("release", "previous", "result", "code")}
+    if error is not None:
+        return failure(app, verb, str(asked["who"]), error, {**facts, "live": result.get("previous")})
+    event = ROLLBACK if verb == "rollback" else SUCCESS
+    done = f"{_act(verb, str(asked['who']))} is done, {result['release']} is live"
+    return Notice(event, True, f"{app}: {done}", _commit(git), facts)
+
+
+def _act(verb: str, who: str) -> str:
+    return CALLED.get(verb, verb) + (f" by {who}" if who else "")
+
+
+def _commit(git: Json | None) -> str:
+    """The commit of the release, as a person knows it."""
+    known = {key: str((git or {}).get(key) or "") for key in ("ref", "sha", "subject")}
+    name = " ".join(filter(None, [known["ref"], known["sha"][:7]]))
+    return ": ".join(filter(None, [name, known["subject"]]))
+
+
+def failure(app: str, verb: str, who: str, error: Json, facts: Json) -> Notice:
+    """A verb that failed, on the host or before it got there. `facts["live"]` is what serves on, None for nothing."""
+    serves = f"; {facts['live']} serves on" if facts.get("live") else ""
+    mend = f"to mend it: {error['fix']}" if error["fix"] else ""
+    text = "\n".join(filter(None, [shortened(str(error["what"])), mend]))
+    told = {**facts, "verb": verb, "who": who, "error": error}
+    return Notice(FAILURE, False, f"{app}: {_act(verb, who)} failed{serves}", text, told)
+
+
+def of_drill(app: str, before: Json | None, result: Json) -> Notice | None:
+    """A drill that failed, or the first that passed after one that had not; None for one that passed as usual."""
+    facts = {key: result.get(key) for key in ("ok", "found", "up_to", "seconds")}
+    if not result["ok"]:
+        text = "\n".join([*result["found"], str(result.get("offer") or "")]).strip()
+        return Notice(DRILL, False, f"{app}: the backup failed its drill", shortened(text), facts)
+    if before is None or before["ok"]:
+        return None
+    text = f"up to {utc(result['up_to'])}" if result.get("up_to") else ""
+    return Notice(DRILL, True, f"{app}: the backup passed its drill again", text, facts)
+
+
+def of_trouble(app: str, found: Sequence[str], since: float) -> Notice:
+    """Trouble with the database or its backup that began at `since`; with nothing found, its end."""
+    facts: Json = {"since": since, "trouble": list(found)}
+    if found:
+        return Notice(TROUBLE, False, f"{app}: trouble with the database", shortened("\n".join(found)), facts)
+    return Notice(TROUBLE, True, f"{app}: the database is well again", f"there was trouble since {utc(since)}", facts)
+
+
+def test(app: str, who: str) -> Notice:
+    """What `deploy notify test` sends."""
+    return Notice(TEST, True, f"{app}: a test", f"{who} asked whether this arrives, and it does", {"who": who})
+
+
+def shortened(text: str) -> str:
+    """The first lines of a text, and the end of it where it is long: what failed a build stands in the last line."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    if len(lines) > MOST_LINES:
+        lines = [lines[0], "…", *lines[2 - MOST_LINES :]]
+    whole = "\n".join(lines)
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
+
+
+def utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+# ---------------------------------------------------------------------------------------------- as it is sent
+
+
+def post(how: str, notice: Json) -> Post:
+    """A notice, as the document of the queue, for a receiver of one of FORMATS."""
+    return {"slack": _slack, "ntfy": _ntfy, "json": _json, "plain": _plain}[how](notice)
+
+
+def _lines(notice: Json) -> str:
+    return "\n".join(filter(None, [notice["text"], f"on {notice['host']}, {utc(notice['at'])}"]))
+
+
+def _slack(notice: Json) -> Post:
+    text = f"*{_escaped(notice['title'])}*\n{_escaped(_lines(notice))}"
+    return Post({"Content-Type": "application/json"}, json.dumps({"text": text}).encode())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _ntfy(notice: Json) -> Post:
+    headers = {"Title": _header(notice["title"]), "Priority": "default" if notice["well"] else "high"}
+    headers |= {"Tags": "white_check_mark" if notice["well"] else "rotating_light"}
+    return Post({**headers, "Content-Type": "text/plain; charset=utf-8"}, _lines(notice).encode("utf-8", "replace"))
+
+
+def _header(text: str) -> str:
+    """A header carries one line of ASCII."""
+    return re.sub(r"[^\x20-\x7e]", "?", text)
+
+
+def _json(notice: Json) -> Post:
+    told = {key: value for key, value in notice.items() if key not in ("receiver", "facts", "tries", "next")}
+    return Post({"Content-Type": "application/json"}, json.dumps({**notice["facts"], **told}).encode())
+
+
+def _plain(notice: Json) -> Post:
+    text = f"{notice['title']}\n{_lines(notice)}\n"
+    return Post({"Content-Type": "text/plain; charset=utf-8"}, text.encode("utf-8", "replace"))

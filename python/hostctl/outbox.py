@@ -1,0 +1,141 @@
+"""What sends the notices that wait: at once, and again for hours to a receiver that does not take them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hostctl import audit, notice, notify, webhook
+from hostctl.edges import Edges
+from hostctl.errors import USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.layout import App
+from hostctl.names import transition_id
+from hostctl.notice import Post
+from hostctl.webhook import Answer
+
+WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one repeats
+LONGEST = 6 * 3600.0  # seconds after which nobody is told any more
+WAKE = 1.0  # seconds between two looks while something waits
+# the unit stays a little: so it is not started more often than its StartLimitBurst allows
+LINGER = 3.0
+PATIENCE = 25.0  # seconds that a test waits for its answers; ssh gives it 60
+
+Send = Callable[[str, Post], Answer]
+
+
+# ---------------------------------------------------------------------------------------------- pure
+
+
+def due(told: Json, now: float) -> bool:
+    """Whether it is to be sent now. A clock that was set back must not put it off."""
+    return bool(told["next"] <= now or told["next"] > now + WAITS[-1])
+
+
+def next_try(told: Json, now: float) -> float | None:
+    """When to try again after the try that has just failed; None: nobody would want to know by then."""
+    then = now + WAITS[min(told["tries"], len(WAITS) - 1)]
+    late = then > told["at"] + LONGEST or told["event"] == notice.TEST
+    return None if late else then
+
+
+# ---------------------------------------------------------------------------------------------- the unit's work
+
+
+def run(app: App, edges: Edges, send: Send = webhook.send) -> Json:
+    """Send what waits, until nothing does. Returns how much was sent and given up."""
+    counted = {"sent": 0, "given_up": 0}
+    # after a reboot, or a crash, what could not be sent then is tried at once
+    idle, fresh = edges.clock(), True
+    while (found := waiting(app)) or edges.clock() - idle < LINGER:
+        for path, told in found:
+            if (fresh or due(told, time.time())) and (outcome := _try(app, path, told, send)):
+                counted[outcome] += 1
+        idle, fresh = edges.clock() if found else idle, False
+        edges.sleep(WAKE if found else 0.1)
+    return counted
+
+
+def waiting(app: App) -> list[tuple[Path, Json]]:
+    """What waits, the oldest first. What is not as it was written, or for nobody any more, goes."""
+    known = {one.url for one in notify.receivers(app)}
+    found = [(path, read_json(path)) for path in (app.notify / "queue").glob("*.json")]
+    for path, told in found:
+        if told is None or told["receiver"]["url"] not in known:
+            unlink(path)
+    kept = [(path, told) for path, told in found if told is not None and path.exists()]
+    return sorted(kept, key=lambda one: float(one[1]["at"]))
+
+
+def _try(app: App, path: Path, told: Json, send: Send) -> str | None:
+    """One try; returns what came of the notice, None while it waits on."""
+    receiver, now = told["receiver"], time.time()
+    try:
+        answer = send(notify.url_of(app, receiver["url"]), notice.post(receiver["format"], told))
+    except HostError as error:
+        answer = Answer(0, error.what)
+    again = None if answer.final else next_try(told, now)
+    _keep(app, path, told, answer, again)
+    if again is not None:
+        write_json(path, {**told, "tries": told["tries"] + 1, "next": again})
+        return None
+    if not answer.taken:
+        _complain(app, told, answer)
+    unlink(path)
+    return "sent" if answer.taken else "given_up"
+
+
+def _keep(app: App, path: Path, told: Json, answer: Answer, again: float | None) -> None:
+    """What became of the last try, for whoever asks."""
+    make_directory(app.notify / "last", 0o700)
+    result: Json = {"id": path.stem, "at": time.time(), "event": told["event"], "title": told["title"]}
+    result |= {"ok": answer.taken, "status": answer.status, "answer": answer.text, "next_try": again}
+    write_json(app.notify / "last" / f"{told['receiver']['url']}.json", result)
+
+
+def _complain(app: App, told: Json, answer: Answer) -> None:
+    how = f"it answered {answer.status}" if answer.status else answer.text
+    what = f"{told['receiver']['url']} was not told {told['title']!r}: {how}"
+    print(f"<3>{what}", file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------------------------------------- what a person asks
+
+
+def listing(app: App) -> list[Json]:
+    """Every receiver, with how many notices wait for it and what became of the last try. Times in seconds."""
+    count = [told["receiver"]["url"] for _, told in waiting(app)]
+    return [
+        {**one._asdict(), "waiting": count.count(one.url), "last": _last(app, one.url)} for one in notify.receivers(app)
+    ]
+
+
+def _last(app: App, name: str) -> Json | None:
+    return read_json(app.notify / "last" / f"{name}.json")
+
+
+def test(app: App, who: str, origin: str, edges: Edges) -> list[Json]:
+    """Send a notice to everybody as any other is sent; returns what each receiver answered. Raises HostError."""
+    if not notify.receivers(app):
+        fix = "add notify to deploy.yml, then run deploy provision"
+        raise HostError("nobody is to be told anything", "notify in deploy.yml", fix, USAGE)
+    audit.note(app, who, origin, "notify test", "")
+    edges.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
+    sent = notify.tell(app, notice.test(app.name, who), f"test-{transition_id()}", notify.receivers(app))
+    deadline = edges.clock() + PATIENCE
+    while (left := [path for path in sent if path.exists()]) and edges.clock() < deadline:
+        edges.sleep(0.1)
+    for path in left:
+        unlink(path)
+    return [_told(app, path) for path in sent]
+
+
+def _told(app: App, path: Path) -> Json:
+    name = path.stem.rpartition(".")[2]
+    last = _last(app, name) or {}
+    if last.get("id") != path.stem:
+        what = f"nothing has sent it within {PATIENCE:g} s"
+        return {"url": name, "ok": False, "status": 0, "answer": what}
+    return {"url": name, **{key: last[key] for key in ("ok", "status", "answer")}}

@@ -1,0 +1,139 @@
+"""Certificates that the team gives itself: checked, put in the place of the former, and shown by the edge.
+
+A name's certificates and their key are one file, so that one rename changes both. Caddy has to read the key at every
+start, also when nothing else can be decrypted yet: it lies as Caddy's own keys do, readable by root and Caddy alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hostctl import certificate, edge, spec
+from hostctl.edges import Edges
+from hostctl.errors import FAILED, USAGE, HostError
+from hostctl.files import Json, make_directory, read_json, write_atomic
+from hostctl.names import matches
+
+LARGEST = 256 << 10  # characters
+# seconds until the edge shows what it was given: it takes it before `reload` returns
+PATIENCE = 5.0
+LOOK = 0.2  # seconds
+GROUP = "caddy"
+
+
+def _pem(value: Any) -> bool:
+    return spec.text(value) and len(value) <= LARGEST
+
+
+def _of_names(value: Any) -> bool:
+    one = {"certificate": _pem, "key": spec.either(_pem, None)}
+    return isinstance(value, dict) and all(
+        matches("domain", name) and not spec.mistakes(one, told) for name, told in value.items()
+    )
+
+
+SPEC = {"certificates": _of_names}
+
+
+def put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
+    """Put the certificates of these names in force: each with its key, or with the one that the host has.
+
+    All are checked before one is changed. Returns {"changed": names}. Raises HostError; the former ones are shown then.
+    """
+    _refuse_others(app, given)
+    try:
+        return _put(app, given, edges)
+    finally:
+        for name in given:
+            _candidate(app, name).unlink(missing_ok=True)
+
+
+def _put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
+    candidates = {name: _proven(app, name, told) for name, told in given.items()}
+    former = {name: _bytes(edge.bundle(app, name)) for name in given}
+    changed = {name for name, path in candidates.items() if path.read_bytes() != former[name]}
+    for name, path in candidates.items():
+        path.replace(edge.bundle(app, name))
+    # also what a killed run has put there and not brought to the edge
+    stale = {name for name in _in_force(app) & set(given) if not _shown(app, name)} if edge.running() else set()
+    if stale:
+        _reload(app, former)
+        _require_shown(app, stale, edges)
+    return {"changed": sorted(changed | stale)}
+
+
+def _refuse_others(app: str, given: Mapping[str, Json]) -> None:
+    for path in sorted((edge.SETTINGS / "apps").glob("*.json")):
+        if path.stem != app and (taken := edge.hosts(read_json(path) or {"routes": []}) & set(given)):
+            what = f"{sorted(taken)[0]} is answered by the app {path.stem}"
+            raise HostError(what, str(path), "give a certificate for a name of this app's", USAGE)
+
+
+def _candidate(app: str, name: str) -> Path:
+    """The file that is to take the former's place, beside it."""
+    return edge.bundle(app, name).with_name(f".{name}.next")
+
+
+def _proven(app: str, name: str, told: Json) -> Path:
+    """The candidate, when a visitor has shaken hands with it. Raises HostError (usage)."""
+    certificates, _ = certificate.blocks(told["certificate"])
+    key = told["key"] or _kept_key(app, name)
+    for directory in (edge.SETTINGS / "certs", edge.SETTINGS / "certs" / app):
+        make_directory(directory, 0o755)
+    path = _candidate(app, name)
+    write_atomic(path, "\n".join([*certificates, key.strip(), ""]).encode(), 0o640)
+    try:
+        certificate.proven(path, name, certificate.itself("\n".join(certificates)))
+    except (ssl.SSLError, ValueError) as error:
+        what = f"this is no certificate for {name} with its key: {certificate.why(error)}"
+        raise HostError(what, name, "correct certificate and key in domains of deploy.yml", USAGE) from None
+    shutil.chown(path, group=GROUP)
+    return path
+
+
+def _kept_key(app: str, name: str) -> str:
+    _, keys = certificate.blocks(_bytes(edge.bundle(app, name)).decode())
+    if not keys:
+        what = f"there is no key for the certificate of {name}, neither given nor on this host"
+        raise HostError(what, name, "deploy secrets set, with the name that domains gives it", USAGE)
+    return keys[0]
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _in_force(app: str) -> set[str]:
+    """The names whose own certificates the edge was told to load."""
+    loaded = (read_json(edge.CONFIG) or {}).get("apps", {}).get("tls", {}).get("certificates", {})
+    files = [Path(file["certificate"]) for file in loaded.get("load_files", [])]
+    return {file.stem for file in files if file.parent == edge.SETTINGS / "certs" / app}
+
+
+def _shown(app: str, name: str) -> bool:
+    first = certificate.blocks(edge.bundle(app, name).read_text())[0][0]
+    return certificate.presented(name) == ssl.PEM_cert_to_DER_cert(first)
+
+
+def _reload(app: str, former: Mapping[str, bytes]) -> None:
+    try:
+        edge.reload(edge.CONFIG, anew=True)
+    except HostError:
+        for name in filter(former.get, former):
+            write_atomic(edge.bundle(app, name), former[name], 0o640)
+            shutil.chown(edge.bundle(app, name), group=GROUP)
+        raise
+
+
+def _require_shown(app: str, names: set[str], edges: Edges) -> None:
+    begun = edges.clock()
+    while left := [name for name in sorted(names) if not _shown(app, name)]:
+        if edges.clock() - begun >= PATIENCE:
+            raise HostError(
+                f"the edge goes on to show another certificate of {left[0]}", left[0], "deploy doctor", FAILED
+            )
+        edges.sleep(LOOK)

@@ -1,0 +1,258 @@
+"""The steps of a removal, and what each works with: see remove."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from hostctl import accessories, belongings, certs, edge, files, parting, records, swap
+from hostctl.edges import Edges
+from hostctl.errors import HostError
+from hostctl.files import Json, read_json, write_json
+from hostctl.layout import App, Layout
+from hostctl.machine import Machine
+
+HOME = "var/lib/homeport-removed"
+AGAIN = "deploy remove"
+POLL = 0.2
+T = TypeVar("T")
+
+
+class Removal:
+    """One removal on disk, and what a step works with."""
+
+    def __init__(self, app: App, content: Json, edges: Edges, machine: Machine) -> None:
+        self.app, self.content, self.edges, self.machine = app, content, edges, machine
+        self.home = home(app.layout) / f"{app.name}-{content['id']}"
+
+    @property
+    def keep_data(self) -> bool:
+        return bool(self.content["keep_data"])
+
+    def set(self, **facts: object) -> None:
+        """Write facts down, durably."""
+        self.content.update(facts)
+        write_json(self.home / "remove.json", self.content)
+
+    def begin(self, step: Step) -> None:
+        """It is about to act: from now on its undo is owed."""
+        self._note("begun", step.name)
+
+    def finish(self, step: Step) -> None:
+        """It has done what it is there for."""
+        self._note("done", step.name)
+
+    def _note(self, where: str, name: str) -> None:
+        if name not in self.content[where]:
+            self.set(**{where: [*self.content[where], name]})
+
+
+class Step(NamedTuple):
+    """One step, which may be done any number of times; what is left of a removal does it `again`, done or not. One with
+    an undo can be taken back.
+    """
+
+    name: str
+    do: Callable[[Removal], None]
+    undo: Callable[[Removal], None] | None = None
+    again: bool = True
+
+
+def home(layout: Layout) -> Path:
+    """Where removals write down what they do, and move what nothing else holds."""
+    return layout.root / HOME
+
+
+def unit(app: App) -> str:
+    """The transient unit of the app's removal."""
+    return app.helper_unit("remove")
+
+
+def left(removal: Removal) -> list[Json]:
+    """What is still on the host, with its bytes: what was moved, and with keep_data where it has always been."""
+    kept = belongings.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
+    told = [{"path": str(path), "bytes": parting.size(path)} for path in kept]
+    return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *told]
+
+
+# ---------------------------------------------------------------------------------------------- what can be undone
+
+
+def _ask(removal: Removal) -> None:
+    if not removal.content["force"]:
+        parting.ask(removal.app, removal.edges)
+
+
+def _nothing(_: Removal) -> None:
+    """Asking, and one more backup, change nothing."""
+
+
+def _leave_edge(removal: Removal) -> None:
+    """The app's route and all else that the edge has of it, aside; then the edge without it."""
+    for path in belongings.edge_files(removal.app):
+        swap.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
+    removal.machine.apply_edge()
+
+
+def _enter_edge(removal: Removal) -> None:
+    aside = removal.home / "edge"
+    for path in sorted(aside.glob("*/*")):
+        swap.move(path, _edge(removal.app) / path.relative_to(aside))
+    removal.machine.apply_edge()
+    files.remove_tree(aside)
+
+
+def _edge(app: App) -> Path:
+    return app.layout.root / belongings.EDGE
+
+
+def _stop(removal: Removal) -> None:
+    """Everything of the app but what the final backup is made with; what a start brings back is noted before."""
+    running = [one for one in _running(removal) if one not in parting.units(removal.app)]
+    running = [one for one in running if not one.endswith(belongings.SLICE)]  # what it holds has an order
+    known = {path.name for path in belongings.unit_files(removal.app)}
+    if "ran" not in removal.content:
+        removal.set(
+            ran=[one for one in running if one in known and one.removesuffix(".service") + ".timer" not in known]
+        )
+    removal.machine.stop([one for one in running if not one.endswith(".service")])
+    removal.machine.stop([one for one in running if one.endswith(".service")])
+
+
+def _running(removal: Removal) -> list[str]:
+    apps_here = {*belongings.known(removal.app.layout), removal.app.name}
+    mine = [one for one in removal.machine.units() if belongings.owner_of_unit(one, apps_here) == removal.app.name]
+    return [one for one in mine if one != unit(removal.app)]
+
+
+def _start(removal: Removal) -> None:
+    """The undo of `_stop`: what ran is started, and the live instance serves before the edge leads to it again."""
+    for one in removal.content.get("ran", []):
+        removal.edges.systemd.start(one)
+    if live := removal.content["live"]:
+        removal.edges.systemd.start(removal.app.unit(live))
+        _wait_for(removal, live)
+
+
+def _wait_for(removal: Removal, live: str) -> None:
+    settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
+    wanted, host = settings["health"], (removal.content["names"] or settings["domains"])[0]
+    deadline = removal.edges.clock() + wanted["deploy_timeout"]
+    while not removal.edges.get(port, host, wanted["path"], wanted["timeout"]).good:
+        if removal.edges.clock() >= deadline:
+            raise HostError(f"{live} is not healthy again", removal.app.unit(live), "deploy logs")
+        removal.edges.sleep(POLL)
+
+
+def _snapshot(removal: Removal) -> None:
+    _or_forced(removal, parting.snapshot)
+
+
+def _send_all(removal: Removal) -> None:
+    """The rest of the final backup. Without one nothing goes, unless a person said so: then the data is moved."""
+    app = removal.app
+    if not removal.content["warnings"] and _or_forced(removal, parting.send_all):
+        removal.set(backup={**(parting.bucket(app) or {}), "at": time.time()})
+    elif removal.content["warnings"]:
+        parting.stop(app, removal.edges)
+
+
+def _or_forced(removal: Removal, send: Callable[[App, Edges], T]) -> T | None:
+    try:
+        return send(removal.app, removal.edges)
+    except HostError as error:
+        what = f"there is no final backup: {error.what}"
+        if not removal.content["force"]:
+            fix = f"{error.fix or 'mend it'}; or {AGAIN} --force, which moves the data aside"
+            raise HostError(what, error.where, fix) from None
+        removal.set(warnings=[what])
+    return None
+
+
+def _go_on(removal: Removal) -> None:
+    parting.go_on(removal.app, removal.edges)
+
+
+# ---------------------------------------------------------------------------------------------- what is for good
+
+
+def _drop_units(removal: Removal) -> None:
+    """All of them: what began meanwhile, after a boot, is stopped with those that made the final backup."""
+    removal.machine.stop(_running(removal))
+    # before their units and settings, by which they are known; what they hold is in no backup, so it goes aside
+    accessories.take_all_away(removal.app, removal.edges, removal.keep_data)
+    for path in belongings.unit_files(removal.app):
+        files.remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    removal.machine.reload()
+
+
+def _drop_data(removal: Removal) -> None:
+    if removal.keep_data:
+        parting.keep(removal.app)
+        return
+    removal.set(moved=parting.let_go(removal.app, removal.content["backup"] is not None, removal.home))
+
+
+def _drop_files(removal: Removal) -> None:
+    app, mounts = removal.app, []
+    _drop_certificates(removal)
+    if not removal.keep_data:
+        _copy(app.audit, removal.home / app.audit.name)
+    for place in belongings.places(app, removal.keep_data):
+        if not _removed(place):
+            mounts.append({"path": str(place), "bytes": 0})
+    files.remove_tree(removal.home / "edge")
+    removal.set(mounts=mounts)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_file():
+        files.write_atomic(target, source.read_bytes())
+
+
+def _removed(place: Path) -> bool:
+    """Remove a file or a directory. One with a file system mounted in it stays, empty: False then."""
+    if place.is_symlink() or not place.is_dir():
+        files.unlink(place)
+        return True
+    try:
+        files.remove_tree(place)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        shutil.rmtree(place, ignore_errors=True)
+        return False
+    return True
+
+
+def _drop_certificates(removal: Removal) -> None:
+    """Those that Caddy had for the app's names alone, with their keys."""
+    others = [read_json(path) or {"routes": []} for path in (_edge(removal.app) / "apps").glob("*.json")]
+    used = {name for other in others for name in edge.hosts(other)}
+    for name in set(removal.content["names"]) - used:
+        for directory in (removal.app.layout.root / certs.STORAGE.relative_to("/")).glob(f"*/{name}"):
+            files.remove_tree(directory)
+
+
+def _drop_users(removal: Removal) -> None:
+    """With keep_data the app's own user stays: the data is that user's."""
+    own, builder = removal.content["users"]
+    for name in [builder] if removal.keep_data else [own, builder]:
+        removal.machine.forget_user(name)
+
+
+STEPS = [
+    Step("check", _ask, _nothing, again=False),
+    Step("snapshot", _snapshot, _nothing, again=False),
+    Step("edge", _leave_edge, _enter_edge),
+    Step("stop", _stop, _start),
+    Step("backup", _send_all, _go_on, again=False),
+    Step("units", _drop_units),
+    Step("data", _drop_data),
+    Step("files", _drop_files),
+    Step("users", _drop_users),
+]

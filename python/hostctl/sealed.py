@@ -1,0 +1,46 @@
+"""Secrets at rest: encrypted with the host's own key, as systemd's credentials.
+
+The key is /var/lib/systemd/credential.secret: a copy of any other file of the host tells nothing. Not bound to a TPM,
+whose state an update of the firmware may change: then the app would not come back after a reboot (systemd-creds(1),
+--tpm2-pcrs).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from hostctl.errors import HostError
+from hostctl.files import write_atomic
+
+LIMIT = 30.0  # seconds
+AGAIN = "deploy env push brings the values again"
+
+
+def seal(name: str, value: bytes) -> bytes:
+    """The value encrypted, to be opened under this name alone. Raises HostError."""
+    return _creds("encrypt", "--with-key=host", name, value)
+
+
+def unseal(name: str, sealed: bytes) -> bytes:
+    """What was sealed under this name. Raises HostError for anything else."""
+    return _creds("decrypt", "--quiet", name, sealed)
+
+
+def write(path: Path, name: str, value: bytes) -> None:
+    """Seal it into a file that root alone reads, durably. Raises HostError."""
+    write_atomic(path, seal(name, value))
+
+
+def read(path: Path, name: str) -> bytes:
+    """What `write` sealed. Raises HostError; OSError where there is no such file."""
+    return unseal(name, path.read_bytes())
+
+
+def _creds(verb: str, option: str, name: str, given: bytes) -> bytes:
+    argv = ["systemd-creds", verb, option, f"--name={name}", "-", "-"]
+    done = subprocess.run(argv, input=given, capture_output=True, timeout=LIMIT, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()[-300:]
+        raise HostError(f"systemd-creds cannot {verb} {name}: {said}", "/var/lib/systemd/credential.secret", AGAIN)
+    return done.stdout

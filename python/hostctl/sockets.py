@@ -1,0 +1,114 @@
+"""Where a unit's processes listen: their sockets, by the tables of the kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+LISTEN = "0A"  # of TCP: include/net/tcp_states.h
+BOUND = "07"  # of UDP: a socket without a peer
+ACCEPTS = 0x10000  # the flag of a Unix socket that listens, __SO_ACCEPTCON
+INTERNET = ("tcp", "tcp6", "udp", "udp6")
+
+
+class Socket(NamedTuple):
+    """One that waits for others. `address` is "" for a Unix socket."""
+
+    protocol: str
+    address: str
+    port: int
+
+    @property
+    def beyond(self) -> bool:
+        """Whether another machine can reach it."""
+        if not self.address:
+            return False
+        address = ipaddress.ip_address(self.address)
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return not (mapped or address).is_loopback
+
+    def __str__(self) -> str:
+        if not self.address:
+            return "a Unix socket"
+        name = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{name}:{self.port}" + (" (UDP)" if self.protocol.startswith("udp") else "")
+
+
+def of_group(group: str, proc: Path = Path("/proc")) -> list[Socket]:
+    """What all processes of a control group listen on, but for those in a network of their own."""
+    found: set[Socket] = set()
+    for process in _processes(group, proc):
+        with suppress(OSError):  # it has ended meanwhile
+            if (process / "ns/net").readlink() == (proc / "self/ns/net").readlink():
+                found |= set(_of(process))
+    return sorted(found)
+
+
+def _processes(group: str, proc: Path) -> Iterator[Path]:
+    for path in proc.iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):
+                if belongs((path / "cgroup").read_text(), group):
+                    yield path
+
+
+def belongs(text: str, group: str) -> bool:
+    """Whether a process with this /proc/PID/cgroup is in the control group, or below it."""
+    paths = [line.split(":", 2)[2] for line in text.splitlines() if line.count(":") >= 2]
+    return bool(group.strip("/")) and any(path == group or path.startswith(f"{group}/") for path in paths)
+
+
+def _of(process: Path) -> Iterator[Socket]:
+    inodes = set()
+    for path in (process / "fd").iterdir():
+        with suppress(OSError):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(path.readlink())):
+                inodes.add(match[1])
+    low = ephemeral()
+    for protocol in INTERNET:
+        with suppress(OSError):
+            yield from internet(protocol, (process / "net" / protocol).read_text().splitlines()[1:], inodes, low)
+    with suppress(OSError):
+        yield from unix((process / "net/unix").read_text().splitlines()[1:], inodes)
+
+
+def ephemeral(path: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> int:
+    """The first of the ports that the kernel gives to those who ask rather than answer."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768
+
+
+def internet(protocol: str, rows: Iterable[str], inodes: set[str], low: int) -> Iterator[Socket]:
+    """The sockets that listen in the rows of /proc/net/tcp and the like. A UDP socket with a port from `low` on is one
+    that waits for its own answers.
+    """
+    for fields in map(str.split, rows):
+        if len(fields) < 10 or fields[9] not in inodes:
+            continue
+        address, port = place(fields[1])
+        served = fields[3] == LISTEN if protocol.startswith("tcp") else fields[3] == BOUND and 0 < port < low
+        if served:
+            yield Socket(protocol, address, port)
+
+
+def place(text: str) -> tuple[str, int]:
+    """The address and port of 0100007F:1F90: words of 32 bits as this machine keeps them in memory."""
+    address, _, port = text.partition(":")
+    words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words)), int(port, 16)
+
+
+def unix(rows: Iterable[str], inodes: set[str]) -> Iterator[Socket]:
+    """The Unix sockets that listen in the rows of /proc/net/unix."""
+    for fields in map(str.split, rows):
+        if len(fields) >= 7 and fields[6] in inodes and int(fields[3], 16) & ACCEPTS:
+            yield Socket("unix", "", 0)

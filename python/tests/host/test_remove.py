@@ -229,7 +229,7 @@ def test_one_is_removed_under_load_of_the_others_killed_meanwhile_and_its_data_s
 
 def begun(box: Sandbox) -> list[str]:
     """The steps that were begun of the removal that is under way."""
-    told = on_host(box, f"cat $(ls -d {REMOVED}/*/remove.json 2>/dev/null | tail -n 1) /dev/null")
+    told = on_host(box, f"cat $(ls -d {REMOVED}/{STAGING}-2*/remove.json 2>/dev/null | tail -n 1) /dev/null")
     entry: Json = json.loads(told) if told else {"begun": [], "result": None}
     return list(entry["begun"]) if entry["result"] is None else []
 

@@ -48,6 +48,7 @@ a_release = _named("reference", "a release id, the beginning of one, or a git co
 a_transition = _named("transition", "an id as deploy backup list shows it")
 a_job = _named("job", "a job's name as deploy.yml has it")
 an_accessory = _named("accessory", "the name of an accessory, such as redis")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 a_line = _named("line", "one line of at most 400 characters")
 lock_wait = click.option(
     "--lock-wait",

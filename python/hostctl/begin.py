@@ -59,7 +59,7 @@ def push(app: App, spec: Json, edges: Edges, verb: str = "push") -> Json:
 
     Returns the transition, or that nothing differs from what is live. Raises HostError.
     """
-    with _alone(app, edges, float(spec.get("lock_wait") or 0)):
+    with alone(app, edges, float(spec.get("lock_wait") or 0)):
         if verb == "env":
             _refuse_other(app, spec["digest"])
         values = environment(app, spec)
@@ -86,7 +86,7 @@ def rollback(
 
     Raises HostError, also when the older code would meet a schema that it may not know, unless `force`.
     """
-    with _alone(app, edges, wait):
+    with alone(app, edges, wait):
         target = choose.rollback_target(prune.see(app, None), app.live(), wanted)
         warning = _schema_ahead(app, target, force)
         entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target))
@@ -103,7 +103,7 @@ def rollback_with_data(
 
     Returns the transition and the release. Raises HostError.
     """
-    with _alone(app, edges, wait):
+    with alone(app, edges, wait):
         target, data = _before(app, wanted, point, edges)
         entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target), data=data)
         _launch(app, entry, edges)
@@ -129,7 +129,7 @@ def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: f
 
     Raises HostError.
     """
-    with _alone(app, edges, wait):
+    with alone(app, edges, wait):
         live = app.live()
         if live is None:
             raise HostError("nothing is live, so there is no app to restore for", str(app.live_link), "deploy push")
@@ -159,7 +159,7 @@ def _schema_ahead(app: App, target: str, force: bool) -> str:
 
 
 @contextmanager
-def _alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
+def alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
     """No other transition begins or runs meanwhile, and what a killed one left is mended.
 
     Raises HostError (locked).

@@ -9,11 +9,11 @@ backup holds: that is moved there, and only a person deletes it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
-from hostctl import apps, audit, certs, databases, files, journal, lock, parting, records, recover
+from hostctl import apps, audit, certs, databases, files, lock, parting, records
+from hostctl.begin import alone
 from hostctl.edges import Edges
 from hostctl.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
 from hostctl.files import Json, read_json
@@ -22,7 +22,7 @@ from hostctl.machine import Machine
 from hostctl.names import matches, transition_id
 from hostctl.removing import AGAIN, STEPS, Removal, home, left, unit
 
-PATIENCE = 15.0  # seconds for whoever begins a transition at this instant
+PATIENCE = 15.0  # seconds for whoever holds the lock at this instant
 # Restart: after kill -9 systemd has it go on at once. A network, because the final backup needs one after a boot.
 PROPERTIES = ("Type=exec", "Restart=on-abnormal", "RestartSec=1", "TimeoutStopSec=60", "After=network-online.target")
 BUILDER = "-build"
@@ -86,7 +86,7 @@ def begin(app: App, wish: Wish, edges: Edges) -> Json:
         return _begin_again(app, entry, wish, edges)
     if not _anything(app):
         raise _nothing(app)
-    with _alone(app, wish.lock_wait, edges):
+    with alone(app, edges, wish.lock_wait):
         removal = _written(app, wish, edges)
         _launch(app, edges)
     return {"started": removal.content["at"]}
@@ -143,22 +143,6 @@ def _users(app: App) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------- how it begins
-
-
-@contextmanager
-def _alone(app: App, wait: float, edges: Edges) -> Iterator[None]:
-    """No transition begins or runs, and what a killed one left is mended. Raises HostError (locked)."""
-    files.make_directory(app.state, 0o755)
-    begun = time.monotonic()
-    try:
-        with lock.Flock(app.start_lock, wait=max(wait, PATIENCE)):
-            lock.wait_until_free(app, max(0.0, wait - (time.monotonic() - begun)))
-            if journal.unfinished(app):
-                with lock.Flock(app.lock, wait=2):
-                    recover.everything(app, edges)
-            yield
-    except BlockingIOError:
-        raise lock.refusal(app, lock.holder(app) or {"since": time.time()}) from None
 
 
 def _written(app: App, wish: Wish, edges: Edges) -> Removal:

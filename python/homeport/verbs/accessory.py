@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, an_accessory, common
+from homeport.options import Options, an_accessory, as_json, common
 from homeport.verbs.logs import a_pattern, a_time
 
 EPILOG = """Examples:
@@ -23,12 +23,11 @@ EPILOG = """Examples:
 
 Json = dict[str, Any]
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _name = click.argument("name", callback=an_accessory)
 
 
 @click.group(epilog=EPILOG, invoke_without_command=True)
-@_json
+@as_json
 @common
 @click.pass_context
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
@@ -42,7 +41,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List them: what runs, where it listens, and how the app finds it."""
@@ -87,7 +86,7 @@ def logs(
 
 @command.command()
 @_name
-@_json
+@as_json
 @common
 def restart(options: Options, name: str, as_json: bool) -> None:
     """Restart an accessory, and wait until it listens. What it has not kept on the disk is lost."""
@@ -97,7 +96,7 @@ def restart(options: Options, name: str, as_json: bool) -> None:
 
 @command.command()
 @_name
-@_json
+@as_json
 @common
 def remove(options: Options, name: str, as_json: bool) -> None:
     """Take away one that deploy.yml names no more. Its data is moved aside on the host: the answer says where.

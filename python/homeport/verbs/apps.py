@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def command(options: Options, as_json: bool) -> None:
     """List every app of the host, this one's and others, with its state, database, names and room on the disk.

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -18,7 +18,7 @@ EPILOG = """Examples:
 
 @click.command(epilog=EPILOG)
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many lines.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def command(options: Options, count: int, as_json: bool) -> None:
     """Say who did what when, with the result, and by name which variables changed. The host keeps it."""

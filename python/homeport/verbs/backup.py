@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, a_transition, common
+from homeport.options import Options, a_transition, as_json, common
 
 Json = dict[str, Any]
 
@@ -24,8 +24,6 @@ EPILOG = """Examples:
   deploy backup list                        (what can be restored)
 """
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-
 
 @click.group(epilog=EPILOG)
 def command() -> None:
@@ -37,7 +35,7 @@ def command() -> None:
 
 @command.command()
 @click.option("--check", is_flag=True, help="Fail, with the reasons, for whatever a person should look at.")
-@_json
+@as_json
 @common
 def status(options: Options, check: bool, as_json: bool) -> None:
     """Say how old the newest write on S3 is, and when the backup was last proven."""
@@ -60,7 +58,7 @@ def status(options: Options, check: bool, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def run(options: Options, as_json: bool) -> None:
     """Bring everything written until now to S3, and a whole snapshot after it."""
@@ -69,7 +67,7 @@ def run(options: Options, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def drill(options: Options, as_json: bool) -> None:
     """Restore the newest backup beside the live database, compare the two, and remove it again.
@@ -86,7 +84,7 @@ def drill(options: Options, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List what can be restored: restore points on the host, epochs and times in the bucket."""
@@ -102,7 +100,7 @@ def list_command(options: Options, as_json: bool) -> None:
 
 @command.command()
 @click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
-@_json
+@as_json
 @common
 def takeover(options: Options, yes: bool, as_json: bool) -> None:
     """Make this host's database the one that counts. The host that streamed before stops, and says so."""
@@ -118,7 +116,7 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
 @command.command()
 @click.argument("id_", metavar="ID", callback=a_transition)
 @click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
-@_json
+@as_json
 @common
 def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     """Delete data that was moved aside, for good: by a restore, for instance. `deploy backup list` tells the ids."""
@@ -136,7 +134,7 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def check(options: Options, as_json: bool) -> None:
     """Ask the bucket, from the host: reachable, writable, as strict as required, and of the same time."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -23,11 +23,9 @@ EPILOG = """Examples:
 
 Json = dict[str, Any]
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-
 
 @click.group(epilog=EPILOG, invoke_without_command=True)
-@_json
+@as_json
 @common
 @click.pass_context
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
@@ -41,7 +39,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List every name's certificate: who issued it, until when it is valid, when it was and will be renewed."""
@@ -57,7 +55,7 @@ def _list(options: Options, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def renew(options: Options, as_json: bool) -> None:
     """Have new certificates issued for every name of the app, and wait until they are served.
@@ -83,7 +81,7 @@ def renew(options: Options, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def push(options: Options, as_json: bool) -> None:
     """Bring certificates of your own to the host, from the files and secrets that domains names, and show them.

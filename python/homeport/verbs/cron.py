@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from homeport.errors import ExitCode
-from homeport.options import Options, a_job, common
+from homeport.options import Options, a_job, as_json, common
 from homeport.verbs.logs import a_pattern
 from homeport.when import iso
 
@@ -32,13 +32,12 @@ EPILOG = """Examples:
 
 Json = dict[str, Any]
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...", callback=a_job)
 _name = click.argument("name", callback=a_job)
 
 
 @click.group(epilog=EPILOG, invoke_without_command=True)
-@_json
+@as_json
 @common
 @click.pass_context
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
@@ -52,7 +51,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List every job: its schedule, how its last run ended, and when it runs next."""
@@ -75,7 +74,7 @@ def _show(answer: Json, as_json: bool) -> None:
 @command.command()
 @_name
 @click.option("--detach", is_flag=True, help="Do not wait for its end.")
-@_json
+@as_json
 @common
 def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
     """Run one job now, as its timer would, and show what it writes. Exit status 0 only if it went well.
@@ -123,7 +122,7 @@ def _log(session: Session, name: str, started: float) -> None:
 
 @command.command()
 @_names
-@_json
+@as_json
 @common
 def suspend(options: Options, names: tuple[str, ...], as_json: bool) -> None:
     """Let jobs rest until they are resumed. Neither a push nor a reboot wakes them."""
@@ -132,7 +131,7 @@ def suspend(options: Options, names: tuple[str, ...], as_json: bool) -> None:
 
 @command.command()
 @_names
-@_json
+@as_json
 @common
 def resume(options: Options, names: tuple[str, ...], as_json: bool) -> None:
     """Have suspended jobs run again, from their next time on: what was missed is not made up for."""

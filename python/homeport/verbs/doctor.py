@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -26,7 +26,7 @@ CODES = {"warning": ExitCode.FAILED, "error": ExitCode.PERSON}
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def command(options: Options, as_json: bool) -> None:
     """Look at everything that commonly goes wrong: the login, DNS, ports, certificates, the host, the backup.

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, a_line, common
+from homeport.options import Options, a_line, as_json, common
 
 EPILOG = """Examples:
 
@@ -55,7 +55,7 @@ def release(options: Options, force: bool) -> None:
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def status(options: Options, as_json: bool) -> None:
     """Say who holds the lock."""

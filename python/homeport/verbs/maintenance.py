@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, a_line, common
+from homeport.options import Options, a_line, as_json, common
 
 EPILOG = """Examples:
 
@@ -21,8 +21,6 @@ EPILOG = """Examples:
 """
 
 Json = dict[str, Any]
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 def _addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
@@ -54,7 +52,7 @@ def command() -> None:
     metavar="SECONDS",
     help="When browsers and search engines are to come again.",
 )
-@_json
+@as_json
 @common
 def on(options: Options, message: str, allow: list[str], retry_after: int, as_json: bool) -> None:
     """Show the page. Once more it changes the page, the message and the addresses.
@@ -78,7 +76,7 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
 
 
 @command.command()
-@_json
+@as_json
 @common
 def off(options: Options, as_json: bool) -> None:
     """Show the app again."""
@@ -95,7 +93,7 @@ def off(options: Options, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def status(options: Options, as_json: bool) -> None:
     """Say whether the page is shown, since when, and who sees the app nevertheless."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -21,11 +21,9 @@ EPILOG = """Examples:
 
 Json = dict[str, Any]
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-
 
 @click.group(epilog=EPILOG, invoke_without_command=True)
-@_json
+@as_json
 @common
 @click.pass_context
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
@@ -40,7 +38,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List every receiver: what it is told, and what it answered last."""
@@ -56,7 +54,7 @@ def _list(options: Options, as_json: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def test(options: Options, as_json: bool) -> None:
     """Send a test to every receiver, the way the host sends everything. Exit status 1 unless all took it."""

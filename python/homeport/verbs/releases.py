@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -18,7 +18,7 @@ EPILOG = """Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def command(options: Options, as_json: bool) -> None:
     """List the releases on the host, newest first, with the state each is in: staged, live, superseded or failed.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from homeport import completing
+from homeport.options import as_json
 
 if TYPE_CHECKING:
     from homeport.sandbox import Sandbox
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _name = click.option(
     "--name", default="default", show_default=True, shell_complete=completing.sandboxes, help="Which sandbox."
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 EPILOG = """Examples:
@@ -47,7 +47,7 @@ def command() -> None:
 @_name
 @click.option("--suite", type=click.Choice(["trixie", "bookworm"]), default="trixie", show_default=True)
 @click.option("--weed", type=click.Path(path_type=Path, exists=True, dir_okay=False), hidden=True)
-@_json
+@as_json
 def up_command(name: str, suite: str, weed: Path | None, as_json: bool) -> None:
     """Start a sandbox, or tell about the one that runs."""
     from homeport.sandbox import up
@@ -70,7 +70,7 @@ def down_command(name: str, every: bool) -> None:
 
 @command.command("status")
 @_name
-@_json
+@as_json
 def status_command(name: str, as_json: bool) -> None:
     """Tell where a sandbox is; exit status 0 only when it is up."""
     from homeport.sandbox import get
@@ -84,7 +84,7 @@ def status_command(name: str, as_json: bool) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 def list_command(as_json: bool) -> None:
     """List the sandboxes of this machine."""
     from homeport.sandbox import all_sandboxes

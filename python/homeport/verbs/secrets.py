@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -26,8 +26,6 @@ EPILOG = """Examples:
 
   deploy secrets check
 """
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group(epilog=EPILOG)
@@ -99,7 +97,7 @@ def unset(options: Options, name: tuple[str, ...]) -> None:
 
 
 @command.command("list")
-@_json
+@as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List the names, who uses each, and where its value comes from. No command is run for it."""
@@ -131,7 +129,7 @@ def rotate(options: Options, name: str | None, vault: bool) -> None:
 
 
 @command.command()
-@_json
+@as_json
 @common
 def check(options: Options, as_json: bool) -> None:
     """Compare what config/runtime.exs reads with what it is given.

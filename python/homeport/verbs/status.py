@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from homeport.errors import ExitCode
-from homeport.options import Options, common
+from homeport.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -23,7 +23,7 @@ EPILOG = """Examples:
 
 @click.command(epilog=EPILOG)
 @click.option("--check", is_flag=True, help="Fail, with the reasons, for whatever a person should look at.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@as_json
 @common
 def command(options: Options, check: bool, as_json: bool) -> None:
     """Say what is live and whether it is healthy. Exit status 0 only if it is.

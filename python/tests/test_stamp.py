@@ -20,7 +20,7 @@ domains: [shop.test]
 def stamped(root: Path, text: str, destination: str | None = None) -> str:
     root.mkdir(exist_ok=True)
     (root / "deploy.yml").write_text(text)
-    (root / "deploy.prod.yml").write_text("{}\n")
+    (root / "deploy.prod.yml").write_text("app: shop\n")
     found: dict[str, Any] = host_vars(load(root / "deploy.yml", destination))
     return stamp(found)
 

@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from homeport.config import values
 from homeport.config.fields import Bytes, Flag, Found, PathText, Section
 from homeport.config.names import env_reason
 from homeport.config.values import matching, refuse
@@ -80,7 +79,11 @@ class Accessory(Section):
     @model_validator(mode="before")
     @classmethod
     def _kind(cls, data: object) -> object:
-        return {"kind": PACKAGE, **data} if isinstance(data, dict) and "package" in data else data
+        if not isinstance(data, dict) or "kind" in data:
+            return data
+        if "package" not in data:
+            refuse([(("kind",), f"is required: one of {', '.join(OWN)}; or package, for what a Debian package brings")])
+        return {"kind": PACKAGE, **data}
 
     @field_validator("env", mode="before")
     @classmethod
@@ -161,11 +164,8 @@ def _refused(parse: Callable[[object], str], name: str) -> str:
 
 def _with_kind(name: str, one: Any) -> Any:
     told = {} if one is None else one
-    if not isinstance(told, dict) or "kind" in told or "package" in told:
+    if not isinstance(told, dict) or "kind" in told or "package" in told or name not in OWN:
         return told
-    if name not in OWN:
-        what = f"is required: one of {', '.join(OWN)}; or package, for what a Debian package brings"
-        raise values.MistakesError([((name, "kind"), what)])
     return {"kind": name, **told}
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.config import accessories, host_vars, settings, show
+from homeport.config.problems import ConfigError
 from homeport.stamp import stamp
 from homeport.vault import check
 from hostctl import accessories as on_the_host
@@ -81,6 +82,19 @@ def test_a_package_is_known_by_its_package_and_has_a_unit_of_that_name(
         "mq": ("package", "mosquitto.service"),
         "amqp": ("package", "rabbit.service"),
     }
+
+
+def test_one_without_a_kind_hides_no_other_mistake(project: Any, good: Callable[[str], str]) -> None:
+    text = good("accessories:\n  redis: {memory: lots}\n  foo: {}\n  bar: {package: 'x y'}\n")
+
+    with pytest.raises(ConfigError) as refused:
+        project.write(text).load()
+
+    assert [each.key for each in refused.value.problems] == [
+        "accessories.redis.memory",
+        "accessories.foo.kind",
+        "accessories.bar.package",
+    ]
 
 
 def test_what_is_shown_can_be_read_again(project: Any, good: Callable[[str], str]) -> None:

@@ -17,7 +17,7 @@ from hostctl import (
     ahead,
     choose,
     config,
-    cron,
+    cron_jobs,
     envfile,
     journal,
     lock,
@@ -66,7 +66,7 @@ def push(app: App, spec: Json, edges: Edges, verb: str = "push") -> Json:
         if unchanged(app, spec, values) and edges.systemd.show(app.unit(app.live() or ""))[0].state == "active":
             return {"unchanged": True, "release": app.live()}
         _refuse(app, spec)
-        cron.refuse(spec["settings"], edges)
+        cron_jobs.refuse(spec["settings"], edges)
         who, origin = spec.get("who") or "", spec.get("from") or ""
         entry = _journal(app, verb, spec["release"], who, origin, spec["settings"])
         _write_release(app, spec, values)

@@ -308,14 +308,14 @@ def _certs(app: App, given: argparse.Namespace) -> Json:
 
 
 def _cron(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import cron
+    from hostctl import cron, cron_jobs, cron_runs
     from hostctl.edges import Edges
 
-    who = cron.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = cron_jobs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     told = cron.verb(app, given.action, given.names, who, Edges())
     if "result" not in told:
         return told
-    print(cron.sentence(told))  # into the log of the job that has run
+    print(cron_runs.sentence(told))  # into the log of the job that has run
     return None
 
 
@@ -390,10 +390,10 @@ def _receive(app: App, given: argparse.Namespace) -> Json:
 
 
 def _logs(app: App, given: argparse.Namespace) -> None:
-    from hostctl import cron, logs
+    from hostctl import cron_jobs, logs
 
     release = logs.named(app, given.release) if given.release else None
-    of = cron.units(app, given.job) if given.job else ()
+    of = cron_jobs.units(app, given.job) if given.job else ()
     asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json, of)
     logs.run(app, asked, sys.stdout)
 

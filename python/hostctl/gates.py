@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostctl import config, cron, environment, files, health, maintenance, records
+from hostctl import config, cron_timers, environment, files, health, maintenance, records
 from hostctl.choose import port as choose_port
 from hostctl.errors import HostError
 from hostctl.lock import Flock
@@ -211,7 +211,7 @@ def live(work: Work) -> str:
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
-    cron.follow(work.app, work.release, work.edges)
+    cron_timers.follow(work.app, work.release, work.edges)
     return f"{work.release} is live"
 
 
@@ -221,7 +221,7 @@ def live_back(work: Work) -> None:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
-    cron.follow(work.app, work.journal.previous, work.edges)
+    cron_timers.follow(work.app, work.journal.previous, work.edges)
 
 
 def nothing(_: Work) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-from hostctl import choose, config, cron, prune, records, redact
+from hostctl import choose, config, cron_jobs, prune, records, redact
 from hostctl.errors import USAGE, HostError
 from hostctl.files import Json
 from hostctl.layout import App
@@ -45,7 +45,7 @@ def units(app: App, source: str | None, release: str | None) -> list[str]:
         "app": [instances],
         "migrate": [migrations],
         "run": [app.helper_unit("run-[0-9]*")],
-        "cron": list(cron.units(app, "*")),
+        "cron": list(cron_jobs.units(app, "*")),
         "edge": [EDGE],
         "db": [app.cluster_unit, app.stream_unit],
         "backup": [app.helper_unit(name) for name in ("backup", "drill", "litestream", "tail", "watch")],

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import assets, choose, cron, files, journal, points, records
+from hostctl import assets, choose, cron_runs, files, journal, points, records
 from hostctl.layout import App
 from hostctl.names import matches
 from hostctl.systemd import Systemd
@@ -25,7 +25,7 @@ def see(app: App, systemd: Systemd | None) -> list[choose.Seen]:
     every = records.every(app)
     units = systemd.show(*(app.unit(record["release"]) for record in every)) if systemd else []
     running = [unit.state not in ("inactive", "failed", "unknown") for unit in units] or [False] * len(every)
-    beside = set(cron.at_work(app, systemd).values()) if systemd else set()
+    beside = set(cron_runs.at_work(app, systemd).values()) if systemd else set()
     return [
         choose.seen(record, app.tree(record["release"]).is_dir(), runs or record["release"] in beside)
         for record, runs in zip(every, running, strict=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from hostctl import artifact, assets, cron, drain, engines, files, gates, health, inside, migrations, records, swap
+from hostctl import artifact, assets, cron_jobs, drain, engines, files, gates, health, inside, migrations, records, swap
 from hostctl.config import domains
 from hostctl.errors import HostError
 from hostctl.files import Json
@@ -28,7 +28,7 @@ def unpack(work: Work) -> str:
     size = sum(entry.size for entry in manifest.values())
     own = migrations.listed(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
-    cron.refuse_missing(app, work.release, work.settings)
+    cron_jobs.refuse_missing(app, work.release, work.settings)
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 

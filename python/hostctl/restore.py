@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hostctl import cron, drain, engines, environment, files, gates, points, records
+from hostctl import cron_runs, drain, engines, environment, files, gates, points, records
 from hostctl.edges import Edges
 from hostctl.errors import LOCKED, USAGE, HostError
 from hostctl.files import Json
@@ -116,7 +116,7 @@ def broken(name: str, how: str) -> HostError:
 def stop_all(work: Work) -> str:
     """The step: no instance of the app runs any more, none that drains, no job; the edge holds the requests."""
     drain.cut_all(work, keep=None)
-    if jobs := cron.stop_all(work.app, work.edges):
+    if jobs := cron_runs.stop_all(work.app, work.edges):
         work.note(f"{', '.join(jobs)} ended: no job runs while the data is exchanged")
     units = [work.app.unit(release) for release in records.releases(work.app)]
     ended = ("inactive", "failed", "unknown")

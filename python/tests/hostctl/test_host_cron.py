@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hostworld import KILLER, FakeSystemd, Killed, World
 
-from hostctl import audit, cron, journal, oneoff, prune, spec, trouble
-from hostctl.cron import Who
+from hostctl import audit, cron, cron_jobs, cron_runs, cron_timers, journal, oneoff, prune, spec, trouble
+from hostctl.cron_jobs import Who
 from hostctl.edges import Edges
 from hostctl.errors import LOCKED, USAGE, HostError
 from hostctl.files import write_json
@@ -105,9 +105,9 @@ def push(world: World, version: str, *jobs: dict[str, Any], how: str | None = No
 
 def run(world: World, name: str = "report") -> dict[str, Any]:
     """As its timer has it run."""
-    systemd(world).inside = cron.service(world.app, name)
+    systemd(world).inside = cron_jobs.service(world.app, name)
     try:
-        return cron.run(world.app, name, ANN, edges(world))
+        return cron_runs.run(world.app, name, ANN, edges(world))
     finally:
         systemd(world).inside = ""
 
@@ -115,7 +115,7 @@ def run(world: World, name: str = "report") -> dict[str, Any]:
 def timers(world: World) -> list[str]:
     """The jobs that have a timer at work; on the disk it must be the same."""
     at_work = sorted(systemd(world).timers)
-    wants = world.root / cron.WANTS
+    wants = world.root / cron_timers.WANTS
     assert sorted(path.name for path in wants.glob("*")) == at_work
     assert all((wants / name).read_text() for name in at_work)
     return [name.partition("@")[2].removesuffix(".timer") for name in at_work]
@@ -133,7 +133,7 @@ def test_timers_are_those_of_the_release_that_is_live(world: World) -> None:
     assert timers(world) == ["a", "b"]
     push(world, "three")
     assert timers(world) == []
-    assert list((world.root / cron.UNITS).glob("homeport-*")) == []
+    assert list((world.root / cron_timers.UNITS).glob("homeport-*")) == []
 
 
 @pytest.mark.parametrize("how", ["crashes", "500"])
@@ -149,14 +149,14 @@ def test_a_push_that_is_taken_back_after_its_timers_were_changed_brings_back_the
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(world, "one", job("a"))
-    follow = cron.follow
+    follow = cron_timers.follow
 
     def breaks(app: Any, release: str | None, at: Edges) -> None:
         follow(app, release, at)
         if "b" in timers(world):
             raise HostError("systemd is not well")
 
-    monkeypatch.setattr(cron, "follow", breaks)
+    monkeypatch.setattr(cron_timers, "follow", breaks)
     assert push(world, "two", job("b"))["result"] == "failed"
     assert timers(world) == ["a"]
 
@@ -175,7 +175,7 @@ def test_a_push_of_other_jobs_alone_is_a_push(world: World) -> None:
 
 def test_a_unit_names_no_release_and_a_timer_both_of_its_times(world: World) -> None:
     push(world, "one", job("a", calendar=["*-*-13 00:00:00", "Fri *-*-* 00:00:00"]))
-    texts = [path.read_text() for path in (world.root / cron.UNITS).glob("homeport-shop-*")]
+    texts = [path.read_text() for path in (world.root / cron_timers.UNITS).glob("homeport-shop-*")]
 
     assert len(texts) == 2
     assert not any(str(world.app.live()) in text for text in texts)
@@ -187,16 +187,16 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
     first = push(world, "one", job("a"), job("b"))["release"]
     second = push(world, "two", job("b", calendar=["*-*-* 01:00:00"]), job("c"))["release"]
     for after in range(60):
-        cron.follow(world.app, first, edges(world))
+        cron_timers.follow(world.app, first, edges(world))
         KILLER.arm(world.root, after)
         try:
-            cron.follow(world.app, second, edges(world))
+            cron_timers.follow(world.app, second, edges(world))
         except Killed:
             KILLER.disarm()
-            cron.follow(world.app, second if goes_on else first, edges(world))
+            cron_timers.follow(world.app, second if goes_on else first, edges(world))
             assert timers(world) == (["b", "c"] if goes_on else ["a", "b"])
-            written = {path.name: path.read_text() for path in (world.root / cron.UNITS).glob("homeport-*")}
-            assert written == cron.texts(world.app, cron.jobs(world.app, second if goes_on else first))
+            written = {path.name: path.read_text() for path in (world.root / cron_timers.UNITS).glob("homeport-*")}
+            assert written == cron_timers.texts(world.app, cron_jobs.jobs(world.app, second if goes_on else first))
             continue
         KILLER.disarm()
         assert after > 10
@@ -224,7 +224,7 @@ def test_a_suspended_job_rests_over_pushes_until_it_is_resumed(world: World) -> 
 
 def test_a_timer_that_somebody_stopped_is_started_by_resuming_its_job(world: World) -> None:
     push(world, "one", job("a"), job("b"))
-    world.systemd.stop(cron.timer(world.app, "a"))
+    world.systemd.stop(cron_jobs.timer(world.app, "a"))
 
     told = cron.verb(world.app, "resume", ["a"], ANN, edges(world))["jobs"]
 
@@ -245,7 +245,7 @@ def test_where_there_are_no_jobs_there_is_nothing_to_tell(new_world: Any) -> Non
     assert cron.verb(world.app, "list", [], ANN, world) == {"jobs": []}
     world.push("one")
     assert cron.verb(world.app, "list", [], ANN, world) == {"jobs": []}
-    assert cron.stop_all(world.app, world) == []
+    assert cron_runs.stop_all(world.app, world) == []
     assert not (world.app.state / "cron").exists()
 
 
@@ -322,8 +322,8 @@ def test_a_run_that_waited_until_a_restore_was_done_is_judged_by_what_its_progra
     entry.begin("stop")
 
     def decided(_: float) -> None:
-        systemd(runs).states[cron.service(runs.app, "report")] = "active"
-        cron.stop_all(runs.app, edges(runs))
+        systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+        cron_runs.stop_all(runs.app, edges(runs))
         entry.set(result={"result": "live"}, closed=True)
 
     monkeypatch.setattr(runs, "sleep", decided)
@@ -340,7 +340,7 @@ def test_a_run_that_waited_until_a_restore_was_done_is_judged_by_what_its_progra
     ],
 )
 def test_the_log_says_how_a_run_ended(more: dict[str, Any], expected: str) -> None:
-    assert cron.sentence({"job": "report", "release": "R", "seconds": 1.24, **more}) == expected
+    assert cron_runs.sentence({"job": "report", "release": "R", "seconds": 1.24, **more}) == expected
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_the_log_says_how_a_run_ended(more: dict[str, Any], expected: str) -> No
     [(0, 1, False, "ok"), (1, 1, False, "failed"), (1, 60, False, "timeout"), (0, 60, True, "interrupted")],
 )
 def test_how_a_run_ended(status: int, took: float, stopped: bool, expected: str) -> None:
-    assert cron.judged(status, took, 60, stopped) == expected
+    assert cron_runs.judged(status, took, 60, stopped) == expected
 
 
 def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_all_went_well(
@@ -356,8 +356,8 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
 ) -> None:
     class Endless(Program):
         def wait(self) -> int:
-            systemd(runs).states[cron.service(runs.app, "report")] = "active"
-            assert cron.stop_all(runs.app, edges(runs)) == ["report"]
+            systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+            assert cron_runs.stop_all(runs.app, edges(runs)) == ["report"]
             return 0
 
     monkeypatch.setattr(systemd(runs), "watched", lambda *_: Endless(0))
@@ -367,10 +367,10 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
 
 
 def test_a_job_that_runs_is_not_begun_by_hand(runs: World) -> None:
-    assert "started" in cron.run(runs.app, "report", ANN, edges(runs))
-    systemd(runs).states[cron.service(runs.app, "report")] = "active"
+    assert "started" in cron_runs.run(runs.app, "report", ANN, edges(runs))
+    systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
     with pytest.raises(HostError, match="runs already") as caught:
-        cron.run(runs.app, "report", ANN, edges(runs))
+        cron_runs.run(runs.app, "report", ANN, edges(runs))
     assert caught.value.code == LOCKED
 
 
@@ -398,16 +398,18 @@ def test_a_run_is_followed_to_its_end_though_a_push_takes_its_job_away(runs: Wor
 
 
 def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run_end(runs: World) -> None:
-    write_json(cron._last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None})
-    systemd(runs).states[cron.service(runs.app, "sweep")] = "active"
+    write_json(
+        cron_jobs.last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None}
+    )
+    systemd(runs).states[cron_jobs.service(runs.app, "sweep")] = "active"
     entry = journal.create(runs.app, "20260101T000000000Z-abcdef", "restore", runs.app.live(), "", "", settings={})
-    assert cron.hindrance(runs.app, edges(runs)) == ""
+    assert cron_runs.hindrance(runs.app, edges(runs)) == ""
     entry.begin("stop")
 
-    assert cron.stop_all(runs.app, edges(runs)) == ["sweep"]
-    assert cron.hindrance(runs.app, edges(runs)) == "a transition has stopped the app"
+    assert cron_runs.stop_all(runs.app, edges(runs)) == ["sweep"]
+    assert cron_runs.hindrance(runs.app, edges(runs)) == "a transition has stopped the app"
     told = run(runs)
-    assert (told["result"], runs.now >= cron.PATIENCE) == ("failed", True)
+    assert (told["result"], runs.now >= cron_runs.PATIENCE) == ("failed", True)
     assert "a transition has stopped the app" in told["error"]
 
     entry.set(result={"result": "live"}, closed=True)
@@ -416,13 +418,13 @@ def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run
 
 def test_no_job_begins_where_the_live_instance_does_not_run(runs: World) -> None:
     runs.reboot()
-    assert cron.hindrance(runs.app, edges(runs)) == "the live instance does not run"
+    assert cron_runs.hindrance(runs.app, edges(runs)) == "the live instance does not run"
 
 
 def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:
     release = str(runs.app.live())
-    write_json(cron._last(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
-    systemd(runs).states[cron.service(runs.app, "report")] = "active"
+    write_json(cron_jobs.last(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
+    systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
     for version in ("two", "three", "four", "five", "six"):
         push(runs, version, job())
         runs.drain_all()

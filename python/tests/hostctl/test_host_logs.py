@@ -12,7 +12,7 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import cron, logs
+from hostctl import cron_jobs, logs
 from hostctl.errors import USAGE, HostError
 from hostctl.logs import Wanted
 
@@ -152,7 +152,7 @@ def test_one_release_must_be_meant(world: World) -> None:
 
 def test_the_logs_of_jobs_are_those_of_their_programs_and_of_what_runs_them(world: World) -> None:
     every = logs.arguments(world.app, Wanted(10, source="cron"))
-    one = logs.arguments(world.app, Wanted(10, of=cron.units(world.app, "report")))
+    one = logs.arguments(world.app, Wanted(10, of=cron_jobs.units(world.app, "report")))
 
     assert every[-4:] == ["-u", "homeport-shop-cron@*.service", "-u", "homeport-shop-job@*.service"]
     assert one[-4:] == ["-u", "homeport-shop-cron@report.service", "-u", "homeport-shop-job@report.service"]

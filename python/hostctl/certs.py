@@ -201,9 +201,10 @@ def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) 
     write_atomic(candidate, json.dumps(wide).encode(), 0o644)
     try:
         edge.reload(candidate)
+        return _waited(before, begun, edges)
     finally:
         candidate.unlink()
-    return _waited(before, begun, edges)
+        edge.reload(edge.CONFIG)
 
 
 def _waited(before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:

@@ -32,8 +32,9 @@ def owner_of_unit(unit: str, apps: Iterable[str]) -> str | None:
     """
     if unit.startswith("system-") and unit.endswith(SLICE):
         unit = unit.removeprefix("system-").removesuffix(SLICE).replace("\\x2d", "-") + "@"
-    if unit.startswith(PREFIX):
-        return owner(unit.removeprefix(PREFIX), apps)
+    if unit.startswith(PREFIX):  # homeport-shop-cron@x.timer is no unit of an app called shop-cron
+        name = unit.removeprefix(PREFIX)
+        return owner(name, [app for app in apps if name.startswith(f"{app}-")])
     name, at, _ = unit.partition("@")
     return name if at and name in apps else None
 

@@ -33,6 +33,11 @@ RESERVED_LOGINS = frozenset(f"{_USERS} {_HOMEPORT}".split()) - {"deploy", "admin
 RESERVED_PREFIXES = ("systemd-", "homeport-")
 # <app>-build is the user who builds an app's releases on the host
 BUILD_SUFFIX = "-build"
+# what is beside an app is named after it and what it does, as homeport-<app>-litestream.service is
+_BESIDE = """
+    accessory backup certs cron drain drill job litestream migrate notify postgres remove run settings tail
+    transition watch
+"""
 
 _HOMEPORT_SETS = "Homeport sets it itself"
 _SYSTEMD_SETS = "systemd sets it for the instance"
@@ -76,5 +81,13 @@ def app_reason(name: str) -> str:
         return "is taken by the system or by Homeport"
     if name.startswith(RESERVED_PREFIXES):
         return "begins with systemd- or homeport-, which are taken"
-    taken = f"ends with {BUILD_SUFFIX}, which is how the users who build are named"
-    return taken if name.endswith(BUILD_SUFFIX) else ""
+    if name.endswith(BUILD_SUFFIX):
+        return f"ends with {BUILD_SUFFIX}, which is how the users who build are named"
+    return "is how Homeport names what is beside another app" if app_stem(name) != name else ""
+
+
+def app_stem(name: str) -> str:
+    """The name without what names something beside an app."""
+    stem = name.partition("-accessory-")[0]
+    first, _, last = stem.rpartition("-")
+    return first if first and last in (*_BESIDE.split(), BUILD_SUFFIX[1:]) else stem

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
 
-from homeport.config.names import RESERVED_LOGINS, app_reason, env_reason
+from homeport.config.names import RESERVED_LOGINS, app_reason, app_stem, env_reason
 from homeport.config.problems import Path
 
 # exact, so that what is shown is read as the same seconds: 1001 * 0.001 is not 1.001
@@ -169,7 +169,7 @@ def app_name(value: object) -> str:
     """A name that can be a user, a unit and a directory of a Debian host without taking anybody's place."""
     name = _app(value)
     if reason := app_reason(name):
-        raise ValueError(f"{name} {reason}: choose another, such as my-{name.removesuffix('-build')}")
+        raise ValueError(f"{name} {reason}: choose another, such as my-{app_stem(name)}")
     return name
 
 

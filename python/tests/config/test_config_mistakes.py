@@ -126,6 +126,16 @@ APPS = [
         "shop-build ends with -build, which is how the users who build are named: choose another, such as my-shop "
         '(got "shop-build")',
     ),
+    (
+        "shop-litestream",
+        "shop-litestream is how Homeport names what is beside another app: choose another, such as my-shop "
+        '(got "shop-litestream")',
+    ),
+    (
+        "shop-accessory-x",
+        "shop-accessory-x is how Homeport names what is beside another app: choose another, such as my-shop "
+        '(got "shop-accessory-x")',
+    ),
 ]
 
 

@@ -133,6 +133,11 @@ def test_a_unit_is_of_the_app_with_the_longest_name_that_fits(unit: str, app: st
     assert belongings.owner_of_unit(unit, {"shop", "shop-admin"}) == app
 
 
+@pytest.mark.parametrize("unit", ["homeport-shop-cron@nightly.timer", "homeport-shop-cron@.service"])
+def test_a_unit_that_is_called_like_another_app_is_not_that_apps(unit: str) -> None:
+    assert belongings.owner_of_unit(unit, {"shop", "shop-cron"}) == "shop"
+
+
 names = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
 
 

@@ -35,16 +35,21 @@ from homeport.sandbox import Sandbox
 from homeport.sandbox.services import read_credentials
 from homeport.vault import box as vault
 from tests.apps.support import build_ledger
+from tests.certificates import Authority
 from tests.host.support import DEPLOY, LONGEST_SECONDS, SETTINGS, Project, new_project, on_host
 from tests.receiver import listening
 
 APP = "marked"
 GATEWAY = "198.51.100.1"  # this machine, as the host sees it
-DOMAIN = f"{APP}.sandbox.test"
+DOMAIN, OWN_DOMAIN = f"{APP}.sandbox.test", f"own.{APP}.sandbox.test"
 CACHE = Path(platformdirs.user_cache_dir("homeport"))
 SEARCHED = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
-# the app's own credentials, which systemd opens for its user while it runs; the keys of the bucket, for the stream
-ALLOWED = re.compile(rf"root: (/run/credentials/{APP}@[^/]*\.service/[^/]+|/etc/homeport/{APP}/backup\.env)")
+# where what needs a secret reads it: credentials that systemd opens for an app or an accessory while it runs; the keys
+# of the bucket, for the stream; a certificate with its key, for the edge
+ALLOWED = re.compile(
+    rf"root: (/run/credentials/({APP}@[^/]*|homeport-{APP}-accessory-redis)\.service/[^/]+"
+    rf"|/etc/homeport/{APP}/backup\.env|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
+)
 
 # Runs until its input ends, and then says which command lines of this machine held one of the words it was given first.
 WATCH = """
@@ -70,6 +75,12 @@ journalctl -a -o export --no-pager | grep -aF -f /dev/shm/words | sed 's/^/journ
 systemctl show '*' | grep -aF -f /dev/shm/words | sed 's/^/show: /'
 systemctl cat '*' | grep -aF -f /dev/shm/words | sed 's/^/cat: /'
 rm /dev/shm/words
+"""
+
+# from the environment of the only instance
+PASSWORD_OF_REDIS = rf"""
+pid=$(systemctl show -P MainPID '{APP}@*')
+tr '\0' '\n' </proc/$pid/environ | sed -n 's|^REDIS_URL=redis://[^:]*:\([^@]*\)@.*|\1|p'
 """
 
 # an ssh, and with it a host, that repeats whatever it is told
@@ -124,7 +135,7 @@ TABLE: dict[str, list[Run]] = {
     "releases": [Run("releases --json"), Run("releases")],
     "status": [Run("status --json"), Run("status --check")],
     "apps": [Run("apps --json")],
-    "certs": [Run("certs --json"), Run("certs push", 2)],
+    "certs": [Run("certs --json"), Run("certs push"), Run("certs push", 2, env=WRONG_PASSWORD)],
     "maintenance": [Run("maintenance on -m moving"), Run("maintenance status --json"), Run("maintenance off")],
     "doctor": [Run("doctor --json", 1)],
     "attach": [Run("attach")],
@@ -146,7 +157,12 @@ TABLE: dict[str, list[Run]] = {
         Run("db upgrade --yes", 2),
     ],
     "notify": [Run("notify list --json"), Run("notify test")],
-    "accessory": [Run("accessory list --json"), Run("accessory logs redis", 2)],
+    "accessory": [
+        Run("accessory list --json"),
+        Run("accessory restart redis"),
+        Run("accessory logs redis"),
+        Run("accessory remove redis", 2),
+    ],
     "lock": [Run("lock acquire -m mine"), Run("lock status --json"), Run("lock release")],
     "logs": [Run("logs -n 1000 --json"), Run("logs --failed -n 1000"), Run("logs edge"), Run("logs nobody", 2)],
     "cron": [Run("cron list --json"), Run("cron run count"), Run("cron run fail", 1), Run("cron logs count")],
@@ -216,12 +232,16 @@ class Marked:
                 for run in runs:
                     self.run(run, path)
                 if verb == "secrets":
-                    self._met()
+                    sealed = (self.project.root / "deploy.secrets.sandbox.yml").read_bytes()
+                    made = yaml.safe_load(vault.unseal(sealed, self.given["PASSWORD"]))["MADE_KEY"]
+                    self._meet("MADE_KEY", made)
+                if verb == "setup":
+                    self._meet("redis", on_host(self.project.box, PASSWORD_OF_REDIS).strip())
 
-    def _met(self) -> None:
-        """The value that the machine has made is a marker, too."""
-        sealed = (self.project.root / "deploy.secrets.sandbox.yml").read_bytes()
-        self.tokens["MADE_KEY"] = yaml.safe_load(vault.unseal(sealed, self.given["PASSWORD"]))["MADE_KEY"]
+    def _meet(self, name: str, value: str) -> None:
+        """A value that a machine has made is a marker, too."""
+        assert value
+        self.tokens[name] = value
         self.__dict__.pop("patterns", None)
 
     def _echoed(self) -> None:
@@ -318,6 +338,11 @@ def _made(directory: Path, box: Sandbox, home: Path, url: str) -> Marked:
     given["NOTIFY_URL"] = f"{url}hook/{tokens['NOTIFY_URL']}?a=b%20c"
     given |= {name: tokens[name] for name in ("PASSWORD", "OTHER_PASSWORD", "ASKED")}
     project = new_project(directory / "project", box, _settings(), DOMAIN, "ledger")
+    team = Authority()
+    issued = team.of(OWN_DOMAIN)
+    (project.root / "own.pem").write_text(team.chain(issued))
+    (project.root / "roots.pem").write_text(team.root.pem + box.root.read_text())
+    given["OWN_KEY"], tokens["OWN_KEY"] = issued.key, issued.key.splitlines()[1]
     shutil.copy(project.root / "deploy.yml", project.root / "sick.yml")
     sick = {**project.settings, "health": {**SETTINGS["health"], "path": "/nowhere"}}
     (project.root / "sick.sandbox.yml").write_text(yaml.safe_dump(sick))
@@ -325,7 +350,7 @@ def _made(directory: Path, box: Sandbox, home: Path, url: str) -> Marked:
     (project.root / "printed").write_text(given["COMMAND_KEY"])
     (project.root / ".vault").write_text(given["PASSWORD"])
     (project.root / ".vault").chmod(0o600)
-    kept = {name: given[name] for name in ("PLAIN_KEY", "LINES_KEY", "NOTIFY_URL")}
+    kept = {name: given[name] for name in ("PLAIN_KEY", "LINES_KEY", "NOTIFY_URL", "OWN_KEY")}
     sealed = vault.seal(json.dumps({**kept, "TYPED_KEY": "not yet", "MADE_KEY": "not yet"}), given["PASSWORD"])
     (project.root / "deploy.secrets.yml").write_bytes(sealed)
     tokens["bucket"] = read_credentials(box.credentials)[1]
@@ -338,7 +363,9 @@ def _settings() -> dict[str, Any]:
     return {
         **SETTINGS,
         "app": APP,
-        "domains": [DOMAIN],
+        "domains": [DOMAIN, {"name": OWN_DOMAIN, "certificate": "own.pem", "key": "OWN_KEY"}],
+        "acme": {"root": "roots.pem"},
+        "accessories": {"redis": {}},
         "env": {"secret": names},
         "secrets": {"password_file": ".vault", "commands": {"COMMAND_KEY": "cat printed"}},
         "notify": [{"url": "NOTIFY_URL", "format": "json"}],

@@ -1,0 +1,144 @@
+"""Timers that follow the release that is live. They name no release: only a push that changes the jobs touches them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from hostctl import audit, cron_jobs, files
+from hostctl.cron_jobs import Who
+from hostctl.edges import Edges
+from hostctl.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.layout import PROGRAM, App
+from hostctl.lock import Flock
+
+UNITS = "etc/systemd/system"
+WANTS = f"{UNITS}/timers.target.wants"
+STAMPS = "var/lib/systemd/timers"  # systemd keeps when a timer fired last as the time of a file (systemd.timer(5))
+
+
+def follow(app: App, release: str | None, edges: Edges, anew: Collection[str] = ()) -> None:
+    """Make the timers those of a release; None for none. What is so already costs nothing. Raises HostError.
+
+    Killed at any instant, it is done whole when it is called again. `anew` are jobs whose timers are started whatever
+    is thought to be so.
+    """
+    known = cron_jobs.jobs(app, release)
+    if not known and not made(app)["units"]:
+        return
+    make_directory(cron_jobs.state(app), 0o700)
+    make_directory(cron_jobs.state(app) / "jobs", 0o700)
+    with Flock(cron_jobs.state(app) / "gate", wait=cron_jobs.GATE):
+        held, asleep, lost = made(app), suspended(app), {cron_jobs.timer(app, name) for name in anew}
+        active = [cron_jobs.timer(app, job["name"]) for job in known if job["name"] not in asleep]
+        wanted: Json = {"release": release, "units": texts(app, known), "active": active}
+        held["active"] = [name for name in held["active"] if name not in lost]
+        if {**wanted, "release": None} != {**held, "release": None}:
+            # until it is done, the timers are those of neither: whichever comes next begins with all of them
+            both = {**held["units"], **wanted["units"]}
+            write_json(cron_jobs.state(app) / "timers.json", {"release": held["release"], "units": both, "active": []})
+            _apply(app, held, wanted, edges)
+        if wanted != held:
+            write_json(cron_jobs.state(app) / "timers.json", wanted)
+
+
+def made(app: App) -> Json:
+    """The timers as they were made last: the release they are of, the unit files, and which of them are at work."""
+    return read_json(cron_jobs.state(app) / "timers.json") or {"release": None, "units": {}, "active": []}
+
+
+def texts(app: App, wanted: Sequence[Json]) -> dict[str, str]:
+    """The unit files of these jobs, by their names: one timer each, and one service for all; none for no job."""
+    if not wanted:
+        return {}
+    return {
+        cron_jobs.service(app, ""): _service_text(app),
+        **{cron_jobs.timer(app, job["name"]): _timer_text(app, job) for job in wanted},
+    }
+
+
+def _service_text(app: App) -> str:
+    return f"""[Unit]
+Description=Homeport: the job %i of {app.name}
+After=homeport-boot.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={PROGRAM} {app.name} cron run %i
+"""
+
+
+def _timer_text(app: App, job: Json) -> str:
+    events = "".join(f"OnCalendar={event}\n" for event in job["calendar"])
+    return f"""[Unit]
+Description=Homeport: when the job {job["name"]} of {app.name} runs
+
+[Timer]
+{events}Persistent=true
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def _apply(app: App, held: Json, wanted: Json, edges: Edges) -> None:
+    """Write what is to be, take away what is not, and have systemd read it."""
+    directory, wants = app.layout.root / UNITS, app.layout.root / WANTS
+    wants.mkdir(parents=True, exist_ok=True)
+    for half in [path for place in (directory, wants) for path in place.glob(f".homeport-{app.name}-cron@*.new")]:
+        half.unlink()
+    gone = sorted({*held["units"]} - {*wanted["units"]})
+    resting = [name for name in [*gone, *wanted["units"]] if name.endswith(".timer") and name not in wanted["active"]]
+    for name in resting:
+        edges.systemd.stop(name)
+        files.unlink(wants / name)
+    for name in gone:
+        files.unlink(directory / name)
+        files.unlink(app.layout.root / STAMPS / f"stamp-{name}")
+        _forgive(app, name.partition("@")[2].removesuffix(".timer"))
+    for name, text in wanted["units"].items():
+        write_atomic(directory / name, text.encode(), 0o644)
+    fresh = [name for name in wanted["active"] if name not in held["active"] or _differs(name, held, wanted)]
+    for name in fresh:
+        _forget_the_past(app, name)
+        files.point(wants / name, f"../{name}")
+    edges.systemd.read_units()
+    edges.systemd.restart(*fresh)
+
+
+def _differs(name: str, held: Json, wanted: Json) -> bool:
+    return bool(held["units"].get(name) != wanted["units"][name])
+
+
+def _forgive(app: App, name: str) -> None:
+    """A job that leaves, and comes back some day, begins with no failure against it."""
+    told = read_json(cron_jobs.last(app, name))
+    if told and told.get("failures"):
+        write_json(cron_jobs.last(app, name), {**told, "failures": 0})
+
+
+def _forget_the_past(app: App, name: str) -> None:
+    """A timer that is new, or was suspended, does not make up for times at which it was not meant to fire."""
+    stamps = app.layout.root / STAMPS
+    stamps.mkdir(parents=True, exist_ok=True)
+    (stamps / f"stamp-{name}").touch()
+
+
+def suspended(app: App) -> set[str]:
+    """The jobs that rest until somebody resumes them, whatever is pushed meanwhile."""
+    return set((read_json(cron_jobs.state(app) / "suspended.json") or {}).get("jobs", []))
+
+
+def suspend(app: App, names: Sequence[str], rest: bool, who: Who, edges: Edges) -> None:
+    """Let jobs of the live release rest, or have them run again. Raises HostError (usage) for one that is none."""
+    release = made(app)["release"]
+    before = suspended(app)
+    for name in names:
+        if rest or name not in before:
+            cron_jobs.find(app, name, release)
+    after = before | set(names) if rest else before - set(names)
+    if after != before:
+        write_json(cron_jobs.state(app) / "suspended.json", {"jobs": sorted(after)})
+        audit.note(app, who.name, who.origin, f"cron {'suspend' if rest else 'resume'}", ", ".join(names))
+    follow(app, release, edges, anew=() if rest else names)

@@ -45,10 +45,10 @@ DOMAIN, OWN_DOMAIN = f"{APP}.sandbox.test", f"own.{APP}.sandbox.test"
 CACHE = Path(platformdirs.user_cache_dir("homeport"))
 SEARCHED = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 # where what needs a secret reads it: credentials that systemd opens for an app or an accessory while it runs; the keys
-# of the bucket, for the stream; a certificate with its key, for the edge
+# of the bucket, for the stream of this app and of others; a certificate with its key, for the edge
 ALLOWED = re.compile(
     rf"root: (/run/credentials/({APP}@[^/]*|homeport-{APP}-accessory-redis)\.service/[^/]+"
-    rf"|/etc/homeport/{APP}/backup\.env|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
+    rf"|/etc/homeport/[^/]+/(backup\.env|pgbackrest\.conf)|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
 )
 
 # Runs until its input ends, and then says which command lines of this machine held one of the words it was given first.

@@ -305,7 +305,10 @@ def test_killed_with_the_new_data_in_place_the_old_data_serves_again(app: Projec
     until(lambda: serves(app), "the app serves again", 60)
     assert app.live() == release
     assert content(app) == before
-    assert epoch(app) == streamed
+    if how == "kill -9":
+        assert epoch(app) == streamed
+    else:  # after a stream that was cut with the power a fresh copy may be begun, and that one counts then
+        until(lambda: epoch(app)["published"], "the copy counts", 60)
     until(lambda: streams(app), "it streams again")
     assert write(app, 20) <= rows(app)
 

@@ -201,10 +201,9 @@ def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) 
     write_atomic(candidate, json.dumps(wide).encode(), 0o644)
     try:
         edge.reload(candidate)
-        return _waited(before, begun, edges)
     finally:
         candidate.unlink()
-        edge.reload(edge.CONFIG)
+    return _waited(before, begun, edges)
 
 
 def _waited(before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:

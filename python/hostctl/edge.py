@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,6 @@ CADDY = "/usr/local/bin/caddy"
 ADMIN = "unix//run/caddy/admin.sock"
 # how often Caddy looks whether a certificate is to be renewed: as often as a person who asked for it likes to wait
 RENEW_INTERVAL = "30s"
-# Taking a configuration, Caddy closes idle connections, and a visitor may be sending on one of them at that instant.
-# While this file is there, every answer ends its connection: soon none is idle, but of who asks seldom.
-PARTING = Path("/run/caddy/parting")
-PARTING_TIME = 2.0  # seconds
 
 Json = dict[str, Any]
 
@@ -35,7 +29,7 @@ Json = dict[str, Any]
 def join(shared: Json, snippets: dict[str, Json]) -> Json:
     """Caddy's whole configuration: what all apps share, and each app's routes, policies and own certificates."""
     ordered = [snippets[app] for app in sorted(snippets)]
-    server: Json = {"listen": [":443"], "routes": [_part(), *(route for one in ordered for route in one["routes"])]}
+    server: Json = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
     policies = [policy for one in ordered for policy in one["policies"]]
     tls: Json = {"automation": {"renew_interval": RENEW_INTERVAL} | ({"policies": policies} if policies else {})}
     if files := {name: str(bundle(app, name)) for app in sorted(snippets) for name in own(snippets[app])}:
@@ -43,15 +37,6 @@ def join(shared: Json, snippets: dict[str, Json]) -> Json:
         tls["certificates"] = {"load_files": [{"certificate": file, "key": file} for file in files.values()]}
         server["automatic_https"] = {"skip_certificates": sorted(files)}
     return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": tls}}
-
-
-def _part() -> Json:
-    """The route by which answers end their connections, but those that change its protocol."""
-    asked = {"file": {"root": str(PARTING.parent), "try_files": [f"/{PARTING.name}"]}}
-    return {
-        "match": [{**asked, "not": [{"header": {"Upgrade": ["*"]}}]}],
-        "handle": [{"handler": "headers", "response": {"set": {"Connection": ["close"]}}}],
-    }
 
 
 def own(snippet: Json) -> list[str]:
@@ -128,7 +113,6 @@ def apply(settings: Path = SETTINGS, config: Path = CONFIG) -> Json:
     wanted = join(_read(settings / "shared.json"), snippets)
     if changed := not (config.is_file() and config.read_text() == _render(wanted)):
         _put_in_force(wanted, config)
-    PARTING.unlink(missing_ok=True)  # of one that was killed
     _sweep(snippets)
     return {"changed": changed}
 
@@ -141,17 +125,6 @@ def _put_in_force(wanted: Json, config: Path) -> None:
     if running():
         reload(candidate)
     candidate.rename(config)
-
-
-@contextmanager
-def _parting() -> Iterator[None]:
-    """Meanwhile, and for a while before, no connection becomes idle."""
-    PARTING.touch()
-    try:
-        time.sleep(PARTING_TIME)
-        yield
-    finally:
-        PARTING.unlink(missing_ok=True)
 
 
 def _sweep(snippets: dict[str, Json]) -> None:
@@ -175,8 +148,7 @@ def reload(config: Path, *, anew: bool = False) -> None:
 
     `anew`: also one that it has already, for what has changed in the files that it names.
     """
-    with _parting():
-        done = _caddy("reload", "--config", str(config), "--address", ADMIN, *(["--force"] if anew else []))
+    done = _caddy("reload", "--config", str(config), "--address", ADMIN, *(["--force"] if anew else []))
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]
         raise HostError(f"Caddy did not take its new configuration: {last}", str(config), "journalctl -u caddy", FAILED)

@@ -6,7 +6,6 @@ import grp
 import json
 import os
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -183,30 +182,6 @@ def test_caddy_neither_gets_nor_renews_a_certificate_of_the_teams_own() -> None:
     plain = edge.join({}, {"a": snippets["a"]})["apps"]
     assert "certificates" not in plain["tls"]
     assert "automatic_https" not in plain["http"]["servers"]["edge"]
-
-
-def test_while_caddy_takes_a_configuration_answers_end_their_connections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def caddy(*_: str) -> subprocess.CompletedProcess[str]:
-        seen.append(edge.PARTING.exists())
-        return subprocess.CompletedProcess([], 1, "", "no")
-
-    monkeypatch.setattr(edge, "PARTING", tmp_path / "parting")
-    monkeypatch.setattr(edge, "PARTING_TIME", 0)
-    monkeypatch.setattr(edge, "_caddy", caddy)
-    with pytest.raises(HostError):
-        edge.reload(tmp_path / "caddy.json")
-    assert (seen, edge.PARTING.exists()) == ([True], False)
-
-
-def test_an_answer_that_changes_the_protocol_does_not_end_its_connection() -> None:
-    first = edge.join({}, {})["apps"]["http"]["servers"]["edge"]["routes"][0]
-    assert first["match"][0]["file"] == {"root": "/run/caddy", "try_files": ["/parting"]}
-    assert first["match"][0]["not"] == [{"header": {"Upgrade": ["*"]}}]
-    assert "terminal" not in first
 
 
 def test_keys_that_are_no_longer_in_force_are_taken_away(

@@ -12,7 +12,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,22 @@ def on_host(box: Sandbox, command: str) -> str:
     done = box.run(command, timeout=60)
     assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout.strip()
+
+
+@contextmanager
+def unwatched(box: Sandbox, app: str) -> Iterator[None]:
+    """The watch of every minute, which starts what is stopped and mends what is found, does not look; nor after a
+    reboot.
+    """
+    watch = f"homeport-{app}-watch.service"
+    directory = f"/etc/systemd/system/{watch}.d"
+    condition = r"[Unit]\nConditionPathExists=!/etc\n"
+    on_host(box, f"mkdir -p {directory} && printf '{condition}' >{directory}/unwatched.conf && systemctl daemon-reload")
+    on_host(box, f"systemctl stop {watch}")
+    try:
+        yield
+    finally:
+        on_host(box, f"rm -r {directory} && systemctl daemon-reload")
 
 
 def until(holds: Callable[[], bool], what: str, patience: float = 60.0) -> None:

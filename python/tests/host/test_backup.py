@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import contextlib
 import json
 import os
 import pty
@@ -25,14 +24,13 @@ from homeport.sandbox import Sandbox
 from hostctl.databases import Backup, Credentials
 from hostctl.s3 import Bucket
 from tests.apps.support import build_ledger
-from tests.host.support import SETTINGS, Done, Project, check_told, new_project, on_host, until
+from tests.host.support import SETTINGS, Done, Project, check_told, new_project, on_host, until, unwatched
 
 APP = "ledger"
 DOMAIN = f"{APP}.sandbox.test"
 DATABASE = f"/var/lib/{APP}/{APP}.db"
 STATE = f"/var/lib/homeport/{APP}/backup"
 STREAM, DRILL = f"homeport-{APP}-litestream.service", f"homeport-{APP}-drill.service"
-WATCH = f"homeport-{APP}-watch"
 
 # An app with SQLite's default settings, while Litestream is away: what Litestream had not seen is checkpointed, and the
 # log begins anew.
@@ -149,16 +147,6 @@ def test_the_list_and_the_check_tell_what_is_there(app: Project) -> None:
     assert "can be written to" in backup(app, "check").out
 
 
-@contextlib.contextmanager
-def unwatched(app: Project) -> Iterator[None]:
-    """The watch of every minute would start what is stopped here, and mend what is found."""
-    on_host(app.box, f"systemctl stop {WATCH}.timer && systemctl stop {WATCH}.service")
-    try:
-        yield
-    finally:
-        on_host(app.box, f"systemctl start {WATCH}.timer")
-
-
 def damage_an_object(app: Project) -> None:
     """The newest snapshot is cut short."""
     backup(app, "run")
@@ -179,7 +167,7 @@ def test_a_damaged_backup_is_loud_and_the_last_good_one_is_offered(
 ) -> None:
     backup(app, "drill")
     good = status(app)["last_good"]
-    with unwatched(app):
+    with unwatched(app.box, APP):  # it would mend what is found
         damage(app)
         failed = backup(app, "drill", "--json", "--quiet", check=False)
     check_told(failed, 1, "the drill of ledger's backup failed: ledger.db: ")

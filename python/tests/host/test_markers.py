@@ -45,10 +45,10 @@ DOMAIN, OWN_DOMAIN = f"{APP}.sandbox.test", f"own.{APP}.sandbox.test"
 CACHE = Path(platformdirs.user_cache_dir("homeport"))
 SEARCHED = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 # where what needs a secret reads it: credentials that systemd opens for an app or an accessory while it runs; the keys
-# of the bucket, for the stream of this app and of others; a certificate with its key, for the edge
+# of the bucket, for the stream; a certificate with its key, for the edge
 ALLOWED = re.compile(
     rf"root: (/run/credentials/({APP}@[^/]*|homeport-{APP}-accessory-redis)\.service/[^/]+"
-    rf"|/etc/homeport/[^/]+/(backup\.env|pgbackrest\.conf)|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
+    rf"|/etc/homeport/{APP}/backup\.env|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
 )
 
 # Runs until its input ends, and then says which command lines of this machine held one of the words it was given first.
@@ -221,13 +221,14 @@ class Marked:
     def everything(self) -> None:
         """Run the table, twice: as it is, and before the app goes with an ssh that repeats what it is told."""
         path = os.environ["PATH"]
+        before = set(self.search())  # other apps of the host have the bucket's keys
         with (
             _watched(self, [sys.executable, "-c", WATCH]),
             _watched(self, self._there(f"python3 -c {shlex.quote(WATCH)}")),
         ):
             for verb, runs in TABLE.items():
                 if verb == "remove":
-                    self.left = self.search()
+                    self.left = [line for line in self.search() if line not in before]
                     self._echoed()
                 for run in runs:
                     self.run(run, path)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demo.report import Failure, Report
 from homeport.sandbox import Sandbox, faults
 from homeport.sandbox.model import BUCKET
 from tests.apps.support import build_ledger
@@ -29,6 +28,7 @@ from tests.host.support import (
     until,
     version,
 )
+from tests.host.test_apps import lost
 
 APP, STAGING = "books", "books-staging"
 DOMAIN, STAGING_DOMAIN = f"{APP}.sandbox.test", f"{STAGING}.sandbox.test"
@@ -104,13 +104,6 @@ def both(live: Sandbox, release: Path, tmp_path_factory: pytest.TempPathFactory)
         for each in (one, other):
             each.deploy("remove", "--yes", "--force", check=False)
         on_host(live, f"rm -rf {REMOVED}")
-
-
-def lost(report: Report) -> list[Failure]:
-    """What a client loses for good: see test_apps.lost."""
-    unseen = [item for item in report.failures if item.kind == "reset" and item.at - item.started < 0.1]
-    assert len(unseen) <= 3, unseen
-    return [item for item in report.failures if item not in unseen]
 
 
 def wrote(app: Destination, rows: int) -> None:

@@ -87,3 +87,24 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         return verb(options=options, **rest)
 
     return called
+
+
+def listing(epilog: str, lists: str) -> Callable[[Callable[[Options, bool], None]], click.Group]:
+    """Make a group of verbs of a function that lists: its bare call does that, and so does `list`, whose help is
+    `lists`. The group's own help is the function's docstring.
+    """
+
+    def grouped(show: Callable[[Options, bool], None]) -> click.Group:
+        @click.group(epilog=epilog, help=show.__doc__, invoke_without_command=True)
+        @as_json
+        @common
+        @click.pass_context
+        def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+            ctx.obj = options
+            if ctx.invoked_subcommand is None:
+                show(options, as_json)
+
+        command.command("list", help=lists)(as_json(common(show)))
+        return command
+
+    return grouped

@@ -84,13 +84,18 @@ def _proven(app: str, name: str, told: Json) -> Path:
     key = told["key"] or _kept_key(app, name)
     for directory in (edge.SETTINGS / "certs", edge.SETTINGS / "certs" / app):
         make_directory(directory, 0o755)
-    path = _candidate(app, name)
-    write_atomic(path, "\n".join([*certificates, key.strip(), ""]).encode(), 0o640)
+    path = _keep(_candidate(app, name), "\n".join([*certificates, key.strip(), ""]).encode())
     try:
         certificate.proven(path, name, certificate.itself("\n".join(certificates)))
     except (ssl.SSLError, ValueError) as error:
         what = f"this is no certificate for {name} with its key: {certificate.why(error)}"
         raise HostError(what, name, "correct certificate and key in domains of deploy.yml", USAGE) from None
+    return path
+
+
+def _keep(path: Path, bundle: bytes) -> Path:
+    """Write the bundle readable by the edge before the edge looks for it: Caddy refuses to start otherwise."""
+    write_atomic(path, bundle, 0o640)
     shutil.chown(path, group=GROUP)
     return path
 
@@ -124,8 +129,7 @@ def _reload(app: str, former: Mapping[str, bytes]) -> None:
         edge.reload(edge.CONFIG, anew=True)
     except HostError:
         for name in filter(former.get, former):
-            write_atomic(edge.bundle(app, name), former[name], 0o640)
-            shutil.chown(edge.bundle(app, name), group=GROUP)
+            _keep(_candidate(app, name), former[name]).replace(edge.bundle(app, name))
         raise
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, an_accessory, as_json, common
+from homeport.options import Options, an_accessory, as_json, common, listing
 from homeport.verbs.logs import a_pattern, a_time
 
 EPILOG = """Examples:
@@ -26,29 +26,12 @@ Json = dict[str, Any]
 _name = click.argument("name", callback=an_accessory)
 
 
-@click.group(epilog=EPILOG, invoke_without_command=True)
-@as_json
-@common
-@click.pass_context
-def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+@listing(EPILOG, "List them: what runs, where it listens, and how the app finds it.")
+def command(options: Options, as_json: bool) -> None:
     """List the services beside the app, read what they write, restart one, or take one away.
 
     They come with `deploy provision` from `accessories` in deploy.yml.
     """
-    ctx.obj = options
-    if ctx.invoked_subcommand is None:
-        _list(options, as_json)
-
-
-@command.command("list")
-@as_json
-@common
-def list_command(options: Options, as_json: bool) -> None:
-    """List them: what runs, where it listens, and how the app finds it."""
-    _list(options, as_json)
-
-
-def _list(options: Options, as_json: bool) -> None:
     from homeport.session import begin
 
     session = begin(options)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
-
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, as_json, common
+from homeport.options import Options, as_json, common, listing
 
 EPILOG = """Examples:
 
@@ -24,25 +22,14 @@ EPILOG = """Examples:
 Json = dict[str, Any]
 
 
-@click.group(epilog=EPILOG, invoke_without_command=True)
-@as_json
-@common
-@click.pass_context
-def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+@listing(
+    EPILOG, "List every name's certificate: who issued it, until when it is valid, when it was and will be renewed."
+)
+def command(options: Options, as_json: bool) -> None:
     """List the certificates that the edge serves, or have them renewed now. Caddy renews them by itself in time.
 
     But those of your own: `deploy certs push` brings newer ones.
     """
-    ctx.obj = options
-    if ctx.invoked_subcommand is None:
-        _list(options, as_json)
-
-
-@command.command("list")
-@as_json
-@common
-def list_command(options: Options, as_json: bool) -> None:
-    """List every name's certificate: who issued it, until when it is valid, when it was and will be renewed."""
     _list(options, as_json)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from homeport.errors import ExitCode
-from homeport.options import Options, a_job, as_json, common
+from homeport.options import Options, a_job, as_json, common, listing
 from homeport.verbs.logs import a_pattern
 from homeport.when import iso
 
@@ -36,29 +36,12 @@ _names = click.argument("names", nargs=-1, required=True, metavar="NAME...", cal
 _name = click.argument("name", callback=a_job)
 
 
-@click.group(epilog=EPILOG, invoke_without_command=True)
-@as_json
-@common
-@click.pass_context
-def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+@listing(EPILOG, "List every job: its schedule, how its last run ended, and when it runs next.")
+def command(options: Options, as_json: bool) -> None:
     """List the jobs of the live release with their last run and their next, run one, or let them rest.
 
     The jobs are those of `cron` in deploy.yml as it was at the push of what is live. A rollback brings back its own.
     """
-    ctx.obj = options
-    if ctx.invoked_subcommand is None:
-        _list(options, as_json)
-
-
-@command.command("list")
-@as_json
-@common
-def list_command(options: Options, as_json: bool) -> None:
-    """List every job: its schedule, how its last run ended, and when it runs next."""
-    _list(options, as_json)
-
-
-def _list(options: Options, as_json: bool) -> None:
     from homeport.session import begin
 
     _show(begin(options).hostctl.call("cron", "list"), as_json)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
-
 from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, as_json, common
+from homeport.options import Options, as_json, common, listing
 
 EPILOG = """Examples:
 
@@ -22,30 +20,13 @@ EPILOG = """Examples:
 Json = dict[str, Any]
 
 
-@click.group(epilog=EPILOG, invoke_without_command=True)
-@as_json
-@common
-@click.pass_context
-def command(ctx: click.Context, options: Options, as_json: bool) -> None:
+@listing(EPILOG, "List every receiver: what it is told, and what it answered last.")
+def command(options: Options, as_json: bool) -> None:
     """List who is told what happens to the app, or send a test.
 
     The host tells how a push, rollback, restore or drill ended, and when trouble with the database begins and ends.
     What fails before it gets there, such as a build, is told from here.
     """
-    ctx.obj = options
-    if ctx.invoked_subcommand is None:
-        _list(options, as_json)
-
-
-@command.command("list")
-@as_json
-@common
-def list_command(options: Options, as_json: bool) -> None:
-    """List every receiver: what it is told, and what it answered last."""
-    _list(options, as_json)
-
-
-def _list(options: Options, as_json: bool) -> None:
     from homeport.session import begin
     from homeport.when import dated
 

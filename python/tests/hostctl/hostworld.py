@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +54,24 @@ class Killer:
 CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.chmod"}
 KILLER = Killer()
 sys.addaudithook(KILLER.audit)  # never to be removed, so it is there once and mostly looks away
+
+
+def killed(root: Path, after: int | None, work: Callable[[], object], may_fail: bool = False) -> bool:
+    """Run `work` on the host at `root` and kill it after so many acts; returns whether it was killed.
+
+    With `may_fail` a HostError ends it as well.
+    """
+    KILLER.arm(root, after)
+    try:
+        work()
+    except Killed:
+        return True
+    except HostError:
+        if not may_fail:
+            raise
+    finally:
+        KILLER.disarm()
+    return False
 
 
 def unlaunched(argv: Sequence[str]) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hostworld import KILLER, Killed, World
+from hostworld import World, killed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -297,27 +296,15 @@ def test_what_is_left_over_is_told_and_removed_with_its_data_aside(world: World,
     assert json.loads(world.app.audit.read_text().splitlines()[-1])["verb"] == "accessory remove"
 
 
-def killed(world: World, after: int, act: Callable[[], object]) -> bool:
-    """Whether the act was ended at its n-th change of a file."""
-    KILLER.arm(world.root, after)
-    try:
-        act()
-    except Killed:
-        return True
-    finally:
-        KILLER.disarm()
-    return False
-
-
 def test_whatever_kills_a_start_or_a_removal_the_same_again_does_the_rest(world: World, services: Services) -> None:
     after = 0
     while True:
         want(world, redis="redis")
-        starting = killed(world, after, lambda: start(world))
+        starting = killed(world.root, after, lambda: start(world))
         start(world)
         assert world.running == {unit("redis")}
         want(world)
-        removing = killed(world, after, lambda: remove(world, "redis"))
+        removing = killed(world.root, after, lambda: remove(world, "redis"))
         if accessories.every(world.app):
             remove(world, "redis")
         assert (accessories.every(world.app), world.running) == ([], set())

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from dataworld import FIRST, DataWorld
-from hostworld import KILLER, SCRATCH
+from hostworld import KILLER, SCRATCH, killed
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_host_kill import killed_after, recovered
+from test_host_kill import recovered
 
 from hostctl import begin, journal, records, restore
 
@@ -107,7 +107,7 @@ def test_killed_at_any_act_the_data_is_the_old_or_the_new_and_whole(
         work = scenario(world, verb, how)
         rebooted = False
         for acts in kills:
-            if not killed_after(world, acts, work):
+            if not killed(world.root, acts, work, may_fail=True):
                 break
             # who was sick is not so any more: a recovery that finds no healthy instance at all asks for a person
             world.sick.clear()
@@ -135,7 +135,7 @@ def test_every_single_act_can_be_the_last(verb: str) -> None:
     outcomes = set()
     for after in range(0, acts, 3):
         with a_world() as world:
-            assert killed_after(world, after, scenario(world, verb))
+            assert killed(world.root, after, scenario(world, verb), may_fail=True)
             recovered(world, rebooted=False)
             outcomes.add(assert_sound(world, verb))
     assert outcomes == {True, False}  # early kills are undone, late ones finished

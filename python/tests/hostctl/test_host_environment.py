@@ -7,11 +7,12 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hostworld import KILLER, Killed, World
+from hostworld import World, killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,13 +187,18 @@ def test_the_plain_text_stays_where_what_is_sealed_is_not_the_same(old: Old) -> 
     assert run(world, PLAIN).exists()
 
 
+def convert(world: World) -> None:
+    conversion.seal(world.app)
+    conversion.finish(world.app)
+
+
 def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_world: Callable[[], World]) -> None:
     after, done = 0, False
     while not done:
         world = new_world()
         world.push("one")
         had = as_before(world)
-        done = not killed(world, after)
+        done = not killed(world.root, after, partial(convert, world))
         assert {release: records.environment(world.app, release) for release in had} == had
         conversion.seal(world.app)
         conversion.finish(world.app)
@@ -200,18 +206,6 @@ def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_wo
         assert not run(world, PLAIN).exists()
         after += 1
     assert after > 10
-
-
-def killed(world: World, after: int) -> bool:
-    KILLER.arm(world.root, after)
-    try:
-        conversion.seal(world.app)
-        conversion.finish(world.app)
-    except Killed:
-        return True
-    finally:
-        KILLER.disarm()
-    return False
 
 
 # ---------------------------------------------------------------------------------------------- env push

@@ -10,28 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hostworld import KILLER, SCRATCH, Killed, World
+from hostworld import KILLER, SCRATCH, World, killed
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hostctl import begin, journal, records, recover
-from hostctl.errors import HostError
 
 MOST_ACTS = 260
-
-
-def killed_after(world: World, acts: int | None, work: Callable[[], object]) -> bool:
-    """Run `work`, killed after so many acts; whether it was."""
-    KILLER.arm(world.root, acts)
-    try:
-        work()
-    except Killed:
-        return True
-    except HostError:
-        pass
-    finally:
-        KILLER.disarm()
-    return False
 
 
 def scenario(world: World, verb: str, how: str | None, strategy: str) -> Callable[[], object]:
@@ -92,7 +77,7 @@ def test_killed_at_any_act_and_recovered_the_host_is_sound_and_takes_the_next_pu
         work = scenario(world, verb, how, strategy)
         rebooted = False
         for acts in kills:
-            if not killed_after(world, acts, work):
+            if not killed(world.root, acts, work, may_fail=True):
                 break
             if reboots:
                 world.reboot()
@@ -116,7 +101,7 @@ def test_every_single_act_of_a_push_can_be_the_last(new_world: Callable[[], Worl
     outcomes = set()
     for after in range(0, acts, 3):
         one = new_world()
-        assert killed_after(one, after, scenario(one, "push", None, "overlap"))
+        assert killed(one.root, after, scenario(one, "push", None, "overlap"), may_fail=True)
         recovered(one, rebooted=False)
         assert_sound(one)
         outcomes.add(one.app.live() == max(records.releases(one.app)))
@@ -125,6 +110,6 @@ def test_every_single_act_of_a_push_can_be_the_last(new_world: Callable[[], Worl
 
 def test_a_starter_killed_before_the_unit_began_leaves_nothing(world: World) -> None:
     work = scenario(world, "push", None, "overlap")
-    assert killed_after(world, 12, work)
+    assert killed(world.root, 12, work, may_fail=True)
     assert world.push("next")["result"] == "live"
     assert_sound(world)

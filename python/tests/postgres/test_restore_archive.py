@@ -29,7 +29,7 @@ from hostctl.transition import Work
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 
-from hostworld import KILLER, Killed
+from hostworld import KILLER, killed
 
 RELEASE = "20260101T000000Z-abcdef0"
 
@@ -343,18 +343,6 @@ def lay(data: Path, content: str) -> None:
 
 def content(app: App) -> str:
     return (app.cluster_data / "content").read_text()
-
-
-def killed(root: Path, after: int, act: Callable[[], Any]) -> bool:
-    """Whether it was killed, at the n-th change of a file or of a unit."""
-    KILLER.arm(root, after)
-    try:
-        act()
-    except Killed:
-        return True
-    finally:
-        KILLER.disarm()
-    return False
 
 
 @pytest.mark.parametrize("again", [0, 3, 6, 9, 12])

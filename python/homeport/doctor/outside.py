@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from homeport import preflight
 from homeport.config.model import Domain
-from homeport.doctor import dns
+from homeport.doctor import caa
 from homeport.doctor.patient import Patient
 from hostctl import certificate
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, skipped
@@ -52,7 +52,7 @@ def authorities(patient: Patient) -> Iterable[Finding]:
     if patient.config.acme.directory:
         return skipped("acme.directory is another authority's, whose name in DNS is not known")
     asked = [domain.name for domain in patient.config.domains if not domain.certificate]
-    return [of_authorities(name, dns.issuers(name)) for name in asked] or skipped("every certificate is the team's own")
+    return [of_authorities(name, caa.issuers(name)) for name in asked] or skipped("every certificate is the team's own")
 
 
 def of_authorities(name: str, issuers: list[str] | None) -> Finding:

@@ -1,1 +1,1 @@
-"""What the demo and the end-to-end tests use to look at an app from outside: a load and a websocket."""
+"""What the demo and the end-to-end tests use to look at an app from outside: a load."""

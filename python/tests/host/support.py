@@ -21,9 +21,9 @@ from typing import Any
 import yaml
 
 from demo.load import Load
-from demo.ws import WebSocket
 from homeport.sandbox import Sandbox
 from tests.apps.support import APPS, copy_app, mix
+from tests.websocket import WebSocket
 
 APP = "hello"
 DOMAIN = f"{APP}.sandbox.test"

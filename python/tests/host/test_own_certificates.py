@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from demo.load import Load
-from demo.ws import WebSocket
 from homeport.sandbox import Sandbox
 from tests.certificates import Authority, Issued
 from tests.host.support import DOMAIN, OLD_NAME, SETTINGS, Json, Project, get, new_project, on_host
 from tests.host.test_apps import lost
+from tests.websocket import WebSocket
 
 KEY = "HELLO_CERTIFICATE_KEY"
 TEAM = Authority()

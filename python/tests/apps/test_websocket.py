@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.ws import ConnectionClosedError, WebSocket, WebSocketError
 from tests.apps.support import Instance, running
+from tests.websocket import ConnectionClosedError, WebSocket, WebSocketError
 
 
 def test_messages_of_every_length_come_back(hello: Instance) -> None:
@@ -17,8 +17,7 @@ def test_messages_of_every_length_come_back(hello: Instance) -> None:
 
 def test_a_ping_is_answered_with_its_payload(hello: Instance) -> None:
     with WebSocket(hello.address, "localhost", plain=True) as socket:
-        socket.ping(b"are you there")
-        assert socket.pong() == b"are you there"
+        assert socket.answers_ping(b"are you there")
 
 
 def test_a_close_is_answered_in_kind(hello: Instance) -> None:

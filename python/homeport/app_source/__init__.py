@@ -1,0 +1,1 @@
+"""What the source of an app says: mix project, Elixir code, runtime configuration."""

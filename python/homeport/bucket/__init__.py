@@ -1,0 +1,1 @@
+"""The backup bucket, seen from the laptop."""

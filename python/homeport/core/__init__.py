@@ -1,0 +1,1 @@
+"""The ground floor of the controller: errors, packaged files, pinned programs, redaction."""

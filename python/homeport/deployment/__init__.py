@@ -1,0 +1,1 @@
+"""What the verbs that deploy share: provision, transition, preflight, notifications."""

@@ -1,0 +1,1 @@
+"""Ansible actions that run on the controller."""

@@ -1,0 +1,1 @@
+"""The host, reached over SSH: hostctl, sessions, tunnels."""

@@ -1,0 +1,1 @@
+"""Secret values: Ansible Vault, passwords, resolution, rotation."""

@@ -1,0 +1,1 @@
+"""Services beside the app: Redis, Valkey, memcached, or any package."""

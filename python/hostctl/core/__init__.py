@@ -1,0 +1,1 @@
+"""The ground floor of the host side: errors, files, paths, the lock, the audit."""

@@ -1,0 +1,1 @@
+"""Scheduled jobs: their timers, runs and results."""

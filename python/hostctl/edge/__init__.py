@@ -1,0 +1,1 @@
+"""The edge: Caddy's configuration, certificates and the maintenance page."""

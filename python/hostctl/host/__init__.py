@@ -1,0 +1,1 @@
+"""The host itself: systemd, ports, disk, accounts, TLS, credentials."""

@@ -1,0 +1,1 @@
+"""One running instance of a release: start, health, commands inside it, consoles."""

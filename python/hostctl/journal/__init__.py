@@ -1,0 +1,1 @@
+"""The journal of a transition, and the steps that it records."""

@@ -1,0 +1,1 @@
+"""Notifications: events, messages, the queue and the webhooks."""

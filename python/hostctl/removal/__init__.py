@@ -1,0 +1,1 @@
+"""Removal of an app from the host."""

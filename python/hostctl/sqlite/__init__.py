@@ -1,0 +1,1 @@
+"""The SQLite engine: the database file, Litestream, restore and drill."""

@@ -1,0 +1,1 @@
+"""Transitions: push, rollback, restore, upgrade, and their recovery."""

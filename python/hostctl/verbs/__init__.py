@@ -1,0 +1,1 @@
+"""Verbs that read or change one thing and need no transition."""

@@ -71,8 +71,8 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
 
 def _from_deploy_yml(config: str | None, destination: str | None) -> dict[str, Any]:
     from homeport.config import host_vars, load
-    from homeport.errors import HomeportError
-    from homeport.stamp import stamp
+    from homeport.core.errors import HomeportError
+    from homeport.core.provision_stamp import stamp
 
     try:
         found = host_vars(load(Path(config) if config else None, destination or None))

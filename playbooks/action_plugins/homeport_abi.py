@@ -1,5 +1,5 @@
-"""homeport_abi: see homeport.plays.abi."""
+"""homeport_abi: see homeport.plays.actions.abi."""
 
-from homeport.plays.abi import ActionModule
+from homeport.plays.actions.abi import ActionModule
 
 __all__ = ["ActionModule"]

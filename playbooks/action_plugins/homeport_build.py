@@ -1,5 +1,5 @@
-"""homeport_build: see homeport.plays.build."""
+"""homeport_build: see homeport.plays.actions.build."""
 
-from homeport.plays.build import ActionModule
+from homeport.plays.actions.build import ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,5 +1,5 @@
-"""homeport_certificates: see homeport.plays.certificates."""
+"""homeport_certificates: see homeport.plays.actions.certificates."""
 
-from homeport.plays.certificates import ActionModule
+from homeport.plays.actions.certificates import ActionModule
 
 __all__ = ["ActionModule"]

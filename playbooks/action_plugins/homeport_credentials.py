@@ -1,5 +1,5 @@
-"""homeport_credentials: see homeport.plays.credentials."""
+"""homeport_credentials: see homeport.plays.actions.credentials."""
 
-from homeport.plays.credentials import ActionModule
+from homeport.plays.actions.credentials import ActionModule
 
 __all__ = ["ActionModule"]

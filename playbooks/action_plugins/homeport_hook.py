@@ -1,5 +1,5 @@
-"""homeport_hook: see homeport.plays.hook."""
+"""homeport_hook: see homeport.plays.actions.hook."""
 
-from homeport.plays.hook import ActionModule
+from homeport.plays.actions.hook import ActionModule
 
 __all__ = ["ActionModule"]

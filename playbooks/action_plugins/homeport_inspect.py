@@ -1,5 +1,5 @@
-"""homeport_inspect: see homeport.plays.inspect."""
+"""homeport_inspect: see homeport.plays.actions.inspect."""
 
-from homeport.plays.inspect import ActionModule
+from homeport.plays.actions.inspect import ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,5 +1,5 @@
-"""homeport_notify: see homeport.plays.notify."""
+"""homeport_notify: see homeport.plays.actions.notify."""
 
-from homeport.plays.notify import ActionModule
+from homeport.plays.actions.notify import ActionModule
 
 __all__ = ["ActionModule"]

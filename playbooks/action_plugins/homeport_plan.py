@@ -1,5 +1,5 @@
-"""homeport_plan: see homeport.plays.plan."""
+"""homeport_plan: see homeport.plays.actions.plan."""
 
-from homeport.plays.plan import ActionModule
+from homeport.plays.actions.plan import ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,5 +1,5 @@
-"""homeport_switch: see homeport.plays.switch."""
+"""homeport_switch: see homeport.plays.actions.switch."""
 
-from homeport.plays.switch import ActionModule
+from homeport.plays.actions.switch import ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,5 +1,5 @@
-"""homeport_upload: see homeport.plays.upload."""
+"""homeport_upload: see homeport.plays.actions.upload."""
 
-from homeport.plays.upload import ActionModule
+from homeport.plays.actions.upload import ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,5 +1,5 @@
-"""homeport_verify: see homeport.plays.verify."""
+"""homeport_verify: see homeport.plays.actions.verify."""
 
-from homeport.plays.verify import ActionModule
+from homeport.plays.actions.verify import ActionModule
 
 __all__ = ["ActionModule"]

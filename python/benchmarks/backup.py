@@ -32,7 +32,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from demo.writer import Writer
-from homeport import programs, sandbox
+from homeport import sandbox
+from homeport.core import pinned_programs
 from homeport.sandbox import faults
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ class Bench:
     def __init__(self, box: sandbox.Sandbox, work: Path) -> None:
         self.box, self.work, self.project = box, work, work / APP
         self.settings: Json = {"domains": [DOMAIN], "drain_timeout": "5s"}
-        self.litestream = programs.fetch("litestream", platform.machine())
+        self.litestream = pinned_programs.fetch("litestream", platform.machine())
         shutil.copytree(ROOT / "molecule" / "apps", work, dirs_exist_ok=True, ignore=_unbuilt)
         self.release = self.build("1")
         self.configure()

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from homeport import sandbox, ssh
+from homeport import sandbox
+from homeport.ssh import connection
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = str(Path(sys.executable).with_name("deploy"))
@@ -94,18 +95,18 @@ class Floor:
     """The script, over the same kind of shared SSH connection that Homeport uses."""
 
     def __init__(self, box: sandbox.Sandbox) -> None:
-        self.target = ssh.Target(box.address, "root", box.known_hosts, None, box.key)
+        self.target = connection.Target(box.address, "root", box.known_hosts, None, box.key)
         self.remote("useradd --system floor && mkdir -p /srv/floor/releases")
         self.remote(f"printf %s {shlex.quote(UNIT)} > /etc/systemd/system/floor.service && systemctl daemon-reload")
         self.before = ""
 
     def remote(self, script: str) -> None:
-        subprocess.run(ssh.command(self.target, [script]), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(connection.command(self.target, [script]), check=True, stdout=subprocess.DEVNULL)
 
     def push(self, release: Path) -> Timing:
         link = [f"--link-dest=/srv/floor/releases/{self.before}"] if self.before else []
         began = time.monotonic()
-        rsh = shlex.join(["ssh", *ssh.options(self.target)])
+        rsh = shlex.join(["ssh", *connection.options(self.target)])
         to = f"root@{self.target.host}:/srv/floor/releases/{release.name}/"
         done = subprocess.run(
             ["rsync", "-a", "--checksum", "--compress", "--stats", "-e", rsh, *link, f"{release}/", to],

@@ -16,7 +16,7 @@ import platformdirs
 
 from demo.load import Load
 from demo.report import Report
-from homeport.sizes import size
+from homeport.core.humanize import size
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = Path(sys.executable).with_name("deploy")

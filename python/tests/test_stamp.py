@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homeport.config import host_vars, load
-from homeport.stamp import stamp
+from homeport.core.provision_stamp import stamp
 
 DEPLOY_YML = """\
 app: shop

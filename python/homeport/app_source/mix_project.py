@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homeport.elixir import Source
+from homeport.app_source.elixir import Source
 
 LARGEST_BYTES = 1 << 20
 

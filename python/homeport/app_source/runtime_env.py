@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from homeport.elixir import Source
+from homeport.app_source.elixir import Source
 
 Need = Literal["always", "perhaps", "never"]
 _WORSE: dict[Need, int] = {"always": 0, "perhaps": 1, "never": 2}

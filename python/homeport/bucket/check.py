@@ -17,12 +17,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from homeport import bucket_errors
+from homeport.bucket import errors
 from homeport.config import Loaded, backup_secrets
 from homeport.config.database import Backup
-from homeport.config.secrets import BUCKET_KEYS, backup_names
 from homeport.config.values import DAY_SECONDS
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.secrets.resolve import BUCKET_KEYS, backup_names
 
 Json = dict[str, Any]
 Keys = Mapping[str, SecretStr | None]
@@ -64,7 +64,7 @@ class Store:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            raise bucket_errors.explained(error, self.loaded, doing) from None
+            raise errors.explained(error, self.loaded, doing) from None
 
 
 def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
@@ -141,7 +141,7 @@ def _in_the_region(store: Store, listed: Json) -> None:
     """AWS leads the client to the right region by itself, but neither Litestream nor the host."""
     found = listed["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", store.backup.region)
     if found != store.backup.region:
-        raise bucket_errors.wrong_region(store.loaded, found)
+        raise errors.wrong_region(store.loaded, found)
 
 
 def _remove_old_probes(store: Store, listed: Json) -> None:
@@ -157,7 +157,7 @@ def _store_and_remove(store: Store) -> None:
         with store.asking("read from it"):
             read = store.client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
         if read != body:
-            raise bucket_errors.refused(store.loaded, "gives back other bytes than it was given", "use another store")
+            raise errors.refused(store.loaded, "gives back other bytes than it was given", "use another store")
         _refuses_a_second(store, key)
     finally:
         store.ask("remove from it", "delete_object", Key=key)
@@ -172,9 +172,9 @@ def _refuses_a_second(store: Store, key: str) -> None:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
             return
-        raise bucket_errors.explained(error, store.loaded, "write to it on a condition") from None
+        raise errors.explained(error, store.loaded, "write to it on a condition") from None
     what = "knows no conditional writes (If-None-Match), which keep two hosts from spoiling one backup"
-    raise bucket_errors.refused(store.loaded, what, "use a store that knows them, or a newer version of this one")
+    raise errors.refused(store.loaded, what, "use a store that knows them, or a newer version of this one")
 
 
 def _clock(listed: Json) -> list[str]:
@@ -191,14 +191,14 @@ def _required(store: Store) -> list[str]:
     if "versioning" in wanted or "object_lock" in wanted:
         found = store.ask("ask whether it keeps versions", "get_bucket_versioning")
         if found.get("Status") != "Enabled":
-            raise bucket_errors.missing(store.loaded, "keeps no old versions", "versioning")
+            raise errors.missing(store.loaded, "keeps no old versions", "versioning")
     return _required_lock(store) if "object_lock" in wanted else []
 
 
 def _required_lock(store: Store) -> list[str]:
     found = _lock_of(store)
     if found is None:
-        raise bucket_errors.missing(store.loaded, "has no object lock", "object_lock")
+        raise errors.missing(store.loaded, "has no object lock", "object_lock")
     what = "has object lock without a default retention: what is written there is not locked"
     return [] if "Rule" in found else [f"the bucket {store.bucket} {what}"]
 
@@ -226,7 +226,7 @@ def _if_set(store: Store, doing: str, none: str, call: str) -> Json:
 def _holds_something(store: Store) -> bool:
     try:
         return bool(store.ask("list it", "list_objects_v2", MaxKeys=1).get("Contents"))
-    except bucket_errors.NoBucketError:
+    except errors.NoBucketError:
         return False
 
 

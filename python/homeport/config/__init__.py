@@ -6,8 +6,8 @@ from homeport.config.hostvars import host_vars, settings, target
 from homeport.config.layers import Loaded, load
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem
-from homeport.config.redact import Redactor
-from homeport.config.secrets import backup_secrets, collect, scrub
+from homeport.core.redact import Redactor
+from homeport.secrets.resolve import backup_secrets, collect, scrub
 
 __all__ = [
     "Config",

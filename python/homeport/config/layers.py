@@ -17,7 +17,7 @@ from homeport.config.document import Node, find, merge, node_of, parse
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem, unusable
 from homeport.config.values import parse_host
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 
 FILE = "deploy.yml"
 SANDBOX = "sandbox"

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 
 Path = tuple[str | int, ...]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import yaml
 
+from homeport.app_source.mix_project import Project, detect
 from homeport.config import values
 from homeport.config.database import BACKED_UP
 from homeport.config.layers import FILE
 from homeport.config.names import app_reason
-from homeport.errors import ExitCode, HomeportError
-from homeport.project import Project, detect
+from homeport.core.errors import ExitCode, HomeportError
 
 NO_NAME = "CHANGE-ME"  # no app can be called so: `deploy config` asks for another
 LONGEST_NAME = 31

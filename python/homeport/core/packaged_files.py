@@ -7,6 +7,6 @@ from pathlib import Path
 
 def content() -> Path:
     """The directory that holds ansible.cfg, playbooks, roles and inventory."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     packed = package / "_content"
     return packed if packed.is_dir() else package.parents[1]

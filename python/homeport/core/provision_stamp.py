@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from homeport.content import content
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.packaged_files import content
 
 # paths of this laptop, and what only a push needs: the host is the same whatever they are
 NOT_THE_HOSTS = frozenset(
@@ -50,9 +50,9 @@ def stamp(host_vars: dict[str, Any]) -> str:
 def _sources() -> Iterator[Path]:
     import hostctl
 
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     yield content() / "playbooks" / "provision.yml"
-    yield package / "programs.json"
+    yield package / "core" / "pinned_programs.json"
     for root in (content() / "roles", Path(hostctl.__file__).parent):
         yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
 

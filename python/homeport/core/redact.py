@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 # a shorter value would turn up in every other word
 LEAST_CHARACTERS = 4

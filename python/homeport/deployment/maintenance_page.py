@@ -6,11 +6,11 @@ import html
 import ipaddress
 from pathlib import Path
 
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 
 # beside deploy.yml
 OWN = Path("deploy") / "maintenance.html"
-DEFAULT = Path(__file__).parent / "docs" / "maintenance.html"
+DEFAULT = Path(__file__).parents[1] / "docs" / "maintenance.html"
 MESSAGE, RETRY_AFTER = "{{ message }}", "{{ retry_after }}"
 SAYS = "The site is being worked on and will be back shortly."
 MOST_BYTES = 1 << 20

@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from homeport.config import redact, secrets
 from homeport.config.layers import Loaded
 from homeport.config.notify import Notify
-from homeport.config.secrets import Secrets
-from homeport.errors import ExitCode, HomeportError
-from homeport.session import Session
-from homeport.ui import PushScreen
-from hostctl import notice, webhook
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote.session import Session
+from homeport.screen.screen import PushScreen
+from homeport.secrets import resolve
+from homeport.secrets.resolve import Secrets
+from hostctl.notify import message, webhook
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ OUTSIDE = "outside"
 def check(loaded: Loaded, values: Secrets) -> None:
     """Raises HomeportError (usage) for a URL that nothing can be sent to. Does not repeat it."""
     for receiver in loaded.config.notify:
-        value = secrets.reveal(values.get(receiver.url))
+        value = resolve.reveal(values.get(receiver.url))
         if value is not None and (wrong := webhook.mistake(value)):
             where, fix = str(loaded.origin["notify"]), f"deploy secrets set {receiver.url}"
             raise HomeportError(f"the value of {receiver.url} {wrong}", where, fix, ExitCode.USAGE)
@@ -41,7 +42,7 @@ class Teller:
 
     def __init__(self, session: Session, verb: str) -> None:
         self.session, self.verb = session, verb
-        self.wanted = [one for one in session.loaded.config.notify if notice.FAILURE in one.on]
+        self.wanted = [one for one in session.loaded.config.notify if message.FAILURE in one.on]
         self.environ = dict(os.environ) if self.wanted else {}
 
     @contextmanager
@@ -58,12 +59,12 @@ class Teller:
     def _tell(self, error: HomeportError) -> None:
         told = document(self.session, self.verb, error)
         try:
-            values = secrets.collect(self.session.loaded, self.environ, [one.url for one in self.wanted])
+            values = resolve.collect(self.session.loaded, self.environ, [one.url for one in self.wanted])
         except HomeportError as why:
             _warn(", ".join(one.url for one in self.wanted), why.what)
             return
         with ThreadPoolExecutor() as at_once:
-            said = at_once.map(lambda one: _send(one, secrets.reveal(values[one.url]), told), self.wanted)
+            said = at_once.map(lambda one: _send(one, resolve.reveal(values[one.url]), told), self.wanted)
             for receiver, why_not in zip(self.wanted, said, strict=True):
                 if why_not:
                     _warn(receiver.url, why_not)
@@ -71,10 +72,10 @@ class Teller:
 
 def document(session: Session, verb: str, error: HomeportError) -> Json:
     """What is told, as the host's own queue holds it."""
-    from homeport.plays.identity import here, who
+    from homeport.core.performer import here, who
 
     facts = {"verb": verb, "from": here(), "code": int(error.code)}
-    found = notice.failure(session.app, verb, who(), error.as_dict(), facts)
+    found = message.failure(session.app, verb, who(), error.as_dict(), facts)
     return {"app": session.app, "host": here(), "at": time.time(), **found._asdict()}
 
 
@@ -82,7 +83,7 @@ def _send(receiver: Notify, url: str | None, told: Json) -> str:
     """Send it; returns why it was not taken, "" if it was."""
     if url is None:
         return "its URL is on the host alone"
-    answer = webhook.send(url, notice.post(receiver.format, told))
+    answer = webhook.send(url, message.post(receiver.format, told))
     return "" if answer.taken else answer.text or f"it answered {answer.status}"
 
 

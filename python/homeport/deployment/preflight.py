@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 
 from homeport.config import Loaded
-from homeport.config.secrets import BUCKET_KEYS, Secrets, of_backup
+from homeport.secrets.resolve import BUCKET_KEYS, Secrets, of_backup
 
 PORTS = (80, 443)
 TIMEOUT_SECONDS = 3.0
@@ -33,11 +33,11 @@ def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
     keys = {key: value for key, value in of_backup(loaded.config, secrets).items() if key in BUCKET_KEYS}
     if not keys or None in keys.values():
         return []
-    from homeport import bucket  # boto3 takes a while to load
-    from homeport.bucket_errors import UnreachableError
+    from homeport.bucket import check  # boto3 takes a while to load
+    from homeport.bucket.errors import UnreachableError
 
     try:
-        return bucket.check(loaded, keys)
+        return check.check(loaded, keys)
     except UnreachableError as error:
         # the host may have a way of its own, and one that is set up already needs no store to be provisioned
         return [f"{error.what}; the host asks for itself"]
@@ -49,12 +49,12 @@ def environment(loaded: Loaded, *, certain: bool) -> list[str]:
     Raises ConfigError for one that the app cannot start without, and for a vault's password that lies in the source.
     `certain` is False for a release that was built elsewhere, whose source may be another: then nothing is refused.
     """
-    from homeport.vault import check
+    from homeport.secrets import runtime_check
 
-    findings = [*check.runtime(loaded), *check.password_in_git(loaded)]
+    findings = [*runtime_check.runtime(loaded), *runtime_check.password_in_git(loaded)]
     found = [finding for finding in findings if finding.level != "note"]
     if certain:
-        check.refuse(found)
+        runtime_check.refuse(found)
     return [str(finding) for finding in found]
 
 

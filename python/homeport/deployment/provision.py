@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from homeport import notify, own_certificates, preflight
-from homeport.config import redact, secrets
-from homeport.errors import ExitCode, HomeportError
-from homeport.playbook import Played, play
-from homeport.session import Session
-from homeport.ui import Screen
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.deployment import notify, preflight
+from homeport.plays import custom_certificates
+from homeport.plays.runner import Played, play
+from homeport.remote.session import Session
+from homeport.screen.screen import Screen
+from homeport.secrets import resolve
 
 
 def provision(session: Session, screen: Screen, *, allow_empty: bool = False) -> int:
@@ -18,7 +20,7 @@ def provision(session: Session, screen: Screen, *, allow_empty: bool = False) ->
     notify.check(session.loaded, session.secrets)
     for warning in [*preflight.names(session.loaded), *_of_the_bucket(session, allow_empty)]:
         screen.say(f"warning: {warning}")
-    own_certificates.check(session)
+    custom_certificates.check(session)
     done = 0
 
     def show(event: dict[str, str]) -> None:
@@ -28,7 +30,7 @@ def provision(session: Session, screen: Screen, *, allow_empty: bool = False) ->
             screen.note(f"{event['role']}: {event['task']}" if event["role"] else event["task"])
 
     screen.begin("provision")
-    revealed = {name: secrets.reveal(value) for name, value in session.secrets.items()}
+    revealed = {name: resolve.reveal(value) for name, value in session.secrets.items()}
     played = play("provision", session.host_vars, show, secrets=revealed, extra={"homeport_allow_empty": allow_empty})
     screen.end("provision", _says(played, done), ok=not (played.error or played.interrupted))
     if played.interrupted:

@@ -13,15 +13,19 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from homeport import env_changes, hooks, notify, preflight, provisioning, remote
-from homeport.config import redact, secrets
-from homeport.errors import ExitCode, HomeportError
-from homeport.playbook import Played, play
-from homeport.session import Session
-from homeport.sizes import size
-from homeport.stamp import NeedsProvisionError
-from homeport.ui import PushScreen, Screen
-from homeport.when import dated, iso
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.humanize import size
+from homeport.core.provision_stamp import NeedsProvisionError
+from homeport.core.timestamps import dated, iso
+from homeport.deployment import notify, preflight, provision
+from homeport.plays import hooks
+from homeport.plays.runner import Played, play
+from homeport.remote import hostctl
+from homeport.remote.session import Session
+from homeport.screen import env_changes
+from homeport.screen.screen import PushScreen, Screen
+from homeport.secrets import resolve
 
 Json = dict[str, Any]
 
@@ -114,7 +118,7 @@ def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> N
     values = session.secrets if verb in ("push", "env") else {}
     teller = notify.Teller(session, verb)
     # what is not in the environment cannot be inherited, nor written down by ansible-runner
-    secrets.scrub(session.loaded.config, os.environ)
+    resolve.scrub(session.loaded.config, os.environ)
     shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(_headline(session, verb))
     with teller.watching(shown), hooks.around(session.loaded, verb) as told:
@@ -139,7 +143,7 @@ def _play(
     revealed = _revealed(values)
     played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
     if played.error and played.error.what == NeedsProvisionError.WHAT:
-        provisioning.provision(session, shown.screen)
+        provision.provision(session, shown.screen)
         played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
     if played.interrupted:
         raise _interrupted(shown)
@@ -149,7 +153,7 @@ def _play(
 
 
 def _revealed(values: Mapping[str, SecretStr | None]) -> dict[str, str | None]:
-    return {name: secrets.reveal(value) for name, value in values.items()}
+    return {name: resolve.reveal(value) for name, value in values.items()}
 
 
 def _interrupted(shown: PushScreen) -> HomeportError:
@@ -192,7 +196,7 @@ def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
     values = session.secrets
     shown = PushScreen(_screen(session), redact.known())
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
-    played = play("plan", session.host_vars, shown, secrets=secrets.fingerprints(values), extra=extra)
+    played = play("plan", session.host_vars, shown, secrets=resolve.fingerprints(values), extra=extra)
     if played.error:
         raise shown.redact.error(played.error)
     if played.interrupted:
@@ -217,7 +221,7 @@ def plan_lines(planned: Json) -> list[str]:
 
 def plan_environment(session: Session, *, as_json: bool) -> None:
     """Show which variables and settings `deploy env push` would change; nothing is done. Raises HomeportError."""
-    from homeport.plays.switch import live_release, push_spec
+    from homeport.plays.actions.switch import live_release, push_spec
 
     _say_what_lacks(session, certain=False)
     host, known = session.hostctl, session.host_vars
@@ -225,7 +229,7 @@ def plan_environment(session: Session, *, as_json: bool) -> None:
     if facts["stamp"] != known["homeport_stamp"]:
         raise NeedsProvisionError(host.where)
     spec = push_spec(known, *live_release(facts["live"], host.where), datetime.now(UTC))
-    names = secrets.fingerprints(session.secrets)
+    names = resolve.fingerprints(session.secrets)
     own = {name: names.get(name) for name in known["homeport_env_secret"]}
     planned = host.send("plan", {**spec, "secrets": own})
     print(json.dumps(planned) if as_json else "\n".join(environment_lines(planned)))
@@ -257,7 +261,7 @@ def follow(session: Session, transition: str, *, as_json: bool) -> None:
     host = session.hostctl
     shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(f"transition {transition} of {session.app} on {session.target.host}")
-    result = remote.follow(host, transition, lambda event: shown({"kind": "host", **event}))
+    result = hostctl.follow(host, transition, lambda event: shown({"kind": "host", **event}))
     if as_json:
         print(json.dumps(result))
     if error := result.get("error"):

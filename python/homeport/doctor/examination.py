@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from homeport.config import Redactor
-from homeport.config.secrets import Secrets
+from homeport.core.errors import ExitCode, HomeportError
 from homeport.doctor import login, outside, together
 from homeport.doctor.patient import Check, Patient
-from homeport.errors import ExitCode, HomeportError
-from homeport.session import Session
+from homeport.remote.session import Session
+from homeport.secrets.resolve import Secrets
 from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
 
 Json = dict[str, Any]
@@ -73,10 +73,10 @@ def _look(check: Check, patient: Patient) -> Iterable[Finding]:
 
 def consult(session: Session) -> tuple[Json, list[Json]]:
     """What hostctl told, and the findings in it; nothing told and one error where it cannot be asked."""
-    from homeport import remote
+    from homeport.remote import hostctl
 
     try:
-        told = remote.over_ssh(session.app, session.target, timeout=HOST_SECONDS).call("doctor")
+        told = hostctl.over_ssh(session.app, session.target, timeout=HOST_SECONDS).call("doctor")
     except HomeportError as error:
         # one of an older version knows no such verb
         fix = "deploy provision" if error.code == ExitCode.USAGE else error.fix

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from homeport import hostkey, ssh
 from homeport.doctor.patient import Patient
+from homeport.remote import host_key
+from homeport.ssh import connection
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok
 
 # of a command over a connection that stands: more is a login shell that does something
@@ -15,7 +16,7 @@ SLOW_SECONDS = 1.0
 def pinned(patient: Patient) -> list[Finding]:
     """Whether the host's key is pinned, without which nothing connects."""
     target = patient.session.target
-    if hostkey.pinned(target.known_hosts, hostkey.resolved(target)):
+    if host_key.pinned(target.known_hosts, host_key.resolved(target)):
         return ok(f"pinned in {target.known_hosts.name}")
     return [Finding(ERROR, f"the host's key is not pinned in {target.known_hosts}", "deploy setup")]
 
@@ -24,14 +25,14 @@ def login(patient: Patient) -> list[Finding]:
     """Whether the deploy user can log in. Raises HomeportError with ssh's own reason."""
     target = patient.session.target
     begun = time.monotonic()
-    ssh.run(target, ["true"])
+    connection.run(target, ["true"])
     return ok(f"{target} in {time.monotonic() - begun:.1f} s")
 
 
 def shell(patient: Patient) -> list[Finding]:
     """How long the login shell takes, and what it prints where nobody reads it."""
     begun = time.monotonic()
-    status, out, _ = ssh.run(patient.session.target, ["true"])
+    status, out, _ = connection.run(patient.session.target, ["true"])
     return [of_shell(time.monotonic() - begun, status, out, patient.session.target.user)]
 
 

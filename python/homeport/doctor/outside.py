@@ -7,12 +7,12 @@ import ssl
 import time
 from collections.abc import Iterable
 
-from homeport import preflight
 from homeport.config.model import Domain
+from homeport.deployment import preflight
 from homeport.doctor import caa
 from homeport.doctor.patient import Patient
-from hostctl import certificate
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, skipped
+from hostctl.host import tls
 
 TIMEOUT_SECONDS = 10.0
 DAY = 86_400
@@ -97,7 +97,7 @@ def _served(domain: Domain, address: str, root: str | None) -> Finding:
         return Finding(ERROR, f"{name}: {error.verify_message}", logs)
     except OSError as error:
         return Finding(ERROR, f"https://{name} is not served at {address}: {error}", logs)
-    return of_certificate(name, certificate.not_after(der) - time.time(), own=bool(domain.certificate))
+    return of_certificate(name, tls.not_after(der) - time.time(), own=bool(domain.certificate))
 
 
 def of_certificate(name: str, left: float, *, own: bool = False) -> Finding:

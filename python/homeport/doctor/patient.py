@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from homeport.config import Config, Loaded
-from homeport.session import Session
+from homeport.remote.session import Session
 from hostctl.doctor.finding import Finding
 
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ class Patient:
     @property
     def address(self) -> str:
         """Where the host is looked for from outside."""
-        from homeport.hostkey import resolved
+        from homeport.remote.host_key import resolved
 
         return self.config.verify.address or resolved(self.session.target)[0]
 

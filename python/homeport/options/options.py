@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from homeport import completing
-from hostctl.names import matches
+from homeport.options import completion
+from hostctl.core.names import matches
 
 # what a person gave: nothing, a word, or several
 Given = str | tuple[str, ...] | None
@@ -70,7 +70,7 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "-d",
         "--destination",
-        shell_complete=completing.destinations,
+        shell_complete=completion.destinations,
         help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.",
     )
     @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")

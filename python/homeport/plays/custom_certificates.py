@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from homeport import scratch
 from homeport.config import host_vars
-from homeport.config.secrets import reveal
-from homeport.errors import ExitCode, HomeportError
-from homeport.session import Session
-from hostctl import certificate
+from homeport.core import private_directory
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote.session import Session
+from homeport.secrets.resolve import reveal
+from hostctl.host import tls
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ def given(certificates: Iterable[Json], values: Mapping[str, str | None], root: 
 
 def _one(one: Json, key: str | None, root: str | None) -> Json:
     text = _read(one)
-    certificates, keys = certificate.blocks(text)
+    certificates, keys = tls.blocks(text)
     if keys:
         fix = f"take it out, and keep it by: deploy secrets set {one['key']}"
         raise _refused(one, "the file holds a private key, and everybody may read the file", fix)
@@ -57,17 +57,17 @@ def _read(one: Json) -> str:
 
 def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> None:
     """Shake hands in memory, as the check from outside does with the host."""
-    with scratch.directory() as private:
+    with private_directory.directory() as private:
         bundle = private / "bundle.pem"
-        scratch.write(bundle, "\n".join([*certificates, key.strip(), ""]))
+        private_directory.write(bundle, "\n".join([*certificates, key.strip(), ""]))
         try:
-            certificate.proven(bundle, one["name"], ssl.create_default_context(cafile=root or None))
+            tls.proven(bundle, one["name"], ssl.create_default_context(cafile=root or None))
         except ssl.SSLCertVerificationError as error:
-            what = f"visitors of {one['name']} would not accept it: {certificate.why(error)}"
+            what = f"visitors of {one['name']} would not accept it: {tls.why(error)}"
             fix = "correct it; the file holds its chain as well, and acme.root names a root that is not public"
             raise _refused(one, what, fix) from None
         except ssl.SSLError as error:
-            what = f"the value of {one['key']} is not its key: {certificate.why(error)}"
+            what = f"the value of {one['key']} is not its key: {tls.why(error)}"
             raise _refused(one, what, f"deploy secrets set {one['key']}, with the key in PEM, not encrypted") from None
 
 

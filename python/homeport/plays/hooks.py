@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport.config import Loaded, redact
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.identity import who
+from homeport.config import Loaded
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.performer import who
 
 # what runs before a verb, in this order; pre-migrate comes later, between the upload and the switch
 BEFORE = {"push": ("pre-build", "pre-push"), "env": ("pre-push",)}

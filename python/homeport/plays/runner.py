@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homeport import progress, scratch
-from homeport.content import content
-from homeport.errors import ExitCode, HomeportError
+from homeport.core import private_directory
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.packaged_files import content
+from homeport.screen import events
 
 Json = dict[str, Any]
 
@@ -47,12 +48,12 @@ def play(
     Never raises for what the playbook met: that is in the result. A failure that no plugin of ours explained gets the
     task's name and Ansible's own message.
     """
-    with scratch.directory() as private:
-        scratch.write(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
-        scratch.write(private / "secrets.json", json.dumps(dict(secrets or {})))
+    with private_directory.directory() as private:
+        private_directory.write(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
+        private_directory.write(private / "secrets.json", json.dumps(dict(secrets or {})))
         _prepare_environment(private)
         played = Played()
-        with progress.listen(private / "events", on_event):
+        with events.listen(private / "events", on_event):
             _run(name, private, played, on_event)
         return played
 
@@ -65,7 +66,7 @@ def _prepare_environment(private: Path) -> None:
             "ANSIBLE_CONFIG": str(content() / "ansible.cfg"),
             # under pipx and uv ansible-playbook is installed beside this interpreter, but not on PATH
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-            progress.VARIABLE: str(private / "events"),
+            events.VARIABLE: str(private / "events"),
             "HOMEPORT_RESOLVED": str(private / "resolved.json"),
             "HOMEPORT_SECRETS": str(private / "secrets.json"),
         }

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import cache
 
 # More libraries, or versions of one, than any real file names: a damaged count must not loop for ever.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 Report = Callable[[str], None]
 KEPT_LINES = 20

@@ -11,11 +11,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import mix, source, tree
 from homeport.release.cache import Cache
 from homeport.release.command import Report, run
-from hostctl import artifact
+from hostctl.release import artifact
 
 NAMES = ("Containerfile", "Dockerfile")
 # The variable of release.env, or of the environment, that names another image to build in.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 
 COMMENT = re.compile(r"(^|\s)#(?!\{).*$", re.MULTILINE)
 APPS_PATH = re.compile(r'\bapps_path:\s*"([^"]+)"')

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homeport.errors import ExitCode, HomeportError
-from hostctl import artifact
+from homeport.core.errors import ExitCode, HomeportError
+from hostctl.release import artifact
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from homeport import remote, ssh
-from homeport.errors import ExitCode, HomeportError
-from homeport.session import Session
-from homeport.sizes import size
-from homeport.ui import Screen
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.humanize import size
+from homeport.remote import hostctl
+from homeport.remote.session import Session
+from homeport.screen.screen import Screen
+from homeport.ssh import connection
 
 CHUNK = 1 << 20
 LONGEST_HEADER = 4096
@@ -28,7 +29,7 @@ ARCHIVE = b"PGDMP"  # PostgreSQL: pg_backup_archiver.c
 def fetch(
     session: Session, words: list[str], target: Path, screen: Screen, *, force: bool, verb: str = "db dump"
 ) -> int:
-    """Run a verb of hostctl that sends a file (see hostctl.database.dump) and keep it as `target`; returns its bytes.
+    """Run a verb of hostctl that sends a file (see hostctl.verbs.db.dump) and keep it as `target`; returns its bytes.
 
     Never overwrites without `force`. `verb` is what a person called. Raises HomeportError, and then leaves nothing.
     """
@@ -50,7 +51,7 @@ def fetch(
 
 
 def _fetched(session: Session, words: list[str], part: Path, screen: Screen, verb: str) -> int:
-    argv = ssh.command(session.target, session.hostctl.command(*words))
+    argv = connection.command(session.target, session.hostctl.command(*words))
     with tempfile.TemporaryFile() as said, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         head = process.stdout.readline(LONGEST_HEADER)
@@ -69,7 +70,7 @@ def _fetched(session: Session, words: list[str], part: Path, screen: Screen, ver
     return int(told["bytes"])
 
 
-def _header(line: bytes) -> remote.Json | None:
+def _header(line: bytes) -> hostctl.Json | None:
     """What the host says before it sends; None when it sends nothing."""
     try:
         told = json.loads(line)
@@ -79,10 +80,10 @@ def _header(line: bytes) -> remote.Json | None:
 
 
 def _refusal(session: Session, status: int, out: bytes, err: bytes) -> HomeportError:
-    if status == ssh.CONNECTION_FAILED:
-        return ssh.refused(str(session.target), err.decode(errors="replace"))
+    if status == connection.CONNECTION_FAILED:
+        return connection.refused(str(session.target), err.decode(errors="replace"))
     try:
-        remote.parse(status, out, err, str(session.target))
+        hostctl.parse(status, out, err, str(session.target))
     except HomeportError as error:
         return error
     return HomeportError("the host sent no database", str(session.target), "deploy provision", ExitCode.PERSON)
@@ -153,19 +154,19 @@ def _whole(file: Path) -> None:
         raise HomeportError(what, str(file), f"sqlite3 {file} 'PRAGMA wal_checkpoint(TRUNCATE)'", ExitCode.USAGE)
 
 
-def send(session: Session, file: Path, words: list[str], screen: Screen) -> remote.Json:
+def send(session: Session, file: Path, words: list[str], screen: Screen) -> hostctl.Json:
     """Run a verb of hostctl that takes a file in; returns its answer. Raises HomeportError."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         opened.seek(0)
         told = ["--bytes", str(file.stat().st_size), "--digest", digest]
-        argv = ssh.command(session.target, session.hostctl.command(*words, *told))
+        argv = connection.command(session.target, session.hostctl.command(*words, *told))
         screen.begin("send", size(file.stat().st_size))
         done = _sent(argv, opened)
     screen.end("send", size(file.stat().st_size), ok=done.returncode == 0)
-    if done.returncode == ssh.CONNECTION_FAILED:
-        raise ssh.refused(str(session.target), done.stderr.decode(errors="replace"))
-    return remote.parse(done.returncode, done.stdout, done.stderr, str(session.target))
+    if done.returncode == connection.CONNECTION_FAILED:
+        raise connection.refused(str(session.target), done.stderr.decode(errors="replace"))
+    return hostctl.parse(done.returncode, done.stdout, done.stderr, str(session.target))
 
 
 def _sent(argv: list[str], opened: BinaryIO) -> subprocess.CompletedProcess[bytes]:

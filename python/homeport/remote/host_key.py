@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.ssh import CONNECT_SECONDS, Target
-from homeport.ui import Screen
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.screen.screen import Screen
+from homeport.ssh.connection import CONNECT_SECONDS, Target
 
 
 def pin(target: Target, accept: str | None, screen: Screen, *, repin: bool = False) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from homeport import ssh
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.ssh import connection
 
 HOSTCTL = "/usr/local/sbin/hostctl"
 # how long a lost connection is tried again while a transition goes on by itself on the host
@@ -71,11 +71,11 @@ def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
     return HomeportError(f"hostctl gave no answer: {said[-1]}", where, "deploy provision", ExitCode.PERSON)
 
 
-def over_ssh(app: str, target: ssh.Target, timeout: float = 60) -> Hostctl:
+def over_ssh(app: str, target: connection.Target, timeout: float = 60) -> Hostctl:
     """hostctl over a connection of our own, for verbs that need no playbook. `timeout` is for one call, in seconds."""
 
     def run(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        return ssh.run(target, command, stdin=stdin, timeout=timeout)
+        return connection.run(target, command, stdin=stdin, timeout=timeout)
 
     return Hostctl(app, str(target), run, sudo=target.user != "root")
 
@@ -90,7 +90,7 @@ def follow(host: Hostctl, transition: str, on_event: Callable[[Json], None]) -> 
     while True:
         try:
             answer = host.call("follow", "--transition", transition, "--after", str(seen), "--wait", str(POLL_SECONDS))
-        except ssh.UnreachableError as error:
+        except connection.UnreachableError as error:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > PATIENCE_SECONDS:
                 raise _lost(error, host.where) from None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from homeport import ssh
-from homeport.errors import HomeportError
-from homeport.plays.identity import here, who
+from homeport.core.errors import HomeportError
+from homeport.core.performer import here, who
+from homeport.ssh import connection
 
 if TYPE_CHECKING:
-    from homeport.session import Session
+    from homeport.remote.session import Session
 
 # the words after the verb are the program's, options too
 AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -40,11 +40,11 @@ def attach(session: Session, args: list[str], verb: str, *, terminal: bool = Fal
 
     Raises HomeportError when the connection fails.
     """
-    command = ssh.command(session.target, session.hostctl.command(*args), terminal=terminal)
+    command = connection.command(session.target, session.hostctl.command(*args), terminal=terminal)
     # ended, it ends its child too, and so what that one runs on the host
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     done = subprocess.run(command, check=False)
-    if done.returncode == ssh.CONNECTION_FAILED:
+    if done.returncode == connection.CONNECTION_FAILED:
         raise HomeportError("the connection to the host failed", str(session.target), f"{verb} again")
     sys.exit(done.returncode)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from homeport import ssh
-from homeport.errors import ExitCode, HomeportError
-from homeport.remote import PATIENCE_SECONDS, Hostctl, Json
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote.hostctl import PATIENCE_SECONDS, Hostctl, Json
+from homeport.ssh import connection
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15.0  # until systemd has begun what it was asked to
@@ -24,7 +24,7 @@ def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], No
     while True:
         try:
             told = host.call(of, "progress")[what]
-        except ssh.UnreachableError as error:
+        except connection.UnreachableError as error:
             if time.monotonic() - heard > PATIENCE_SECONDS:
                 raise _lost(what, error, host.where) from None
             time.sleep(POLL_SECONDS)

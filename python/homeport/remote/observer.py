@@ -1,7 +1,7 @@
 """A node on this machine to which the live instance connects, so that a local Observer looks at it.
 
-The connection goes through the session of hostctl that stands for it (hostctl.observer): nothing is opened here or
-there but loopback ports, and both are closed when this ends.
+The connection goes through a session of hostctl (hostctl.instance.observer). Only loopback ports are opened, on the
+laptop and on the host, and both are closed at the end.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from homeport import scratch, ssh
-from homeport.errors import HomeportError
-from homeport.plays.identity import here, who
-from homeport.session import Session
-from homeport.tunnel import LOCAL, Way, free
-from hostctl import relay
+from homeport.core import private_directory
+from homeport.core.errors import HomeportError
+from homeport.core.performer import here, who
+from homeport.remote.session import Session
+from homeport.remote.tunnel import LOCAL, Way, free
+from homeport.ssh import connection as ssh_connection
+from hostctl.host import relay
 
 PORT = 14370  # here, unless another is asked for
 KNOCK = 0.2  # seconds between two looks at whether the local node listens
@@ -49,7 +50,7 @@ def hold(session: Session, port: int, told: Told) -> int:
     free(Way(port, "", VERB))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with scratch.directory() as home, _relay(session) as process:
+        with private_directory.directory() as home, _relay(session) as process:
             return _held(session, process, home, port, told)
     except KeyboardInterrupt:
         return 0
@@ -63,7 +64,7 @@ def _relay(session: Session) -> Iterator[subprocess.Popen[bytes]]:
     asked = {"verb": "observer", "words": [], "expression": "", "detach": False}
     name = session.hostctl.send("shell", asked, "ask")["id"]
     words = ["shell", "run", "--id", name, "--who", who(), "--from", here()]
-    command, pipe = ssh.command(session.target, session.hostctl.command(*words)), subprocess.PIPE
+    command, pipe = ssh_connection.command(session.target, session.hostctl.command(*words)), subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as process:
         try:
             yield process
@@ -83,7 +84,7 @@ def _held(session: Session, process: subprocess.Popen[bytes], home: Path, port: 
                 told.reached(given["instance"])
                 relay.carry(connection, process.stdout.fileno(), process.stdin.fileno())
             return 0
-    if process.wait() == ssh.CONNECTION_FAILED:
+    if process.wait() == ssh_connection.CONNECTION_FAILED:
         raise HomeportError("the connection to the host failed", str(session.target), f"{VERB} again")
     return process.returncode
 
@@ -107,8 +108,8 @@ def prepare(home: Path, given: Json, port: int) -> str:
     script, arguments = home / "observer.erl", home / "observer"
     bound = {"Live": given["instance"], "Peer": given["peer"], "Cookie": given["cookie"]}
     values = "".join(f"{name} = {atom(value)}.\n" for name, value in bound.items())
-    scratch.write(script, values + (files("homeport") / "observer.erl").read_text())
-    scratch.write(
+    private_directory.write(script, values + (files("homeport.remote") / "observer.erl").read_text())
+    private_directory.write(
         arguments,
         f"-start_epmd false -erl_epmd_port {port} -hidden -kernel inet_dist_use_interface {{127,0,0,1}}\n"
         f"-eval 'file:eval(\"{script}\").'\n",

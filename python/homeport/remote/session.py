@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from homeport import remote, ssh
 from homeport.config import Loaded, collect, host_vars, load, scrub, target
-from homeport.config.secrets import Secrets
-from homeport.options import Options
+from homeport.options.options import Options
+from homeport.remote import hostctl as remote_hostctl
+from homeport.secrets.resolve import Secrets
+from homeport.ssh import connection
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Session:
     @cached_property
     def host_vars(self) -> dict[str, Any]:
         """The variables of the host as every playbook gets them, the stamp included."""
-        from homeport.stamp import stamp
+        from homeport.core.provision_stamp import stamp
 
         found = host_vars(self.loaded)
         return {**found, "homeport_stamp": stamp(found)}
@@ -44,18 +45,18 @@ class Session:
         return self.loaded.config.app
 
     @property
-    def target(self) -> ssh.Target:
+    def target(self) -> connection.Target:
         """Where the deploy user logs in."""
         return target(self.loaded)
 
     @property
-    def provision_target(self) -> ssh.Target:
+    def provision_target(self) -> connection.Target:
         """Where the user who provisions logs in."""
         return target(self.loaded, provision=True)
 
     @property
-    def hostctl(self) -> remote.Hostctl:
-        return remote.over_ssh(self.app, self.target)
+    def hostctl(self) -> remote_hostctl.Hostctl:
+        return remote_hostctl.over_ssh(self.app, self.target)
 
 
 def begin(options: Options) -> Session:

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from homeport import ssh
 from homeport.config.hostvars import database_name
-from homeport.errors import ExitCode, HomeportError
-from homeport.session import Session
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote.session import Session
+from homeport.ssh import connection
 
 LOCAL = "127.0.0.1"
 PORT = 15432  # here, unless another is asked for: 5432 may be a server of one's own
@@ -79,7 +79,7 @@ def argv(session: Session, way: Way) -> list[str]:
     own = ["ControlPath=none", "ExitOnForwardFailure=yes", "PermitLocalCommand=yes", f"LocalCommand=echo {OPEN}"]
     settings = [part for one in own for part in ("-o", one)]
     forward = ["-L", f"{LOCAL}:{way.port}:{way.there}"]
-    return ["ssh", "-N", "-T", *settings, *ssh.options(target), *forward, f"{target.user}@{target.host}"]
+    return ["ssh", "-N", "-T", *settings, *connection.options(target), *forward, f"{target.user}@{target.host}"]
 
 
 def hold(session: Session, way: Way, on_open: Callable[[], None]) -> None:
@@ -136,4 +136,4 @@ def _ended(session: Session, said: str, way: Way, stood: bool) -> HomeportError:
         return _taken(way, "address already in use")
     if stood:
         return HomeportError("the connection to the host ended", str(session.target), f"{way.verb} again")
-    return ssh.refused(str(session.target), said)
+    return connection.refused(str(session.target), said)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox import durable, leftovers
 from homeport.sandbox.commands import environment
 from homeport.sandbox.model import BUCKET, Sandbox

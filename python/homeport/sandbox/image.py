@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox import durable, leftovers, sources
 from homeport.sandbox.commands import environment, run
 from homeport.sandbox.model import MARKER

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox.commands import run, succeeds
 from homeport.sandbox.model import MARKER
 

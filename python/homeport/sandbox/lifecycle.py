@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from homeport import programs
-from homeport.errors import ExitCode, HomeportError
+from homeport.core import pinned_programs
+from homeport.core.errors import ExitCode, HomeportError
 from homeport.sandbox import (
     addresses,
     control_groups,
@@ -197,7 +197,7 @@ def _unpack(sandbox: Sandbox, tar: Path) -> None:
 
 def _fetch_weed(report: Report) -> Path:
     with _step(report, "SeaweedFS"):
-        return programs.fetch("seaweedfs", platform.machine())
+        return pinned_programs.fetch("seaweedfs", platform.machine())
 
 
 def _boot_id(sandbox: Sandbox) -> str:

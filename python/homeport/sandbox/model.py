@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 from homeport.sandbox.addresses import Slot
 
 SANDBOXES = Path("/var/lib/homeport-sandbox")

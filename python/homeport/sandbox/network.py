@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox import durable
 from homeport.sandbox.addresses import GATEWAY, SUBNET, Slot
 from homeport.sandbox.commands import has, run, succeeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from homeport.sizes import size
+from homeport.core.humanize import size
 
 Json = dict[str, Any]
 Rows = Iterator[tuple[str, str]]

@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Any, TextIO
 
-from homeport.config.redact import Redactor
-from homeport.sizes import size
+from homeport.core.humanize import size
+from homeport.core.redact import Redactor
 
 Json = dict[str, Any]
 

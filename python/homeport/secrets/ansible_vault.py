@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from homeport.content import content
+from homeport.core.packaged_files import content
 
 HEADER = b"$ANSIBLE_VAULT;"
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 
 
 def output(command: str, what: str, where: str, environ: Mapping[str, str]) -> str:

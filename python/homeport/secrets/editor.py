@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from homeport import scratch
-from homeport.errors import ExitCode, HomeportError
+from homeport.core import private_directory
+from homeport.core.errors import ExitCode, HomeportError
 
 _USUAL = ("sensible-editor", "nano", "vi")
 
@@ -30,9 +30,9 @@ def edit(
     `refuse` raises HomeportError for a text with mistakes; `again` is given it, and says whether the person goes on.
     Raises HomeportError (exit code 1) where the editor fails: then nothing has changed.
     """
-    with _to_its_end(), scratch.directory() as private:
+    with _to_its_end(), private_directory.directory() as private:
         file = private / name
-        scratch.write(file, text)
+        private_directory.write(file, text)
         while True:
             _run(_editor(environ), file, environ)
             edited = _read(file)

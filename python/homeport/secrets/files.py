@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from homeport.config import redact
 from homeport.config.layers import Loaded
-from homeport.errors import ExitCode, HomeportError
-from homeport.vault import box, password, text
-from hostctl import files
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.secrets import ansible_vault, document, password
+from hostctl.core import files
 
 # a file of secrets is a few kilobytes
 MOST_BYTES = 4 * 2**20
@@ -47,12 +47,12 @@ class Opened:
     @property
     def encrypted(self) -> bool:
         """Whether it is so on the disk already."""
-        return self.data is not None and box.is_sealed(self.data)
+        return self.data is not None and ansible_vault.is_sealed(self.data)
 
     @property
     def values(self) -> dict[str, str]:
         """What it holds. Raises ConfigError with every mistake in it."""
-        return text.read(self.text, self.name)
+        return document.read(self.text, self.name)
 
 
 def exist(loaded: Loaded) -> bool:
@@ -93,8 +93,8 @@ def save(opened: Opened, new: str, opener: SecretStr | None = None) -> None:
 
     Raises ConfigError for a text with mistakes, HomeportError where somebody else has changed the file meanwhile.
     """
-    text.read(new, opened.name)
-    sealed = box.seal(new, (opener or opened.password).get_secret_value())
+    document.read(new, opened.name)
+    sealed = ansible_vault.seal(new, (opener or opened.password).get_secret_value())
     path = opened.path.resolve()
     if _bytes(opened.path) != opened.data:
         what = "somebody else has changed it meanwhile, and it stays as it is now"
@@ -118,7 +118,7 @@ def open_one(loaded: Loaded, path: Path, opener: SecretStr, *, plain: bool = Fal
     if b"<<<<<<< " in data:
         fix = f"keep one side (git checkout --ours {shown(path)}), and set again what the other side had"
         raise _refused("the file holds a conflict of two changes, which git could not merge", path, fix)
-    if not box.is_sealed(data):
+    if not ansible_vault.is_sealed(data):
         return Opened(path, data, _plain(path, data, plain), opener)
     return Opened(path, data, _unsealed(loaded, path, data, opener), opener)
 
@@ -135,11 +135,11 @@ def _plain(path: Path, data: bytes, allowed: bool) -> str:
 
 def _unsealed(loaded: Loaded, path: Path, data: bytes, opener: SecretStr) -> str:
     try:
-        return box.unseal(data, opener.get_secret_value())
-    except box.RefusedError:
+        return ansible_vault.unseal(data, opener.get_secret_value())
+    except ansible_vault.RefusedError:
         what = "the vault password does not open the file"
         raise WrongPasswordError(what, shown(path), _way_in(loaded), ExitCode.USAGE) from None
-    except box.DamagedError:
+    except ansible_vault.DamagedError:
         fix = f"take it from git: git checkout -- {shown(path)}"
         raise _refused("the file is damaged: Ansible Vault did not write it so", path, fix) from None
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeport.config.layers import Loaded
-from homeport.config.secrets import backup_names, names
-from homeport.vault import store
+from homeport.secrets import files
+from homeport.secrets.resolve import backup_names, names
 
 Json = dict[str, Any]
 
@@ -17,7 +17,7 @@ def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
 
     Raises HomeportError (exit code 2) for a file that cannot be opened.
     """
-    held = {name: store.shown(each.file) for name, each in store.held(loaded, environ).items()}
+    held = {name: files.shown(each.file) for name, each in files.held(loaded, environ).items()}
     every = dict.fromkeys([*names(loaded.config), *held])
     return [{"name": name, "for": user(loaded, name), "from": _origin(loaded, name, environ, held)} for name in every]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from homeport.config import redact
 from homeport.config.layers import Loaded
-from homeport.config.secrets import without_secrets
-from homeport.errors import ExitCode, HomeportError
-from homeport.vault import commands
-from hostctl import files
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.secrets import commands
+from homeport.secrets.resolve import without_secrets
+from hostctl.core import files
 
 # the service under which the keyring knows it; the entry is `secrets.keyring`
 SERVICE = "homeport"

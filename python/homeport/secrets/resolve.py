@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from homeport.config.layers import Loaded
 from homeport.config.model import Config
-from homeport.config.redact import LEAST_CHARACTERS, learn
-from homeport.errors import ExitCode, HomeportError
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.redact import LEAST_CHARACTERS, learn
 
 # a shorter one can be guessed: everything in the bucket is encrypted with it
 LEAST_ENCRYPTION_KEY = 20
@@ -76,7 +76,7 @@ def _of_environment(wanted: Iterable[str], environ: Mapping[str, str]) -> dict[s
 
 def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
     """What the commands print; they get the environment without any secret."""
-    from homeport.vault.commands import output
+    from homeport.secrets.commands import output
 
     commands, found = loaded.config.secrets.commands, {}
     for name in wanted:
@@ -89,11 +89,11 @@ def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, st
 
 def _of_files(loaded: Loaded, wanted: list[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
     """What the encrypted files hold. They are opened only where a value is wanted that nothing else gave."""
-    from homeport.vault import store
+    from homeport.secrets import files
 
-    held = store.held(loaded, environ) if wanted else {}
+    held = files.held(loaded, environ) if wanted else {}
     return {
-        name: Supplied(held[name].value.get_secret_value(), store.shown(held[name].file), f"deploy secrets set {name}")
+        name: Supplied(held[name].value.get_secret_value(), files.shown(held[name].file), f"deploy secrets set {name}")
         for name in wanted
         if name in held
     }

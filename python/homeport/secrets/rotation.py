@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from homeport.config import redact
 from homeport.config.layers import Loaded
-from homeport.config.secrets import backup_names
-from homeport.errors import ExitCode, HomeportError
-from homeport.vault import password, store, text
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.secrets import document, files, password
+from homeport.secrets.resolve import backup_names
 
 # as many characters as `mix phx.gen.secret` makes: Plug wants 64 of a SECRET_KEY_BASE
 RANDOM_BYTES = 48
@@ -24,11 +24,11 @@ def secret(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
     if why := _not_ours(loaded, name):
         fix = f"make it where it is made, then: deploy secrets set {name}"
         raise HomeportError(f"{name} {why}", "deploy secrets rotate", fix, ExitCode.USAGE)
-    opened = store.open_own(loaded, environ)
+    opened = files.open_own(loaded, environ)
     value = random.token_urlsafe(RANDOM_BYTES)
     redact.learn({name: SecretStr(value)})
     _ = opened.values
-    store.save(opened, text.put(opened.text, name, value))
+    files.save(opened, document.put(opened.text, name, value))
     return opened.name
 
 
@@ -57,7 +57,7 @@ class Begun:
 
     loaded: Loaded
     source: str
-    opened: tuple[store.Opened, ...]
+    opened: tuple[files.Opened, ...]
     others: tuple[str, ...]
     # of a change that did not come to its end: it goes on with the same one
     pending: str | None
@@ -66,17 +66,17 @@ class Begun:
 def begin(loaded: Loaded, environ: Mapping[str, str]) -> Begun:
     """Open every file beside deploy.yml that the password opens, of all destinations. Raises HomeportError."""
     old, new = password.find(loaded, environ), password.pending(loaded)
-    found, others = list[store.Opened](), list[str]()
+    found, others = list[files.Opened](), list[str]()
     for path in _beside(loaded):
         try:
             found.append(_by_either(loaded, path, old, new))
-        except store.WrongPasswordError:
+        except files.WrongPasswordError:
             if path in loaded.secrets_files:
                 raise
-            others.append(store.shown(path))
+            others.append(files.shown(path))
     if not found:
         what, fix = "there is nothing to encrypt anew", "deploy secrets set NAME, or deploy secrets edit"
-        raise HomeportError(what, store.shown(loaded.secrets_files[0]), fix, ExitCode.USAGE)
+        raise HomeportError(what, files.shown(loaded.secrets_files[0]), fix, ExitCode.USAGE)
     pending = new.get_secret_value() if new else None
     return Begun(loaded, password.source(loaded, environ), tuple(found), tuple(others), pending)
 
@@ -89,7 +89,7 @@ def finish(begun: Begun, new: str) -> list[str]:
         _ = opened.values
     password.put_aside(begun.loaded, begun.source, new)
     for opened in begun.opened:
-        store.save(opened, opened.text, opener)
+        files.save(opened, opened.text, opener)
     password.keep(begun.loaded, begun.source, new)
     return [opened.name for opened in begun.opened]
 
@@ -114,10 +114,10 @@ def _beside(loaded: Loaded) -> Iterator[Path]:
     )
 
 
-def _by_either(loaded: Loaded, path: Path, old: SecretStr, new: SecretStr | None) -> store.Opened:
+def _by_either(loaded: Loaded, path: Path, old: SecretStr, new: SecretStr | None) -> files.Opened:
     try:
-        return store.open_one(loaded, path, old)
-    except store.WrongPasswordError:
+        return files.open_one(loaded, path, old)
+    except files.WrongPasswordError:
         if new is None:
             raise
-        return store.open_one(loaded, path, new)
+        return files.open_one(loaded, path, new)

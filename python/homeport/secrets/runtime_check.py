@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from homeport.app_source.elixir import Source
+from homeport.app_source.runtime_env import Read, reads
 from homeport.config import Loaded, accessories, settings
 from homeport.config.layers import FILE
 from homeport.config.names import RESERVED_ENV
 from homeport.config.problems import ConfigError, Origin, Problem
-from homeport.config.secrets import names
-from homeport.elixir import Source
-from homeport.environment import Read, reads
 from homeport.release import git, source
-from homeport.vault import store
+from homeport.secrets import files
+from homeport.secrets.resolve import names
 
 Level = Literal["error", "warning", "note"]
 RUNTIME = Path("config", "runtime.exs")
@@ -54,7 +54,7 @@ def runtime(loaded: Loaded) -> list[Finding]:
     for read in missing:
         if read.name not in worst or _level(read) < _level(worst[read.name]):
             worst[read.name] = read
-    return [_finding(read, store.shown(path)) for read in worst.values()]
+    return [_finding(read, files.shown(path)) for read in worst.values()]
 
 
 def refuse(found: list[Finding]) -> None:
@@ -71,7 +71,7 @@ def everything(loaded: Loaded, environ: Mapping[str, str]) -> list[Finding]:
 
     Raises HomeportError for a file of secrets that cannot be opened. No command of `secrets.commands` is run.
     """
-    held = store.held(loaded, environ)
+    held = files.held(loaded, environ)
     supplied = {*held, *loaded.config.secrets.commands, *environ}
     return [
         *runtime(loaded),
@@ -140,12 +140,12 @@ def _mentioned(root: Path, wanted: set[str]) -> set[str]:
     return found
 
 
-def _unasked(loaded: Loaded, held: Mapping[str, store.Held]) -> Iterator[Finding]:
+def _unasked(loaded: Loaded, held: Mapping[str, files.Held]) -> Iterator[Finding]:
     for name, each in held.items():
         if name not in names(loaded.config):
             fix = f"name it in env.secret, or: deploy secrets unset {name}"
             what = f"is kept, and nothing in {FILE} names it: the app does not get it"
-            yield Finding("warning", name, what, store.shown(each.file), fix)
+            yield Finding("warning", name, what, files.shown(each.file), fix)
 
 
 def password_in_git(loaded: Loaded) -> Iterator[Finding]:
@@ -157,7 +157,7 @@ def password_in_git(loaded: Loaded) -> Iterator[Finding]:
     if listed is not None and path.is_relative_to(loaded.root) and path.relative_to(loaded.root).as_posix() in listed:
         what = "lies where git does not ignore it, beside what it opens"
         fix = f"echo {path.name} >> .gitignore; if it was committed: deploy secrets rotate --vault"
-        yield Finding("error", "secrets.password_file", what, store.shown(path), fix)
+        yield Finding("error", "secrets.password_file", what, files.shown(path), fix)
 
 
 def _origin(where: str) -> Origin:

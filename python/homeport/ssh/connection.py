@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 # ssh itself ends with this status when the connection, not the command, failed (ssh(1), EXIT STATUS)
 CONNECTION_FAILED = 255

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, an_accessory, as_json, common, listing
+from homeport.options.options import Options, an_accessory, as_json, common, listing
 from homeport.verbs.logs import a_pattern, a_time
 
 EPILOG = """Examples:
@@ -32,7 +32,7 @@ def command(options: Options, as_json: bool) -> None:
 
     They come with `deploy provision` from `accessories` in deploy.yml.
     """
-    from homeport.session import begin
+    from homeport.remote.session import begin
 
     session = begin(options)
     found = session.hostctl.call("accessory", "list")["accessories"]
@@ -56,8 +56,8 @@ def logs(
     options: Options, name: str, follow: bool, count: int, since: float | None, grep: str | None, as_json: bool
 ) -> None:
     """Show what an accessory writes."""
-    from homeport.session import begin
-    from homeport.shell import attach
+    from homeport.remote.interactive import attach
+    from homeport.remote.session import begin
 
     session = begin(options)
     _known(session.hostctl.call("accessory", "list")["accessories"], name, session.hostctl.where)
@@ -96,15 +96,15 @@ def remove(options: Options, name: str, as_json: bool) -> None:
 
 
 def _act(options: Options, action: str, name: str) -> Json:
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     return begin(options).hostctl.call("accessory", action, name, "--who", who(), "--from", here())
 
 
 def _known(found: list[Json], name: str, where: str) -> None:
     """Refuse a name before a terminal is attached to it."""
-    from homeport.errors import ExitCode, HomeportError
+    from homeport.core.errors import ExitCode, HomeportError
 
     if name not in [one["name"] for one in found]:
         raise HomeportError(f"there is no accessory {name}", where, "deploy accessory list", ExitCode.USAGE)
@@ -118,7 +118,7 @@ def table(found: list[Json]) -> list[str]:
 
 
 def _row(one: Json) -> tuple[str, ...]:
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     state = f"{one['state']}, LEFT OVER" if one["left_over"] else one["state"]
     warning = ", BEYOND THE HOST" if one["beyond"] else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, as_json, common
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -27,8 +27,8 @@ def command(options: Options, as_json: bool) -> None:
 
     A destination of its own `app` name is an app of its own; which one it was provisioned as is told.
     """
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     found = dated(begin(options).hostctl.call("apps")["apps"])
     print(json.dumps(found) if as_json else "\n".join(table(found)))
@@ -42,7 +42,7 @@ def table(apps: list[Json]) -> list[str]:
 
 
 def _row(one: Json) -> tuple[str, ...]:
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     disk = "?" if one["bytes"] is None else size(one["bytes"])
     state = one["state"] + (", locked" if one["lock"] else "")

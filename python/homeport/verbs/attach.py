@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
@@ -17,7 +17,7 @@ EPILOG = """Examples:
 @common
 def command(options: Options, as_json: bool) -> None:
     """Follow the transition that runs on the host, or show the last one. Exits as that push or rollback would have."""
-    from homeport import transition
-    from homeport.session import begin
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
 
     transition.attach(begin(options), as_json=as_json)

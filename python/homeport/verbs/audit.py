@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, as_json, common
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -22,9 +22,9 @@ EPILOG = """Examples:
 @common
 def command(options: Options, count: int, as_json: bool) -> None:
     """Say who did what when, with the result, and by name which variables changed. The host keeps it."""
-    from homeport import env_changes
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
+    from homeport.screen import env_changes
 
     entries = dated(begin(options).hostctl.call("audit", "-n", str(count))["audit"])
     if as_json:

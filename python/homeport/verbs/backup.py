@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, a_transition, as_json, common
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, a_transition, as_json, common
 
 Json = dict[str, Any]
 
@@ -39,8 +39,8 @@ def command() -> None:
 @common
 def status(options: Options, check: bool, as_json: bool) -> None:
     """Say how old the newest write on S3 is, and when the backup was last proven."""
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     session = begin(options)
     answer = session.hostctl.call("backup", "status")
@@ -74,7 +74,7 @@ def drill(options: Options, as_json: bool) -> None:
 
     Exit status 0 only when nothing was wrong. It goes on by itself when this is interrupted.
     """
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     result = _long(options, "drill")
     text = (
@@ -88,8 +88,8 @@ def drill(options: Options, as_json: bool) -> None:
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List what can be restored: restore points on the host, epochs and times in the bucket."""
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     found = dated(begin(options).hostctl.call("backup", "list"))
     if as_json:
@@ -104,8 +104,8 @@ def list_command(options: Options, as_json: bool) -> None:
 @common
 def takeover(options: Options, yes: bool, as_json: bool) -> None:
     """Make this host's database the one that counts. The host that streamed before stops, and says so."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     session = begin(options)
     sure(f"The database on {session.target.host} becomes the one that counts; another host's writes do not.", yes)
@@ -120,10 +120,10 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
 @common
 def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     """Delete data that was moved aside, for good: by a restore, for instance. `deploy backup list` tells the ids."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.sizes import size
-    from homeport.when import dated
+    from homeport.core.humanize import size
+    from homeport.core.performer import here, who
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     host = begin(options).hostctl
     found = dated(host.call("backup", "forget", "--id", id_, "--plan"))
@@ -138,7 +138,7 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
 @common
 def check(options: Options, as_json: bool) -> None:
     """Ask the bucket, from the host: reachable, writable, as strict as required, and of the same time."""
-    from homeport.session import begin
+    from homeport.remote.session import begin
 
     found = begin(options).hostctl.call("backup", "check")
     _told(
@@ -150,22 +150,22 @@ def check(options: Options, as_json: bool) -> None:
 @common
 def create_bucket(options: Options) -> None:
     """Make the bucket that deploy.yml names, as strict as backup.require asks, and check it from here."""
-    from homeport import bucket
-    from homeport.session import begin
+    from homeport.bucket import check
+    from homeport.remote.session import begin
 
     session = begin(options)
-    bucket.create(session.loaded)
-    bucket.check(session.loaded)
+    check.create(session.loaded)
+    check.check(session.loaded)
     if not options.quiet:
         click.echo("the bucket is there", err=True)
 
 
 def _long(options: Options, what: str) -> Json:
     """Begin a drill or a run, show what it does, and return what came of it. Raises HomeportError when it failed."""
-    from homeport.following import follow
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.core.performer import here, who
+    from homeport.remote.long_jobs import follow
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     screen = Screen(quiet=options.quiet)
@@ -187,7 +187,7 @@ def _mend(result: Json) -> str:
 
 
 def _told(options: Options, as_json: bool, found: Json, text: str) -> None:
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
 
     if as_json:
         print(json.dumps(dated(found)))
@@ -209,7 +209,7 @@ def sure(text: str, yes: bool) -> None:
 
 def lines(found: Json) -> list[str]:
     """The status of the backup."""
-    from homeport import clusters
+    from homeport.screen import postgres_rows
     from homeport.verbs.status import drill as drilled
     from homeport.verbs.status import none, stream
 
@@ -226,7 +226,7 @@ def lines(found: Json) -> list[str]:
         ("next drill", backup["next_drill"] or "not scheduled"),
         ("owed", _owed(backup["owed"], "a full backup" if postgres else "a snapshot")),
         ("left open", backup.get("left_open") or ""),
-        *(clusters.archive(backup) if postgres else ()),
+        *(postgres_rows.archive(backup) if postgres else ()),
         *(("trouble", reason) for reason in found["trouble"]),
     ]
     return [f"{name:<12} {text}" for name, text in rows if text]
@@ -242,16 +242,16 @@ def _superseded(told: Json | None) -> str:
 
 def restorable(found: Json) -> list[str]:
     """What can be restored, and what was moved aside."""
-    from homeport import clusters
-    from homeport.sizes import size
+    from homeport.core.humanize import size
+    from homeport.screen import postgres_rows
 
     rows = [f"point  {point['id']}  {point['at']}  of before {point.get('for') or '-'}" for point in found["points"]]
     for epoch in found["epochs"]:
         rows.append(f"epoch  {epoch['epoch']}  opened {epoch['opened']} by {epoch['host']}")
         for name, times in epoch["databases"].items():
             rows.append(f"       {name}  {_range(times)}")
-        rows += [f"       {one['kind']:<5}  {clusters.base(one)}" for one in epoch.get("bases", ())]
-        rows += [f"       gap    {clusters.missing(gap)}" for gap in epoch.get("gaps", ())]
+        rows += [f"       {one['kind']:<5}  {postgres_rows.base(one)}" for one in epoch.get("bases", ())]
+        rows += [f"       gap    {postgres_rows.missing(gap)}" for gap in epoch.get("gaps", ())]
     for one in found.get("aside", ()):
         rows.append(f"aside  {one['id']}  {one['since']}  {size(one['bytes'])}  {one['why'] or '-'}")
     good = found["last_good"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, as_json, common, listing
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, as_json, common, listing
 
 EPILOG = """Examples:
 
@@ -34,8 +34,8 @@ def command(options: Options, as_json: bool) -> None:
 
 
 def _list(options: Options, as_json: bool) -> None:
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     found = dated(begin(options).hostctl.call("certs", "list")["certificates"])
     print(json.dumps(found) if as_json else "\n".join(table(found)))
@@ -50,10 +50,10 @@ def renew(options: Options, as_json: bool) -> None:
     The old ones are served until then, and go on being served when the authority refuses. Idle connections that are
     kept open may be closed. Let's Encrypt issues at most five a week for the same names.
     """
-    from homeport.following import follow
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.core.performer import here, who
+    from homeport.remote.long_jobs import follow
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     screen, host = Screen(quiet=options.quiet), session.hostctl
@@ -76,9 +76,9 @@ def push(options: Options, as_json: bool) -> None:
     They are looked at as a visitor will before the host is touched. No open connection is cut; idle ones that are kept
     open may be closed.
     """
-    from homeport.own_certificates import check
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.plays.custom_certificates import check
+    from homeport.remote.session import begin
 
     session = begin(options)
     given = check(session)

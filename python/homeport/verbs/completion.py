@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from homeport import completing
+from homeport.options import completion
 
 EPILOG = """Examples:
 
@@ -29,4 +29,4 @@ def command(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - SHELLS are click's own
-    print(kind(ctx.find_root().command, {}, completing.PROGRAM, completing.VARIABLE).source())
+    print(kind(ctx.find_root().command, {}, completion.PROGRAM, completion.VARIABLE).source())

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from homeport.options import Options, common
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 

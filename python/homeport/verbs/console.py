@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
@@ -22,8 +22,8 @@ def command(options: Options) -> None:
 
     Ctrl-C twice, or Ctrl-\\, leaves the console alone; `System.stop()` would restart the app.
     """
-    from homeport.session import begin
-    from homeport.shell import run
+    from homeport.remote.interactive import run
+    from homeport.remote.session import begin
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         fix = "run it in a terminal; deploy rpc EXPR asks one thing"

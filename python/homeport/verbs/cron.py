@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from homeport.errors import ExitCode
-from homeport.options import Options, a_job, as_json, common, listing
+from homeport.core.errors import ExitCode
+from homeport.core.timestamps import iso
+from homeport.options.options import Options, a_job, as_json, common, listing
 from homeport.verbs.logs import a_pattern
-from homeport.when import iso
 
 if TYPE_CHECKING:
-    from homeport.session import Session
+    from homeport.remote.session import Session
 
 EPILOG = """Examples:
 
@@ -42,13 +42,13 @@ def command(options: Options, as_json: bool) -> None:
 
     The jobs are those of `cron` in deploy.yml as it was at the push of what is live. A rollback brings back its own.
     """
-    from homeport.session import begin
+    from homeport.remote.session import begin
 
     _show(begin(options).hostctl.call("cron", "list"), as_json)
 
 
 def _show(answer: Json, as_json: bool) -> None:
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
 
     found = dated(answer["jobs"])
     print(json.dumps(found) if as_json else "\n".join(table(found)))
@@ -64,8 +64,8 @@ def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
 
     Refused while it runs already. One that is suspended can be run as well.
     """
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     session = begin(options)
     started = session.hostctl.call("cron", "run", name, "--who", who(), "--from", here())["started"]
@@ -79,9 +79,9 @@ def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
 
 def _to_its_end(session: Session, name: str, started: float, as_json: bool) -> NoReturn:
     """Wait for it, show how it ended, and leave with what that means as exit status."""
-    from homeport.following import follow
-    from homeport.ui import Screen
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.long_jobs import follow
+    from homeport.screen.screen import Screen
 
     screen = Screen(quiet=session.options.quiet)
     screen.begin(name)
@@ -97,10 +97,10 @@ def _to_its_end(session: Session, name: str, started: float, as_json: bool) -> N
 
 def _log(session: Session, name: str, started: float) -> None:
     """What the run wrote, on this terminal."""
-    from homeport import ssh
+    from homeport.ssh import connection
 
     words = session.hostctl.command("logs", "--job", name, f"--since={int(started)}", "-n", "1000")
-    subprocess.run(ssh.command(session.target, words), stdin=subprocess.DEVNULL, check=False)
+    subprocess.run(connection.command(session.target, words), stdin=subprocess.DEVNULL, check=False)
 
 
 @command.command()
@@ -122,8 +122,8 @@ def resume(options: Options, names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _change(options: Options, action: str, names: tuple[str, ...], as_json: bool) -> None:
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     _show(begin(options).hostctl.call("cron", action, *names, "--who", who(), "--from", here()), as_json)
 
@@ -137,8 +137,8 @@ def _change(options: Options, action: str, names: tuple[str, ...], as_json: bool
 @common
 def logs(options: Options, name: str, follow: bool, count: int, grep: str | None, as_json: bool) -> None:
     """Show what one job writes. `deploy logs cron` shows that of all."""
-    from homeport.session import begin
-    from homeport.shell import attach
+    from homeport.remote.interactive import attach
+    from homeport.remote.session import begin
 
     args = ["--job", name, "-n", str(count), *(["-f"] if follow else []), *(["--json"] if as_json else [])]
     attach(begin(options), ["logs", *args, *([f"--grep={grep}"] if grep else [])], f"deploy cron logs {name}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from homeport.errors import HomeportError
-from homeport.options import Options, a_line, common
+from homeport.core.errors import HomeportError
+from homeport.options.options import Options, a_line, common
 
 EPILOG = """Examples:
 
@@ -45,15 +45,17 @@ def command() -> None:
 @common
 def console(options: Options, write: bool, database: str | None) -> None:
     """Open an SQL console on the live database, to read it. Through a pipe: rows with tabs between the columns."""
-    from homeport import ssh
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
+    from homeport.ssh import connection
 
     session = begin(options)
     words = ["db", "console", *(["--write"] if write else []), *_named(database), "--who", who(), "--from", here()]
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    done = subprocess.run(ssh.command(session.target, session.hostctl.command(*words), terminal=terminal), check=False)
-    if done.returncode == ssh.CONNECTION_FAILED:
+    done = subprocess.run(
+        connection.command(session.target, session.hostctl.command(*words), terminal=terminal), check=False
+    )
+    if done.returncode == connection.CONNECTION_FAILED:
         raise HomeportError("the connection to the host failed", str(session.target), "deploy db console again")
     sys.exit(done.returncode)
 
@@ -67,16 +69,16 @@ def console(options: Options, write: bool, database: str | None) -> None:
 @common
 def dump(options: Options, file: Path | None, sql: bool, force: bool, database: str | None, as_json: bool) -> None:
     """Take a consistent copy of the live database to FILE, while the app works on."""
-    from homeport import transfer
-    from homeport.session import begin
-    from homeport.sizes import size
-    from homeport.ui import Screen
+    from homeport.core.humanize import size
+    from homeport.remote import database_transfer
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     ending = "sql" if sql else _ENDINGS.get(session.loaded.config.database.engine, "db")
     target = file or Path(f"{session.app}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{ending}")
     words = ["db", "dump", *(["--sql"] if sql else []), *_named(database)]
-    received = transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
+    received = database_transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
     if as_json:
         print(json.dumps({"file": str(target), "bytes": received}))
     elif not options.quiet:
@@ -95,17 +97,18 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
 
     As a restore does it: requests wait at the edge, the file is checked, and all is undone unless the app is healthy.
     """
-    from homeport import transfer, transition
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.core.performer import here, who
+    from homeport.deployment import transition
+    from homeport.remote import database_transfer
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
     from homeport.verbs.backup import sure
 
     session = begin(options)
-    transfer.check(file, session.loaded.config.database.engine)
+    database_transfer.check(file, session.loaded.config.database.engine)
     sure(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
     words = ["db", "load", "--who", who(), "--from", here()]
-    begun = transfer.send(session, file, words, Screen(quiet=options.quiet))
+    begun = database_transfer.send(session, file, words, Screen(quiet=options.quiet))
     transition.follow(session, begun["transition"], as_json=as_json)
 
 
@@ -117,8 +120,8 @@ def tunnel(options: Options, port: int) -> None:
 
     Only this machine can use it. What is typed at its end counts at once, as the app's own user.
     """
-    from homeport import tunnel as tunnels
-    from homeport.session import begin
+    from homeport.remote import tunnel as tunnels
+    from homeport.remote.session import begin
 
     session = begin(options)
     way = tunnels.postgres(session, port)
@@ -141,10 +144,10 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     A backup is taken and proven first. Requests wait at the edge while pg_upgrade works; all is undone unless the app
     is healthy with it, and the cluster that was there is kept aside on the host.
     """
-    from homeport import transition
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.sizes import size
+    from homeport.core.humanize import size
+    from homeport.core.performer import here, who
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
     from homeport.verbs.backup import sure
 
     session = begin(options)

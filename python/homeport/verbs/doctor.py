@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from homeport.errors import ExitCode
-from homeport.options import Options, as_json, common
+from homeport.core.errors import ExitCode
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -35,8 +35,8 @@ def command(options: Options, as_json: bool) -> None:
     deserves a look, 5 something is wrong.
     """
     from homeport.doctor.examination import examine, worst
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     screen = Screen(quiet=options.quiet or as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common, lock_wait
+from homeport.options.options import Options, common, lock_wait
 
 EPILOG = """Examples:
 
@@ -35,8 +35,8 @@ def push(options: Options, plan_only: bool, lock_wait: int, as_json: bool) -> No
     value here keeps the one it has. Where nothing differs, nothing is done, and the exit status is 0; otherwise it is
     that of a push.
     """
-    from homeport import transition
-    from homeport.session import begin
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
 
     session = begin(options)
     if plan_only:

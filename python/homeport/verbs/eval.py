@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common
-from homeport.shell import an_expression
+from homeport.options.options import Options, common
+from homeport.remote.interactive import an_expression
 
 EPILOG = """Examples:
 
@@ -26,7 +26,7 @@ def command(options: Options, expression: str) -> None:
     Its files and its configuration are there, as with `bin/APP eval`. EXPR is `-` to read it from standard input,
     which is the way for one that holds a secret. Exits with 1 if it fails.
     """
-    from homeport.session import begin
-    from homeport.shell import run
+    from homeport.remote.interactive import run
+    from homeport.remote.session import begin
 
     run(begin(options), "eval", expression=expression)

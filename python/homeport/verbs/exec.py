@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common
-from homeport.shell import AS_TYPED
+from homeport.options.options import Options, common
+from homeport.remote.interactive import AS_TYPED
 
 EPILOG = """Examples:
 
@@ -23,7 +23,7 @@ def command(options: Options, words: tuple[str, ...]) -> None:
 
     Exits as CMD does. Options come before CMD.
     """
-    from homeport.session import begin
-    from homeport.shell import run
+    from homeport.remote.interactive import run
+    from homeport.remote.session import begin
 
     run(begin(options), "exec", words=words)

@@ -24,13 +24,13 @@ EPILOG = """Examples:
 @click.option("--bucket", help="The bucket that the database streams to.")
 def command(directory: str, app: str | None, host: str | None, domain: str | None, bucket: str | None) -> None:
     """Write a deploy.yml from what is found in the project in DIR. One that is there is never overwritten."""
-    from homeport import initial
+    from homeport.config import template
 
     root = Path(directory)
-    answers = initial.checked(initial.Answers(app, host, domain, bucket))
-    project = initial.find_project(root)
-    path = initial.write(root, initial.render(root, project, answers))
-    wanted = {"host": host, "domains": domain, **({"backup.bucket": bucket} if initial.needs_bucket(project) else {})}
+    answers = template.checked(template.Answers(app, host, domain, bucket))
+    project = template.find_project(root)
+    path = template.write(root, template.render(root, project, answers))
+    wanted = {"host": host, "domains": domain, **({"backup.bucket": bucket} if template.needs_bucket(project) else {})}
     missing = [key for key, given in wanted.items() if given is None]
     print(f"wrote {path}")
     told = " and ".join(filter(None, [", ".join(missing[:-1]), *missing[-1:]]))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, a_line, as_json, common
+from homeport.options.options import Options, a_line, as_json, common
 
 EPILOG = """Examples:
 
@@ -34,8 +34,8 @@ def command() -> None:
 @common
 def acquire(options: Options, message: str) -> None:
     """Take the lock, until it is released."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     begin(options).hostctl.call("lock", "acquire", "--message", message, "--who", who(), "--from", here())
     click.echo("locked; deploy lock release gives it back", err=True)
@@ -46,8 +46,8 @@ def acquire(options: Options, message: str) -> None:
 @common
 def release(options: Options, force: bool) -> None:
     """Give the lock back."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     extra = ["--force"] if force else []
     begin(options).hostctl.call("lock", "release", "--who", who(), "--from", here(), *extra)
@@ -59,8 +59,8 @@ def release(options: Options, force: bool) -> None:
 @common
 def status(options: Options, as_json: bool) -> None:
     """Say who holds the lock."""
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     lock = dated(begin(options).hostctl.call("lock", "status")["lock"])
     if as_json:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import click
 
-from homeport.options import Options, a_line, a_release, common
+from homeport.options.options import Options, a_line, a_release, common
 
 EPILOG = """Examples:
 
@@ -80,8 +80,8 @@ def command(
     all that keeps and proves the copies; `run` what `deploy run --detach` started; `cron` the jobs of deploy.yml.
     Values of secrets are taken out.
     """
-    from homeport.session import begin
-    from homeport.shell import attach
+    from homeport.remote.interactive import attach
+    from homeport.remote.session import begin
 
     _refuse_mixtures(source, release, failed)
     session = begin(options)

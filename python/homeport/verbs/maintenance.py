@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, a_line, as_json, common
+from homeport.options.options import Options, a_line, as_json, common
 
 EPILOG = """Examples:
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def _addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    from homeport.maintenance import address
+    from homeport.deployment.maintenance_page import address
 
     try:
         return list(dict.fromkeys(address(value) for value in values))
@@ -60,10 +60,10 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     Requests in progress get ten seconds to end (drain_timeout, if that is shorter). What is still open then is closed:
     websockets and long polls.
     """
-    from homeport.maintenance import page
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.performer import here, who
+    from homeport.core.timestamps import dated
+    from homeport.deployment.maintenance_page import page
+    from homeport.remote.session import begin
 
     session = begin(options)
     spec: Json = {"page": page(session.loaded.root, message, retry_after), "message": message}
@@ -80,9 +80,9 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
 @common
 def off(options: Options, as_json: bool) -> None:
     """Show the app again."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.performer import here, who
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     told = dated(begin(options).hostctl.call("maintenance", "off", "--who", who(), "--from", here()))
     if as_json:
@@ -97,8 +97,8 @@ def off(options: Options, as_json: bool) -> None:
 @common
 def status(options: Options, as_json: bool) -> None:
     """Say whether the page is shown, since when, and who sees the app nevertheless."""
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     told = dated(begin(options).hostctl.call("maintenance", "status"))
     print(json.dumps(told) if as_json else line(told["maintenance"]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, as_json, common, listing
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, as_json, common, listing
 
 EPILOG = """Examples:
 
@@ -27,8 +27,8 @@ def command(options: Options, as_json: bool) -> None:
     The host tells how a push, rollback, restore or drill ended, and when trouble with the database begins and ends.
     What fails before it gets there, such as a build, is told from here.
     """
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     found = dated(begin(options).hostctl.call("notify", "list")["receivers"])
     print(json.dumps(found) if as_json else "\n".join(table(found)))
@@ -39,8 +39,8 @@ def command(options: Options, as_json: bool) -> None:
 @common
 def test(options: Options, as_json: bool) -> None:
     """Send a test to every receiver, the way the host sends everything. Exit status 1 unless all took it."""
-    from homeport.plays.identity import here, who
-    from homeport.session import begin
+    from homeport.core.performer import here, who
+    from homeport.remote.session import begin
 
     host = begin(options).hostctl
     found = host.call("notify", "test", "--who", who(), "--from", here())["receivers"]

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from homeport.options import Options, common
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
@@ -26,8 +26,8 @@ def command(options: Options, port: int) -> None:
     instance connects to it through this command's own login; on the host nothing is opened to the outside. The release
     must hold :runtime_tools (extra_applications in mix.exs), as one of Phoenix does.
     """
-    from homeport import observer
-    from homeport.session import begin
+    from homeport.remote import observer
+    from homeport.remote.session import begin
 
     def say(text: str) -> None:
         if not options.quiet:

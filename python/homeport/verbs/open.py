@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, common
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
@@ -25,7 +25,7 @@ EPILOG = """Examples:
 @common
 def command(options: Options, path: str, only_print: bool, as_json: bool) -> None:
     """Open the app in a browser, at PATH."""
-    from homeport.session import begin
+    from homeport.remote.session import begin
 
     url = address(begin(options).loaded.config.names[0], path)
     if as_json:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from homeport.options import Options, allow_empty, common
+from homeport.options.options import Options, allow_empty, common
 
 EPILOG = """Examples:
 
@@ -24,12 +24,12 @@ EPILOG = """Examples:
 @common
 def command(options: Options, allow_empty: bool, as_json: bool) -> None:
     """Make the host what the roles say, as root or by sudo. A second run changes nothing."""
-    from homeport import provisioning
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.deployment import provision
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
-    changed = provisioning.provision(
+    changed = provision.provision(
         session, Screen(quiet=options.quiet, verbose=options.verbose), allow_empty=allow_empty
     )
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from homeport.options import Options, common, lock_wait
+from homeport.options.options import Options, common, lock_wait
 
 EPILOG = """Examples:
 
@@ -35,8 +35,8 @@ def command(options: Options, artifact: Path | None, plan_only: bool, lock_wait:
     2 usage or configuration; 3 failed, the previous release is serving; 4 somebody else holds the lock; 5 a person must
     look.
     """
-    from homeport import transition
-    from homeport.session import begin
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
 
     session = begin(options)
     if plan_only:

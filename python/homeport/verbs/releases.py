@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from homeport.options import Options, as_json, common
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -25,8 +25,8 @@ def command(options: Options, as_json: bool) -> None:
 
     ENV names the variables that are others than in the release that was live before it.
     """
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     found = dated(begin(options).hostctl.call("releases")["releases"])[::-1]
     print(json.dumps(found) if as_json else "\n".join(table(found)))
@@ -42,8 +42,8 @@ def table(releases: list[dict[str, Any]]) -> list[str]:
 
 
 def _row(release: dict[str, Any]) -> tuple[str, ...]:
-    from homeport import env_changes
-    from homeport.sizes import size
+    from homeport.core.humanize import size
+    from homeport.screen import env_changes
 
     first = (release["release"], release["state"], _git(release["git"]), release["created"])
     return *first, size(release["size"] or 0), release["who"], env_changes.told(release.get("env_changes"))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, common, lock_wait
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, common, lock_wait
 
 if TYPE_CHECKING:
-    from homeport.remote import Hostctl
-    from homeport.session import Session
+    from homeport.remote.hostctl import Hostctl
+    from homeport.remote.session import Session
 
 Json = dict[str, Any]
 
@@ -47,9 +47,9 @@ def command(
     provisions. Interrupted, the same command goes on. Exit status: 0 removed; 1 nothing changed; 2 usage; 3 taken back,
     the app serves again; 4 somebody else holds the lock; 5 a person must look.
     """
-    from homeport.session import begin
-    from homeport.ui import Screen
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     host, screen = privileged(session), Screen(quiet=options.quiet)
@@ -74,14 +74,14 @@ def privileged(session: Session) -> Hostctl:
 
     SUDO_USER, by which hostctl knows who only pushes, is unset as provisioning unsets it.
     """
-    from homeport import ssh
-    from homeport.remote import Hostctl
+    from homeport.remote.hostctl import Hostctl
+    from homeport.ssh import connection
 
     target = session.provision_target
     prefix = [] if target.user == "root" else ["sudo", "-n", "/usr/bin/env", "--unset=SUDO_USER"]
 
     def run(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        return ssh.run(target, [*prefix, *command], stdin=stdin, timeout=120)
+        return connection.run(target, [*prefix, *command], stdin=stdin, timeout=120)
 
     return Hostctl(session.app, str(target), run, sudo=False)
 
@@ -97,8 +97,8 @@ def _agreed(app: str, yes: bool) -> None:
 
 
 def _removed(host: Hostctl, words: list[str], screen: Any) -> Json:
-    from homeport.following import follow
-    from homeport.plays.identity import here, who
+    from homeport.core.performer import here, who
+    from homeport.remote.long_jobs import follow
 
     started = host.call("remove", "begin", *words, "--who", who(), "--from", here())["started"]
     screen.begin("remove")
@@ -114,7 +114,7 @@ def _removed(host: Hostctl, words: list[str], screen: Any) -> Json:
 
 def plan_lines(planned: Json, keep_data: bool) -> list[str]:
     """What goes, before anybody agrees to it."""
-    from homeport.when import iso
+    from homeport.core.timestamps import iso
 
     if gone := planned["gone"]:
         said = f"{planned['app']} is not on this host: {gone['who'] or 'somebody'} removed it at {iso(gone['ended'])}"
@@ -131,7 +131,7 @@ def plan_lines(planned: Json, keep_data: bool) -> list[str]:
 
 
 def _size(count: int | None) -> str:
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     return "of unknown size" if count is None else size(count)
 
@@ -149,7 +149,7 @@ def _backup(planned: Json) -> str:
 
 
 def _unfinished(entry: Json | None) -> list[str]:
-    from homeport.when import iso
+    from homeport.core.timestamps import iso
 
     if entry is None:
         return []
@@ -158,7 +158,7 @@ def _unfinished(entry: Json | None) -> list[str]:
 
 def lines(app: str, host: str, result: Json) -> list[str]:
     """What came of it, and what is left."""
-    from homeport.when import iso
+    from homeport.core.timestamps import iso
 
     backup = result["backup"]
     sent = (

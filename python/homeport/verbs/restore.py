@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeport.options import Options, a_line, common, lock_wait
-from hostctl.names import matches
+from homeport.options.options import Options, a_line, common, lock_wait
+from hostctl.core.names import matches
 
 if TYPE_CHECKING:
-    from homeport.session import Session
+    from homeport.remote.session import Session
 
 Json = dict[str, Any]
 
@@ -83,8 +83,8 @@ def command(
     and what was given up is kept aside on the host. Exit status: 0 done; 1 nothing changed; 2 usage, or a time that
     cannot be restored; 3 undone, the data is as it was; 4 somebody else holds the lock; 5 a person must look.
     """
-    from homeport import transition
-    from homeport.session import begin
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
 
     _refuse_mixtures(at, point, dry_run, file, database, force)
     session = begin(options)
@@ -109,12 +109,14 @@ def _refuse_mixtures(
 
 
 def _to_file(session: Session, words: list[str], file: Path, force: bool, as_json: bool) -> None:
-    from homeport import transfer
-    from homeport.sizes import size
-    from homeport.ui import Screen
+    from homeport.core.humanize import size
+    from homeport.remote import database_transfer
+    from homeport.screen.screen import Screen
 
     screen = Screen(quiet=session.options.quiet)
-    received = transfer.fetch(session, ["restore", "--file", *words], file, screen, force=force, verb="restore")
+    received = database_transfer.fetch(
+        session, ["restore", "--file", *words], file, screen, force=force, verb="restore"
+    )
     if as_json:
         print(json.dumps({"file": str(file), "bytes": received}))
     else:
@@ -122,18 +124,18 @@ def _to_file(session: Session, words: list[str], file: Path, force: bool, as_jso
 
 
 def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
-    from homeport import remote
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote import hostctl
 
-    host = remote.over_ssh(session.app, session.target, LONGEST_SECONDS)
+    host = hostctl.over_ssh(session.app, session.target, LONGEST_SECONDS)
     found = host.call("restore", "--dry-run", *words)
     print(json.dumps(dated(found)) if as_json else "\n".join(lines(found)))
 
 
 def lines(found: Json) -> list[str]:
     """A rehearsal as a person reads it."""
-    from homeport.transition import giving_up
-    from homeport.when import iso
+    from homeport.core.timestamps import iso
+    from homeport.deployment.transition import giving_up
 
     said = [f"the data of {iso(found['at'])} can be restored"]
     for name, one in found["databases"].items():
@@ -142,7 +144,7 @@ def lines(found: Json) -> list[str]:
 
 
 def _database(name: str, one: Json) -> list[str]:
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     rows = ", ".join(f"{table} {count:,}" for table, count in one["tables"].items())
     return [f"  {name}: {size(one['bytes'])}, whole, in {one['seconds']:.1f} s", f"    rows: {rows or 'no tables'}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, a_release, common, lock_wait
+from homeport.options.options import Options, a_release, common, lock_wait
 
 EPILOG = """Examples:
 
@@ -35,8 +35,8 @@ def command(
     past migrations that did more than add is refused. With --with-data the database goes back too, to the restore point
     of before the last push; what that gives up is told first, and kept aside on the host.
     """
-    from homeport import transition
-    from homeport.session import begin
+    from homeport.deployment import transition
+    from homeport.remote.session import begin
 
     if with_data and force:
         raise click.UsageError("--with-data needs no --force.")

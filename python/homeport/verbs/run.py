@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common
-from homeport.shell import AS_TYPED
+from homeport.options.options import Options, common
+from homeport.remote.interactive import AS_TYPED
 
 EPILOG = """Examples:
 
@@ -29,7 +29,7 @@ def command(options: Options, detach: bool, words: tuple[str, ...]) -> None:
     As the app's user, in a unit of its own with the app's limits, and with this terminal. Exits as CMD does. Options
     come before CMD. A path with a slash is looked for in the release.
     """
-    from homeport.session import begin
-    from homeport.shell import run
+    from homeport.remote.interactive import run
+    from homeport.remote.session import begin
 
     run(begin(options), "run", words=words, detach=detach)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from homeport import completing
-from homeport.options import as_json
+from homeport.options import completion
+from homeport.options.options import as_json
 
 if TYPE_CHECKING:
     from homeport.sandbox import Sandbox
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # homeport.sandbox is imported where it is used: `deploy --help` must not wait for it
 
 _name = click.option(
-    "--name", default="default", show_default=True, shell_complete=completing.sandboxes, help="Which sandbox."
+    "--name", default="default", show_default=True, shell_complete=completion.sandboxes, help="Which sandbox."
 )
 
 
@@ -123,8 +123,8 @@ def reboot_command(name: str, hard: bool) -> None:
 
 def _reporter(ctx: click.Context) -> Report:
     """Steps as lines on standard error, like those of every other verb."""
-    from homeport.options import Options
-    from homeport.ui import Screen
+    from homeport.options.options import Options
+    from homeport.screen.screen import Screen
 
     options = ctx.obj if isinstance(ctx.obj, Options) else Options()
     screen = Screen(quiet=options.quiet, width=24)
@@ -154,7 +154,7 @@ def _flat(facts: dict[str, object], prefix: str = "") -> list[tuple[str, object]
 
 def main() -> None:
     """Run the group alone, as the sandbox does itself through sudo."""
-    from homeport.errors import HomeportError
+    from homeport.core.errors import HomeportError
 
     try:
         command()

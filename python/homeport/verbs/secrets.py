@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options, as_json, common
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -41,20 +41,20 @@ def command() -> None:
 @common
 def edit(options: Options) -> None:
     """Edit the file in $EDITOR, in memory; it is encrypted again when that ends."""
-    from homeport.config.secrets import names, without_secrets
-    from homeport.vault import editing, store, text
+    from homeport.secrets import document, editor, files
+    from homeport.secrets.resolve import names, without_secrets
 
     loaded = _loaded(options)
-    opened = store.open_own(loaded, os.environ, plain=True)
-    before = opened.text or text.beginning(names(loaded.config))
+    opened = files.open_own(loaded, os.environ, plain=True)
+    before = opened.text or document.beginning(names(loaded.config))
     clean = without_secrets(loaded.config, os.environ)
-    after = editing.edit(
-        before, opened.path.name, clean, lambda new: _accept(text.read(new, opened.name), opened.name), _again
+    after = editor.edit(
+        before, opened.path.name, clean, lambda new: _accept(document.read(new, opened.name), opened.name), _again
     )
     if after == before and opened.encrypted:
         _say(options, "nothing changed")
         return
-    store.save(opened, after)
+    files.save(opened, after)
     _say(options, f"{opened.name} is encrypted{_next(options, 'app')}")
 
 
@@ -66,14 +66,14 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
 
     The newline at the end of standard input is no part of the value.
     """
-    from homeport.vault import store, text
-    from homeport.vault.listing import user
+    from homeport.secrets import document, files
+    from homeport.secrets.listing import user
 
     wanted, loaded = _name(name), _loaded(options)
     value = _given(wanted)
-    opened = store.open_own(loaded, os.environ)
+    opened = files.open_own(loaded, os.environ)
     _learn(wanted, value)
-    store.save(opened, text.put(_readable(opened), wanted, value))
+    files.save(opened, document.put(_readable(opened), wanted, value))
     _say(options, f"{wanted} is set in {opened.name}{_next(options, user(loaded, wanted))}")
     _warn_about(loaded, wanted)
 
@@ -83,16 +83,16 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
 @common
 def unset(options: Options, name: tuple[str, ...]) -> None:
     """Take secrets out of the file. The host keeps what it has."""
-    from homeport.vault import store, text
+    from homeport.secrets import document, files
 
-    opened = store.open_own(_loaded(options), os.environ)
+    opened = files.open_own(_loaded(options), os.environ)
     new, known = _readable(opened), opened.values
     if missing := [each for each in name if each not in known]:
         fix = "deploy secrets list"
         raise HomeportError(f"there is no {', '.join(missing)} in it", opened.name, fix, ExitCode.USAGE)
     for each in name:
-        new = text.drop(new, each)
-    store.save(opened, new)
+        new = document.drop(new, each)
+    files.save(opened, new)
     _say(options, f"{', '.join(name)} {'is' if len(name) == 1 else 'are'} no longer in {opened.name}")
 
 
@@ -101,7 +101,7 @@ def unset(options: Options, name: tuple[str, ...]) -> None:
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List the names, who uses each, and where its value comes from. No command is run for it."""
-    from homeport.vault.listing import rows, table
+    from homeport.secrets.listing import rows, table
 
     found = rows(_loaded(options), os.environ)
     if as_json:
@@ -139,7 +139,7 @@ def check(options: Options, as_json: bool) -> None:
     Exit status 2 for a variable that the app cannot start without and nothing gives. Names that nobody reads, and those
     whose value the host must have already, are warnings.
     """
-    from homeport.vault.check import everything
+    from homeport.secrets.runtime_check import everything
 
     found = everything(_loaded(options), os.environ)
     if as_json:
@@ -173,7 +173,7 @@ def _next(options: Options, user: str | None) -> str:
 
 def _name(given: tuple[str, ...]) -> str:
     """The one name. A value beside it is refused, and not repeated: it is in the shell's history by now."""
-    from homeport.vault import text
+    from homeport.secrets import document
 
     name, equals, _ = given[0].partition("=") if given else ("", "", "")
     if not given:
@@ -182,15 +182,15 @@ def _name(given: tuple[str, ...]) -> str:
         what = "a value is never an argument: others on this machine can read it, and the shell writes it down"
         fix = "deploy secrets set NAME, which asks for it; a value that was typed here should be replaced"
         raise HomeportError(what, "deploy secrets set", fix, ExitCode.USAGE)
-    if why := text.no_name(name):
+    if why := document.no_name(name):
         raise HomeportError(f"the name {why}", "deploy secrets set", "deploy secrets set NAME", ExitCode.USAGE)
     return name
 
 
 def _given(name: str) -> str:
     """The value, from standard input or a hidden prompt. Raises HomeportError for one that cannot be kept."""
-    from homeport.config.secrets import reason
-    from homeport.vault.commands import one_line_less
+    from homeport.secrets.commands import one_line_less
+    from homeport.secrets.resolve import reason
 
     if sys.stdin.isatty():
         value = str(click.prompt(f"{name} (not shown)", hide_input=True, default="", show_default=False, err=True))
@@ -204,7 +204,7 @@ def _given(name: str) -> str:
 def _learn(name: str, value: str) -> None:
     from pydantic import SecretStr
 
-    from homeport.config import redact
+    from homeport.core import redact
 
     redact.learn({name: SecretStr(value)})
 
@@ -216,7 +216,7 @@ def _readable(opened: Any) -> str:
 
 
 def _accept(values: dict[str, str], file: str) -> None:
-    from homeport.config.secrets import reason
+    from homeport.secrets.resolve import reason
 
     for name, value in values.items():
         if why := reason(value):
@@ -231,7 +231,7 @@ def _again(error: HomeportError) -> bool:
 
 
 def _warn_about(loaded: Any, name: str) -> None:
-    from homeport.config.secrets import names
+    from homeport.secrets.resolve import names
 
     if name not in names(loaded.config):
         click.echo(f"warning: env.secret does not name {name}: the app does not get it", err=True)
@@ -240,14 +240,14 @@ def _warn_about(loaded: Any, name: str) -> None:
 
 
 def _rotate(loaded: Any, name: str) -> str:
-    from homeport.vault import rotation
+    from homeport.secrets import rotation
 
     file = rotation.secret(loaded, name, os.environ)
     return f"{name} has a new value in {file}; what was signed or encrypted with the old one is no longer valid"
 
 
 def _rotate_vault(loaded: Any) -> str:
-    from homeport.vault import rotation
+    from homeport.secrets import rotation
 
     begun = rotation.begin(loaded, os.environ)
     changed = rotation.finish(begun, begun.pending or _new_password())
@@ -255,7 +255,7 @@ def _rotate_vault(loaded: Any) -> str:
 
 
 def _new_password() -> str:
-    from homeport.vault.password import too_short
+    from homeport.secrets.password import too_short
 
     if sys.stdin.isatty():
         given = str(click.prompt("new vault password (not shown)", hide_input=True, confirmation_prompt=True, err=True))

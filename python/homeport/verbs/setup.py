@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from homeport.options import Options, allow_empty, common
+from homeport.options.options import Options, allow_empty, common
 
 EPILOG = """Examples:
 
@@ -50,16 +50,17 @@ def command(
     as_json: bool,
 ) -> None:
     """Pin the host's key, provision it, and push for the first time. Safe to run again."""
-    from homeport import hostkey, preflight, provisioning, transition
-    from homeport.session import begin
-    from homeport.ui import Screen
+    from homeport.deployment import preflight, provision, transition
+    from homeport.remote import host_key
+    from homeport.remote.session import begin
+    from homeport.screen.screen import Screen
 
     session = begin(options)
     screen = Screen(quiet=options.quiet, verbose=options.verbose)
     if not no_push:
         # the push would refuse it, after everything else has been done
         preflight.environment(session.loaded, certain=artifact is None)
-    hostkey.pin(session.provision_target, accept_host_key, screen, repin=repin)
-    provisioning.provision(session, screen, allow_empty=allow_empty)
+    host_key.pin(session.provision_target, accept_host_key, screen, repin=repin)
+    provision.provision(session, screen, allow_empty=allow_empty)
     if not no_push:
         transition.push(session, artifact, 0, as_json=as_json)

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from homeport.options import Options, common
-from homeport.shell import AS_TYPED
+from homeport.options.options import Options, common
+from homeport.remote.interactive import AS_TYPED
 
 EPILOG = """Examples:
 
@@ -28,10 +28,10 @@ def command(options: Options, provision: bool, words: tuple[str, ...]) -> None:
 
     Exits as ssh does. Options come before CMD.
     """
-    from homeport import ssh
-    from homeport.session import begin
+    from homeport.remote.session import begin
+    from homeport.ssh import connection
 
     session = begin(options)
     target = session.provision_target if provision else session.target
-    argv = ssh.command(target, list(words), terminal=not words)
+    argv = connection.command(target, list(words), terminal=not words)
     os.execvp(argv[0], argv)  # noqa: S606 - ssh takes over the terminal and gives its own exit status

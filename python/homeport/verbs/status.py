@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from homeport.errors import ExitCode
-from homeport.options import Options, as_json, common
+from homeport.core.errors import ExitCode
+from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
@@ -31,8 +31,8 @@ def command(options: Options, check: bool, as_json: bool) -> None:
     With --check also only if the newest write is on S3 in time, the backup's drills pass and are recent, there is room
     on the disk, and the certificate is valid for 14 days and more.
     """
-    from homeport.session import begin
-    from homeport.when import dated
+    from homeport.core.timestamps import dated
+    from homeport.remote.session import begin
 
     session = begin(options)
     answer = dated(session.hostctl.call("status"))
@@ -119,16 +119,16 @@ def _cron(jobs: list[dict[str, Any]] | None) -> list[str]:
 
 
 def _database(database: dict[str, Any] | None) -> list[str]:
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     if database is None:
         return []
-    from homeport import clusters
+    from homeport.screen import postgres_rows
 
     if database.get("engine", "sqlite") == "sqlite":
         told = [f"database     {database['path']}, {size(database['bytes'])}"]
     else:
-        told = [f"{name:<12} {text}" for name, text in clusters.database(database)]
+        told = [f"{name:<12} {text}" for name, text in postgres_rows.database(database)]
     return [*told, f"backup       {_backup(database)}"]
 
 
@@ -158,7 +158,7 @@ def stream(backup: dict[str, Any]) -> str:
 
 def drill(backup: dict[str, Any]) -> str:
     """The last verified restore and how long it took."""
-    from homeport.sizes import size
+    from homeport.core.humanize import size
 
     last, good = backup["drill"], backup["last_good"]
     passed = (

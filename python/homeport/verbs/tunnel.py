@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from homeport.options import Options, common
+from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
@@ -28,8 +28,8 @@ def command(options: Options, port: int | None, local: int | None) -> None:
     now, past the edge. A LiveView, as LiveDashboard is one, answers there if `check_origin` of the endpoint allows
     "//localhost".
     """
-    from homeport import tunnel
-    from homeport.session import begin
+    from homeport.remote import tunnel
+    from homeport.remote.session import begin
 
     session = begin(options)
     way = tunnel.instance(session, local) if port is None else tunnel.loopback(port, local)

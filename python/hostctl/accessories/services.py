@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from hostctl import audit, config, envfile, lock, records, sealed, sockets
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, sync_directory, write_atomic, write_json
-from hostctl.layout import App, Layout
-from hostctl.lock import Flock
-from hostctl.names import matches, transition_id
+from hostctl.core import audit, lock
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_atomic, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.names import matches, transition_id
+from hostctl.core.paths import App, Layout
+from hostctl.host import credentials, listeners
+from hostctl.host.host import Edges
+from hostctl.release import app_config, envfile, records
 
 # what an app has an instance of to itself, and the scheme of its URL
 OWN = {"redis": "redis", "valkey": "redis", "memcached": "memcached"}
@@ -151,7 +153,7 @@ def variable(name: str) -> str:
 def _url(app: App, one: Accessory) -> str:
     place = _place(app, one.name)
     try:
-        password = sealed.read(place / f"{AUTH}.cred", AUTH).decode().split()[-1]
+        password = credentials.read(place / f"{AUTH}.cred", AUTH).decode().split()[-1]
         port = _port(place)
     except FileNotFoundError:
         raise HostError(f"the accessory {one.name} was never made", str(place), "deploy provision", FAILED) from None
@@ -230,7 +232,7 @@ def _make(app: App, one: Accessory) -> None:
 def _make_own(app: App, one: Accessory, place: Path) -> None:
     """A password, a port, and a directory for its data."""
     if not (place / f"{AUTH}.cred").exists():
-        sealed.write(place / f"{AUTH}.cred", AUTH, secret(one.kind, secrets.token_hex(24)))
+        credentials.write(place / f"{AUTH}.cred", AUTH, secret(one.kind, secrets.token_hex(24)))
     with Flock(app.layout.ports_lock, wait=10):
         if _port(place) is None:
             taken = {_port(path.parent) for path in app.layout.state.glob("*/accessories/*/environment")}
@@ -286,13 +288,13 @@ def _wait(app: App, one: Accessory, edges: Edges) -> None:
         edges.sleep(LOOK)
 
 
-def listens(one: Accessory) -> list[sockets.Socket]:
+def listens(one: Accessory) -> list[listeners.Socket]:
     """Where it listens now."""
     group = _systemctl("show", "--value", "--property=ControlGroup", one.unit).strip()
-    return sockets.of_group(group) if group else []
+    return listeners.of_group(group) if group else []
 
 
-def beyond(found: Collection[sockets.Socket]) -> list[str]:
+def beyond(found: Collection[listeners.Socket]) -> list[str]:
     """Those that another machine can reach."""
     return [str(each) for each in found if each.beyond]
 
@@ -440,7 +442,7 @@ def _put_aside(app: App, name: str, paths: Collection[str]) -> None:
 @contextmanager
 def _alone(app: App) -> Iterator[None]:
     """No transition begins or runs meanwhile. Raises HostError (locked)."""
-    config.load(app)
+    app_config.load(app)
     try:
         with Flock(app.start_lock, wait=2):
             lock.wait_until_free(app, 0)

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, lineage, marks, notify, orphans
-from hostctl.databases import Backup
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, LOCKED, HostError
-from hostctl.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
-from hostctl.layout import App
-from hostctl.lock import Flock
+from hostctl.backup import epochs, orphans, settings, state
+from hostctl.backup.settings import Backup
+from hostctl.core.errors import FAILED, LOCKED, HostError
+from hostctl.core.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.notify import events
 
 SPARE = 256 << 20  # bytes left free beside the copy
 
@@ -69,12 +70,12 @@ def run(app: App, edges: Edges, scratch: Path, prove: Prove, remove: Remove = re
 
     Raises HostError (locked) when a drill runs already.
     """
-    backup = databases.backup(app)
+    backup = settings.backup(app)
     make_directory(app.backup, 0o700)
     with _alone(app), _ended_by_exception():
         before = last(app)
         result = _written(app, _drilled(Work(app, edges, backup, "", scratch), prove, remove))
-        notify.drilled(app, before, result)
+        events.drilled(app, before, result)
         if result["ok"]:
             _forget_outlived(app, backup)
     if not result["ok"]:
@@ -118,10 +119,10 @@ def _ended_by_exception() -> Iterator[None]:
 
 def _forget_outlived(app: App, backup: Backup) -> None:
     """Epochs beyond the retention go once the newest is proven. A bucket that lets nobody delete keeps them."""
-    store, before = lineage.bucket(app), time.time() - backup.retention
+    store, before = epochs.bucket(app), time.time() - backup.retention
     with contextlib.suppress(HostError):
-        for epoch in [*lineage.outlived(lineage.chain(store), before), *orphans.find(app, store, before)]:
-            lineage.drop(store, epoch)
+        for epoch in [*epochs.outlived(epochs.chain(store), before), *orphans.find(app, store, before)]:
+            epochs.drop(store, epoch)
 
 
 def last(app: App) -> Json | None:
@@ -182,7 +183,7 @@ def _written(app: App, result: Json) -> Json:
     good = short if result["ok"] else before["last_good"] if before else None
     if result["damaged"]:
         # what is wrong may be a hole: only a whole copy closes it
-        marks.owe(app, "a drill found the backup damaged")
+        state.owe(app, "a drill found the backup damaged")
     told = {**result, "last_good": good}
     told |= {"offer": "" if result["ok"] else offer(told)}
     write_json(app.backup / "drill.json", told)
@@ -222,11 +223,11 @@ def _utc(seconds: float) -> str:
 
 def _epoch(app: App) -> str:
     """The epoch that this host streams to. Raises HostError when it is not the one that counts."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
-    bucket = lineage.bucket(app)
-    current = lineage.current(app, bucket)
+    bucket = epochs.bucket(app)
+    current = epochs.current(app, bucket)
     if current is None or current.epoch != mine.epoch:
         told = f"the backup belongs to {current.host}" if current else "the bucket names no epoch"
         raise HostError(f"this host is superseded: {told}", str(app.backup), "deploy backup takeover")
@@ -235,7 +236,7 @@ def _epoch(app: App) -> str:
 
 def _moved(app: App, epoch: str) -> list[str]:
     """A restore that happened meanwhile makes the comparison worthless."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     same = mine is not None and mine.epoch == epoch
     return [] if same else ["the database was restored while it was drilled: run deploy backup drill again"]
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hostctl import databases, s3
-from hostctl.databases import Backup
-from hostctl.errors import PERSON, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.layout import App
-from hostctl.names import epoch_id, matches
+from hostctl.backup import s3, settings
+from hostctl.backup.settings import Backup
+from hostctl.core.errors import PERSON, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.core.names import epoch_id, matches
+from hostctl.core.paths import App
 
 LONGEST_CHAIN = 10_000
 HURRIED = 2.0  # seconds for a connection, and for an answer
@@ -110,7 +110,7 @@ def _empty_later(allow_empty: bool) -> Decision:
 
 def local(app: App) -> Epoch | None:
     """The epoch that this host streams to; None when it has none in the bucket that is configured now."""
-    found, backup = read_json(app.backup / "epoch.json"), databases.configured(app)
+    found, backup = read_json(app.backup / "epoch.json"), settings.configured(app)
     if found is None or backup is None or found.get("to") != _destination(backup):
         return None
     return _of(found)
@@ -142,7 +142,7 @@ def forget(app: App) -> None:
 
 def superseded(app: App) -> Json | None:
     """Who has taken over the backup that is configured now, as far as this host has noticed; None while it has not."""
-    found, backup = read_json(app.backup / "superseded.json"), databases.configured(app)
+    found, backup = read_json(app.backup / "superseded.json"), settings.configured(app)
     if found is None or backup is None:
         return found
     there = _destination(backup)
@@ -153,7 +153,7 @@ def yield_to(app: App, current: Epoch) -> Json:
     """Write down that another host's epoch counts; returns what was written."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(current.opened))}"
-    backup = databases.backup(app)
+    backup = settings.backup(app)
     fresh = {"at": time.time(), "epoch": current.epoch, "host": current.host, "why": why, "to": _destination(backup)}
     told = superseded(app) or fresh
     write_json(app.backup / "superseded.json", told)
@@ -174,7 +174,7 @@ def bucket(app: App, hurried: bool = False) -> s3.Bucket:
     Raises HostError when there is no backup, or no keys.
     """
     patience = {"connect": HURRIED, "total": HURRIED, "tries": 1} if hurried else {}
-    return s3.Bucket(databases.backup(app), databases.credentials(app), **patience)  # type: ignore[arg-type]
+    return s3.Bucket(settings.backup(app), settings.credentials(app), **patience)  # type: ignore[arg-type]
 
 
 def current(app: App, store: s3.Bucket) -> Epoch | None:
@@ -296,7 +296,7 @@ def open_epoch(app: App, parent: Epoch | None, why: str) -> Epoch:
     Returns it unpublished when S3 is away or refuses: the watch publishes it later. Raises HostError when another
     host's counts.
     """
-    mine = begin(app, databases.backup(app), parent, why)
+    mine = begin(app, settings.backup(app), parent, why)
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
@@ -316,7 +316,7 @@ def begin(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
 
 def publish(app: App, store: s3.Bucket) -> Epoch:
     """Have CURRENT name this host's epoch. Raises HostError, and the first to come wins."""
-    backup, mine = databases.backup(app), local(app)
+    backup, mine = settings.backup(app), local(app)
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), "deploy backup status")
     try:
@@ -351,7 +351,7 @@ def beaten(now: Epoch | None, store: s3.Bucket) -> HostError:
 
 def back_to(app: App, epoch: Epoch) -> Epoch:
     """Undo of `open_epoch`: this host's earlier epoch counts again; unpublished as there. Raises HostError as there."""
-    backup, mine = databases.backup(app), local(app)
+    backup, mine = settings.backup(app), local(app)
     if mine is None or mine.epoch != epoch.epoch:
         replaces = mine.epoch if mine else None
         mine = keep(app, backup, epoch._replace(published=False, replaces=replaces))
@@ -366,12 +366,12 @@ def takeover(app: App) -> Epoch:
 
     Raises HostError. Whoever streamed before notices within a minute, and stops.
     """
-    backup, store, mine = databases.backup(app), bucket(app), local(app)
+    backup, store, mine = settings.backup(app), bucket(app), local(app)
     now = current(app, store)
     if mine is not None and now is not None and now.epoch == mine.epoch:
         reclaim(app)
         return mine
-    if not databases.present(app):
+    if not settings.present(app):
         return _start_over(app, now, store)
     begin(app, backup, now, "takeover")
     opened = publish(app, store)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostctl import lineage, s3
-from hostctl.layout import App
-from hostctl.lineage import Epoch
-from hostctl.names import matches
+from hostctl.backup import epochs, s3
+from hostctl.backup.epochs import Epoch
+from hostctl.core.names import matches
+from hostctl.core.paths import App
 
 
 def find(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
@@ -18,12 +18,12 @@ def find(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
 
     An epoch is one only if its EPOCH says that it is this app's. Without CURRENT nobody knows what is an orphan.
     """
-    needed = {epoch.epoch for epoch in lineage.chain(store)}
+    needed = {epoch.epoch for epoch in epochs.chain(store)}
     if not needed:
         return []
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     needed |= {mine.epoch} if mine else set()
-    found = [(name, lineage.named(store, name)) for name in _names(store) if name not in needed]
+    found = [(name, epochs.named(store, name)) for name in _names(store) if name not in needed]
     own = [epoch for name, epoch in found if epoch and epoch.app == app.name and epoch.epoch == name]
     return [epoch for epoch in own if _is_quiet(store, epoch, before)]
 

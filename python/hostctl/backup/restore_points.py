@@ -11,12 +11,14 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from hostctl import artifact, engines, files, migrations
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.names import checked, matches
-from hostctl.transition import Work
+from hostctl import engines
+from hostctl.core import files
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.names import checked, matches
+from hostctl.core.paths import App
+from hostctl.journal.steps import Work
+from hostctl.release import artifact, migrations
 
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk
 

@@ -19,8 +19,8 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from hostctl.databases import Backup, Credentials
-from hostctl.errors import HostError
+from hostctl.backup.settings import Backup, Credentials
+from hostctl.core.errors import HostError
 
 CONNECT = 5.0  # seconds for a connection, certificate included
 TOTAL = 30.0  # seconds for one request, whatever the store does

@@ -7,10 +7,10 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import envfile
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json, write_atomic
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, read_json, write_atomic
+from hostctl.core.paths import App
+from hostctl.release import envfile
 
 ACCESS = "LITESTREAM_ACCESS_KEY_ID"
 SECRET = "LITESTREAM_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable

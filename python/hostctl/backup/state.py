@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hostctl.errors import HostError
-from hostctl.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.layout import App
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.core.paths import App
 
 
 def _put(app: App, name: str, told: Json) -> None:

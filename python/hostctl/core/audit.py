@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from hostctl.files import Json, append_json, read_lines
-from hostctl.layout import App
+from hostctl.core.files import Json, append_json, read_lines
+from hostctl.core.paths import App
 
 
 def append(app: App, asked: Json, result: Json) -> None:

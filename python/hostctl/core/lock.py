@@ -9,9 +9,9 @@ import os
 import time
 from pathlib import Path
 
-from hostctl.errors import LOCKED, HostError
-from hostctl.files import Json, read_json, unlink, write_json
-from hostctl.layout import App
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.core.files import Json, read_json, unlink, write_json
+from hostctl.core.paths import App
 
 POLL = 0.02
 ENDING = "ending"  # the phase of a transition whose result is known already

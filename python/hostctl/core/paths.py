@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostctl.errors import USAGE, HostError
-from hostctl.names import checked, matches
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.names import checked, matches
 
 PROGRAM = "/usr/local/sbin/hostctl"
 

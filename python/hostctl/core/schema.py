@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.names import matches
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.names import matches
 
 LARGEST = 4 << 20  # bytes
 Check = Callable[[Any], bool]

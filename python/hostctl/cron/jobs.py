@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import shell
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.instance import shell
 
 GATE = 60.0  # seconds; who has the gate only begins or ends a job, or changes the timers
 OK, FAILURE, TIMEOUT, INTERRUPTED = "ok", "failed", "timeout", "interrupted"

@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Protocol
 
-from hostctl import audit, cron_jobs, files, journal, oneoff, records, shell
-from hostctl.cron_jobs import FAILURE, INTERRUPTED, OK, TIMEOUT, Who
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, LOCKED, HostError
-from hostctl.files import Json, read_json, write_json
-from hostctl.layout import App
-from hostctl.lock import Flock
-from hostctl.systemd import Systemd
+from hostctl.core import audit, files
+from hostctl.core.errors import FAILED, LOCKED, HostError
+from hostctl.core.files import Json, read_json, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import App
+from hostctl.cron import jobs
+from hostctl.cron.jobs import FAILURE, INTERRUPTED, OK, TIMEOUT, Who
+from hostctl.host.host import Edges
+from hostctl.host.systemd import Systemd
+from hostctl.instance import one_off, shell
+from hostctl.journal import journal
+from hostctl.release import records
 
 PATIENCE = 1800.0  # seconds that a job waits for the instance beside which it is to run
 POLL = 1.0
@@ -42,31 +46,29 @@ def run(app: App, name: str, who: Who, edges: Edges) -> Json:
 
     Raises HostError when there is no such job, or it runs already.
     """
-    if edges.systemd.running_inside(cron_jobs.service(app, name)):
+    if edges.systemd.running_inside(jobs.service(app, name)):
         return _run(app, name, edges)
-    cron_jobs.find(app, name, app.live())
-    if edges.systemd.show(cron_jobs.service(app, name))[0].runs:
-        raise HostError(
-            f"the job {name} runs already", cron_jobs.service(app, name), f"deploy cron logs {name} -f", LOCKED
-        )
+    jobs.find(app, name, app.live())
+    if edges.systemd.show(jobs.service(app, name))[0].runs:
+        raise HostError(f"the job {name} runs already", jobs.service(app, name), f"deploy cron logs {name} -f", LOCKED)
     begun = time.time()
-    edges.systemd.start(cron_jobs.service(app, name))
+    edges.systemd.start(jobs.service(app, name))
     audit.note(app, who.name, who.origin, "cron run", name)
     return {"started": begun}
 
 
 def _run(app: App, name: str, edges: Edges) -> Json:
     """Run it, and write down how it ended; what kept it from beginning is how it ended as well."""
-    before = read_json(cron_jobs.last(app, name)) or {}
+    before = read_json(jobs.last(app, name)) or {}
     told: Json = {"begun": time.time(), "release": app.live(), "ended": None, "result": None, "status": None}
-    write_json(cron_jobs.last(app, name), {**_kept(before), **told})
+    write_json(jobs.last(app, name), {**_kept(before), **told})
     try:
         begun = _begin(app, name, edges)
         told |= {"release": begun.release, **_ended(app, begun, edges)}
     except (HostError, OSError) as error:
         told |= {"result": FAILURE, "error": str(error)}
     told["ended"] = time.time()
-    write_json(cron_jobs.last(app, name), {**_counted(_kept(before), told), **told})
+    write_json(jobs.last(app, name), {**_counted(_kept(before), told), **told})
     return {"job": name, **told}
 
 
@@ -74,7 +76,7 @@ def _ended(app: App, begun: Begun, edges: Edges) -> Json:
     clock = edges.clock()
     status = begun.program.wait()
     took = edges.clock() - clock
-    stopped = (read_json(cron_jobs.last(app, begun.job["name"])) or {}).get("stopped", False)
+    stopped = (read_json(jobs.last(app, begun.job["name"])) or {}).get("stopped", False)
     result = judged(status, took, begun.job["timeout"], stopped)
     return {"result": result, "status": status, "seconds": round(took, 3)}
 
@@ -111,17 +113,17 @@ def _begin(app: App, name: str, edges: Edges) -> Begun:
     """Start the program as soon as it may run, in its own unit."""
     deadline = edges.clock() + PATIENCE
     while True:
-        with Flock(cron_jobs.state(app) / "gate", wait=cron_jobs.GATE):
+        with Flock(jobs.state(app) / "gate", wait=jobs.GATE):
             if not (reason := hindrance(app, edges)):
                 return _launch(app, name, edges)
         if edges.clock() >= deadline:
-            raise HostError(f"it could not begin: {reason}", cron_jobs.service(app, name), "deploy status", FAILED)
+            raise HostError(f"it could not begin: {reason}", jobs.service(app, name), "deploy status", FAILED)
         edges.sleep(POLL)
 
 
 def _tell(app: App, name: str, **facts: object) -> None:
     """Write facts of a run down; only who has the gate does, until the run has ended."""
-    write_json(cron_jobs.last(app, name), {**(read_json(cron_jobs.last(app, name)) or {}), **facts})
+    write_json(jobs.last(app, name), {**(read_json(jobs.last(app, name)) or {}), **facts})
 
 
 def exchanging(app: App) -> bool:
@@ -140,19 +142,19 @@ def hindrance(app: App, edges: Edges) -> str:
 
 
 def _launch(app: App, name: str, edges: Edges) -> Begun:
-    live = oneoff.release(app)
-    job = cron_jobs.find(app, name, live)
-    edges.systemd.stop(cron_jobs.unit(app, name))  # of a run whose service was killed
+    live = one_off.release(app)
+    job = jobs.find(app, name, live)
+    edges.systemd.stop(jobs.unit(app, name))  # of a run whose service was killed
     _tell(app, name, release=live, stopped=False)
-    environment = cron_jobs.state(app) / "jobs" / f"{name}.cred"
+    environment = jobs.state(app) / "jobs" / f"{name}.cred"
     more = {shell.EXPRESSION: job["expression"]} if job["expression"] else {}
-    oneoff.write_environment(app, live, environment, f"cron-{name}", more)
+    one_off.write_environment(app, live, environment, f"cron-{name}", more)
     try:
-        beside = oneoff.properties(app, live, f"cron-{name}", environment, edges)
+        beside = one_off.properties(app, live, f"cron-{name}", environment, edges)
         # it ends with its service, however that ends
-        own = ["Type=exec", f"RuntimeMaxSec={job['timeout']:g}", f"BindsTo={cron_jobs.service(app, name)}"]
-        argv = oneoff.command(_argv(app, live, job))
-        return Begun(live, job, edges.systemd.watched(cron_jobs.unit(app, name), argv, [*beside, *own]))
+        own = ["Type=exec", f"RuntimeMaxSec={job['timeout']:g}", f"BindsTo={jobs.service(app, name)}"]
+        argv = one_off.command(_argv(app, live, job))
+        return Begun(live, job, edges.systemd.watched(jobs.unit(app, name), argv, [*beside, *own]))
     finally:
         files.unlink(environment)
 
@@ -169,19 +171,19 @@ def stop_all(app: App, edges: Edges) -> list[str]:
 
     Returns those that ran. Its journal says already that it stops the app: whoever has the gate after this reads it.
     """
-    if not cron_jobs.state(app).is_dir():
+    if not jobs.state(app).is_dir():
         return []
-    with Flock(cron_jobs.state(app) / "gate", wait=cron_jobs.GATE):
+    with Flock(jobs.state(app) / "gate", wait=jobs.GATE):
         running = at_work(app, edges.systemd)
         for name in running:
             _tell(app, name, stopped=True)
-            edges.systemd.stop(cron_jobs.unit(app, name))
+            edges.systemd.stop(jobs.unit(app, name))
     return sorted(running)
 
 
 def at_work(app: App, systemd: Systemd) -> dict[str, str]:
     """The jobs that run, with their releases."""
-    begun = {path.stem: read_json(path) or {} for path in sorted((cron_jobs.state(app) / "jobs").glob("*.json"))}
+    begun = {path.stem: read_json(path) or {} for path in sorted((jobs.state(app) / "jobs").glob("*.json"))}
     open_ended = {name: str(told.get("release")) for name, told in begun.items() if told.get("ended") is None}
-    seen = systemd.show(*(cron_jobs.service(app, name) for name in open_ended))
+    seen = systemd.show(*(jobs.service(app, name) for name in open_ended))
     return {name: release for (name, release), told in zip(open_ended.items(), seen, strict=True) if told.runs}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hostctl import audit, cron_jobs, files
-from hostctl.cron_jobs import Who
-from hostctl.edges import Edges
-from hostctl.files import Json, make_directory, read_json, write_atomic, write_json
-from hostctl.layout import PROGRAM, App
-from hostctl.lock import Flock
+from hostctl.core import audit, files
+from hostctl.core.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import PROGRAM, App
+from hostctl.cron import jobs
+from hostctl.cron.jobs import Who
+from hostctl.host.host import Edges
 
 UNITS = "etc/systemd/system"
 WANTS = f"{UNITS}/timers.target.wants"
@@ -22,28 +23,28 @@ def follow(app: App, release: str | None, edges: Edges, anew: Collection[str] = 
     Killed at any instant, it is done whole when it is called again. `anew` are jobs whose timers are started whatever
     is thought to be so.
     """
-    known = cron_jobs.jobs(app, release)
+    known = jobs.jobs(app, release)
     if not known and not made(app)["units"]:
         return
-    make_directory(cron_jobs.state(app), 0o700)
-    make_directory(cron_jobs.state(app) / "jobs", 0o700)
-    with Flock(cron_jobs.state(app) / "gate", wait=cron_jobs.GATE):
-        held, asleep, lost = made(app), suspended(app), {cron_jobs.timer(app, name) for name in anew}
-        active = [cron_jobs.timer(app, job["name"]) for job in known if job["name"] not in asleep]
+    make_directory(jobs.state(app), 0o700)
+    make_directory(jobs.state(app) / "jobs", 0o700)
+    with Flock(jobs.state(app) / "gate", wait=jobs.GATE):
+        held, asleep, lost = made(app), suspended(app), {jobs.timer(app, name) for name in anew}
+        active = [jobs.timer(app, job["name"]) for job in known if job["name"] not in asleep]
         wanted: Json = {"release": release, "units": texts(app, known), "active": active}
         held["active"] = [name for name in held["active"] if name not in lost]
         if {**wanted, "release": None} != {**held, "release": None}:
             # until it is done, the timers are those of neither: whichever comes next begins with all of them
             both = {**held["units"], **wanted["units"]}
-            write_json(cron_jobs.state(app) / "timers.json", {"release": held["release"], "units": both, "active": []})
+            write_json(jobs.state(app) / "timers.json", {"release": held["release"], "units": both, "active": []})
             _apply(app, held, wanted, edges)
         if wanted != held:
-            write_json(cron_jobs.state(app) / "timers.json", wanted)
+            write_json(jobs.state(app) / "timers.json", wanted)
 
 
 def made(app: App) -> Json:
     """The timers as they were made last: the release they are of, the unit files, and which of them are at work."""
-    return read_json(cron_jobs.state(app) / "timers.json") or {"release": None, "units": {}, "active": []}
+    return read_json(jobs.state(app) / "timers.json") or {"release": None, "units": {}, "active": []}
 
 
 def texts(app: App, wanted: Sequence[Json]) -> dict[str, str]:
@@ -51,8 +52,8 @@ def texts(app: App, wanted: Sequence[Json]) -> dict[str, str]:
     if not wanted:
         return {}
     return {
-        cron_jobs.service(app, ""): _service_text(app),
-        **{cron_jobs.timer(app, job["name"]): _timer_text(app, job) for job in wanted},
+        jobs.service(app, ""): _service_text(app),
+        **{jobs.timer(app, job["name"]): _timer_text(app, job) for job in wanted},
     }
 
 
@@ -113,9 +114,9 @@ def _differs(name: str, held: Json, wanted: Json) -> bool:
 
 def _forgive(app: App, name: str) -> None:
     """A job that leaves, and comes back some day, begins with no failure against it."""
-    told = read_json(cron_jobs.last(app, name))
+    told = read_json(jobs.last(app, name))
     if told and told.get("failures"):
-        write_json(cron_jobs.last(app, name), {**told, "failures": 0})
+        write_json(jobs.last(app, name), {**told, "failures": 0})
 
 
 def _forget_the_past(app: App, name: str) -> None:
@@ -127,7 +128,7 @@ def _forget_the_past(app: App, name: str) -> None:
 
 def suspended(app: App) -> set[str]:
     """The jobs that rest until somebody resumes them, whatever is pushed meanwhile."""
-    return set((read_json(cron_jobs.state(app) / "suspended.json") or {}).get("jobs", []))
+    return set((read_json(jobs.state(app) / "suspended.json") or {}).get("jobs", []))
 
 
 def suspend(app: App, names: Sequence[str], rest: bool, who: Who, edges: Edges) -> None:
@@ -136,9 +137,9 @@ def suspend(app: App, names: Sequence[str], rest: bool, who: Who, edges: Edges) 
     before = suspended(app)
     for name in names:
         if rest or name not in before:
-            cron_jobs.find(app, name, release)
+            jobs.find(app, name, release)
     after = before | set(names) if rest else before - set(names)
     if after != before:
-        write_json(cron_jobs.state(app) / "suspended.json", {"jobs": sorted(after)})
+        write_json(jobs.state(app) / "suspended.json", {"jobs": sorted(after)})
         audit.note(app, who.name, who.origin, f"cron {'suspend' if rest else 'resume'}", ", ".join(names))
     follow(app, release, edges, anew=() if rest else names)

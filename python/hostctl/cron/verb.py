@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostctl import cron_jobs, cron_runs, cron_timers
-from hostctl.cron_jobs import INTERRUPTED, Who
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.cron import jobs, runs
+from hostctl.cron import timers as cron_timers
+from hostctl.cron.jobs import INTERRUPTED, Who
+from hostctl.host.host import Edges
 
 
 def verb(app: App, action: str, names: Sequence[str], who: Who, edges: Edges) -> Json:
@@ -26,17 +27,17 @@ def verb(app: App, action: str, names: Sequence[str], who: Who, edges: Edges) ->
         return {"jobs": every(app, edges)}
     if len(names) != 1:
         raise HostError("one job is run at a time", "the arguments", "deploy cron run NAME", USAGE)
-    return cron_runs.run(app, names[0], who, edges)
+    return runs.run(app, names[0], who, edges)
 
 
 def every(app: App, edges: Edges) -> list[Json]:
     """Each job of the live release, its last run and its next; times in seconds since the epoch."""
-    if not (known := cron_jobs.jobs(app, app.live())):
+    if not (known := jobs.jobs(app, app.live())):
         return []
-    asleep, running = cron_timers.suspended(app), cron_runs.at_work(app, edges.systemd)
-    timers = edges.systemd.elapses(*(cron_jobs.timer(app, job["name"]) for job in known))
+    asleep, running = cron_timers.suspended(app), runs.at_work(app, edges.systemd)
+    timers = edges.systemd.elapses(*(jobs.timer(app, job["name"]) for job in known))
     return [
-        _told(job, job["name"] in asleep, job["name"] in running, read_json(cron_jobs.last(app, job["name"])), *when)
+        _told(job, job["name"] in asleep, job["name"] in running, read_json(jobs.last(app, job["name"])), *when)
         for job, when in zip(known, timers, strict=True)
     ]
 
@@ -64,11 +65,9 @@ def ended(last: Json | None, runs: bool) -> Json | None:
 
 def progress(app: App, edges: Edges) -> Json:
     """Every job that ever ran, as the laptop asks for it until it ends; a push meanwhile may have taken it away."""
-    running = cron_runs.at_work(app, edges.systemd)
-    begun = {
-        path.stem: ended(read_json(path), path.stem in running) for path in cron_jobs.state(app).glob("jobs/*.json")
-    }
-    known = dict.fromkeys(job["name"] for job in cron_jobs.jobs(app, app.live())) | begun
+    running = runs.at_work(app, edges.systemd)
+    begun = {path.stem: ended(read_json(path), path.stem in running) for path in jobs.state(app).glob("jobs/*.json")}
+    known = dict.fromkeys(job["name"] for job in jobs.jobs(app, app.live())) | begun
     return {name: _progress(last, name in running) for name, last in known.items()}
 
 

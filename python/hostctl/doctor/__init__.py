@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from hostctl import facts
+from hostctl.core.files import Json
+from hostctl.core.paths import App
 from hostctl.doctor import machine, service
 from hostctl.doctor.case import Case
 from hostctl.doctor.finding import Finding, examined
-from hostctl.edges import Edges
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.host.host import Edges
+from hostctl.verbs import inspect
 
 CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
     "system": machine.system,
@@ -37,6 +37,6 @@ def doctor(app: App, edges: Edges) -> Json:
     """Every check's findings, and what the laptop compares itself with. `time` in seconds since the epoch."""
     case = Case(app, edges)
     checks = [told for name, look in CHECKS.items() for told in examined(name, partial(look, case))]
-    known = facts.inspect(app)
+    known = inspect.inspect(app)
     told = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
     return {**told, "addresses": machine.addresses(), "checks": checks, "time": time.time()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from hostctl import config, records
-from hostctl.edges import Edges
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.status import status
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.release import app_config, records
+from hostctl.verbs.status import status
 
 
 class Case:
@@ -25,7 +25,7 @@ class Case:
     @cached_property
     def settings(self) -> Json:
         """app.json."""
-        return config.load(self.app)
+        return app_config.load(self.app)
 
     @property
     def live(self) -> str | None:

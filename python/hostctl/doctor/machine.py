@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hostctl import facts
+from hostctl.core.files import Json
 from hostctl.doctor.case import Case
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
-from hostctl.files import Json
+from hostctl.verbs import inspect
 
 KNOWN = {"12": "bookworm", "13": "trixie"}
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -126,7 +126,7 @@ def memory(case: Case) -> list[Finding]:
     used = case.status["memory"] or _resident(case)
     if not used:
         return skipped("nothing is live, so that nobody knows what an instance takes")
-    return [of_memory(used, facts.memory(Path("/proc/meminfo").read_text())["available"])]
+    return [of_memory(used, inspect.memory(Path("/proc/meminfo").read_text())["available"])]
 
 
 def _resident(case: Case) -> int:

@@ -7,11 +7,14 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 
-from hostctl import backup as backups
-from hostctl import certificate, certs, databases, trouble, web
+from hostctl.backup import settings
+from hostctl.core.files import Json
 from hostctl.doctor.case import Case
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
-from hostctl.files import Json
+from hostctl.edge import certificates
+from hostctl.host import http, tls
+from hostctl.notify import alerts
+from hostctl.verbs import backup as backups
 
 HOUR = 3600
 PROBE = 3.0  # seconds
@@ -55,9 +58,9 @@ def maintenance(case: Case) -> list[Finding]:
 def authority(case: Case) -> list[Finding]:
     """What the certificate authority said to Caddy within the last hour, of names that lack a certificate still."""
     now = time.time()
-    ends = {name: certificate.served(name) or 0.0 for name in certs.names(case.app)}
-    wanting = [name for name, end in ends.items() if end - now < trouble.CERTIFICATE]
-    return of_authority(certs.refused(certs.journal(now - HOUR), wanting))
+    ends = {name: tls.served(name) or 0.0 for name in certificates.names(case.app)}
+    wanting = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
+    return of_authority(certificates.refused(certificates.journal(now - HOUR), wanting))
 
 
 def of_authority(refusals: Mapping[str, str]) -> list[Finding]:
@@ -103,7 +106,7 @@ def of_origin(answers: dict[str, int]) -> list[Finding]:
     return ok("there is no LiveView socket to ask about check_origin")
 
 
-def upgrade(port: int, name: str) -> web.Answer:
+def upgrade(port: int, name: str) -> http.Answer:
     """Ask for LiveView's websocket as a browser does that shows a page of https://name. Raises nothing."""
     head = (
         "GET /live/websocket?vsn=2.0.0 HTTP/1.1",
@@ -118,9 +121,9 @@ def upgrade(port: int, name: str) -> web.Answer:
     try:
         with socket.create_connection(("127.0.0.1", port), PROBE) as connection:
             connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
-            return web.parse(connection.recv(8192))
+            return http.parse(connection.recv(8192))
     except OSError as error:
-        return web.Answer(0, why="closed", detail=str(error))
+        return http.Answer(0, why="closed", detail=str(error))
 
 
 # ---------------------------------------------------------------------------------------------- the backup
@@ -131,9 +134,9 @@ def backup(case: Case) -> list[Finding]:
     database = case.status["database"]
     if database is None:
         return ok("no database of Homeport's, and so no backup")
-    if found := trouble.of_database(database, time.time()):
+    if found := alerts.of_database(database, time.time()):
         return [Finding(ERROR, reason, "deploy backup status") for reason in found]
-    return [of_backup(database["backup"], database.get("engine") == databases.EXTERNAL)]
+    return [of_backup(database["backup"], database.get("engine") == settings.EXTERNAL)]
 
 
 def of_backup(told: Json | None, elsewhere: bool) -> Finding:

@@ -17,12 +17,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import audit, certificate, config, edge
-from hostctl.certificate import Certificate
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, LOCKED, USAGE, HostError
-from hostctl.files import Json, read_json, write_atomic, write_json
-from hostctl.layout import PROGRAM, App
+from hostctl.core import audit
+from hostctl.core.errors import FAILED, LOCKED, USAGE, HostError
+from hostctl.core.files import Json, read_json, write_atomic, write_json
+from hostctl.core.paths import PROGRAM, App
+from hostctl.edge import caddy
+from hostctl.host import tls
+from hostctl.host.host import Edges
+from hostctl.host.tls import Certificate
+from hostctl.release import app_config
 
 STORAGE = Path("/var/lib/caddy/certificates")
 # Caddy renews when this part of the lifetime is left, unless the authority tells a time of its own (ARI)
@@ -51,12 +54,12 @@ def verb(app: App, action: str, who: Who, edges: Edges) -> Json:
 
 def push(app: App, given: Mapping[str, Json], who: Who, edges: Edges) -> Json:
     """Put the team's own certificates in force without provisioning. Raises HostError."""
-    from hostctl import own_certificates
+    from hostctl.edge import custom_certificates
 
     if unknown := sorted(set(given) - set(own(app))):
         what = f"the host does not know yet that the certificate of {unknown[0]} is the team's own"
         raise HostError(what, str(snippet(app)), "deploy provision", USAGE)
-    told = own_certificates.put(app.name, given, edges)
+    told = custom_certificates.put(app.name, given, edges)
     if told["changed"]:
         audit.note(app, who.name, who.origin, "certs push", ", ".join(told["changed"]))
     return told
@@ -67,25 +70,25 @@ def push(app: App, given: Mapping[str, Json], who: Who, edges: Edges) -> Json:
 
 def snippet(app: App) -> Path:
     """What provisioning has written of the app for the edge."""
-    return edge.SETTINGS / "apps" / f"{app.name}.json"
+    return caddy.SETTINGS / "apps" / f"{app.name}.json"
 
 
 def names(app: App) -> list[str]:
     """Every name that the edge answers for the app, redirects included."""
     found = read_json(snippet(app))
-    return sorted(edge.hosts(found)) if found else list(config.load(app)["domains"])
+    return sorted(caddy.hosts(found)) if found else list(app_config.load(app)["domains"])
 
 
 def own(app: App) -> list[str]:
     """The names whose certificates the team gives itself: Caddy neither gets nor renews them."""
-    return edge.own(read_json(snippet(app)) or {})
+    return caddy.own(read_json(snippet(app)) or {})
 
 
 def every(app: App) -> list[Json]:
     """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
     known, given = names(app), own(app)
     refusals = refused(journal(time.time() - 86_400), known)
-    found = [(name, certificate.presented(name)) for name in known]
+    found = [(name, tls.presented(name)) for name in known]
     return [
         {**told(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
         for name, der in found
@@ -105,7 +108,7 @@ def told(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal:
 def readable(der: bytes | None) -> Certificate | None:
     """What the edge shows, if it is a certificate."""
     with suppress(ValueError):
-        return certificate.read(der or b"")
+        return tls.read(der or b"")
     return None
 
 
@@ -171,11 +174,11 @@ def _renew(app: App, who: Who, edges: Edges) -> Json:
     units = [unit(one) for one in app.layout.apps()]
     if running := [name for name, told in zip(units, edges.systemd.show(*units), strict=True) if told.runs]:
         raise HostError("a renewal runs already", running[0], "deploy certs list, and again when it is done", LOCKED)
-    if not edge.running():
+    if not caddy.running():
         raise HostError("Caddy does not run", "caddy.service", "deploy provision", FAILED)
     begun = time.time()
     # whatever ends the renewal, a kill included: what is on the disk is loaded again
-    after = f"ExecStopPost={edge.CADDY} reload --config {edge.CONFIG} --address {edge.ADMIN}"
+    after = f"ExecStopPost={caddy.CADDY} reload --config {caddy.CONFIG} --address {caddy.ADMIN}"
     edges.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
     audit.note(app, who.name, who.origin, "certs renew", ", ".join(wanted))
     return {"started": begun}
@@ -184,7 +187,7 @@ def _renew(app: App, who: Who, edges: Edges) -> Json:
 def renewal(app: App, wanted: Sequence[str], edges: Edges) -> Json:
     """Widen the window, and wait until every name shows another certificate. What came of it is written down."""
     begun, clock = time.time(), edges.clock()
-    before = {name: der for name in wanted if (der := certificate.presented(name))}
+    before = {name: der for name in wanted if (der := tls.presented(name))}
     try:
         found = _ordered(app, before, begun, edges) if before else ["no name has a certificate yet"]
     except HostError as error:
@@ -195,12 +198,12 @@ def renewal(app: App, wanted: Sequence[str], edges: Edges) -> Json:
 
 
 def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:
-    candidate = edge.CONFIG.with_name(f"caddy.{app.name}.renew")
+    candidate = caddy.CONFIG.with_name(f"caddy.{app.name}.renew")
     lives = [shown for der in before.values() if (shown := readable(der))]
-    wide = widened(json.loads(edge.CONFIG.read_text()), sorted(before), window(lives, begun))
+    wide = widened(json.loads(caddy.CONFIG.read_text()), sorted(before), window(lives, begun))
     write_atomic(candidate, json.dumps(wide).encode(), 0o644)
     try:
-        edge.reload(candidate)
+        caddy.reload(candidate)
     finally:
         candidate.unlink()
     return _waited(before, begun, edges)
@@ -211,7 +214,7 @@ def _waited(before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str
     deadline, waits = edges.clock() + PATIENCE, dict(before)
     while waits and edges.clock() < deadline:
         edges.sleep(LOOK)
-        waits = {name: der for name, der in waits.items() if certificate.presented(name) in (der, None)}
+        waits = {name: der for name, der in waits.items() if tls.presented(name) in (der, None)}
         if refusals := refused(journal(begun), waits):
             return [f"{name}: {why}" for name, why in refusals.items()]
     return [f"{name} shows the same certificate as before" for name in waits]

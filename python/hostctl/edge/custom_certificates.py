@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hostctl import certificate, edge, spec
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, write_atomic
-from hostctl.names import matches
+from hostctl.core import schema
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, write_atomic
+from hostctl.core.names import matches
+from hostctl.edge import caddy
+from hostctl.host import tls
+from hostctl.host.host import Edges
 
 LARGEST = 256 << 10  # characters
 # seconds until the edge shows what it was given: it takes it before `reload` returns
@@ -26,13 +28,13 @@ GROUP = "caddy"
 
 
 def _pem(value: Any) -> bool:
-    return spec.text(value) and len(value) <= LARGEST
+    return schema.text(value) and len(value) <= LARGEST
 
 
 def _of_names(value: Any) -> bool:
-    one = {"certificate": _pem, "key": spec.either(_pem, None)}
+    one = {"certificate": _pem, "key": schema.either(_pem, None)}
     return isinstance(value, dict) and all(
-        matches("domain", name) and not spec.mistakes(one, told) for name, told in value.items()
+        matches("domain", name) and not schema.mistakes(one, told) for name, told in value.items()
     )
 
 
@@ -54,12 +56,12 @@ def put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
 
 def _put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
     candidates = {name: _proven(app, name, told) for name, told in given.items()}
-    former = {name: _bytes(edge.bundle(app, name)) for name in given}
+    former = {name: _bytes(caddy.bundle(app, name)) for name in given}
     changed = {name for name, path in candidates.items() if path.read_bytes() != former[name]}
     for name, path in candidates.items():
-        path.replace(edge.bundle(app, name))
+        path.replace(caddy.bundle(app, name))
     # also what a killed run has put there and not brought to the edge
-    stale = {name for name in _in_force(app) & set(given) if not _shown(app, name)} if edge.running() else set()
+    stale = {name for name in _in_force(app) & set(given) if not _shown(app, name)} if caddy.running() else set()
     if stale:
         _reload(app, former)
         _require_shown(app, stale, edges)
@@ -67,28 +69,28 @@ def _put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
 
 
 def _refuse_others(app: str, given: Mapping[str, Json]) -> None:
-    for path in sorted((edge.SETTINGS / "apps").glob("*.json")):
-        if path.stem != app and (taken := edge.hosts(read_json(path) or {"routes": []}) & set(given)):
+    for path in sorted((caddy.SETTINGS / "apps").glob("*.json")):
+        if path.stem != app and (taken := caddy.hosts(read_json(path) or {"routes": []}) & set(given)):
             what = f"{sorted(taken)[0]} is answered by the app {path.stem}"
             raise HostError(what, str(path), "give a certificate for a name of this app's", USAGE)
 
 
 def _candidate(app: str, name: str) -> Path:
     """The file that is to take the former's place, beside it."""
-    return edge.bundle(app, name).with_name(f".{name}.next")
+    return caddy.bundle(app, name).with_name(f".{name}.next")
 
 
 def _proven(app: str, name: str, told: Json) -> Path:
     """The candidate, when a visitor has shaken hands with it. Raises HostError (usage)."""
-    certificates, _ = certificate.blocks(told["certificate"])
+    certificates, _ = tls.blocks(told["certificate"])
     key = told["key"] or _kept_key(app, name)
-    for directory in (edge.SETTINGS / "certs", edge.SETTINGS / "certs" / app):
+    for directory in (caddy.SETTINGS / "certs", caddy.SETTINGS / "certs" / app):
         make_directory(directory, 0o755)
     path = _keep(_candidate(app, name), "\n".join([*certificates, key.strip(), ""]).encode())
     try:
-        certificate.proven(path, name, certificate.itself("\n".join(certificates)))
+        tls.proven(path, name, tls.itself("\n".join(certificates)))
     except (ssl.SSLError, ValueError) as error:
-        what = f"this is no certificate for {name} with its key: {certificate.why(error)}"
+        what = f"this is no certificate for {name} with its key: {tls.why(error)}"
         raise HostError(what, name, "correct certificate and key in domains of deploy.yml", USAGE) from None
     return path
 
@@ -101,7 +103,7 @@ def _keep(path: Path, bundle: bytes) -> Path:
 
 
 def _kept_key(app: str, name: str) -> str:
-    _, keys = certificate.blocks(_bytes(edge.bundle(app, name)).decode())
+    _, keys = tls.blocks(_bytes(caddy.bundle(app, name)).decode())
     if not keys:
         what = f"there is no key for the certificate of {name}, neither given nor on this host"
         raise HostError(what, name, "deploy secrets set, with the name that domains gives it", USAGE)
@@ -114,22 +116,22 @@ def _bytes(path: Path) -> bytes:
 
 def _in_force(app: str) -> set[str]:
     """The names whose own certificates the edge was told to load."""
-    loaded = (read_json(edge.CONFIG) or {}).get("apps", {}).get("tls", {}).get("certificates", {})
+    loaded = (read_json(caddy.CONFIG) or {}).get("apps", {}).get("tls", {}).get("certificates", {})
     files = [Path(file["certificate"]) for file in loaded.get("load_files", [])]
-    return {file.stem for file in files if file.parent == edge.SETTINGS / "certs" / app}
+    return {file.stem for file in files if file.parent == caddy.SETTINGS / "certs" / app}
 
 
 def _shown(app: str, name: str) -> bool:
-    first = certificate.blocks(edge.bundle(app, name).read_text())[0][0]
-    return certificate.presented(name) == ssl.PEM_cert_to_DER_cert(first)
+    first = tls.blocks(caddy.bundle(app, name).read_text())[0][0]
+    return tls.presented(name) == ssl.PEM_cert_to_DER_cert(first)
 
 
 def _reload(app: str, former: Mapping[str, bytes]) -> None:
     try:
-        edge.reload(edge.CONFIG, anew=True)
+        caddy.reload(caddy.CONFIG, anew=True)
     except HostError:
         for name in filter(former.get, former):
-            _keep(_candidate(app, name), former[name]).replace(edge.bundle(app, name))
+            _keep(_candidate(app, name), former[name]).replace(caddy.bundle(app, name))
         raise
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from hostctl import agent, audit, config, files, journal, records
-from hostctl.edges import Edges
-from hostctl.errors import DONE, FAILED, HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
+from hostctl.core import audit, files
+from hostctl.core.errors import DONE, FAILED, HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.instance import agent
+from hostctl.journal import journal
+from hostctl.release import app_config, records
 
 ON, PAGE, PAGES = "on", "page", "pages"
 # beside the record's port, as the edge reads it at every request: the path that it lets through
@@ -106,7 +109,7 @@ def _sweep(app: App) -> None:
 
 def _require_shown(app: App, edges: Edges, before: Json | None) -> None:
     """An edge that an older Homeport has set up knows of no page. One that does not run shows it as soon as it does."""
-    for name in config.load(app)["domains"]:
+    for name in app_config.load(app)["domains"]:
         status = edges.get(443, name, PROBE_PATH, PROBE, tls=True).status
         if status not in (0, 503):
             if before is None:

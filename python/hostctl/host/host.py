@@ -9,11 +9,11 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hostctl import net, web
-from hostctl.systemd import Systemd
+from hostctl.host import http, ports
+from hostctl.host.systemd import Systemd
 
 if TYPE_CHECKING:
-    from hostctl.replica import Replica
+    from hostctl.sqlite.replica import Replica
 
 
 class Edges:
@@ -25,18 +25,18 @@ class Edges:
     @cached_property
     def replica(self) -> Replica:
         """The databases' copies on S3."""
-        from hostctl.replica import Replica  # with everything that S3 needs, which few verbs do
+        from hostctl.sqlite.replica import Replica  # with everything that S3 needs, which few verbs do
 
         return Replica()
 
-    def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> web.Answer:
-        return web.get(port, host, path, timeout, tls)
+    def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> http.Answer:
+        return http.get(port, host, path, timeout, tls)
 
     def connections(self, port: int) -> int:
-        return net.connections(port)
+        return ports.connections(port)
 
     def usable(self, port: int) -> bool:
-        return net.usable(port)
+        return ports.usable(port)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hostctl.edges import Edges
+from hostctl.host.host import Edges
 
 # systemd 256 and later would colour the background and set the window's title
 PLAIN = {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"}

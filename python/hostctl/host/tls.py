@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostctl.web import unverified
+from hostctl.host.http import unverified
 
 if TYPE_CHECKING:
     import ssl  # imported late: it costs every verb that needs none

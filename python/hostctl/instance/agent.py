@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from hostctl.envfile import AGENT
-from hostctl.errors import DONE, FAILED, HostError
-from hostctl.layout import App
+from hostctl.core.errors import DONE, FAILED, HostError
+from hostctl.core.paths import App
+from hostctl.release.envfile import AGENT
 
 PATIENCE = 30.0  # seconds for an answer that needs no work
 
@@ -25,7 +25,7 @@ def source(name: str = AGENT) -> str:
     """The Erlang that an instance, or a console, evaluates."""
     from importlib.resources import files
 
-    return (files("hostctl") / name).read_text()
+    return (files("hostctl.instance") / name).read_text()
 
 
 def address(app: App, release: str) -> Path:

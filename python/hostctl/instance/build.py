@@ -15,14 +15,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl import artifact, audit, envfile, files, journal, notify
-from hostctl.edges import Edges
-from hostctl.errors import DONE, FAILED, LOCKED, HostError
-from hostctl.files import Json
-from hostctl.layout import PROGRAM, App
-from hostctl.lock import Flock
-from hostctl.names import transition_id
-from hostctl.systemd import self_command
+from hostctl.core import audit, files
+from hostctl.core.errors import DONE, FAILED, LOCKED, HostError
+from hostctl.core.files import Json
+from hostctl.core.lock import Flock
+from hostctl.core.names import transition_id
+from hostctl.core.paths import PROGRAM, App
+from hostctl.host.host import Edges
+from hostctl.host.systemd import self_command
+from hostctl.journal import journal
+from hostctl.notify import events
+from hostctl.release import artifact, envfile
 
 DEFAULTS = {"memory": 0, "tasks": 4096, "seconds": 1800}
 KEPT = ("_build", "deps", "node_modules")  # what makes the next build fast
@@ -77,7 +80,7 @@ def run(app: App, transition: str, edges: Edges) -> Json:
         "steps": entry.steps(),
     }
     audit.append(app, entry.content, result)
-    notify.ended(app, entry.content, result)
+    events.ended(app, entry.content, result)
     entry.set(result=result, ended=time.time(), closed=True)
     return result
 

@@ -14,12 +14,14 @@ import threading
 import time
 from pathlib import Path
 
-from hostctl import agent, config, oneoff, terminal
-from hostctl.edges import Edges
-from hostctl.envfile import DIST_PORT
-from hostctl.errors import USAGE, HostError
-from hostctl.files import remove_tree
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import remove_tree
+from hostctl.core.paths import App
+from hostctl.host import terminal
+from hostctl.host.host import Edges
+from hostctl.instance import agent, one_off
+from hostctl.release import app_config
+from hostctl.release.envfile import DIST_PORT
 
 KNOCK = 0.05  # seconds between two tries while the node starts
 PATIENCE = 15.0  # seconds until it must listen
@@ -37,15 +39,15 @@ def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
     home = _homes(app) / f"run-{name}"
     try:
         sweep(app, edges)
-        _prepare(home, config.load(app)["user"], cookie)
+        _prepare(home, app_config.load(app)["user"], cookie)
         over = threading.Event()
         threading.Thread(target=_knock, args=(app, live, peer, cookie, over), daemon=True).start()
         try:
             environment = _environment(app, live, home, name, instance)
-            properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
+            properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, edges)]
             argv = command(app.tree(live), peer, address, home)
             unit = app.helper_unit(f"run-{name}")
-            return terminal.foreground(unit, oneoff.command(argv), properties, True, edges)
+            return terminal.foreground(unit, one_off.command(argv), properties, True, edges)
         finally:
             over.set()
     finally:
@@ -101,7 +103,7 @@ def _environment(app: App, live: str, home: Path, name: str, instance: str) -> P
     path = home / "environment.cred"
     # the instance's flags are not this node's, which listens
     more = {"HOME": str(home), "HOMEPORT_LIVE": instance, "ERL_ZFLAGS": "", "ERL_AFLAGS": "", "ERL_FLAGS": ""}
-    oneoff.write_environment(app, live, path, f"run-{name}", more)
+    one_off.write_environment(app, live, path, f"run-{name}", more)
     return path
 
 

@@ -13,11 +13,12 @@ import secrets
 import socket
 import threading
 
-from hostctl import agent, relay
-from hostctl.envfile import DIST_PORT
-from hostctl.errors import DONE, FAILED, HostError
-from hostctl.layout import App
-from hostctl.remote_console import loopback
+from hostctl.core.errors import DONE, FAILED, HostError
+from hostctl.core.paths import App
+from hostctl.host import relay
+from hostctl.instance import agent
+from hostctl.instance.console import loopback
+from hostctl.release.envfile import DIST_PORT
 
 PATIENCE = 15.0  # seconds until the instance must have connected
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hostctl import confinement, environment, records
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, HostError
-from hostctl.layout import App
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.release import confinement, environment, records
 
 # systemd removes a unit's runtime directory when it ends: never that of the instance; and its variables are its own
 OWN = ("RuntimeDirectory=", "RuntimeDirectoryMode=", "EnvironmentFile=")

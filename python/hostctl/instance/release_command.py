@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hostctl import confinement, environment, records
-from hostctl.config import load as load_config
-from hostctl.files import unlink
-from hostctl.transition import Work
+from hostctl.core.files import unlink
+from hostctl.journal.steps import Work
+from hostctl.release import confinement, environment, records
+from hostctl.release.app_config import load as load_config
 
 
 def unit(work: Work, what: str) -> str:

@@ -12,12 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-from hostctl import audit, config, oneoff, terminal
-from hostctl.edges import Edges
-from hostctl.errors import DONE, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.layout import App
-from hostctl.names import transition_id
+from hostctl.core import audit
+from hostctl.core.errors import DONE, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host import terminal
+from hostctl.host.host import Edges
+from hostctl.instance import one_off
+from hostctl.release import app_config
 
 KEPT = 3600.0  # seconds after which nobody comes any more for what was asked
 EXPRESSION = "HOMEPORT_EXPRESSION"
@@ -28,7 +31,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def ask(app: App, spec: Json) -> Json:
     """Keep what is to run, once it is known that it can. Raises HostError."""
-    live = oneoff.release(app)
+    live = one_off.release(app)
     if spec["verb"] in ("run", "exec"):
         program(app, live, spec["words"])
     _sweep(app)
@@ -72,21 +75,21 @@ def _told(spec: Json) -> str:
 
 
 def _do(app: App, name: str, spec: Json, tty: bool, edges: Edges) -> int:
-    live = oneoff.release(app)
+    live = one_off.release(app)
     if spec["verb"] == "rpc":
-        from hostctl import agent
+        from hostctl.instance import agent
 
         return agent.rpc(app, live, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
     if spec["verb"] == "console":
-        from hostctl import remote_console
+        from hostctl.instance import console
 
-        return remote_console.run(app, live, name, tty, edges)
+        return console.run(app, live, name, tty, edges)
     if spec["verb"] == "observer":
-        from hostctl import observer
+        from hostctl.instance import observer
 
         return observer.run(app, live, sys.stdin.fileno(), sys.stdout.fileno())
     if spec["verb"] == "eval":
-        own = app.tree(live) / "bin" / config.load(app)["release_name"]
+        own = app.tree(live) / "bin" / app_config.load(app)["release_name"]
         return _run(app, live, name, spec, [str(own), "eval", EVAL], tty, edges)
     return _run(app, live, name, spec, program(app, live, spec["words"]), tty, edges)
 
@@ -114,13 +117,13 @@ def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool,
     """In its own unit, until it ends; detached, only until it has begun."""
     environment = _asked(app) / f"{name}.cred"
     more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
-    oneoff.write_environment(app, live, environment, f"run-{name}", more)
+    one_off.write_environment(app, live, environment, f"run-{name}", more)
     try:
-        properties = ["Type=exec", *oneoff.properties(app, live, f"run-{name}", environment, edges)]
+        properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, edges)]
         if spec["verb"] == "exec":
             # the same private /tmp as the instance's
             properties.append(f"JoinsNamespaceOf={app.unit(live)}")
-        command = oneoff.command(argv)
+        command = one_off.command(argv)
         if not spec["detach"]:
             return terminal.foreground(unit(app, name), command, properties, tty, edges)
         edges.systemd.background(unit(app, name), command, properties, wait=True)

@@ -10,9 +10,9 @@ import contextlib
 import time
 from typing import Any
 
-from hostctl.files import Json, append_json, make_directory, read_json, read_lines, write_json
-from hostctl.layout import App
-from hostctl.names import checked, matches
+from hostctl.core.files import Json, append_json, make_directory, read_json, read_lines, write_json
+from hostctl.core.names import checked, matches
+from hostctl.core.paths import App
 
 
 class Journal:

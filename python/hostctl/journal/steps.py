@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hostctl import audit, choose, files, lock, notify, records
-from hostctl.edges import Edges
-from hostctl.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
-from hostctl.files import Json
-from hostctl.journal import Journal
-from hostctl.layout import App
+from hostctl.core import audit, files, lock
+from hostctl.core.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal.journal import Journal
+from hostctl.notify import events
+from hostctl.release import records, selection
 
 # the transitions that make a new release
 NEW = ("push", "env")
@@ -122,7 +124,7 @@ def as_error(work: Work, error: Exception) -> HostError:
 def settle(work: Work, steps: Sequence[Step]) -> Json:
     """Finish or undo a transition that a crash left unfinished."""
     journal = work.journal
-    if choose.forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
+    if selection.forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
         for step in steps:
             if step.again:
                 step.do(work)
@@ -182,7 +184,7 @@ def conclude(work: Work, outcome: str, error: HostError | None, failures: Sequen
     came = outcome == "live"
     result |= {"env_changes": records.env_changes(work.app, work.journal.previous, work.release) if came else None}
     audit.append(work.app, work.journal.content, result)
-    notify.ended(work.app, work.journal.content, result)
+    events.ended(work.app, work.journal.content, result)
     nothing_to_drain = outcome != "live" or work.journal.previous in (None, work.release)
     work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
     return result

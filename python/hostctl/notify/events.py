@@ -14,12 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import notice, sealed, spec, trouble
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.layout import App
-from hostctl.names import transition_id
-from hostctl.notice import Notice
+from hostctl.core import schema
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host import credentials
+from hostctl.notify import alerts, message
+from hostctl.notify.message import Notice
 
 SEALED_AS = "notify"
 
@@ -33,14 +35,14 @@ class Receiver(NamedTuple):
 
 
 RECEIVER = {
-    "url": spec.name("variable"),
-    "format": spec.one_of(*notice.FORMATS),
-    "on": spec.list_of(spec.one_of(*notice.EVENTS), at_least=1),
+    "url": schema.name("variable"),
+    "format": schema.one_of(*message.FORMATS),
+    "on": schema.list_of(schema.one_of(*message.EVENTS), at_least=1),
 }
 # what provisioning gives on standard input: null keeps the URL that is there
 KEPT = {
-    "receivers": spec.list_of(lambda value: not spec.mistakes(RECEIVER, value)),
-    "urls": spec.mapping(spec.either(spec.text, None)),
+    "receivers": schema.list_of(lambda value: not schema.mistakes(RECEIVER, value)),
+    "urls": schema.mapping(schema.either(schema.text, None)),
 }
 
 
@@ -64,7 +66,7 @@ def keep(app: App, told: Json) -> bool:
     make_directory(app.notify_urls, 0o700)
     given = {name: url for name, url in told["urls"].items() if url is not None and url != _held(app, name)}
     for name, url in given.items():
-        sealed.write(_file(app, name), SEALED_AS, url.encode())
+        credentials.write(_file(app, name), SEALED_AS, url.encode())
     gone = [path for path in app.notify_urls.iterdir() if path.stem not in told["urls"]]
     for path in gone:
         unlink(path)
@@ -75,7 +77,7 @@ def keep(app: App, told: Json) -> bool:
 
 
 def _refuse(app: App, told: Json) -> None:
-    from hostctl import webhook  # with all that a connection needs, which telling does not
+    from hostctl.notify import webhook  # with all that a connection needs, which telling does not
 
     fix = "deploy secrets set {}, then run deploy provision"
     for name, url in told["urls"].items():
@@ -88,7 +90,7 @@ def _refuse(app: App, told: Json) -> None:
 def url_of(app: App, name: str) -> str:
     """The URL of a receiver. Raises HostError when it cannot be had."""
     try:
-        return sealed.read(_file(app, name), SEALED_AS).decode()
+        return credentials.read(_file(app, name), SEALED_AS).decode()
     except (OSError, UnicodeDecodeError):
         where = str(_file(app, name))
         raise HostError(f"the host has no URL for {name}", where, "deploy provision", USAGE) from None
@@ -116,28 +118,28 @@ def ended(app: App, asked: Json, result: Json) -> None:
         if asked["verb"] == "build" and result["error"] is None:
             return
         record = (read_json(app.record(str(result["release"])) / "record.json") or {}) if result["release"] else {}
-        tell(app, notice.of_transition(app.name, asked, result, record.get("git")), str(asked["id"]))
+        tell(app, message.of_transition(app.name, asked, result, record.get("git")), str(asked["id"]))
 
 
 def drilled(app: App, before: Json | None, result: Json) -> None:
     """A drill has ended; `before` is the one before it."""
     with suppress(Exception):
-        if found := notice.of_drill(app.name, before, result):
+        if found := message.of_drill(app.name, before, result):
             tell(app, found, f"drill-{transition_id()}")
 
 
 def watched(app: App, looked: Json, database: Json | None) -> None:
     """The watch has looked; `database` is what status knows of it. A look that was left to others tells nothing."""
     with suppress(Exception):
-        if looked.keys() & {"paused", "left_to"} or not any(notice.TROUBLE in one.on for one in receivers(app)):
+        if looked.keys() & {"paused", "left_to"} or not any(message.TROUBLE in one.on for one in receivers(app)):
             return
         path, now = app.notify / "trouble.json", time.time()
-        found = trouble.of_database(_without_drill(database), now)
+        found = alerts.of_database(_without_drill(database), now)
         before = read_json(path)
         state, told = judge(before, found, now)
         if told is not None:
             since = (state or before or {"since": now})["since"]
-            tell(app, notice.of_trouble(app.name, told, since), f"trouble-{transition_id()}")
+            tell(app, message.of_trouble(app.name, told, since), f"trouble-{transition_id()}")
         make_directory(app.notify, 0o700)
         write_json(path, state) if state else unlink(path)
 

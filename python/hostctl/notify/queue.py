@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hostctl import audit, notice, notify, webhook
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.layout import App
-from hostctl.names import transition_id
-from hostctl.notice import Post
-from hostctl.webhook import Answer
+from hostctl.core import audit
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.notify import events, message, webhook
+from hostctl.notify.message import Post
+from hostctl.notify.webhook import Answer
 
 WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one repeats
 LONGEST = 6 * 3600.0  # seconds after which nobody is told any more
@@ -37,7 +38,7 @@ def due(told: Json, now: float) -> bool:
 def next_try(told: Json, now: float) -> float | None:
     """When to try again after the try that has just failed; None: nobody would want to know by then."""
     then = now + WAITS[min(told["tries"], len(WAITS) - 1)]
-    late = then > told["at"] + LONGEST or told["event"] == notice.TEST
+    late = then > told["at"] + LONGEST or told["event"] == message.TEST
     return None if late else then
 
 
@@ -60,7 +61,7 @@ def run(app: App, edges: Edges, send: Send = webhook.send) -> Json:
 
 def waiting(app: App) -> list[tuple[Path, Json]]:
     """What waits, the oldest first. What is not as it was written, or for nobody any more, goes."""
-    known = {one.url for one in notify.receivers(app)}
+    known = {one.url for one in events.receivers(app)}
     found = [(path, read_json(path)) for path in (app.notify / "queue").glob("*.json")]
     for path, told in found:
         if told is None or told["receiver"]["url"] not in known:
@@ -73,7 +74,7 @@ def _try(app: App, path: Path, told: Json, send: Send) -> str | None:
     """One try; returns what came of the notice, None while it waits on."""
     receiver, now = told["receiver"], time.time()
     try:
-        answer = send(notify.url_of(app, receiver["url"]), notice.post(receiver["format"], told))
+        answer = send(events.url_of(app, receiver["url"]), message.post(receiver["format"], told))
     except HostError as error:
         answer = Answer(0, error.what)
     again = None if answer.final else next_try(told, now)
@@ -108,7 +109,7 @@ def listing(app: App) -> list[Json]:
     """Every receiver, with how many notices wait for it and what became of the last try. Times in seconds."""
     count = [told["receiver"]["url"] for _, told in waiting(app)]
     return [
-        {**one._asdict(), "waiting": count.count(one.url), "last": _last(app, one.url)} for one in notify.receivers(app)
+        {**one._asdict(), "waiting": count.count(one.url), "last": _last(app, one.url)} for one in events.receivers(app)
     ]
 
 
@@ -118,12 +119,12 @@ def _last(app: App, name: str) -> Json | None:
 
 def test(app: App, who: str, origin: str, edges: Edges) -> list[Json]:
     """Send a notice to everybody as any other is sent; returns what each receiver answered. Raises HostError."""
-    if not notify.receivers(app):
+    if not events.receivers(app):
         fix = "add notify to deploy.yml, then run deploy provision"
         raise HostError("nobody is to be told anything", "notify in deploy.yml", fix, USAGE)
     audit.note(app, who, origin, "notify test", "")
     edges.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
-    sent = notify.tell(app, notice.test(app.name, who), f"test-{transition_id()}", notify.receivers(app))
+    sent = events.tell(app, message.test(app.name, who), f"test-{transition_id()}", events.receivers(app))
     deadline = edges.clock() + PATIENCE
     while (left := [path for path in sent if path.exists()]) and edges.clock() < deadline:
         edges.sleep(0.1)

@@ -6,17 +6,19 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from hostctl import backup as backups
-from hostctl import databases, lineage, marks, points, status
-from hostctl import drill as drills
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.lineage import Epoch
-from hostctl.lock import MOMENT
-from hostctl.postgres import cluster, pgbackrest, stream, tail, timelines, watch
+from hostctl.backup import drill as drills
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import restore_points, settings, state
+from hostctl.backup.epochs import Epoch
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.lock import MOMENT
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.postgres import cluster, monitor, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base
+from hostctl.verbs import backup as backups
+from hostctl.verbs import status
 
 EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
 ASKED = (
@@ -64,12 +66,12 @@ def _backup(app: App, edges: Edges) -> Json | None:
     told = backups.common(app, edges, app.tail_unit)
     if told is None:
         return None
-    line, bases, lag = timelines.load(app), watch.known(app), tail.lag(app)
+    line, bases, lag = timelines.load(app), monitor.known(app), wal_stream.lag(app)
     now_on = timelines.counted(line.spans, None)
     told |= {"lag": lag if lag is not None else _watched(told["watch"]), "service": "the tail of the log"}
     told |= {"apart": "what is written here is archived apart, and does not count"}
-    told |= {"archiver": _archiver(app), "dropping": watch.dropping(app), "timeline": now_on and now_on.timeline}
-    told |= {"gaps": [gap._asdict() for gap in line.gaps], "encrypted": databases.backup(app).encrypted}
+    told |= {"archiver": _archiver(app), "dropping": monitor.dropping(app), "timeline": now_on and now_on.timeline}
+    told |= {"gaps": [gap._asdict() for gap in line.gaps], "encrypted": settings.backup(app).encrypted}
     told |= {"full": _last(bases, "full"), "newest": _last(bases, None), "run": read_json(app.backup / "run.json")}
     return told
 
@@ -83,11 +85,11 @@ def _watched(watch: Json | None) -> float | None:
 
 def _archiver(app: App) -> Json | None:
     try:
-        found = watch.archiver(app)
+        found = monitor.archiver(app)
     except (HostError, ValueError):
         return None
     told: Json = {"archived": found.archived or None, "archived_at": found.archived_at or None, "fails": found.fails}
-    return told | {"failures": found.failures, "waiting": len(stream.waiting(app))}
+    return told | {"failures": found.failures, "waiting": len(replication.waiting(app))}
 
 
 def _last(bases: Sequence[Base], kind: str | None) -> Json | None:
@@ -103,16 +105,16 @@ def _last(bases: Sequence[Base], kind: str | None) -> Json | None:
 
 def listing(app: App) -> Json:
     """Restore points on this host, and per epoch of the bucket what can be restored, and what cannot: the gaps."""
-    wanted, store, last = cluster.require(app), lineage.bucket(app), drills.last(app)
-    epochs = lineage.chain(store)
+    wanted, store, last = cluster.require(app), backup_epochs.bucket(app), drills.last(app)
+    epochs = backup_epochs.chain(store)
     ends = [pgbackrest.newest(app), *(epoch.opened for epoch in epochs)]
-    told: Json = {"points": points.every(app), "last_good": last["last_good"] if last else None}
+    told: Json = {"points": restore_points.every(app), "last_good": last["last_good"] if last else None}
     pairs = list(zip(epochs, ends, strict=False))[:EPOCHS]
     return told | {"epochs": [_of_epoch(app, store, epoch, end, wanted.name) for epoch, end in pairs]}
 
 
 def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> Json:
-    line = timelines.fetch(lineage.bucket(app), epoch.epoch)
+    line = timelines.fetch(backup_epochs.bucket(app), epoch.epoch)
     bases = pgbackrest.bases(app, epoch.epoch)
     found = timelines.ranges(bases, line, end)
     told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
@@ -127,15 +129,15 @@ def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> J
 
 def run(app: App, edges: Edges) -> None:
     """A base backup of now: whole when one is owed or due, else what has changed since the last. Raises HostError."""
-    backup, debt = databases.backup(app), marks.owed(app)
-    if not stream.prepare(app):
+    backup, debt = settings.backup(app), state.owed(app)
+    if not replication.prepare(app):
         pgbackrest.create(app)
-    kind = watch.due(time.time(), watch.refresh(app), backup, debt is not None) or "incr"
+    kind = monitor.due(time.time(), monitor.refresh(app), backup, debt is not None) or "incr"
     pgbackrest.backup(app, kind)
-    newest = max(watch.refresh(app), key=lambda one: one.ended)
+    newest = max(monitor.refresh(app), key=lambda one: one.ended)
     if kind == "full":
-        marks.paid(app)
-        watch.heal(app, newest)
+        state.paid(app)
+        monitor.heal(app, newest)
 
 
 def drill(app: App, edges: Edges) -> Json:
@@ -147,14 +149,14 @@ def drill(app: App, edges: Edges) -> Json:
 
 def takeover(app: App, edges: Edges) -> Epoch:
     """This host's cluster is archived into an epoch of its own, which counts from now on. Raises HostError."""
-    with stream.working(app, patience=MOMENT):
-        told = lineage.takeover(app)
-        if databases.present(app):
-            stream.move(app, edges, told)
-    if databases.present(app):
-        stream.pay(app, edges)
+    with replication.working(app, patience=MOMENT):
+        told = backup_epochs.takeover(app)
+        if settings.present(app):
+            replication.move(app, edges, told)
+    if settings.present(app):
+        replication.pay(app, edges)
     else:
-        stream.start(app, edges)
+        replication.start(app, edges)
     return told
 
 
@@ -162,6 +164,6 @@ def check(app: App) -> Json:
     """pgBackRest reaches the bucket from here, and what the server archives arrives. Raises HostError."""
     if not app.pgbackrest.exists():
         return {"pgbackrest": "not configured yet"}
-    if lineage.local(app) is not None and cluster.accepts(cluster.live(app)):
+    if backup_epochs.local(app) is not None and cluster.accepts(cluster.live(app)):
         pgbackrest.check(app)
     return {"pgbackrest": "archives"}

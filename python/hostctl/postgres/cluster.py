@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases
-from hostctl.databases import Backup
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import make_directory, point, read_json, remove_tree, sync_directory
-from hostctl.layout import App
-from hostctl.names import checked
+from hostctl.backup import settings
+from hostctl.backup.settings import Backup
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import make_directory, point, read_json, remove_tree, sync_directory
+from hostctl.core.names import checked
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
 
 SUPERUSER = "postgres"  # the user of the system, and the role
 VERSIONS = Path("/usr/lib/postgresql")  # where Debian puts each major version
@@ -77,7 +77,7 @@ def load(app: App) -> Cluster | None:
     if found is None or found.get("engine") != "postgres":
         return None
     try:
-        backup = databases.backup_of(found["backup"]) if found.get("backup") else None
+        backup = settings.backup_of(found["backup"]) if found.get("backup") else None
         user, name = str(found["user"]), str(found["name"])
         return Cluster(user, name, int(found["pool"]), float(found["lock_timeout"]), backup)
     except (KeyError, TypeError, ValueError) as error:
@@ -263,7 +263,7 @@ def create(app: App) -> bool:
 
     With checksums and in C.UTF-8. Made beside and renamed, so a cluster that is there is whole. Raises HostError.
     """
-    from hostctl.postgres import scratch  # it needs this module
+    from hostctl.postgres import scratch_server  # it needs this module
 
     wanted, part = require(app), app.cluster / "data.new"
     if app.cluster_data.exists():
@@ -272,11 +272,11 @@ def create(app: App) -> bool:
     if not installed:
         raise HostError("no PostgreSQL server is installed", str(VERSIONS), "deploy provision")
     use(app, installed[-1])
-    scratch.clear(part)
+    scratch_server.clear(part)
     make_owned(part)
     initdb(app.cluster_bin, part)
     # not by `postgres --single`: what is made there gets numbers of the system's own, and pg_upgrade meets them again
-    with scratch.server(app, part, archive=True) as server:
+    with scratch_server.server(app, part, archive=True) as server:
         query(server, ROLE, bound={"user": wanted.user, "name": wanted.name})
         furnish(server, wanted, wanted.name)
     _sync(app.cluster_bin, part)

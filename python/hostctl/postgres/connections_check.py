@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import inside, points, records
-from hostctl.errors import FAILED, HostError
-from hostctl.layout import App
+from hostctl.backup import restore_points
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.paths import App
+from hostctl.instance import release_command
+from hostctl.journal.steps import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster
-from hostctl.transition import Work
+from hostctl.release import records
 
 MIGRATIONS = 2  # connections that Ecto's migrator opens
 LONGEST = 60.0  # seconds that a connection from the app's confinement may take
@@ -59,7 +61,7 @@ def check(work: Work) -> str:
 
 def stop(work: Work) -> None:
     """The undo of the step: the connection ends, if it is still being tried."""
-    inside.stop(work, "settings")
+    release_command.stop(work, "settings")
 
 
 def _refuse_unprotected(work: Work) -> None:
@@ -68,7 +70,7 @@ def _refuse_unprotected(work: Work) -> None:
     if not dropping.exists():
         return
     live = work.journal.previous
-    if live is None or points.brings(work.app, work.release, live) == set():
+    if live is None or restore_points.brings(work.app, work.release, live) == set():
         work.note("the backup has a gap: S3 takes nothing, and the log is dropped until it does (deploy backup status)")
         return
     what = "the backup has a gap: S3 takes nothing and the log is dropped, so these migrations could not be taken back"
@@ -113,7 +115,7 @@ def _connect_as_app(work: Work, wanted: Cluster) -> None:
     """Connect as the app will: its user, in its confinement, through the socket. Raises HostError."""
     app, log = work.app, work.app.record(work.release) / "settings.log"
     argv = [psql(app), "-XAtq", "-h", app.cluster_socket, "-U", wanted.user, "-d", wanted.name, "-c", "SELECT 1"]
-    if inside.run(work, "settings", [str(part) for part in argv], log, LONGEST) != 0:
+    if release_command.run(work, "settings", [str(part) for part in argv], log, LONGEST) != 0:
         said = cluster.said(log.read_text(errors="replace"))
         fix = "deploy provision writes pg_hba.conf and pg_ident.conf as they have to be; then push again"
         raise HostError(f"{wanted.user} cannot connect to its database: {said}", str(app.cluster_socket), fix)

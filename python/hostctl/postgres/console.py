@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostctl.database import become, room
-from hostctl.errors import DONE, USAGE, HostError
-from hostctl.layout import App
-from hostctl.postgres import cluster, dumps, tables
+from hostctl.core.errors import DONE, USAGE, HostError
+from hostctl.core.paths import App
+from hostctl.postgres import cluster, dumps, row_counts
+from hostctl.verbs.db import become, room
 
 IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
 
@@ -86,7 +86,7 @@ def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: pg_dump's custom form, or SQL text. Raises HostError."""
     server = cluster.live(app)
     # custom form is compressed, and indexes are left out of either
-    room(scratch, tables.size(server, name), "a copy")
+    room(scratch, row_counts.size(server, name), "a copy")
     return dumps.dump(server, name, scratch / ("copy.sql" if sql else "copy.dump"), sql)
 
 

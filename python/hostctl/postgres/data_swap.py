@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostctl.errors import HostError
-from hostctl.files import make_directory, sync_directory
-from hostctl.postgres import cluster, tables
+from hostctl.core.errors import HostError
+from hostctl.core.files import make_directory, sync_directory
+from hostctl.postgres import cluster, row_counts
 from hostctl.postgres.cluster import Server
 
 TRIES = 5  # of a rename that a session which has just come is in the way of
@@ -68,7 +68,7 @@ def rename(server: Server, changes: dict[str, str]) -> None:
     script += "BEGIN;\n" + "".join(statements) + "COMMIT;\n"
     for left in reversed(range(TRIES)):
         try:
-            cluster.query(server, script, bound=bound, timeout=tables.SHORT)
+            cluster.query(server, script, bound=bound, timeout=row_counts.SHORT)
             return
         except HostError as error:
             if not left or "being accessed by other users" not in error.what:
@@ -77,6 +77,6 @@ def rename(server: Server, changes: dict[str, str]) -> None:
 
 def rename_back(server: Server, name: str, old: str, undone: str) -> None:
     """The undo of a database's having gone aside as `old`: what has its name now becomes `undone`. Raises HostError."""
-    found = tables.names(server)
+    found = row_counts.names(server)
     if old in found:
         rename(server, ({name: undone} if name in found else {}) | {old: name})

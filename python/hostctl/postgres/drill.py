@@ -17,16 +17,16 @@ from itertools import chain
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from hostctl import drill
-from hostctl.compare import Seen, compare, newest_good
-from hostctl.drill import BrokenError, Copy, Work
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, remove_tree
-from hostctl.layout import App
-from hostctl.postgres import cluster, pgbackrest, scratch, stream, timelines
+from hostctl.backup import drill
+from hostctl.backup.compare import Seen, compare, newest_good
+from hostctl.backup.drill import BrokenError, Copy, Work
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, remove_tree
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Cluster, Server
-from hostctl.postgres.look import look, write_canary
+from hostctl.postgres.inspect import look, write_canary
 from hostctl.postgres.timelines import Base
 
 # What changes and changes back while two looks are taken (a table that is made and dropped) can differ by chance.
@@ -66,7 +66,7 @@ def place(app: App) -> Path:
 
 
 def _remove(directory: Path) -> None:
-    scratch.clear(directory)
+    scratch_server.clear(directory)
     remove_tree(directory)
 
 
@@ -107,7 +107,7 @@ def _round(work: Work, wanted: Cluster) -> Copy:
     # written last: a copy that has this row is of a later moment than all that was seen
     before = before._replace(canary=before.canary._replace(last=write_canary(live, wanted)))
     drill.tell(work, "waiting until it is on S3")
-    stream.catch_up(work.app, max(PATIENCE, work.backup.max_lag), work.edges)
+    replication.catch_up(work.app, max(PATIENCE, work.backup.max_lag), work.edges)
     drill.tell(work, "restoring")
     begun = work.edges.clock()
     with _copy(work) as beside:
@@ -142,7 +142,7 @@ def _copy(work: Work, at: float | None = None) -> Iterator[Server]:
     with contextlib.ExitStack() as stack:
         try:
             restored = pgbackrest.restore(work.app, target, at)
-            beside = stack.enter_context(scratch.server(work.app, target, settings=restored.settings))
+            beside = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
         except HostError as error:
             raise BrokenError(error.what) from None
         yield beside

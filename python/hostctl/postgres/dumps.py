@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl.errors import USAGE, HostError
-from hostctl.files import sync_directory
-from hostctl.postgres import cluster, look, tables
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import sync_directory
+from hostctl.postgres import cluster, inspect, row_counts
 from hostctl.postgres.cluster import Cluster, Server
 
 LOCK_WAIT = "60s"  # that a table may be locked by a migration
@@ -94,14 +94,16 @@ def load(server: Server, wanted: Cluster, file: Path, name: str) -> None:
     listed = contents(server, file)
     drop(server, name)
     bound = {"name": name, "user": wanted.user}
-    cluster.query(server, 'CREATE DATABASE :"name" OWNER :"user" TEMPLATE template0', bound=bound, timeout=tables.SHORT)
+    cluster.query(
+        server, 'CREATE DATABASE :"name" OWNER :"user" TEMPLATE template0', bound=bound, timeout=row_counts.SHORT
+    )
     cluster.query(server, 'REVOKE CONNECT, TEMPORARY ON DATABASE :"name" FROM PUBLIC', bound=bound)
     present = [row[0] for row in cluster.query(server, COPIED, wanted.name)]
     for extension in present:
         cluster.query(server, 'CREATE EXTENSION IF NOT EXISTS :"one" CASCADE', name, bound={"one": extension})
     _restored(server, wanted, file, name, wanted_entries(listed, present))
-    look.write_canary(server, wanted._replace(name=name))
-    cluster.query(server, "ANALYZE", name, timeout=tables.PATIENCE)
+    inspect.write_canary(server, wanted._replace(name=name))
+    cluster.query(server, "ANALYZE", name, timeout=row_counts.PATIENCE)
 
 
 def drop(server: Server, name: str) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from hostctl import databases, lineage, marks, s3
-from hostctl.layout import App
-from hostctl.lineage import Epoch
-from hostctl.postgres import cluster, pgbackrest, scratch, stream, timelines
+from hostctl.backup import epochs, s3, settings, state
+from hostctl.backup.epochs import Epoch
+from hostctl.core.paths import App
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Server
-from hostctl.transition import Work
 
 
 def apart(app: App, data: Path) -> bool:
@@ -23,15 +23,15 @@ def apart(app: App, data: Path) -> bool:
 
     The live data is not asked: what is restored may have been damaged there.
     """
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         return False
-    known = timelines.load(app).system or timelines.fetch(lineage.bucket(app), mine.epoch).system
+    known = timelines.load(app).system or timelines.fetch(epochs.bucket(app), mine.epoch).system
     return known not in ("", _system(data))
 
 
 def _system(data: Path) -> str:
-    return cluster.control(Server(scratch.programs(data), data, Path()))["Database system identifier"]
+    return cluster.control(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
 
 
 def begin(work: Work, why: str) -> None:
@@ -39,10 +39,10 @@ def begin(work: Work, why: str) -> None:
 
     Without a backup there is none. Nobody hears of it before `counts`. Raises HostError.
     """
-    mine = lineage.local(work.app)
+    mine = epochs.local(work.app)
     if mine is not None:
         work.journal.set(epoch=mine._asdict())
-        fresh = lineage.begin(work.app, databases.backup(work.app), mine, why)
+        fresh = epochs.begin(work.app, settings.backup(work.app), mine, why)
         pgbackrest.configure(work.app, fresh.epoch)
 
 
@@ -51,29 +51,29 @@ def move(work: Work, at: float | None = None) -> None:
 
     `at`: the instant whose data it goes on from. Raises HostError.
     """
-    mine = lineage.local(work.app)
+    mine = epochs.local(work.app)
     if mine is not None:
-        stream.move(work.app, work.edges, mine, at)
+        replication.move(work.app, work.edges, mine, at)
 
 
 def counts(work: Work) -> None:
     """The app is well on its data: an epoch that was begun counts from now on, and a whole backup of it is taken."""
     app = work.app
     if work.journal.content.get("epoch") is not None:
-        if lineage.superseded(app) is None:
+        if epochs.superseded(app) is None:
             _publish(app)
-        stream.pay(app, work.edges)
-    marks.unpause(app)
+        replication.pay(app, work.edges)
+    state.unpause(app)
 
 
 def back(work: Work) -> Epoch | None:
     """The undo of `begin`: the epoch of before is this host's again, for `move`; None where it was never left."""
-    told, now = work.journal.content.get("epoch"), lineage.local(work.app)
+    told, now = work.journal.content.get("epoch"), epochs.local(work.app)
     if told is None or now is None or now.epoch == told["epoch"]:
         return None
     # CURRENT may name either: what was published is taken back, by the watch where it cannot be done now
     before = Epoch(**told)._replace(published=False, replaces=now.epoch)
-    lineage.keep(work.app, databases.backup(work.app), before)
+    epochs.keep(work.app, settings.backup(work.app), before)
     pgbackrest.configure(work.app, before.epoch)
     if not work.booting:
         _publish(work.app)
@@ -82,4 +82,4 @@ def back(work: Work) -> Epoch | None:
 
 def _publish(app: App) -> None:
     with contextlib.suppress(s3.Unreachable, s3.Refused):  # the watch tries again
-        lineage.publish(app, lineage.bucket(app))
+        epochs.publish(app, epochs.bucket(app))

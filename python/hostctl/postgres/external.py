@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, inside, records
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.postgres import cluster, guard, migrate
+from hostctl.backup import settings
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.instance import release_command
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, connections_check, migrate
 from hostctl.postgres.url import place, variables
-from hostctl.transition import Work
+from hostctl.release import records
 
 LONGEST = 60.0  # seconds that an answer may take
 CONNECT = "10"  # seconds
@@ -38,7 +40,7 @@ def require(app: App) -> External:
         told = read_json(app.database) or {}
         return External(str(told["user"]), str(told["url"]), int(told["pool"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise databases.unreadable(app, error) from None
+        raise settings.unreadable(app, error) from None
 
 
 def url(app: App, release: str | None) -> str:
@@ -58,15 +60,17 @@ def check(work: Work) -> str:
     """The step: connect from the app's confinement, and count. Raises HostError."""
     app, wanted = work.app, require(work.app)
     address = url(app, work.release)
-    found = guard.room(lambda sql: _ask_confined(work, sql, address))
-    guard.refuse_crowded(found, *guard.pools(work, wanted.pool), where=place(address, wanted.url))
+    found = connections_check.room(lambda sql: _ask_confined(work, sql, address))
+    connections_check.refuse_crowded(
+        found, *connections_check.pools(work, wanted.pool), where=place(address, wanted.url)
+    )
     return f"PostgreSQL {found.version}, {found.own + found.others} of {found.most} connections in use"
 
 
 def stop_asking(work: Work) -> None:
     """The undo of `check`."""
-    inside.stop(work, "settings")
-    inside.forget(work, "settings")
+    release_command.stop(work, "settings")
+    release_command.forget(work, "settings")
 
 
 def needless(_: App) -> str | None:
@@ -127,11 +131,11 @@ def _ask_confined(work: Work, sql: str, address: str) -> list[list[str]]:
     """As `ask`, as the app's user in the app's confinement: what this reaches, the app does."""
     app, record = work.app, work.app.record(work.release)
     log = record / "settings.log"
-    inside.write_environment(work, "settings", environment(app, address))
+    release_command.write_environment(work, "settings", environment(app, address))
     try:
-        status = inside.run(work, "settings", [*_psql(), "-c", sql], log, LONGEST)
+        status = release_command.run(work, "settings", [*_psql(), "-c", sql], log, LONGEST)
     finally:
-        inside.forget(work, "settings")
+        release_command.forget(work, "settings")
     text = log.read_text(errors="replace")
     if status != 0:
         raise _unreachable(app, address, cluster.said(text))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hostctl import databases
-from hostctl.edges import Edges
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.lineage import Epoch
+from hostctl.backup import settings
+from hostctl.backup.epochs import Epoch
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
 
 
 def summary(app: App, _: Edges) -> Json:
@@ -17,27 +17,27 @@ def summary(app: App, _: Edges) -> Json:
 
 def listing(app: App) -> Json:
     """Raises HostError (usage), as everything below."""
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)
 
 
 def run(app: App, _: Edges) -> None:
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)
 
 
 def drill(app: App, _: Edges) -> Json:
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)
 
 
 def takeover(app: App, _: Edges) -> Epoch:
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)
 
 
 def check(app: App) -> Json:
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)
 
 
 def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
     """Nothing streams from here. Raises HostError (usage), but for a start: there is nothing to do then."""
     if action == "start":
         return {"changed": False}
-    raise databases.no_backup(app)
+    raise settings.no_backup(app)

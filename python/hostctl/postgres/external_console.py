@@ -6,12 +6,12 @@ import os
 import subprocess
 from pathlib import Path
 
-from hostctl.database import become
-from hostctl.errors import USAGE, HostError
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.paths import App
 from hostctl.postgres import cluster, external
-from hostctl.postgres.database import talk
+from hostctl.postgres.console import talk
 from hostctl.postgres.url import variables
+from hostctl.verbs.db import become
 
 READ_ONLY = "-c default_transaction_read_only=on"
 

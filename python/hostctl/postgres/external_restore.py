@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.transition import Work
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal.steps import Work
 
 
 def reach(app: App, _: Edges) -> tuple[float, float]:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from hostctl.compare import Canary, Seen, Table
-from hostctl.errors import HostError
+from hostctl.backup.compare import Canary, Seen, Table
+from hostctl.core.errors import HostError
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
 

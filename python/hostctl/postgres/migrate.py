@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hostctl import inside, records
-from hostctl.errors import HostError
-from hostctl.layout import App
+from hostctl.core.errors import HostError
+from hostctl.core.paths import App
+from hostctl.instance import release_command
+from hostctl.journal.steps import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.url import with_user
-from hostctl.transition import Work
+from hostctl.release import records
 
 SUFFIX = "_migrate"
 TIMED_OUT = ("canceling statement due to lock timeout", "lock_not_available", "55P03")
@@ -72,7 +73,7 @@ def around(work: Work) -> Iterator[None]:
     own = environment(work.app, work.release, wanted)
     if own:
         _make_role(server, wanted)
-        inside.write_environment(work, "migrate", own)
+        release_command.write_environment(work, "migrate", own)
     else:
         work.note("lock_timeout does not hold for these migrations: the app's DATABASE_URL is its own")
     try:
@@ -82,7 +83,7 @@ def around(work: Work) -> Iterator[None]:
             error, _log(work), wanted.lock_timeout, _holders(server, wanted), _known(server, wanted)
         ) from None
     finally:
-        inside.forget(work, "migrate")
+        release_command.forget(work, "migrate")
     note_invalid(work, lambda sql: cluster.query(server, sql, wanted.name))
 
 

@@ -12,15 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import audit, journal, lineage, marks, s3
-from hostctl import backup as backups
-from hostctl.databases import Backup
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, append_json, read_json, unlink, write_json
-from hostctl.layout import App
-from hostctl.postgres import cluster, drill, look, pgbackrest, stream, tail, timelines
+from hostctl.backup import epochs, s3, state
+from hostctl.backup.settings import Backup
+from hostctl.core import audit
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, append_json, read_json, unlink, write_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.postgres import cluster, drill, inspect, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Gap
+from hostctl.verbs import backup as backups
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FREE = 0.10  # of the disk: below it, what waits to be archived is given up
@@ -84,9 +86,9 @@ def watch(app: App, edges: Edges) -> Json:
     if backup is None:
         return {"error": _served(app, edges)}
     try:
-        with stream.working(app, patience=0):
+        with replication.working(app, patience=0):
             told = _look(app, backup, edges)
-    except stream.AtWorkError as other:
+    except replication.AtWorkError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     write_json(app.backup / "watch.json", told)
     return told
@@ -94,12 +96,12 @@ def watch(app: App, edges: Edges) -> Json:
 
 def left_to_others(app: App) -> bool:
     """Whether a transition exchanges the data now. A pause that a crash left is not respected for ever."""
-    found = marks.paused(app)
+    found = state.paused(app)
     if found is None:
         return False
     if journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN:
         return True
-    marks.unpause(app)
+    state.unpause(app)
     return False
 
 
@@ -114,7 +116,7 @@ def _look(app: App, backup: Backup, edges: Edges) -> Json:
         wrong += [*_archived(app, backup, edges), _counts(app, edges)]
         told["canary"], late = _arrives(app, backup, edges)
         wrong += [late, _backed_up(app, backup, edges)]
-    since = None if tail.lag(app) == 0 else before.get("since") or told["at"]
+    since = None if wal_stream.lag(app) == 0 else before.get("since") or told["at"]
     told |= {"lag": _lag(app, since), "since": since}
     return {**told, "error": next((one for one in wrong if one), None)}
 
@@ -126,7 +128,7 @@ def _shorten(log: Path) -> None:
 
 
 def _lag(app: App, since: float | None) -> float:
-    found = tail.lag(app)
+    found = wal_stream.lag(app)
     return found if found is not None else round(time.time() - since, 3) if since else 0.0
 
 
@@ -139,7 +141,7 @@ def _served(app: App, edges: Edges) -> str | None:
     if not cluster.accepts(cluster.live(app)):
         return "PostgreSQL does not answer"
     # without S3 a stop takes long: the archiver tries to the end
-    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs or tail.lag(app):
+    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs or wal_stream.lag(app):
         return None
     try:
         note = cluster.update(app, edges)
@@ -156,29 +158,29 @@ def _served(app: App, edges: Edges) -> str | None:
 def _counts(app: App, edges: Edges) -> str | None:
     """See that CURRENT is this host's, and note it if not; returns what is wrong."""
     try:
-        store = lineage.bucket(app)
-        return _compared(app, edges, store, lineage.current(app, store))
+        store = epochs.bucket(app)
+        return _compared(app, edges, store, epochs.current(app, store))
     except HostError as error:
         return error.what
 
 
-def _compared(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | None) -> str | None:
-    mine = lineage.local(app)
+def _compared(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
+    mine = epochs.local(app)
     if mine is None:
         return "nothing is archived: this host has no epoch"
     if now is not None and now.epoch == mine.epoch:
-        lineage.reclaim(app)
-        lineage.publish(app, store)
+        epochs.reclaim(app)
+        epochs.publish(app, store)
     elif not mine.published and (now is None or now.epoch == mine.replaces):
-        lineage.publish(app, store)
+        epochs.publish(app, store)
     elif now is None:
-        opened = lineage.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
-        stream.move(app, edges, opened)
+        opened = epochs.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
+        replication.move(app, edges, opened)
         return "CURRENT is gone from the bucket: another epoch is opened"
     else:
-        return str(lineage.yield_to(app, now)["why"])
+        return str(epochs.yield_to(app, now)["why"])
     timelines.publish(app)
-    return None if stream.prepare(app) else "the repository of pgBackRest cannot be prepared"
+    return None if replication.prepare(app) else "the repository of pgBackRest cannot be prepared"
 
 
 # ---------------------------------------------------------------------------------------------- what waits
@@ -186,14 +188,14 @@ def _compared(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | Non
 
 def _archived(app: App, backup: Backup, edges: Edges) -> list[str | None]:
     """Look at the archiver and at the disk, and act where the disk would fill; returns what is wrong."""
-    found, held = archiver(app), stream.waiting(app)
+    found, held = archiver(app), replication.waiting(app)
     if dropping(app) is not None:
         return [_picked_up(app) or "the log of PostgreSQL is dropped: it cannot be archived"]
     if drops(len(held), segment_size(app), backup.max_wal, _free(app.cluster)):
         drop(app, found)
         return [f"{len(held)} segments of PostgreSQL's log waited for S3: they are dropped, so that the disk holds"]
     if found.fails and time.time() - found.archived_at > FAILING:
-        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {stream.failing(app)}"]
+        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {replication.failing(app)}"]
     return []
 
 
@@ -234,7 +236,7 @@ def drop(app: App, found: Archiver) -> None:
     since = found.archived_at or now
     timelines.keep(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
     append_json(app.backup / "gaps.jsonl", {"at": now, "since": since}, durable=True)
-    marks.owe(app, "log was dropped because it could not be archived")
+    state.owe(app, "log was dropped because it could not be archived")
     write_json(mark(app), {"at": now, "since": since}, mode=0o644)
     with suppress(HostError):
         cluster.query(cluster.live(app), "CHECKPOINT", timeout=600)
@@ -243,7 +245,7 @@ def drop(app: App, found: Archiver) -> None:
 def _picked_up(app: App) -> str | None:
     """Archive again as soon as S3 answers; a base backup is owed since the mark was made."""
     try:
-        lineage.bucket(app).check()
+        epochs.bucket(app).check()
     except HostError as error:
         return f"the log of PostgreSQL is dropped: {error.what}"
     unlink(mark(app))
@@ -265,10 +267,10 @@ def _healed(gap: Gap, base: Base) -> Gap:
 def _arrives(app: App, backup: Backup, edges: Edges) -> tuple[int | None, str | None]:
     """Write a row, and wait until it is on S3; returns its number, and why it is not there."""
     number = None
-    stopped = stream.stream_tail(app, edges, anew=False)
+    stopped = replication.stream_tail(app, edges, anew=False)
     try:
-        number = look.write_canary(cluster.live(app), cluster.require(app))
-        stream.catch_up(app, min(PATIENCE, backup.max_lag), edges)
+        number = inspect.write_canary(cluster.live(app), cluster.require(app))
+        replication.catch_up(app, min(PATIENCE, backup.max_lag), edges)
     except HostError as error:
         return number, error.what
     return number, "the tail did not run" if stopped else None
@@ -283,7 +285,7 @@ def known(app: App) -> list[Base]:
 
 
 def _seen(app: App) -> list[Base] | None:
-    mine, found = lineage.local(app), read_json(app.backup / "bases.json")
+    mine, found = epochs.local(app), read_json(app.backup / "bases.json")
     if mine is None or found is None or found["epoch"] != mine.epoch:
         return None
     return [Base(**one) for one in found["bases"]]
@@ -291,7 +293,7 @@ def _seen(app: App) -> list[Base] | None:
 
 def refresh(app: App) -> list[Base]:
     """Ask the bucket for the base backups of this host's epoch, and keep what it says. Raises HostError."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         return []
     found = pgbackrest.bases(app, mine.epoch)
@@ -311,7 +313,7 @@ def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
         bases = found if (found := _seen(app)) is not None else refresh(app)
     except HostError as error:
         return error.what
-    wanted = due(time.time(), bases, backup, marks.owed(app) is not None)
+    wanted = due(time.time(), bases, backup, state.owed(app) is not None)
     if wanted is None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:

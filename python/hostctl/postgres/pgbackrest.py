@@ -17,13 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, lineage
-from hostctl.databases import Backup, Credentials
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, write_atomic
-from hostctl.layout import App
-from hostctl.lineage import Epoch
-from hostctl.postgres import cluster, tail, timelines
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import settings
+from hostctl.backup.epochs import Epoch
+from hostctl.backup.settings import Backup, Credentials
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, write_atomic
+from hostctl.core.paths import App
+from hostctl.postgres import cluster, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Line
 
 PROGRAM = "pgbackrest"
@@ -151,7 +152,7 @@ def home(backup: Backup, epoch: str) -> str:
 
 def configure(app: App, epoch: str) -> bool:
     """Write the configuration for archiving into an epoch; returns whether anything changed. Raises HostError."""
-    backup, keys = databases.backup(app), databases.credentials(app)
+    backup, keys = settings.backup(app), settings.credentials(app)
     if backup.encrypted and not keys.encryption_key:
         what = "the backup's encryption key was never sent here"
         fix = "export the secret that backup.encryption_key names, and run deploy provision"
@@ -210,7 +211,7 @@ def said(printed: str) -> str:
 
 
 def _clean(app: App, text: str) -> str:
-    for key in databases.credentials(app):
+    for key in settings.credentials(app):
         text = text.replace(key, "...") if key else text
     return text
 
@@ -227,7 +228,7 @@ def backup(app: App, kind: str) -> None:
 
 def reach(app: App) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored, in seconds since the epoch. Raises HostError."""
-    epochs = lineage.chain(lineage.bucket(app))
+    epochs = backup_epochs.chain(backup_epochs.bucket(app))
     ends = [found[0].ended for epoch in epochs if (found := bases(app, epoch.epoch))]
     if not ends:
         raise HostError("there is no base backup that could be restored", "the backup on S3", "deploy backup status")
@@ -237,7 +238,7 @@ def reach(app: App) -> tuple[float, float]:
 def newest(app: App) -> float:
     """The newest instant that is on S3: what the tail says, else when it last said something."""
     told = read_json(app.backup / "tail.json") or {}
-    late = tail.lag(app)
+    late = wal_stream.lag(app)
     return time.time() - late if late is not None else float(told.get("behind_since") or told.get("at") or time.time())
 
 
@@ -253,7 +254,7 @@ def check(app: App) -> None:
 
 def bases(app: App, epoch: str) -> list[Base]:
     """The base backups of an epoch, oldest first. Raises HostError."""
-    path = home(databases.backup(app), epoch)
+    path = home(settings.backup(app), epoch)
     return parsed(call(app, "info", "--output=json", f"--repo1-path={path}"))
 
 
@@ -285,14 +286,14 @@ def restore(app: App, into: Path, at: float | None = None, point: Point | None =
     `at`: the instant that it will recover to; `point`: the restore point; neither: the newest. Raises HostError.
     """
     begun = time.monotonic()
-    store = lineage.bucket(app)
-    found = plan(app, lineage.chain(store), at, point)
+    store = backup_epochs.bucket(app)
+    found = plan(app, backup_epochs.chain(store), at, point)
     cluster.make_owned(into)
     options = [f"--set={found.base.label}", f"--repo1-path={found.home}", f"--pg1-path={into}"]
     call(app, "restore", *options, "--type=none", timeout=WHOLE)
     laid = 0
     for epoch in reversed(found.sources):
-        laid += tail.lay(app, store, epoch, into)
+        laid += wal_stream.lay(app, store, epoch, into)
     for number, text in found.histories.items():
         _owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
     _owned(into / "recovery.signal", b"")
@@ -309,7 +310,7 @@ def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | Non
     """What to restore from. Raises HostError (usage) when no base backup leads to what is wanted."""
     wanted = point.at if point else at
     reachable = [one for one in epochs if point is None or one.epoch == point.epoch]
-    for epoch, until in lineage.candidates(reachable, wanted):
+    for epoch, until in backup_epochs.candidates(reachable, wanted):
         number = epochs.index(epoch)
         found = _planned(app, epochs[number:], until, point)
         if found is not None:
@@ -321,7 +322,7 @@ def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | Non
 
 def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Point | None) -> Plan | None:
     """From the first of these epochs, with the base backup of the first of them that has one. None without."""
-    store, known = lineage.bucket(app), databases.backup(app)
+    store, known = backup_epochs.bucket(app), settings.backup(app)
     line = timelines.fetch(store, epochs[0].epoch)
     span = timelines.counted(line.spans, until)
     if span is None:
@@ -349,7 +350,7 @@ def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Poin
 
 def _numbered(app: App, found: Plan, newer: Sequence[Epoch]) -> Plan:
     """The plan with what newer epochs know of timelines of the same system: none of their numbers is taken again."""
-    store, histories = lineage.bucket(app), dict(found.histories)
+    store, histories = backup_epochs.bucket(app), dict(found.histories)
     for epoch in newer:
         line = timelines.fetch(store, epoch.epoch)
         if line.system == found.system:
@@ -396,7 +397,7 @@ def asking(commands: Sequence[str]) -> str:
 
 def _fetches(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
     """A command for each epoch that may have the WAL, newest first; not for one that came to no archive."""
-    backup, store = databases.backup(app), lineage.bucket(app)
+    backup, store = settings.backup(app), backup_epochs.bucket(app)
     for epoch in sources:
         if store.get(f"{home(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
             continue

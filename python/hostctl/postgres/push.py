@@ -6,13 +6,13 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hostctl import databases, lineage, points
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.postgres import cluster, dumps, guard, look, migrate, tables
+from hostctl.backup import epochs, restore_points, settings
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
 from hostctl.postgres.cluster import Cluster, Server
-from hostctl.restore import room
-from hostctl.transition import Work
+from hostctl.transitions.restore import room
 
 # the time before the point: whatever was acknowledged until then is in it
 NAMED = (
@@ -23,12 +23,12 @@ NAMED = (
 
 def check(work: Work) -> str | None:
     """Whether the server will bear the new release."""
-    return guard.check(work)
+    return connections_check.check(work)
 
 
 def stop_asking(work: Work) -> None:
     """The undo of `check`."""
-    guard.stop(work)
+    connections_check.stop(work)
 
 
 def around_migrate(work: Work) -> AbstractContextManager[None]:
@@ -38,7 +38,7 @@ def around_migrate(work: Work) -> AbstractContextManager[None]:
 
 def versions(app: App) -> set[int] | None:
     """The versions that the database names as migrated; None without any. Raises HostError."""
-    return set(look.versions(cluster.live(app), cluster.require(app).name)) or None
+    return set(inspect.versions(cluster.live(app), cluster.require(app).name)) or None
 
 
 # ---------------------------------------------------------------------------------------------- restore point
@@ -46,15 +46,15 @@ def versions(app: App) -> set[int] | None:
 
 def needless(app: App) -> str | None:
     """Why no restore point is needed; None when one is."""
-    return None if databases.present(app) else "none: there is no database yet"
+    return None if settings.present(app) else "none: there is no database yet"
 
 
 def keep(work: Work, directory: Path) -> tuple[Json, str]:
     """Name this instant in the log, which the archive has; without a backup make a dump. Raises HostError."""
     app, wanted, server = work.app, cluster.require(work.app), cluster.live(work.app)
-    counted = tables.rows(server, wanted.name)
-    told: Json = {"tables": {wanted.name: counted}, "versions": list(look.versions(server, wanted.name))}
-    mine = lineage.local(app) if wanted.backup else None
+    counted = row_counts.rows(server, wanted.name)
+    told: Json = {"tables": {wanted.name: counted}, "versions": list(inspect.versions(server, wanted.name))}
+    mine = epochs.local(app) if wanted.backup else None
     if mine is None:
         return told | _dumped(app, wanted, server, directory), f"no backup: {wanted.name} was dumped"
     at, lsn, file = cluster.query(server, NAMED, bound={"name": work.journal.id})[0]
@@ -64,8 +64,8 @@ def keep(work: Work, directory: Path) -> tuple[Json, str]:
 
 
 def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
-    room(app.points, tables.size(server, wanted.name) + points.RESERVE)
+    room(app.points, row_counts.size(server, wanted.name) + restore_points.RESERVE)
     at = time.time()
     path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
-    kept = {"bytes": path.stat().st_size, "sha256": points.digest(path)}
+    kept = {"bytes": path.stat().st_size, "sha256": restore_points.digest(path)}
     return {"files": {path.name: kept}, "position": None, "at": at}

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hostctl import backup as backups
-from hostctl import databases, lineage, marks
-from hostctl.databases import Backup
-from hostctl.edges import Edges
-from hostctl.errors import PERSON, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, sync_directory, write_json
-from hostctl.layout import App
-from hostctl.lineage import Decision, Epoch, Seen
-from hostctl.names import transition_id
-from hostctl.postgres import cluster, pgbackrest, scratch, tail, timelines
-from hostctl.stream import AtWorkError as AtWorkError
-from hostctl.stream import working as working
+from hostctl.backup import epochs, settings, state
+from hostctl.backup.epochs import Decision, Epoch, Seen
+from hostctl.backup.settings import Backup
+from hostctl.core.errors import PERSON, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.postgres import cluster, pgbackrest, scratch_server, timelines, wal_stream
+from hostctl.sqlite.replication import AtWorkError as AtWorkError
+from hostctl.sqlite.replication import working as working
+from hostctl.verbs import backup as backups
 
 POLL = 0.1
 ARCHIVED = 120.0  # seconds that the archiver may take for what waits
@@ -32,11 +32,11 @@ def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json
     if action == "start":
         return start(app, edges, allow_empty)
     if action == "tail":
-        return tail.run(app, edges)
+        return wal_stream.run(app, edges)
     if action == "watch":
-        from hostctl.postgres import watch
+        from hostctl.postgres import monitor
 
-        return watch.watch(app, edges)
+        return monitor.watch(app, edges)
     raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
 
 
@@ -53,28 +53,28 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
     if wanted.backup is None:
         made = cluster.create(app)
         return {"changed": _run(app, edges) or made}
-    if (paused := marks.paused(app)) is not None:
+    if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     with working(app):
         told = _decided(app, wanted.backup, edges, allow_empty)
         changed = _archive(app, edges, bool(told.get("changed")))
-    if marks.owed(app) is not None:
+    if state.owed(app) is not None:
         pay(app, edges)
     return {**told, "changed": changed}
 
 
 def _decided(app: App, backup: Backup, edges: Edges, allow_empty: bool) -> Json:
-    mine, present = lineage.local(app), databases.present(app)
-    seen, unanswered = lineage.look(app, hurried=mine is not None and present)
-    decision = lineage.decide(mine, present, seen, allow_empty)
+    mine, present = epochs.local(app), settings.present(app)
+    seen, unanswered = epochs.look(app, hurried=mine is not None and present)
+    decision = epochs.decide(mine, present, seen, allow_empty)
     told: Json = {"decision": decision.name.lower()}
     if decision is Decision.STREAM:
         if seen.asked and mine is not None:
-            lineage.keep(app, backup, mine._replace(published=True, replaces=None))
+            epochs.keep(app, backup, mine._replace(published=True, replaces=None))
         return told
     if decision is Decision.SUPERSEDED and seen.current is not None:
         # what is archived goes into an epoch of this host's own, where it harms nobody
-        return {**told, "superseded": lineage.yield_to(app, seen.current)}
+        return {**told, "superseded": epochs.yield_to(app, seen.current)}
     return {**told, "changed": True, **_act(app, backup, decision, mine, seen, unanswered)}
 
 
@@ -82,7 +82,7 @@ def _act(
     app: App, backup: Backup, decision: Decision, mine: Epoch | None, seen: Seen, unanswered: HostError | None
 ) -> Json:
     if decision is Decision.PUBLISH:
-        lineage.publish(app, lineage.bucket(app))
+        epochs.publish(app, epochs.bucket(app))
         return {}
     if decision is Decision.RESTORE and seen.current is not None:
         return _restore(app, backup, seen.current)
@@ -96,11 +96,11 @@ def _act(
 def _first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
     """An epoch that goes on from nothing that is in the bucket."""
     made = cluster.create(app)
-    mine = lineage.begin(app, backup, parent, "the bucket named no epoch")
-    lineage.keep(app, backup, mine._replace(replaces=None))
-    marks.owe(app, "the epoch is new")
+    mine = epochs.begin(app, backup, parent, "the bucket named no epoch")
+    epochs.keep(app, backup, mine._replace(replaces=None))
+    state.owe(app, "the epoch is new")
     if publish:
-        lineage.publish(app, lineage.bucket(app))
+        epochs.publish(app, epochs.bucket(app))
     return {"made": made}
 
 
@@ -113,12 +113,12 @@ def _restore(app: App, backup: Backup, current: Epoch) -> Json:
     pgbackrest.configure(app, current.epoch)
     restored = pgbackrest.restore(app, into)
     cluster.use(app, cluster.major(into))
-    with scratch.recovered(app, into, restored.settings, archive=True):
+    with scratch_server.recovered(app, into, restored.settings, archive=True):
         pass  # stopped clean, on a timeline of its own
-    lineage.begin(app, backup, current, "restored on a new host")
-    marks.owe(app, "restored on a new host")
+    epochs.begin(app, backup, current, "restored on a new host")
+    state.owe(app, "restored on a new host")
     _place(app, into)
-    lineage.publish(app, lineage.bucket(app))
+    epochs.publish(app, epochs.bucket(app))
     return {"restored": restored.label, "seconds": round(time.time() - begun, 3)}
 
 
@@ -144,7 +144,7 @@ def _run(app: App, edges: Edges) -> bool:
 
 def _archive(app: App, edges: Edges, moved: bool) -> bool:
     """Server, repository and tail of this host's epoch; returns whether anything was changed."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), AGAIN)
     configured = pgbackrest.configure(app, mine.epoch)
@@ -157,12 +157,12 @@ def _archive(app: App, edges: Edges, moved: bool) -> bool:
 
 def prepare(app: App) -> bool:
     """The epoch's repository is there; False while S3 cannot be asked: the watch tries again."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     prepared = app.backup / "prepared.json"
     if mine is None or (read_json(prepared) or {}).get("epoch") == mine.epoch:
         return mine is not None
     try:
-        lineage.bucket(app, hurried=True).check()  # pgBackRest takes its time to find out
+        epochs.bucket(app, hurried=True).check()  # pgBackRest takes its time to find out
         pgbackrest.create(app)
     except HostError:
         return False
@@ -191,7 +191,7 @@ def move(app: App, edges: Edges, epoch: Epoch, at: float | None = None) -> None:
     `at`: the instant whose data the server goes on from, where that is known.
     """
     pgbackrest.configure(app, epoch.epoch)
-    marks.owe(app, epoch.why or "the epoch is new")
+    state.owe(app, epoch.why or "the epoch is new")
     timelines.settle(app, at)
     prepare(app)
     stream_tail(app, edges, anew=True)
@@ -229,9 +229,9 @@ def catch_up(app: App, patience: float, edges: Edges) -> None:
     timeline = timelines.live(app)
     (found,) = cluster.query(cluster.live(app), "SELECT pg_current_wal_flush_lsn()")
     at, begun = timelines.position(found[0]), edges.clock()
-    while not tail.has(app, timeline, at):
+    while not wal_stream.has(app, timeline, at):
         if edges.clock() - begun > patience:
-            error = (tail.noted(app) or {}).get("error") or "the tail does not say why"
+            error = (wal_stream.noted(app) or {}).get("error") or "the tail does not say why"
             raise HostError(f"what was written is not on S3 after {patience:.0f} s: {error}", app.tail_unit, AGAIN)
         edges.sleep(POLL)
 
@@ -251,6 +251,6 @@ def _refusal(app: App, backup: Backup, decision: Decision, seen: Seen, unanswere
         return HostError(what, f"{backup.prefix}/CURRENT", fix, PERSON)
     if unanswered is not None:
         fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
-        fix = unanswered.fix if databases.present(app) else fix
+        fix = unanswered.fix if settings.present(app) else fix
         return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
     return HostError(f"the database may not be archived: {decision.value}", where, AGAIN, PERSON)

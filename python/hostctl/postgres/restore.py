@@ -13,17 +13,29 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import files, marks, points
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.names import matches
-from hostctl.postgres import branch, cluster, dumps, look, pgbackrest, scratch, stream, swapping, tables, timelines
+from hostctl.backup import restore_points, state
+from hostctl.core import files
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.names import matches
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal.steps import Work
+from hostctl.postgres import (
+    cluster,
+    data_swap,
+    dumps,
+    epoch_branch,
+    inspect,
+    pgbackrest,
+    replication,
+    row_counts,
+    scratch_server,
+    timelines,
+)
 from hostctl.postgres.cluster import Server
 from hostctl.postgres.pgbackrest import Point
-from hostctl.restore import broken, compared, given_up, instant, room, utc, wanted
-from hostctl.transition import Work
+from hostctl.transitions.restore import broken, compared, given_up, instant, room, utc, wanted
 
 QUICK = 5.0  # seconds that the server may take for its list of databases
 KEPT = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname ~ '_(aside|undone)_' ORDER BY datname"
@@ -44,7 +56,7 @@ def counted(app: App, data: Json) -> Json:
     """The rows of each table now and then; empty for what only the archive knows."""
     if data["point"] is None:
         return {}
-    then: dict[str, dict[str, int]] = points.load(app, data["point"])["tables"]
+    then: dict[str, dict[str, int]] = restore_points.load(app, data["point"])["tables"]
     held = now(app)
     return {name: compared(held.get(name, {}), rows) for name, rows in then.items()}
 
@@ -52,17 +64,17 @@ def counted(app: App, data: Json) -> Json:
 def now(app: App) -> dict[str, dict[str, int]]:
     """The rows of each table of the live database; nothing when the server does not run."""
     server, name = cluster.live(app), cluster.require(app).name
-    return {name: tables.rows(server, name)} if cluster.accepts(server) else {}
+    return {name: row_counts.rows(server, name)} if cluster.accepts(server) else {}
 
 
 def _dump(app: App, data: Json) -> Path | None:
     """The dump that a person loads, or that a point of before there was a backup kept; None for the archive."""
     if "file" in data:
         return Path(data["file"])
-    found: Json = points.load(app, data["point"])["files"] if data["point"] is not None else {}
+    found: Json = restore_points.load(app, data["point"])["files"] if data["point"] is not None else {}
     for name, kept in found.items():
         path: Path = app.points / data["point"] / name
-        if points.digest(path) != kept["sha256"]:
+        if restore_points.digest(path) != kept["sha256"]:
             what = "the restore point's dump is not what was written: the disk has changed it"
             raise HostError(what, str(path), "deploy rollback takes the code back without the data")
         return path
@@ -73,7 +85,7 @@ def _point(app: App, data: Json) -> Point | None:
     """Where in the log a restore point is."""
     if data["point"] is None:
         return None
-    found = points.load(app, data["point"])
+    found = restore_points.load(app, data["point"])
     at = found["position"]
     return Point(at["name"], found["at"], at["epoch"], at["timeline"], at["lsn"])
 
@@ -100,7 +112,7 @@ def fetch(work: Work) -> str:
 def _checkpoint(app: App) -> None:
     server = cluster.live(app)
     if cluster.accepts(server):
-        cluster.query(server, "CHECKPOINT", timeout=tables.PATIENCE)
+        cluster.query(server, "CHECKPOINT", timeout=row_counts.PATIENCE)
 
 
 def _restored(work: Work) -> Json:
@@ -118,11 +130,11 @@ def _loaded(work: Work, file: Path) -> Json:
     told = _seen(server, name)
     if "file" in wanted(work):
         files.unlink(file)  # it was a copy for this transition alone
-    return told | {"bytes": tables.size(server, name), "seconds": round(work.edges.clock() - begun, 3)}
+    return told | {"bytes": row_counts.size(server, name), "seconds": round(work.edges.clock() - begun, 3)}
 
 
 def _second(work: Work) -> str:
-    return swapping.fitting(cluster.require(work.app).name, "_loaded")
+    return data_swap.fitting(cluster.require(work.app).name, "_loaded")
 
 
 def _fetched(app: App) -> Path:
@@ -140,11 +152,11 @@ def forget(work: Work) -> None:
 def _of_dump(work: Work) -> bool:
     """Whether the transition exchanges databases, not data directories."""
     data = wanted(work)
-    return "file" in data or (data["point"] is not None and bool(points.load(work.app, data["point"])["files"]))
+    return "file" in data or (data["point"] is not None and bool(restore_points.load(work.app, data["point"])["files"]))
 
 
 def _remove(directory: Path) -> None:
-    scratch.clear(directory)
+    scratch_server.clear(directory)
     files.remove_tree(directory)
 
 
@@ -162,7 +174,7 @@ def _brought(app: App, data: Json, into: Path, edges: Edges, live: bool, dump: P
     _remove(into)
     room(app.cluster, _size(app.cluster_data))
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
-    with scratch.recovered(app, into, restored.settings, archive=live) as (server, reached):
+    with scratch_server.recovered(app, into, restored.settings, archive=live) as (server, reached):
         found = _seen(server, known.name)
         if dump is not None:
             dumps.dump(server, known.name, dump)
@@ -173,16 +185,16 @@ def _flush(app: App, edges: Edges) -> None:
     """Everything that was written is in the archive, and a row that is later than any wanted instant."""
     server = cluster.live(app)
     if cluster.accepts(server):
-        look.write_canary(server, cluster.require(app))
-        stream.flush(app, edges)
+        inspect.write_canary(server, cluster.require(app))
+        replication.flush(app, edges)
 
 
 def _seen(server: Server, name: str) -> Json:
     """What is in a database that was brought back. Raises HostError unless it is whole."""
-    numbered = tables.canary(server, name)
+    numbered = row_counts.canary(server, name)
     if numbered.missing:
         raise broken(name, f"has gaps: {numbered.missing} of hostctl's numbered rows are missing")
-    told: Json = {"tables": tables.rows(server, name), "versions": list(look.versions(server, name))}
+    told: Json = {"tables": row_counts.rows(server, name), "versions": list(inspect.versions(server, name))}
     return told | {"canary": list(numbered)}
 
 
@@ -209,16 +221,16 @@ def replace(work: Work) -> str:
 def _exchange(work: Work) -> str:
     """Whole data directories. The log goes on in a new timeline of the same archive, or in an archive of its own."""
     app, edges, at = work.app, work.edges, instant(wanted(work))
-    marks.pause(app, "hostctl exchanges the data")
-    apart = branch.apart(app, _fetched(app))
+    state.pause(app, "hostctl exchanges the data")
+    apart = epoch_branch.apart(app, _fetched(app))
     cluster.stop(app, edges)
-    swapping.exchange(app.cluster_data, _fetched(app), _aside(work))
+    data_swap.exchange(app.cluster_data, _fetched(app), _aside(work))
     if apart:
-        branch.begin(work, f"{work.verb} to {utc(at)}")
+        epoch_branch.begin(work, f"{work.verb} to {utc(at)}")
         _resume(work)
-        branch.move(work, at)
+        epoch_branch.move(work, at)
     else:
-        marks.unpause(app)
+        state.unpause(app)
         _resume(work)
         timelines.settle(app, at)
     return str(_aside(work) / "old")
@@ -226,7 +238,7 @@ def _exchange(work: Work) -> str:
 
 def counts(work: Work) -> None:
     """The app was found well on its data: it is what a lost host would get back from now on."""
-    branch.counts(work)
+    epoch_branch.counts(work)
 
 
 def _resume(work: Work) -> None:
@@ -242,16 +254,16 @@ def _resume(work: Work) -> None:
 def _rename(work: Work) -> str:
     """Databases of the live cluster. The archive goes on as it was."""
     name, old = cluster.require(work.app).name, _old(work)
-    swapping.rename(cluster.live(work.app), {name: old, _second(work): name})
+    data_swap.rename(cluster.live(work.app), {name: old, _second(work): name})
     return f"the database {old}"
 
 
 def _old(work: Work) -> str:
-    return swapping.fitting(cluster.require(work.app).name, f"_aside_{work.journal.id}")
+    return data_swap.fitting(cluster.require(work.app).name, f"_aside_{work.journal.id}")
 
 
 def _undone(work: Work) -> str:
-    return swapping.fitting(cluster.require(work.app).name, f"_undone_{work.journal.id}")
+    return data_swap.fitting(cluster.require(work.app).name, f"_undone_{work.journal.id}")
 
 
 def kept(app: App) -> Mapping[str, int]:
@@ -266,7 +278,7 @@ def kept(app: App) -> Mapping[str, int]:
 def _gave_way(found: str, name: str) -> bool:
     way, _, identifier = found.rpartition("_")
     suffix = next((f"{end}_{identifier}" for end in ("_aside", "_undone") if way.endswith(end)), "")
-    return bool(suffix) and matches("transition", identifier) and found == swapping.fitting(name, suffix)
+    return bool(suffix) and matches("transition", identifier) and found == data_swap.fitting(name, suffix)
 
 
 def drop(app: App, name: str) -> None:
@@ -289,15 +301,15 @@ def put_back(work: Work) -> None:
 
 def _exchange_back(work: Work) -> None:
     app, aside = work.app, _aside(work)
-    if swapping.exchanged(aside):
-        marks.pause(app, "hostctl puts the data back")
+    if data_swap.exchanged(aside):
+        state.pause(app, "hostctl puts the data back")
         work.edges.systemd.stop(app.cluster_unit)
-        swapping.exchange_back(app.cluster_data, aside)
-    moved = branch.back(work)
-    marks.unpause(app)
+        data_swap.exchange_back(app.cluster_data, aside)
+    moved = epoch_branch.back(work)
+    state.unpause(app)
     _resume(work)
     if moved is not None and not work.booting:
-        branch.move(work)
+        epoch_branch.move(work)
     elif not work.booting:
         timelines.settle(app)
     if "flip" not in work.journal.begun:
@@ -307,7 +319,7 @@ def _exchange_back(work: Work) -> None:
 def _rename_back(work: Work) -> None:
     app, server = work.app, cluster.live(work.app)
     cluster.start(app, work.edges)
-    swapping.rename_back(server, cluster.require(app).name, _old(work), _undone(work))
+    data_swap.rename_back(server, cluster.require(app).name, _old(work), _undone(work))
     if "flip" not in work.journal.begun:
         dumps.drop(server, _undone(work))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostctl.compare import Canary
+from hostctl.backup.compare import Canary
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Server
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from hostctl.errors import HostError
-from hostctl.files import unlink
-from hostctl.layout import App
+from hostctl.core.errors import HostError
+from hostctl.core.files import unlink
+from hostctl.core.paths import App
 from hostctl.postgres import cluster, pgbackrest
 from hostctl.postgres.cluster import Server
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from hostctl import databases, lineage, s3
-from hostctl.errors import HostError
-from hostctl.files import Json, make_directory, read_json, write_json
-from hostctl.layout import App
-from hostctl.lock import MOMENT, Flock
+from hostctl.backup import epochs, s3, settings
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, make_directory, read_json, write_json
+from hostctl.core.lock import MOMENT, Flock
+from hostctl.core.paths import App
 from hostctl.postgres import cluster
 
 
@@ -217,7 +217,7 @@ def load(app: App) -> Line:
 
 def _kept(app: App) -> Json | None:
     """What is written down of the epoch that is this host's now."""
-    mine, found = lineage.local(app), read_json(app.backup / "timelines.json")
+    mine, found = epochs.local(app), read_json(app.backup / "timelines.json")
     return found if found is not None and mine is not None and found["epoch"] == mine.epoch else None
 
 
@@ -228,7 +228,7 @@ def keep(app: App, change: Callable[[Line], Line]) -> None:
     """
     make_directory(app.backup, 0o700)
     with _alone(app):
-        mine, before = lineage.local(app), _kept(app)
+        mine, before = epochs.local(app), _kept(app)
         line = from_json(before) if before is not None else Line()
         if mine is None or (new := change(line)) == line:
             return
@@ -262,7 +262,7 @@ def _published(app: App) -> bool:
     found = _whole(app)
     if found is None or found["published"]:
         return True
-    store = lineage.bucket(app)
+    store = epochs.bucket(app)
     store.put(_key(store, found["epoch"]), json.dumps(to_json(from_json(found))).encode())
     with _alone(app):
         if _kept(app) != found:
@@ -276,7 +276,7 @@ def _whole(app: App) -> Json | None:
     found = _kept(app)
     if found is None or found.get("whole", True):
         return found
-    stored = fetch(lineage.bucket(app), found["epoch"])
+    stored = fetch(epochs.bucket(app), found["epoch"])
     with _alone(app):
         now = _kept(app)
         if now is not None and now["epoch"] == found["epoch"]:
@@ -311,7 +311,7 @@ def settle(app: App, at: float | None = None) -> int | None:
 
     None without a backup. To be called when the server runs, after its data was exchanged, either way. Idempotent.
     """
-    if databases.configured(app) is None:
+    if settings.configured(app) is None:
         return None
     timeline = live(app)
     system = cluster.control(cluster.live(app))["Database system identifier"]

@@ -15,15 +15,16 @@ import subprocess
 import time
 from pathlib import Path
 
-from hostctl import begin as beginning
-from hostctl import databases, files, lineage, marks
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.postgres import branch, cluster, pgbackrest, scratch, stream, swapping
-from hostctl.restore import room
-from hostctl.transition import Work
+from hostctl.backup import epochs, settings, state
+from hostctl.core import files
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, data_swap, epoch_branch, pgbackrest, replication, scratch_server
+from hostctl.transitions import begin as beginning
+from hostctl.transitions.restore import room
 
 LONGEST = 24 * 3600.0  # seconds
 SHOWN = 6  # lines of a log
@@ -86,7 +87,7 @@ def _proven(work: Work) -> str:
     from hostctl.postgres import drill
 
     app = work.app
-    if databases.configured(app) is None:
+    if settings.configured(app) is None:
         return "there is no backup, the old data is kept aside"
     work.note("backing up")
     pgbackrest.backup(app, "incr")
@@ -113,7 +114,7 @@ def _empty(app: App, version: int) -> None:
 
 def discard(app: App) -> None:
     """The undo of `prepare`, as far as it is on this disk."""
-    scratch.clear(_made(app))
+    scratch_server.clear(_made(app))
     files.remove_tree(_made(app))
 
 
@@ -155,18 +156,18 @@ def _complaint(printed: str) -> str:
 def replace(work: Work) -> str:
     """The step: the data is copied into the new cluster, which takes the old one's place. No instance runs."""
     app, (old, new) = work.app, _versions(work)
-    marks.pause(app, "hostctl upgrades PostgreSQL")
-    if lineage.local(app) is not None:
-        stream.flush(app, work.edges)
+    state.pause(app, "hostctl upgrades PostgreSQL")
+    if epochs.local(app) is not None:
+        replication.flush(app, work.edges)
     cluster.stop(app, work.edges)
     begun = work.edges.clock()
     _pg_upgrade(work)
-    swapping.exchange(app.cluster_data, _made(app), _aside(work))
+    data_swap.exchange(app.cluster_data, _made(app), _aside(work))
     cluster.use(app, new)
-    branch.begin(work, f"upgraded to PostgreSQL {new}")
+    epoch_branch.begin(work, f"upgraded to PostgreSQL {new}")
     cluster.start(app, work.edges)
     _analyze(app)
-    branch.move(work)
+    epoch_branch.move(work)
     seconds = work.edges.clock() - begun
     return f"PostgreSQL {old} is {new} after {seconds:.1f} s; the data of before is kept in {_aside(work) / 'old'}"
 
@@ -193,19 +194,19 @@ def put_back(work: Work) -> None:
     the new had taken in since the flip is kept aside.
     """
     app, aside, (old, _) = work.app, _aside(work), _versions(work)
-    if swapping.exchanged(aside):
-        marks.pause(app, "hostctl puts the data back")
+    if data_swap.exchanged(aside):
+        state.pause(app, "hostctl puts the data back")
         work.edges.systemd.stop(app.cluster_unit)
-        swapping.exchange_back(app.cluster_data, aside)
+        data_swap.exchange_back(app.cluster_data, aside)
     cluster.use(app, old)
-    moved = branch.back(work)
+    moved = epoch_branch.back(work)
     if work.booting:
         work.edges.systemd.start(app.cluster_unit)
     else:
         cluster.start(app, work.edges)
         if moved is not None:
-            branch.move(work)
-    marks.unpause(app)
+            epoch_branch.move(work)
+    state.unpause(app)
     shutil.rmtree(app.cluster / "upgrade", ignore_errors=True)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside)

@@ -25,11 +25,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import databases, lineage, s3
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, make_directory, read_json, write_atomic, write_json
-from hostctl.layout import App
+from hostctl.backup import epochs, s3, settings
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
 from hostctl.postgres import cluster, timelines
 
 MAGIC = b"HPT1"
@@ -239,7 +239,7 @@ def _opened(store: s3.Bucket, sealer: Sealer, piece: Piece) -> bytes | None:
 
 
 def _sealer(app: App, epoch: str) -> Sealer:
-    backup, keys = databases.backup(app), databases.credentials(app)
+    backup, keys = settings.backup(app), settings.credentials(app)
     return Sealer(epoch, keys.encryption_key if backup.encrypted else None)
 
 
@@ -357,7 +357,7 @@ class Pump:
     def _known(self) -> list[Piece]:
         """What lies in the bucket; of other timelines only what is too old to be of use."""
         if self.lies is None:
-            oldest = time.time() - databases.backup(self.app).retention
+            oldest = time.time() - settings.backup(self.app).retention
             listed = [(of_key(one.key), one.modified) for one in self.store.list(place(self.store, self.sealer.epoch))]
             own = f"{self.timeline:08X}"
             self.lies = [p for p, at in listed if p is not None and (p.segment[:8] == own or at < oldest)]
@@ -402,11 +402,11 @@ def run(app: App, edges: Edges, enough: Callable[[], bool] = lambda: False) -> J
 
 def _session(app: App, edges: Edges, enough: Callable[[], bool]) -> None:
     """Stream as long as the server answers and stays on its timeline, into the epoch of the beginning."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         return
-    store = s3.Bucket(databases.backup(app), databases.credentials(app), connect=3.0, total=20.0, tries=1)
-    interval, sealer, pump = databases.backup(app).interval, _sealer(app, mine.epoch), None
+    store = s3.Bucket(settings.backup(app), settings.credentials(app), connect=3.0, total=20.0, tries=1)
+    interval, sealer, pump = settings.backup(app).interval, _sealer(app, mine.epoch), None
     session = Session(cluster.live(app))
     try:
         while not enough():
@@ -423,7 +423,7 @@ def _session(app: App, edges: Edges, enough: Callable[[], bool]) -> None:
 
 
 def _same(app: App, epoch: str) -> bool:
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     return mine is not None and mine.epoch == epoch
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.names import matches
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.names import matches
+from hostctl.core.paths import App
 
 
 def load(app: App) -> Json:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from hostctl.files import make_directory, read_json
-from hostctl.layout import App
+from hostctl.core.files import make_directory, read_json
+from hostctl.core.paths import App
 
 PRECOMPRESSED = ("", ".gz", ".br", ".zst")
 

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from hostctl import envfile, files, sealed
-from hostctl.errors import USAGE, HostError
-from hostctl.layout import App
+from hostctl.core import files
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.paths import App
+from hostctl.host import credentials
+from hostctl.release import envfile
 
 SEALED, SECRETS, INSTANCE = "environment.cred", "secrets", "instance.env"
 CREDENTIAL = "environment"
@@ -44,7 +46,7 @@ def loaded(path: Path) -> str:
 def seal(path: Path, values: Mapping[str, str]) -> None:
     """Keep variables in a file that opens on this host alone. Raises HostError (usage) for more than systemd gives."""
     refuse(values)
-    sealed.write(path, CREDENTIAL, envfile.render(values).encode())
+    credentials.write(path, CREDENTIAL, envfile.render(values).encode())
 
 
 def keep(app: App, release: str, values: Mapping[str, str], secrets: Iterable[str]) -> None:
@@ -57,7 +59,7 @@ def keep(app: App, release: str, values: Mapping[str, str], secrets: Iterable[st
     refuse(values, own)
     files.make_directory(record / SECRETS, 0o700)
     for name in own:
-        sealed.write(record / SECRETS / name, PREFIX + name, values[name].encode())
+        credentials.write(record / SECRETS / name, PREFIX + name, values[name].encode())
     seal(record / SEALED, values)
 
 
@@ -105,7 +107,7 @@ def of(app: App, release: str) -> dict[str, str]:
 @lru_cache(maxsize=64)
 def _opened(path: Path, *_: int) -> dict[str, str]:
     """Decrypted once for each file of that inode and time: `logs -f` asks many times in a second."""
-    return envfile.parse(sealed.read(path, CREDENTIAL).decode())
+    return envfile.parse(credentials.read(path, CREDENTIAL).decode())
 
 
 def plain(path: Path) -> dict[str, str]:

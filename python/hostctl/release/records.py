@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from hostctl import choose
-from hostctl.errors import FAILED, HostError
-from hostctl.files import Json, read_json, unlink, write_atomic, write_json
-from hostctl.layout import App
-from hostctl.names import matches
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.files import Json, read_json, unlink, write_atomic, write_json
+from hostctl.core.names import matches
+from hostctl.core.paths import App
+from hostctl.release import selection
 
 STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
 # the instance's port, as the edge reads it; and that of an instance which is to take its place under the same release
@@ -72,7 +72,7 @@ def env_changes(app: App, before: str | None, after: str) -> Json | None:
     """What differs by name between the environments of two releases; None for nothing, and where it is not known."""
     found = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
     digests = [record["env_digests"] for record in found if "env_digests" in record]
-    changes = choose.named_changes(*digests) if len(digests) == 2 else {}
+    changes = selection.named_changes(*digests) if len(digests) == 2 else {}
     return changes if any(changes.values()) else None
 
 
@@ -102,7 +102,7 @@ def write_port(app: App, release: str, number: int, name: str = PORT) -> None:
 
 def forget_environment(app: App, release: str) -> None:
     """A release that will never start again keeps neither its secrets nor its port."""
-    from hostctl import environment as at_rest
+    from hostctl.release import environment as at_rest
 
     at_rest.forget(app, release)
     unlink(app.record(release) / "port")
@@ -113,6 +113,6 @@ def environment(app: App, release: str) -> dict[str, str]:
 
     Raises HostError when it cannot be decrypted.
     """
-    from hostctl import environment as at_rest
+    from hostctl.release import environment as at_rest
 
     return at_rest.of(app, release)

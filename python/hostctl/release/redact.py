@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 
-from hostctl import records
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.release import records
 
 SHORTEST = 4  # a shorter value would take ordinary words out of every line
 MARK = "[redacted]"

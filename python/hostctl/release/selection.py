@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json
 
 PORTS = range(20_000, 30_000)
 KEPT_FAILURES = 2

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, sync_directory, write_json
-from hostctl.layout import App
-from hostctl.lock import Flock
-from hostctl.names import matches
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.names import matches
+from hostctl.core.paths import App
 
 PIECE = 1 << 20
 RESERVE = 64 << 20  # bytes of disk that receiving leaves alone: the journal and the app need some

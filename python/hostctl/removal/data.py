@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import backup, databases, engines, files, lineage, marks, swap
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl import engines
+from hostctl.backup import epochs, settings, state
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import file_swap
+from hostctl.verbs import backup
 
 
 def streams(app: App) -> bool:
     """Whether this host's data is what the backup holds: not without a backup, nor once another host has taken over."""
-    return databases.configured(app) is not None and lineage.superseded(app) is None
+    return settings.configured(app) is not None and epochs.superseded(app) is None
 
 
 def units(app: App) -> list[str]:
@@ -25,10 +29,10 @@ def units(app: App) -> list[str]:
 
 def told(app: App, edges: Edges) -> list[Json]:
     """The app's databases here: `name`, `path`, and `bytes`, None where only a server that does not answer knows."""
-    found = databases.load(app)
+    found = settings.load(app)
     if found is not None:
         return [{"name": one.name, "path": str(one.path), "bytes": _size(one.path)} for one in found.databases]
-    if databases.engine(app) != "postgres":
+    if settings.engine(app) != "postgres":
         return []
     summary = engines.require(app).backups.summary(app, edges)
     return [{"name": summary["name"], "path": summary["path"], "bytes": summary["bytes"]}]
@@ -36,7 +40,7 @@ def told(app: App, edges: Edges) -> list[Json]:
 
 def bucket(app: App) -> Json | None:
     """Where the backup lies, and the key that it is encrypted by no one but its owner knows; None without one."""
-    found = databases.configured(app)
+    found = settings.configured(app)
     return found and {"bucket": found.bucket, "prefix": found.prefix, "encrypted": found.encrypted}
 
 
@@ -52,7 +56,7 @@ def ask(app: App, edges: Edges) -> None:
 def snapshot(app: App, edges: Edges) -> None:
     """A whole backup while the app serves: what is left for `send_all` is little. Raises HostError."""
     # files that an earlier removal left have no stream: what S3 lacks of them is sent when they are let go
-    if streams(app) and (databases.engine(app) == "postgres" or edges.systemd.show(app.stream_unit)[0].runs):
+    if streams(app) and (settings.engine(app) == "postgres" or edges.systemd.show(app.stream_unit)[0].runs):
         engines.require(app).backups.run(app, edges)
 
 
@@ -63,37 +67,37 @@ def send_all(app: App, edges: Edges) -> bool:
     """
     if not streams(app):
         stop(app, edges)
-    elif databases.engine(app) == "postgres":
-        from hostctl.postgres import stream as archive
+    elif settings.engine(app) == "postgres":
+        from hostctl.postgres import replication as archive
 
         archive.flush(app, edges)
         stop(app, edges)
     else:
-        from hostctl import stream
+        from hostctl.sqlite import replication
 
-        stream.pause(app, edges)
+        replication.pause(app, edges)
     return streams(app)
 
 
 def stop(app: App, edges: Edges) -> None:
     """End what streams and serves the data, as it wants to be ended. Raises HostError."""
-    if databases.engine(app) == "postgres":
+    if settings.engine(app) == "postgres":
         from hostctl.postgres import cluster
 
         cluster.stop(app, edges)
         edges.systemd.stop(app.tail_unit)
-    elif databases.engine(app) == databases.SQLITE:
-        marks.pause(app, "the app is being removed")
+    elif settings.engine(app) == settings.SQLITE:
+        state.pause(app, "the app is being removed")
         edges.systemd.stop(app.stream_unit)
 
 
 def go_on(app: App, edges: Edges) -> None:
     """The undo of `send_all`, which does not wait for an S3 that may be what failed. Raises HostError."""
-    marks.unpause(app)
-    if databases.engine(app) == databases.SQLITE:
-        from hostctl import stream
+    state.unpause(app)
+    if settings.engine(app) == settings.SQLITE:
+        from hostctl.sqlite import replication
 
-        stream.resume(app, edges)
+        replication.resume(app, edges)
     elif engine := engines.of(app):
         engine.streams.verb(app, "start", edges)
 
@@ -103,7 +107,7 @@ def go_on(app: App, edges: Edges) -> None:
 
 def keep(app: App) -> None:
     """Leave the data so that provisioning takes it up again."""
-    marks.unpause(app)
+    state.unpause(app)
 
 
 def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
@@ -113,7 +117,7 @@ def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
     moved = {app.data: "data", app.cluster: "cluster", app.aside: "aside"} | ({} if proven else {app.points: "points"})
     for source, name in moved.items():
         if _holds(source):
-            swap.move(source, grave / name)
+            file_swap.move(source, grave / name)
     return [
         {"path": str(grave / name), "bytes": size(grave / name)} for name in moved.values() if (grave / name).exists()
     ]
@@ -121,8 +125,8 @@ def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
 
 def _delete(app: App) -> None:
     with suppress(HostError):  # a database.json that cannot be read: nothing is deleted
-        if (found := databases.load(app)) is not None:
-            for path in (each for one in found.databases for each in (one.path, *swap.beside(one.path))):
+        if (found := settings.load(app)) is not None:
+            for path in (each for one in found.databases for each in (one.path, *file_swap.beside(one.path))):
                 _remove(path)
     for path in app.cluster.glob("*"):
         if path != app.cluster / "aside":

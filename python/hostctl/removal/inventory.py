@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hostctl.layout import App, Layout
-from hostctl.names import matches
+from hostctl.core.names import matches
+from hostctl.core.paths import App, Layout
 
 PREFIX = "homeport-"
 SLICE = ".slice"

@@ -12,15 +12,20 @@ import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
-from hostctl import apps, audit, certs, databases, files, lock, parting, records
-from hostctl.begin import alone
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
-from hostctl.files import Json, read_json
-from hostctl.layout import PROGRAM, App, Layout
-from hostctl.machine import Machine
-from hostctl.names import matches, transition_id
-from hostctl.removing import AGAIN, STEPS, Removal, home, left, unit
+from hostctl.backup import settings as backup_settings
+from hostctl.core import audit, files, lock
+from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
+from hostctl.core.files import Json, read_json
+from hostctl.core.names import matches, transition_id
+from hostctl.core.paths import PROGRAM, App, Layout
+from hostctl.edge import certificates
+from hostctl.host.host import Edges
+from hostctl.release import records
+from hostctl.removal import data
+from hostctl.removal.steps import AGAIN, STEPS, Removal, home, left, unit
+from hostctl.removal.units import Machine
+from hostctl.transitions.begin import alone
+from hostctl.verbs import apps
 
 PATIENCE = 15.0  # seconds for whoever holds the lock at this instant
 # Restart: after kill -9 systemd has it go on at once. A network, because the final backup needs one after a boot.
@@ -60,8 +65,8 @@ def plan(app: App, edges: Edges, machine: Machine) -> Json:
     settings = read_json(app.config) or {}
     told: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
     told |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
-    told |= {"engine": databases.engine(app), "bytes": apps.used(app), "databases": parting.told(app, edges)}
-    told |= {"backup": parting.bucket(app) if parting.streams(app) else None}
+    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.told(app, edges)}
+    told |= {"backup": data.bucket(app) if data.streams(app) else None}
     told |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
     return told | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}
 
@@ -152,7 +157,11 @@ def _written(app: App, wish: Wish, edges: Edges) -> Removal:
         files.remove_tree(Removal(app, last, edges, Machine()).home)
     content: Json = {"id": transition_id(), "app": app.name, "who": wish.who, "from": wish.origin, "at": time.time()}
     content |= {"keep_data": wish.keep_data, "force": wish.force, "begun": [], "done": [], "reverting": None}
-    content |= {"users": _users(app), "names": certs.names(app) if app.config.is_file() else [], "live": app.live()}
+    content |= {
+        "users": _users(app),
+        "names": certificates.names(app) if app.config.is_file() else [],
+        "live": app.live(),
+    }
     content |= {"bytes": apps.used(app), "releases": len(records.releases(app)), "backup": None, "warnings": []}
     removal = Removal(app, content, edges, Machine())
     files.make_directory(home(app.layout), 0o700)

@@ -9,12 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from hostctl import accessories, belongings, certs, edge, files, parting, records, swap
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, read_json, write_json
-from hostctl.layout import App, Layout
-from hostctl.machine import Machine
+from hostctl.accessories import services
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, read_json, write_json
+from hostctl.core.paths import App, Layout
+from hostctl.edge import caddy, certificates
+from hostctl.host.host import Edges
+from hostctl.release import records
+from hostctl.removal import data, inventory
+from hostctl.removal.units import Machine
+from hostctl.sqlite import file_swap
 
 HOME = "var/lib/homeport-removed"
 AGAIN = "deploy remove"
@@ -74,8 +79,8 @@ def unit(app: App) -> str:
 
 def left(removal: Removal) -> list[Json]:
     """What is still on the host, with its bytes: what was moved, and with keep_data where it has always been."""
-    kept = belongings.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
-    told = [{"path": str(path), "bytes": parting.size(path)} for path in kept]
+    kept = inventory.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
+    told = [{"path": str(path), "bytes": data.size(path)} for path in kept]
     return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *told]
 
 
@@ -84,7 +89,7 @@ def left(removal: Removal) -> list[Json]:
 
 def _ask(removal: Removal) -> None:
     if not removal.content["force"]:
-        parting.ask(removal.app, removal.edges)
+        data.ask(removal.app, removal.edges)
 
 
 def _nothing(_: Removal) -> None:
@@ -93,28 +98,28 @@ def _nothing(_: Removal) -> None:
 
 def _leave_edge(removal: Removal) -> None:
     """The app's route and all else that the edge has of it, aside; then the edge without it."""
-    for path in belongings.edge_files(removal.app):
-        swap.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
+    for path in inventory.edge_files(removal.app):
+        file_swap.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
     removal.machine.apply_edge()
 
 
 def _enter_edge(removal: Removal) -> None:
     aside = removal.home / "edge"
     for path in sorted(aside.glob("*/*")):
-        swap.move(path, _edge(removal.app) / path.relative_to(aside))
+        file_swap.move(path, _edge(removal.app) / path.relative_to(aside))
     removal.machine.apply_edge()
     files.remove_tree(aside)
 
 
 def _edge(app: App) -> Path:
-    return app.layout.root / belongings.EDGE
+    return app.layout.root / inventory.EDGE
 
 
 def _stop(removal: Removal) -> None:
     """Everything of the app but what the final backup is made with; what a start brings back is noted before."""
-    running = [one for one in _running(removal) if one not in parting.units(removal.app)]
-    running = [one for one in running if not one.endswith(belongings.SLICE)]  # what it holds has an order
-    known = {path.name for path in belongings.unit_files(removal.app)}
+    running = [one for one in _running(removal) if one not in data.units(removal.app)]
+    running = [one for one in running if not one.endswith(inventory.SLICE)]  # what it holds has an order
+    known = {path.name for path in inventory.unit_files(removal.app)}
     if "ran" not in removal.content:
         removal.set(
             ran=[one for one in running if one in known and one.removesuffix(".service") + ".timer" not in known]
@@ -124,8 +129,8 @@ def _stop(removal: Removal) -> None:
 
 
 def _running(removal: Removal) -> list[str]:
-    apps_here = {*belongings.known(removal.app.layout), removal.app.name}
-    mine = [one for one in removal.machine.units() if belongings.owner_of_unit(one, apps_here) == removal.app.name]
+    apps_here = {*inventory.known(removal.app.layout), removal.app.name}
+    mine = [one for one in removal.machine.units() if inventory.owner_of_unit(one, apps_here) == removal.app.name]
     return [one for one in mine if one != unit(removal.app)]
 
 
@@ -149,16 +154,16 @@ def _wait_for(removal: Removal, live: str) -> None:
 
 
 def _snapshot(removal: Removal) -> None:
-    _or_forced(removal, parting.snapshot)
+    _or_forced(removal, data.snapshot)
 
 
 def _send_all(removal: Removal) -> None:
     """The rest of the final backup. Without one nothing goes, unless a person said so: then the data is moved."""
     app = removal.app
-    if not removal.content["warnings"] and _or_forced(removal, parting.send_all):
-        removal.set(backup={**(parting.bucket(app) or {}), "at": time.time()})
+    if not removal.content["warnings"] and _or_forced(removal, data.send_all):
+        removal.set(backup={**(data.bucket(app) or {}), "at": time.time()})
     elif removal.content["warnings"]:
-        parting.stop(app, removal.edges)
+        data.stop(app, removal.edges)
 
 
 def _or_forced(removal: Removal, send: Callable[[App, Edges], T]) -> T | None:
@@ -174,7 +179,7 @@ def _or_forced(removal: Removal, send: Callable[[App, Edges], T]) -> T | None:
 
 
 def _go_on(removal: Removal) -> None:
-    parting.go_on(removal.app, removal.edges)
+    data.go_on(removal.app, removal.edges)
 
 
 # ---------------------------------------------------------------------------------------------- what is for good
@@ -184,17 +189,17 @@ def _drop_units(removal: Removal) -> None:
     """All of them: what began meanwhile, after a boot, is stopped with those that made the final backup."""
     removal.machine.stop(_running(removal))
     # before their units and settings, by which they are known; what they hold is in no backup, so it goes aside
-    accessories.take_all_away(removal.app, removal.edges, removal.keep_data)
-    for path in belongings.unit_files(removal.app):
+    services.take_all_away(removal.app, removal.edges, removal.keep_data)
+    for path in inventory.unit_files(removal.app):
         files.remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     removal.machine.reload()
 
 
 def _drop_data(removal: Removal) -> None:
     if removal.keep_data:
-        parting.keep(removal.app)
+        data.keep(removal.app)
         return
-    removal.set(moved=parting.let_go(removal.app, removal.content["backup"] is not None, removal.home))
+    removal.set(moved=data.let_go(removal.app, removal.content["backup"] is not None, removal.home))
 
 
 def _drop_files(removal: Removal) -> None:
@@ -202,7 +207,7 @@ def _drop_files(removal: Removal) -> None:
     _drop_certificates(removal)
     if not removal.keep_data:
         _copy(app.audit, removal.home / app.audit.name)
-    for place in belongings.places(app, removal.keep_data):
+    for place in inventory.places(app, removal.keep_data):
         if not _removed(place):
             mounts.append({"path": str(place), "bytes": 0})
     files.remove_tree(removal.home / "edge")
@@ -232,9 +237,9 @@ def _removed(place: Path) -> bool:
 def _drop_certificates(removal: Removal) -> None:
     """Those that Caddy had for the app's names alone, with their keys."""
     others = [read_json(path) or {"routes": []} for path in (_edge(removal.app) / "apps").glob("*.json")]
-    used = {name for other in others for name in edge.hosts(other)}
+    used = {name for other in others for name in caddy.hosts(other)}
     for name in set(removal.content["names"]) - used:
-        for directory in (removal.app.layout.root / certs.STORAGE.relative_to("/")).glob(f"*/{name}"):
+        for directory in (removal.app.layout.root / certificates.STORAGE.relative_to("/")).glob(f"*/{name}"):
             files.remove_tree(directory)
 
 

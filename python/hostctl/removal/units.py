@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import edge
-from hostctl.errors import HostError
-from hostctl.systemd import LONGEST
+from hostctl.core.errors import HostError
+from hostctl.edge import caddy
+from hostctl.host.systemd import LONGEST
 
 PROC = Path("/proc")
 DYING = 10.0  # seconds that a killed process may take to leave
@@ -42,7 +42,7 @@ class Machine:
 
     def apply_edge(self) -> None:
         """Have the edge serve what is on the disk."""
-        edge.apply()
+        caddy.apply()
 
     def forget_user(self, name: str) -> bool:
         """Remove a user and the group of its name, after ending what runs as it; whether there was one."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from hostctl import backup, behind, databases, lineage, litestream, marks, points, status, stream
-from hostctl import drill as drills
-from hostctl import sqlite_drill as drilling
-from hostctl.databases import DAILY, Databases
-from hostctl.edges import Edges
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.lock import MOMENT
+from hostctl.backup import drill as drills
+from hostctl.backup import epochs, restore_points, settings, state
+from hostctl.backup.settings import DAILY, Databases
+from hostctl.core.files import Json
+from hostctl.core.lock import MOMENT
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import drill as drilling
+from hostctl.sqlite import lag, litestream, replication
+from hostctl.verbs import backup, status
 
 OPEN = (
     "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "
@@ -21,7 +23,7 @@ EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
 
 def summary(app: App, edges: Edges) -> Json:
     """The main database's path and sizes, and its backup. As Backups has it."""
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     main = dbs.main.path
     told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size(main), "unsafe": dbs.unsafe}
     told |= {"disk": status.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.log_size(main)}
@@ -32,18 +34,18 @@ def _backup(app: App, dbs: Databases, edges: Edges) -> Json | None:
     told = backup.common(app, edges, app.stream_unit)
     if told is None:
         return None
-    told |= {"lag": behind.lag(app, dbs, told["watch"])}
+    told |= {"lag": lag.lag(app, dbs, told["watch"])}
     return told | ({"schedule": DAILY, "left_open": OPEN} if dbs.unsafe else {})
 
 
 def listing(app: App) -> Json:
     """Restore points on this host, and per epoch of the bucket what can be restored."""
-    dbs, bucket, last = databases.require(app), lineage.bucket(app), drills.last(app)
-    told: Json = {"points": points.every(app), "last_good": last["last_good"] if last else None}
-    return told | {"epochs": [_of_epoch(app, dbs, epoch) for epoch in lineage.chain(bucket)[:EPOCHS]]}
+    dbs, bucket, last = settings.require(app), epochs.bucket(app), drills.last(app)
+    told: Json = {"points": restore_points.every(app), "last_good": last["last_good"] if last else None}
+    return told | {"epochs": [_of_epoch(app, dbs, epoch) for epoch in epochs.chain(bucket)[:EPOCHS]]}
 
 
-def _of_epoch(app: App, dbs: Databases, epoch: lineage.Epoch) -> Json:
+def _of_epoch(app: App, dbs: Databases, epoch: epochs.Epoch) -> Json:
     ranges = {database.name: litestream.ranges(app, dbs, epoch.epoch, database.name) for database in dbs.databases}
     told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
     return told | {"databases": ranges}
@@ -51,7 +53,7 @@ def _of_epoch(app: App, dbs: Databases, epoch: lineage.Epoch) -> Json:
 
 def run(app: App, edges: Edges) -> None:
     """Restart the stream with a snapshot in between. Raises HostError."""
-    stream.restart(app, edges, "deploy backup run")
+    replication.restart(app, edges, "deploy backup run")
 
 
 def drill(app: App, edges: Edges) -> Json:
@@ -59,15 +61,15 @@ def drill(app: App, edges: Edges) -> Json:
     return drilling.run(app, edges)
 
 
-def takeover(app: App, edges: Edges) -> lineage.Epoch:
+def takeover(app: App, edges: Edges) -> epochs.Epoch:
     """This host's files are streamed into an epoch of its own from now on. Raises HostError."""
-    with stream.working(app, patience=MOMENT):
+    with replication.working(app, patience=MOMENT):
         # what runs, if anything does, streams into the epoch of before
         edges.systemd.stop(app.stream_unit)
         try:
-            return lineage.takeover(app)
+            return epochs.takeover(app)
         finally:
-            marks.admit(app)
+            state.admit(app)
             edges.systemd.start(app.stream_unit)
 
 

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hostctl import databases, lineage, litestream, marks, sqlite, swap
-from hostctl.databases import Backup, Database, Databases
-from hostctl.edges import Edges
-from hostctl.errors import PERSON, HostError
-from hostctl.files import Json, make_directory, remove_tree, write_atomic
-from hostctl.layout import App
-from hostctl.lineage import Decision, Epoch, Seen
-from hostctl.names import transition_id
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import settings, state
+from hostctl.backup.epochs import Decision, Epoch, Seen
+from hostctl.backup.settings import Backup, Database, Databases
+from hostctl.core.errors import PERSON, HostError
+from hostctl.core.files import Json, make_directory, remove_tree, write_atomic
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import file_swap, files, litestream
 
 AGAIN = "deploy backup status tells what is so now"
 
@@ -25,19 +27,19 @@ def prepare(app: App, edges: Edges) -> Json:
 
     Raises HostError when nothing may be streamed; the reason is kept for `start` and for the watch.
     """
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     if dbs.backup is None:
         return {"made": make_absent(dbs)}
-    if marks.running(app) is not None:
-        marks.owe(app, "Litestream ended without being stopped")
+    if state.running(app) is not None:
+        state.owe(app, "Litestream ended without being stopped")
     try:
         told = _prepared(app, dbs, edges)
     except HostError as error:
-        marks.refused(app, error, again=error.code != PERSON)
+        state.refused(app, error, again=error.code != PERSON)
         raise
-    marks.admit(app)
-    marks.empty_no_more(app)
-    marks.started(app, fingerprint(app, edges))
+    state.admit(app)
+    state.empty_no_more(app)
+    state.started(app, fingerprint(app, edges))
     return told
 
 
@@ -45,13 +47,13 @@ def make_absent(dbs: Databases) -> bool:
     """Make the main database if it is not there; returns whether it was made."""
     if dbs.main.path.exists():
         return False
-    sqlite.create(dbs.main.path, dbs.user)
+    files.create(dbs.main.path, dbs.user)
     return True
 
 
 def fingerprint(app: App, edges: Edges) -> str:
     """Of everything that Litestream is started with: when it differs, what runs is not what is configured."""
-    mine = lineage.local(app)
+    mine = backup_epochs.local(app)
     parts = [edges.systemd.text(app.stream_unit), mine.epoch if mine else ""]
     parts += [_text(path) for path in (app.database, app.backup_credentials)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -62,12 +64,12 @@ def _text(path: Path) -> str:
 
 
 def _prepared(app: App, dbs: Databases, edges: Edges) -> Json:
-    mine, file = lineage.local(app), dbs.main.path.exists()
+    mine, file = backup_epochs.local(app), dbs.main.path.exists()
     # the app waits for this, and what is here may go on without an answer
-    seen, unanswered = lineage.look(app, hurried=mine is not None and file)
-    decision = lineage.decide(mine, file, seen, marks.allows_empty(app))
+    seen, unanswered = backup_epochs.look(app, hurried=mine is not None and file)
+    decision = backup_epochs.decide(mine, file, seen, state.allows_empty(app))
     told = _act(app, dbs, decision, mine, seen, unanswered, edges)
-    streams = lineage.local(app)
+    streams = backup_epochs.local(app)
     assert streams is not None  # noqa: S101 - every way through _act ends with an epoch
     litestream.adopt(dbs, streams.epoch)
     make_directory(app.stream_runtime, 0o700)
@@ -88,7 +90,7 @@ def _act(
     if decision is Decision.STREAM:
         return _go_on(app, dbs, dbs.backup, seen, edges)
     if decision is Decision.PUBLISH:
-        lineage.publish(app, lineage.bucket(app))
+        backup_epochs.publish(app, backup_epochs.bucket(app))
         return {}
     if decision is Decision.RESTORE:
         return _restore(app, dbs, dbs.backup, seen, edges)
@@ -102,23 +104,23 @@ def _act(
 def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
     """An epoch that goes on from nothing that is in the bucket."""
     made = make_absent(dbs)
-    mine = lineage.begin(app, backup, parent, "the bucket named no epoch")
-    lineage.keep(app, backup, mine._replace(replaces=None))
+    mine = backup_epochs.begin(app, backup, parent, "the bucket named no epoch")
+    backup_epochs.keep(app, backup, mine._replace(replaces=None))
     if publish:
-        lineage.publish(app, lineage.bucket(app))
+        backup_epochs.publish(app, backup_epochs.bucket(app))
     return {"made": made}
 
 
 def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
-    mine = lineage.local(app)
+    mine = backup_epochs.local(app)
     assert mine is not None  # noqa: S101 - decided upon
     if not seen.asked:
         return {}
-    lineage.keep(app, backup, mine._replace(published=True, replaces=None))
+    backup_epochs.keep(app, backup, mine._replace(published=True, replaces=None))
     if all(database.path.exists() for database in dbs.databases):
         return {}
     # extra files only: the main one is there
-    return {"restored": _bring(app, dbs, lineage.chain(lineage.bucket(app)))}
+    return {"restored": _bring(app, dbs, backup_epochs.chain(backup_epochs.bucket(app)))}
 
 
 # ---------------------------------------------------------------------------------------------- restoring
@@ -127,13 +129,15 @@ def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -
 def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
     """Bring back what the copy has, and go on from it in an epoch of this host's own."""
     begun = time.time()
-    epochs = lineage.chain(lineage.bucket(app))
+    epochs = backup_epochs.chain(backup_epochs.bucket(app))
     live = app.live()
     if live is not None:
         # whatever it has open is not what will be there
         edges.systemd.stop(app.unit(live))
-    restored = _bring(app, dbs, epochs, lambda: lineage.begin(app, backup, seen.current, "restored on a new host"))
-    lineage.publish(app, lineage.bucket(app))
+    restored = _bring(
+        app, dbs, epochs, lambda: backup_epochs.begin(app, backup, seen.current, "restored on a new host")
+    )
+    backup_epochs.publish(app, backup_epochs.bucket(app))
     if live is not None:
         edges.systemd.start(app.unit(live))
     return {"restored": restored, "seconds": round(time.time() - begun, 3), "started": live}
@@ -167,11 +171,11 @@ def _fetched(app: App, dbs: Databases, epochs: Sequence[Epoch], database: Databa
 def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
     """To its name, after what was left beside it: the log of another file would destroy this one."""
     grave = app.aside / transition_id()
-    for left in swap.beside(database.path):
+    for left in file_swap.beside(database.path):
         if os.path.lexists(left):
             make_directory(grave, 0o700)
-            swap.move(left, grave / left.name)
-    sqlite.place(source, database.path, dbs.user)
+            file_swap.move(left, grave / left.name)
+    files.place(source, database.path, dbs.user)
 
 
 # ---------------------------------------------------------------------------------------------- refusing
@@ -180,8 +184,8 @@ def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
 def _refusal(app: App, dbs: Databases, decision: Decision, seen: Seen, unanswered: HostError | None) -> HostError:
     where = str(dbs.main.path)
     if decision is Decision.SUPERSEDED and seen.current is not None:
-        lineage.yield_to(app, seen.current)
-        return lineage.beaten(seen.current, lineage.bucket(app))
+        backup_epochs.yield_to(app, seen.current)
+        return backup_epochs.beaten(seen.current, backup_epochs.bucket(app))
     if decision is Decision.HAS_FILE and seen.current is not None:
         what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
         fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"

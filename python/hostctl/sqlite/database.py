@@ -7,12 +7,13 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from hostctl import databases, sqlite, sqlite_drill
-from hostctl.console import Console, live
-from hostctl.database import become, room
-from hostctl.databases import Database
-from hostctl.errors import USAGE, HostError
-from hostctl.layout import App
+from hostctl.backup import settings
+from hostctl.backup.settings import Database
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.paths import App
+from hostctl.sqlite import drill, files
+from hostctl.sqlite.sql_console import Console, live
+from hostctl.verbs.db import become, room
 
 
 def named(app: App, name: str | None) -> str:
@@ -22,7 +23,7 @@ def named(app: App, name: str | None) -> str:
 
 def wanted(app: App, name: str | None) -> Database:
     """The database of that name, else the main one. Raises HostError (usage)."""
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     found = dbs.named(name) if name else dbs.main
     if not found.path.is_file():
         raise HostError(f"the database {found.name} is not there", str(found.path), "deploy backup status", USAGE)
@@ -35,7 +36,7 @@ def wanted(app: App, name: str | None) -> Database:
 def converse(app: App, name: str, write: bool) -> int:
     """A console on the live database, as the app's own user. Returns the exit code. Raises HostError."""
     database = wanted(app, name)
-    become(databases.require(app).user)
+    become(settings.require(app).user)
     told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
     with live(database.path, write) as connection:
         Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {told}; .help tells more")
@@ -48,9 +49,9 @@ def converse(app: App, name: str, write: bool) -> int:
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: a SQLite file, or SQL text. Raises HostError."""
     database = wanted(app, name)
-    room(scratch, sqlite_drill.size(database.path) * (3 if sql else 1), "a copy")
+    room(scratch, drill.size(database.path) * (3 if sql else 1), "a copy")
     target = scratch / "copy.db"
-    sqlite.copy(database.path, target)
+    files.copy(database.path, target)
     return _as_sql(target) if sql else target
 
 
@@ -64,6 +65,6 @@ def _as_sql(path: Path) -> Path:
 
 def check(_: App, file: Path) -> None:
     """Whether a file may replace the live database. Raises HostError (usage)."""
-    if wrong := sqlite.integrity(file):
+    if wrong := files.integrity(file):
         what = f"this is no sound SQLite database: {'; '.join(wrong[:3])}"
         raise HostError(what, str(file), "load another file", USAGE)

@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from hostctl import databases, drill, litestream, sqlite
-from hostctl.compare import Canary, Seen, Table, compare, newest_good
-from hostctl.databases import Database, Databases
-from hostctl.drill import BrokenError, Copy, Work
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, make_directory
-from hostctl.layout import App
+from hostctl.backup import drill, settings
+from hostctl.backup.compare import Canary, Seen, Table, compare, newest_good
+from hostctl.backup.drill import BrokenError, Copy, Work
+from hostctl.backup.settings import Database, Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, make_directory
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import files, litestream
 
 # Live is written to all the while, so two looks at a busy table can differ from the copy by chance (rows whose numbers
 # are used again). Damage is still there when the same is done anew.
@@ -33,7 +34,7 @@ HIDDEN = ("_homeport_", "_litestream_", "sqlite_")  # not the app's tables
 
 def run(app: App, edges: Edges) -> Json:
     """Drill every database. As drill.run."""
-    return drill.run(app, edges, app.backup / "drill", partial(_prove, databases.require(app)))
+    return drill.run(app, edges, app.backup / "drill", partial(_prove, settings.require(app)))
 
 
 def _prove(dbs: Databases, work: Work) -> Iterator[tuple[str, Copy]]:
@@ -86,7 +87,7 @@ def _round(work: Work, dbs: Databases, database: Database) -> Copy:
     drill.tell(work, f"{database.name}: reading the live database")
     before = see(database.path)
     # written last: a copy that has this row is of a later moment than all that was seen
-    before = before._replace(canary=before.canary._replace(last=sqlite.canary(database.path)))
+    before = before._replace(canary=before.canary._replace(last=files.canary(database.path)))
     drill.tell(work, f"{database.name}: waiting until it is on S3")
     litestream.catch_up(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.edges)
     target = work.scratch / "copy.db"
@@ -117,7 +118,7 @@ def _restore(work: Work, dbs: Databases, database: Database, target: Path, at: f
 
 def _sound(path: Path, before: Seen | None = None) -> Seen:
     """What is in a copy. Raises BrokenError when SQLite finds it damaged."""
-    wrong = sqlite.integrity(path)
+    wrong = files.integrity(path)
     if wrong:
         raise BrokenError(f"SQLite finds the copy damaged: {'; '.join(wrong[:3])}")
     try:
@@ -156,10 +157,10 @@ def _remove(target: Path) -> None:
 
 def see(path: Path, before: Seen | None = None) -> Seen:
     """Look into a database. With what was seen before, its tables are seen up to the same rows. Raises HostError."""
-    look = sqlite.look(path)
+    look = files.look(path)
     canary, known = Canary(*look.canary), before.tables if before else {}
-    newest = f"SELECT at FROM {sqlite.CANARY} ORDER BY n DESC LIMIT 1"  # noqa: S608 - no value from outside
-    with sqlite.reading(path) as connection:
+    newest = f"SELECT at FROM {files.CANARY} ORDER BY n DESC LIMIT 1"  # noqa: S608 - no value from outside
+    with files.reading(path) as connection:
         (at,) = connection.execute(newest).fetchone() if canary.rows else (0.0,)
         names = list(_named(connection))
         connection.text_factory = bytes  # whatever the app has put there is compared as it is
@@ -193,7 +194,7 @@ def _table(connection: sqlite3.Connection, name: str, rowid: bool, before: Table
 def verify(path: Path, statements: tuple[str, ...]) -> list[str]:
     """What the app's own checks say of a copy: the first column of each statement's first row must be true."""
     found = []
-    with sqlite.reading(path) as connection:
+    with files.reading(path) as connection:
         for statement in statements:
             wrong = _denied(connection, statement)
             found += [f"backup.verify: {wrong}: {statement}"] if wrong else []

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import files
-from hostctl.databases import Databases
-from hostctl.errors import HostError
+from hostctl.backup.settings import Databases
+from hostctl.core import files
+from hostctl.core.errors import HostError
 
 UNDER_WAY = "swap.json"
 UNDONE = "undone.json"

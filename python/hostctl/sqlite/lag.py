@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hostctl import litestream
-from hostctl.databases import Databases
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.backup.settings import Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.sqlite import litestream
 
 
 class Behind(NamedTuple):

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from hostctl import databases, lineage, s3
-from hostctl.databases import Backup, Databases
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, make_directory, remove_tree, unlink, write_atomic
-from hostctl.layout import App
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import s3, settings
+from hostctl.backup.settings import Backup, Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, make_directory, remove_tree, unlink, write_atomic
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
 
 ANSWERS = 5.0  # seconds that the socket may take
 LONGEST = 6 * 3600.0  # seconds for a restore or a snapshot
@@ -184,8 +185,8 @@ def _one_off(app: App, dbs: Databases, epoch: str) -> Iterator[str]:
 
 def environment(app: App, dbs: Databases) -> dict[str, str]:
     """All that Litestream gets: nothing of this process's own, which may hold what breaks its S3 client."""
-    keys = databases.credentials(app)
-    told = {"PATH": os.defpath, databases.ACCESS: keys.access_key_id, databases.SECRET: keys.secret_access_key}
+    keys = settings.credentials(app)
+    told = {"PATH": os.defpath, settings.ACCESS: keys.access_key_id, settings.SECRET: keys.secret_access_key}
     if dbs.backup is not None and dbs.backup.ca is not None:
         told["SSL_CERT_FILE"] = str(dbs.backup.ca)
     return told
@@ -214,7 +215,7 @@ def _failed(app: App, failure: str, said: str) -> HostError:
     where = "the backup on S3"
     if "no matching backup files available" in last or "timestamp does not exist" in last:
         return Nothing(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
-    for key in databases.credentials(app):
+    for key in settings.credentials(app):
         last = last.replace(key, "...") if key else last
     return HostError(f"{failure}: {last}", where, "deploy backup check tells whether S3 answers as it should")
 
@@ -280,7 +281,7 @@ def position(app: App, name: str) -> Position:
 
     `replica_txid` may be one upload early: `stored` is what counts.
     """
-    path = databases.require(app).named(name).path
+    path = settings.require(app).named(name).path
     local = int(ask(app, f"/txid?path={quote(str(path))}").get("txid", 0))
     synced = _synced(ask(app, "/list"), path)
     waiting = [(number, at) for number, at in _kept(path) if synced is None or at > synced]
@@ -321,13 +322,13 @@ def catch_up(app: App, name: str, patience: float, edges: Edges) -> int:
     """Wait until everything that is committed now is on S3; returns its number. Nothing is asked of Litestream but to
     tell, so this is safe for every app. Raises HostError after `patience` seconds.
     """
-    dbs, mine = databases.require(app), lineage.local(app)
+    dbs, mine = settings.require(app), backup_epochs.local(app)
     if mine is None:
         raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
     path, begun, deadline = dbs.named(name).path, time.time(), edges.clock() + patience
     while (wanted := looked(app, path, begun)) is None:
         _patient(name, edges, deadline, patience)
-    store = lineage.bucket(app)
+    store = backup_epochs.bucket(app)
     while stored(store, mine.epoch, name, wanted) < wanted:
         _patient(name, edges, deadline, patience)
     return wanted
@@ -387,7 +388,7 @@ def _objects(listing: Iterable[s3.Object]) -> list[Object]:
 
 def times(app: App, dbs: Databases, epoch: str, name: str) -> list[float]:
     """The times to which a database of an epoch can be restored (to the second), oldest first. Raises HostError."""
-    return restorable(objects(lineage.bucket(app), epoch, name))
+    return restorable(objects(backup_epochs.bucket(app), epoch, name))
 
 
 def restorable(found: Sequence[Object]) -> list[float]:
@@ -408,15 +409,15 @@ def beginning(found: Sequence[Object]) -> float | None:
 
 
 def fetch(
-    app: App, dbs: Databases, epochs: Sequence[lineage.Epoch], name: str, target: Path, at: float | None = None
-) -> lineage.Epoch | None:
+    app: App, dbs: Databases, epochs: Sequence[backup_epochs.Epoch], name: str, target: Path, at: float | None = None
+) -> backup_epochs.Epoch | None:
     """Restore a database as it counted at a time (None: the newest), from whichever epoch of the chain has it.
 
     Returns that epoch; None when no epoch ever had such a database. Raises HostError, and Nothing for a time that was
     pruned.
     """
-    store = lineage.bucket(app)
-    for epoch, until in lineage.candidates(epochs, at):
+    store = backup_epochs.bucket(app)
+    for epoch, until in backup_epochs.candidates(epochs, at):
         found = objects(store, epoch.epoch, name)
         if not found or _not_begun(found, until, 0):
             continue

@@ -6,13 +6,16 @@ import os
 import time
 from contextlib import suppress
 
-from hostctl import behind, databases, journal, lineage, litestream, lock, marks, s3, sqlite, stream
-from hostctl.behind import Behind
-from hostctl.databases import Backup, Databases
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, read_json, write_json
-from hostctl.layout import App
+from hostctl.backup import epochs, s3, settings, state
+from hostctl.backup.settings import Backup, Databases
+from hostctl.core import lock
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, read_json, write_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.sqlite import files, lag, litestream, replication
+from hostctl.sqlite.lag import Behind
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
@@ -23,17 +26,17 @@ def watch(app: App, edges: Edges) -> Json:
 
     None is taken while somebody else is at work on the stream. Raises HostError.
     """
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     if dbs.backup is None:
         return {}
     if _left_to_others(app):
         return {"paused": True}
     try:
-        with stream.working(app, patience=0):
+        with replication.working(app, patience=0):
             told = _look(app, dbs, dbs.backup, edges)
-    except stream.AtWorkError as other:
+    except replication.AtWorkError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
-    if told["error"] is None and (debt := marks.owed(app)) is not None:
+    if told["error"] is None and (debt := state.owed(app)) is not None:
         told["error"] = _pay(app, edges, debt)
     write_json(app.backup / "watch.json", told)
     return told
@@ -41,7 +44,7 @@ def watch(app: App, edges: Edges) -> Json:
 
 def _left_to_others(app: App) -> bool:
     """Whether a transition works on the database now. A pause that a crash left is not respected for ever."""
-    found = marks.paused(app)
+    found = state.paused(app)
     if found is None:
         return False
     return bool(lock.holder(app) or journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN)
@@ -49,7 +52,7 @@ def _left_to_others(app: App) -> bool:
 
 def _pay(app: App, edges: Edges, debt: Json) -> str | None:
     try:
-        stream.restart(app, edges, debt["why"])
+        replication.restart(app, edges, debt["why"])
     except HostError as error:
         return error.what
     return None
@@ -60,7 +63,7 @@ def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
     told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
     told |= {"arrived": before.get("arrived")}
     wrong = _counts(app, edges)
-    if lineage.superseded(app) is not None:
+    if epochs.superseded(app) is not None:
         return {**told, "error": wrong}
     ran = _keep_running(app, edges)
     number, written = _mark(app, dbs, told["canary"])
@@ -77,28 +80,28 @@ def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
 def _counts(app: App, edges: Edges) -> str | None:
     """See that CURRENT is still this host's, and act if it is not; returns what is wrong."""
     try:
-        store = lineage.bucket(app)
-        return _compare(app, edges, store, lineage.current(app, store))
+        store = epochs.bucket(app)
+        return _compare(app, edges, store, epochs.current(app, store))
     except HostError as error:
         return error.what
 
 
-def _compare(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | None) -> str | None:
-    mine = lineage.local(app)
+def _compare(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
+    mine = epochs.local(app)
     if mine is None:
         return None
     if now is not None and now.epoch == mine.epoch:
-        lineage.reclaim(app)
-        lineage.publish(app, store)
+        epochs.reclaim(app)
+        epochs.publish(app, store)
         return None
     if not mine.published and (now is None or now.epoch == mine.replaces):
-        lineage.publish(app, store)
+        epochs.publish(app, store)
         return None
     if now is None:
         # the next start opens another epoch
         edges.systemd.stop(app.stream_unit)
         return "CURRENT is gone from the bucket: another epoch is opened"
-    told = lineage.yield_to(app, now)
+    told = epochs.yield_to(app, now)
     edges.systemd.stop(app.stream_unit)
     return str(told["why"])
 
@@ -108,14 +111,14 @@ def _compare(app: App, edges: Edges, store: s3.Bucket, now: lineage.Epoch | None
 
 def _keep_running(app: App, edges: Edges) -> str | None:
     """Start a stream that does not run; returns why it did not."""
-    if marks.paused(app) is not None:
-        stream.resume(app, edges, snapshot=True)
+    if state.paused(app) is not None:
+        replication.resume(app, edges, snapshot=True)
         return "the stream was left paused"
     if edges.systemd.show(app.stream_unit)[0].runs:
-        found = marks.refusal(app)
+        found = state.refusal(app)
         return None if found is None else str(found["what"])
-    found = marks.refusal(app)
-    marks.admit(app)
+    found = state.refusal(app)
+    state.admit(app)
     edges.systemd.start(app.stream_unit)
     return str(found["what"]) if found else "Litestream did not run"
 
@@ -129,7 +132,7 @@ def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float
     for one in dbs.databases:
         if one.path.exists() and litestream.holds(app, one.path):
             with suppress(HostError):
-                row = sqlite.canary(one.path)
+                row = files.canary(one.path)
                 number = row if one == dbs.main else number
     return number, written
 
@@ -150,7 +153,7 @@ def _refused(app: App) -> str:
     takes one.
     """
     try:
-        store = lineage.bucket(app, hurried=True)
+        store = epochs.bucket(app, hurried=True)
         probe = f"{store.prefix}/.probe-{os.urandom(6).hex()}"
         store.put(probe, b"")
         store.delete(probe)
@@ -162,7 +165,7 @@ def _refused(app: App) -> str:
 def _behind(app: App, dbs: Databases, before: Json, written: float) -> Behind:
     """How far behind S3 is, the row that was just written included. Without Litestream, as the last look saw it."""
     try:
-        found = behind.see(app, dbs, before)
+        found = lag.see(app, dbs, before)
     except HostError:
         found = Behind(before.get("arrived") or 0.0, before.get("since"))
     return found._replace(since=found.since or written)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from hostctl.databases import Databases
-from hostctl.errors import HostError
+from hostctl.backup.settings import Databases
+from hostctl.core.errors import HostError
 
 MARK = "homeport-settings "
 LEAST_BUSY_MS = 1000

@@ -8,25 +8,26 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from hostctl import databases, guard, points, sqlite
-from hostctl.databases import Database, Databases
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.swap import beside
-from hostctl.transition import Work
+from hostctl.backup import restore_points, settings
+from hostctl.backup.settings import Database, Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.journal.steps import Work
+from hostctl.sqlite import files, settings_check
+from hostctl.sqlite.file_swap import beside
 
 CATCH_UP = 15.0  # seconds that the replica may take to hold what the database holds
 
 
 def check(work: Work) -> str | None:
     """Ask the new release which settings its connections have."""
-    return guard.check(work)
+    return settings_check.check(work)
 
 
 def stop_asking(work: Work) -> None:
     """The undo of `check`."""
-    guard.stop(work)
+    settings_check.stop(work)
 
 
 def around_migrate(_: Work) -> AbstractContextManager[None]:
@@ -39,7 +40,7 @@ def versions(app: App) -> set[int] | None:
 
     Raises HostError when one cannot be read.
     """
-    found = [sqlite.versions(one.path) for one in databases.require(app).databases if one.path.exists()]
+    found = [files.versions(one.path) for one in settings.require(app).databases if one.path.exists()]
     tables = [versions for versions in found if versions is not None]
     return {version for versions in tables for version in versions} if tables else None
 
@@ -49,18 +50,18 @@ def versions(app: App) -> set[int] | None:
 
 def needless(app: App) -> str | None:
     """Why no restore point is needed; None when one is."""
-    return None if databases.require(app).main.path.exists() else "none: there is no database yet"
+    return None if settings.require(app).main.path.exists() else "none: there is no database yet"
 
 
 def keep(work: Work, directory: Path) -> tuple[Json, str]:
     """Copy the databases into the directory, or where there is no room note the instant to which the replica can be
     restored. Raises HostError where neither can be had.
     """
-    app, dbs, begun = work.app, databases.require(work.app), work.edges.clock()
+    app, dbs, begun = work.app, settings.require(work.app), work.edges.clock()
     present = [one for one in dbs.databases if one.path.exists()]
     missing = room_wanted(app, present)
     point: Json = _position(work, dbs) if missing else {"files": _copies(present, directory), "position": None}
-    point["versions"] = list(sqlite.look(dbs.main.path).versions)
+    point["versions"] = list(files.look(dbs.main.path).versions)
     return point, _told(point, missing, work.edges.clock() - begun)
 
 
@@ -68,7 +69,7 @@ def room_wanted(app: App, present: Sequence[Database]) -> int:
     """How many bytes are missing for copies of these databases; 0 when there is room."""
     need = sum(each.stat().st_size for one in present for each in (one.path, beside(one.path)[0]) if each.exists())
     found = os.statvfs(app.points)
-    return max(0, need + points.RESERVE - found.f_bavail * found.f_frsize)
+    return max(0, need + restore_points.RESERVE - found.f_bavail * found.f_frsize)
 
 
 def _copies(present: Sequence[Database], directory: Path) -> Json:
@@ -77,8 +78,8 @@ def _copies(present: Sequence[Database], directory: Path) -> Json:
     for one in present:
         target = directory / one.name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sqlite.copy(one.path, target)
-        told[one.name] = {"bytes": target.stat().st_size, "sha256": points.digest(target)}
+        files.copy(one.path, target)
+        told[one.name] = {"bytes": target.stat().st_size, "sha256": restore_points.digest(target)}
     return told
 
 

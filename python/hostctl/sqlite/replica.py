@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hostctl import lineage, litestream, stream
-from hostctl.databases import Database, Databases
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup.settings import Database, Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.sqlite import litestream, replication
 
 if TYPE_CHECKING:
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
 
 
 class Replica:
@@ -21,45 +22,45 @@ class Replica:
 
     def epoch(self, app: App) -> Json | None:
         """The epoch that this host streams to, as the undo of `branch` wants it."""
-        mine = lineage.local(app)
+        mine = backup_epochs.local(app)
         return mine._asdict() if mine else None
 
     def pause(self, app: App, edges: Edges) -> None:
         """Nothing streams until `resume`, whoever starts what. Litestream sends what it has before it ends; that S3 got
         it is not asked: the files that go aside have it all, and S3 may be away.
         """
-        stream.pause(app, edges, verify=False)
+        replication.pause(app, edges, verify=False)
 
     def resume(self, app: App, edges: Edges) -> None:
         """Stream what is there into this host's epoch. A new epoch begins with a snapshot by itself."""
-        stream.resume(app, edges, snapshot=False)
+        replication.resume(app, edges, snapshot=False)
 
     def branch(self, app: App, dbs: Databases, why: str) -> bool:
         """Begin a new epoch: the data is not the continuation of what was streamed. Whether S3 knows of it already."""
-        return lineage.open_epoch(app, lineage.local(app), why).published
+        return backup_epochs.open_epoch(app, backup_epochs.local(app), why).published
 
     def back_to(self, app: App, dbs: Databases, epoch: Json | None) -> None:
         """Undo `branch`."""
         if epoch is not None:
-            lineage.back_to(app, lineage.Epoch(**epoch))
+            backup_epochs.back_to(app, backup_epochs.Epoch(**epoch))
 
     def refuse_superseded(self, app: App) -> None:
         """Raises HostError where another host's copy counts: it could not be given back."""
-        told = lineage.superseded(app)
+        told = backup_epochs.superseded(app)
         if told is not None:
             what = f"another host's backup counts: {told['why']}"
             raise HostError(what, str(app.backup), "deploy backup takeover, and then restore the time you want")
 
     def reach(self, app: App, dbs: Databases) -> tuple[float, float]:
         """The oldest and the newest instant of the main database that can be restored, in seconds since the epoch."""
-        epochs = lineage.chain(lineage.bucket(app))
+        epochs = backup_epochs.chain(backup_epochs.bucket(app))
         first = next(self._ranges(app, dbs, reversed(epochs)), None)
         last = next(self._ranges(app, dbs, epochs), None)
         if first is None or last is None:
             raise HostError("there is no backup that could be restored", "the backup on S3", "deploy backup status")
         return float(first["from"]), float(last["to"])
 
-    def _ranges(self, app: App, dbs: Databases, epochs: Iterable[lineage.Epoch]) -> Iterator[Json]:
+    def _ranges(self, app: App, dbs: Databases, epochs: Iterable[backup_epochs.Epoch]) -> Iterator[Json]:
         for epoch in epochs:
             found = litestream.ranges(app, dbs, epoch.epoch, dbs.main.name)
             if found is not None:
@@ -67,11 +68,11 @@ class Replica:
 
     def fetch(self, app: App, dbs: Databases, database: Database, target: Path, at: float | None) -> bool:
         """Restore a database as of an instant (None: the newest) into a new file; whether S3 has one of that name."""
-        epochs = lineage.chain(lineage.bucket(app))
+        epochs = backup_epochs.chain(backup_epochs.bucket(app))
         return litestream.fetch(app, dbs, epochs, database.name, target, at) is not None
 
     def caught_up(self, app: App, edges: Edges, name: str, patience: float) -> Json:
         """Wait until everything that is committed now is on S3, at most so many seconds; where that is."""
         number = litestream.catch_up(app, name, patience, edges)
-        mine = lineage.local(app)
+        mine = backup_epochs.local(app)
         return {"epoch": mine.epoch if mine else None, "txid": number}

@@ -11,21 +11,22 @@ import os
 import time
 from collections.abc import Iterator
 
-from hostctl import databases, lineage, litestream, marks, s3, sqlite
-from hostctl import prepare as preparing
-from hostctl.databases import Database, Databases
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json, make_directory
-from hostctl.layout import App
-from hostctl.lock import Flock
+from hostctl.backup import epochs, s3, settings, state
+from hostctl.backup.settings import Database, Databases
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json, make_directory
+from hostctl.core.lock import Flock
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import bootstrap as preparing
+from hostctl.sqlite import files, litestream
 
 BACK = 60.0  # seconds that Litestream may take to have every database open again, and more for large ones
 SLOWEST = 10 << 20  # bytes a second that it reads of them meanwhile
 AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
 POLL = 0.1
 OTHER = 600.0  # seconds that another restart may take, a snapshot included
-owe = marks.owe
+owe = state.owe
 
 
 def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
@@ -39,9 +40,9 @@ def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json
     if action == "stopped":
         return stopped(app)
     if action == "watch":
-        from hostctl import watch
+        from hostctl.sqlite import monitor
 
-        return watch.watch(app, edges)
+        return monitor.watch(app, edges)
     raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
 
 
@@ -57,24 +58,24 @@ def condition(app: App) -> Json:
 
 
 def _barred(app: App) -> str | None:
-    dbs = databases.load(app)
+    dbs = settings.load(app)
     if dbs is None or dbs.backup is None:
         return "no backup is configured"
-    if (beaten := lineage.superseded(app)) is not None:
+    if (beaten := epochs.superseded(app)) is not None:
         return str(beaten["why"])
-    if (paused := marks.paused(app)) is not None:
+    if (paused := state.paused(app)) is not None:
         return str(paused["why"])
-    refusal = marks.refusal(app)
+    refusal = state.refusal(app)
     return None if refusal is None or refusal["again"] else str(refusal["what"])
 
 
 def stopped(app: App) -> Json:
     """After Litestream ended, however it did: only a clean end leaves a copy that needs no snapshot."""
-    was = marks.running(app)
+    was = state.running(app)
     result = os.environ.get("SERVICE_RESULT", "")
     if was is not None and result != "success":
         owe(app, f"Litestream ended without being stopped ({result or 'unknown'})")
-    marks.ended(app)
+    state.ended(app)
     return {"clean": was is None or result == "success"}
 
 
@@ -86,19 +87,19 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
 
     Restores, or makes, a database that is not here. Raises HostError when it does not come up.
     """
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     make_directory(app.backup, 0o700)
     if dbs.backup is None:
         return {"changed": preparing.make_absent(dbs)}
-    if (beaten := lineage.superseded(app)) is not None:
+    if (beaten := epochs.superseded(app)) is not None:
         return {"changed": False, "superseded": beaten}
-    if (paused := marks.paused(app)) is not None:
+    if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     if allow_empty:
-        marks.allow_empty(app)
+        state.allow_empty(app)
     if not edges.systemd.show(app.stream_unit)[0].runs:
         return _started(app, dbs, edges)
-    begun = marks.running(app)
+    begun = state.running(app)
     if begun is None or begun["fingerprint"] == preparing.fingerprint(app, edges):
         wait(app, dbs, edges, time.time())
         return {"changed": False}
@@ -108,7 +109,7 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
 
 def _started(app: App, dbs: Databases, edges: Edges) -> Json:
     begun = time.time()
-    marks.admit(app)
+    state.admit(app)
     edges.systemd.start(app.stream_unit)
     wait(app, dbs, edges, begun)
     return {"changed": True}
@@ -123,7 +124,7 @@ def wait(app: App, dbs: Databases, edges: Edges, since: float) -> None:
     """
     begun, patience = edges.clock(), BACK + _bytes(dbs) / SLOWEST
     while not _up(app, dbs, since):
-        refusal = marks.refusal(app)
+        refusal = state.refusal(app)
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
         waited = edges.clock() - begun
@@ -142,7 +143,7 @@ def _bytes(dbs: Databases) -> int:
 
 def _answers(app: App) -> bool:
     with contextlib.suppress(HostError):
-        lineage.bucket(app).check()
+        epochs.bucket(app).check()
         return True
     return False
 
@@ -161,19 +162,19 @@ def pause(app: App, edges: Edges, verify: bool = True) -> None:
     The app must not write any more. Raises HostError when S3 has not got everything (unless `verify` is False); the
     stream is stopped in any case. Idempotent.
     """
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     if dbs.backup is None:
         return
     ran = litestream.listening(app)
-    marks.pause(app, "hostctl works on the database")
+    state.pause(app, "hostctl works on the database")
     edges.systemd.stop(app.stream_unit)
-    if verify and lineage.superseded(app) is None:
+    if verify and epochs.superseded(app) is None:
         _verify(app, dbs, ran)
 
 
 def _verify(app: App, dbs: Databases, ran: bool) -> None:
     """Everything that was committed is on S3, read from there."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None:
         return
     if _missing(app, dbs, mine.epoch) or not ran:
@@ -184,7 +185,7 @@ def _verify(app: App, dbs: Databases, ran: bool) -> None:
 
 
 def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
-    store = lineage.bucket(app)
+    store = epochs.bucket(app)
     present = [one for one in dbs.databases if one.path.exists()]
     return [one.name for one in present if not _complete(store, epoch, one)]
 
@@ -199,7 +200,7 @@ def resume(app: App, edges: Edges, snapshot: bool = False) -> None:
 
     Does not wait until Litestream is up. A snapshot that fails stays owed.
     """
-    dbs, mine = databases.require(app), lineage.local(app)
+    dbs, mine = settings.require(app), epochs.local(app)
     if dbs.backup is None:
         return
     if snapshot:
@@ -207,10 +208,10 @@ def resume(app: App, edges: Edges, snapshot: bool = False) -> None:
         if mine is not None and not litestream.listening(app):
             with contextlib.suppress(HostError):
                 litestream.send(app, dbs, mine.epoch, snapshot=True)
-                marks.paid(app)
-    marks.unpause(app)
-    if lineage.superseded(app) is None:
-        marks.admit(app)
+                state.paid(app)
+    state.unpause(app)
+    if epochs.superseded(app) is None:
+        state.admit(app)
         edges.systemd.start(app.stream_unit)
 
 
@@ -222,13 +223,13 @@ def restart(app: App, edges: Edges, why: str) -> None:
     be taken stays owed. Without S3 nothing is stopped.
     """
     with working(app):
-        dbs, debt = databases.require(app), marks.owed(app)
+        dbs, debt = settings.require(app), state.owed(app)
         owe(app, why)
-        lineage.bucket(app).check()
+        epochs.bucket(app).check()
         present = [one for one in dbs.databases if one.path.exists()]
         with contextlib.ExitStack() as held:
             for one in present:
-                held.enter_context(sqlite.hold(one.path))
+                held.enter_context(files.hold(one.path))
             _restarted(app, dbs, edges, debt)
 
 
@@ -236,25 +237,25 @@ def _restarted(app: App, dbs: Databases, edges: Edges, debt: Json | None) -> Non
     edges.systemd.stop(app.stream_unit)
     begun = time.time()
     try:
-        if lineage.superseded(app) is None:
+        if epochs.superseded(app) is None:
             _snapshot(app, dbs, debt)
     finally:
-        marks.admit(app)
+        state.admit(app)
         edges.systemd.start(app.stream_unit)
     wait(app, dbs, edges, begun)
 
 
 def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
     """Send everything, whole; CURRENT moves to a new epoch only once all of it is there."""
-    mine = lineage.local(app)
+    mine = epochs.local(app)
     if mine is None or dbs.backup is None:
         return
     if debt is not None:
-        mine = lineage.begin(app, dbs.backup, mine, debt["why"])
+        mine = epochs.begin(app, dbs.backup, mine, debt["why"])
     litestream.send(app, dbs, mine.epoch, snapshot=True)
     if debt is not None:
-        lineage.publish(app, lineage.bucket(app))
-    marks.paid(app)
+        epochs.publish(app, epochs.bucket(app))
+    state.paid(app)
 
 
 class AtWorkError(HostError):

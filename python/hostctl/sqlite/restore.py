@@ -8,42 +8,50 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostctl import databases, files, points, sqlite, swap
-from hostctl.databases import Database, Databases
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.restore import broken, compared, given_up, instant, room, utc, wanted
-from hostctl.transition import Work
+from hostctl.backup import restore_points, settings
+from hostctl.backup.settings import Database, Databases
+from hostctl.core import files
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal.steps import Work
+from hostctl.sqlite import file_swap
+from hostctl.sqlite import files as sqlite_files
+from hostctl.transitions.restore import broken, compared, given_up, instant, room, utc, wanted
 
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
 def reach(app: App, edges: Edges) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored. Raises HostError."""
-    return edges.replica.reach(app, databases.require_backup(app)[0])
+    return edges.replica.reach(app, settings.require_backup(app)[0])
 
 
 def counted(app: App, data: Json) -> Json:
     """The rows of each table now and then, by the database's name; empty for what only S3 has."""
     held = copies(app, data)
-    live = {one.name: one.path for one in databases.require(app).databases if one.name in held and one.path.exists()}
-    return {name: compared(sqlite.look(path).tables, sqlite.look(held[name]).tables) for name, path in live.items()}
+    live = {one.name: one.path for one in settings.require(app).databases if one.name in held and one.path.exists()}
+    return {
+        name: compared(sqlite_files.look(path).tables, sqlite_files.look(held[name]).tables)
+        for name, path in live.items()
+    }
 
 
 def now(app: App) -> dict[str, dict[str, int]]:
     """The rows of each table of the live databases."""
-    return {one.name: sqlite.look(one.path).tables for one in databases.require(app).databases if one.path.exists()}
+    return {
+        one.name: sqlite_files.look(one.path).tables for one in settings.require(app).databases if one.path.exists()
+    }
 
 
 def copies(app: App, data: Json) -> dict[str, Path]:
     """The files that a point kept, or that a person loads, by the database's name; empty for what only S3 has."""
     if "file" in data:
-        return {databases.require(app).main.name: Path(data["file"])}
+        return {settings.require(app).main.name: Path(data["file"])}
     if data["point"] is None:
         return {}
-    found = points.load(app, data["point"])
+    found = restore_points.load(app, data["point"])
     return {name: app.points / found["id"] / name for name in found["files"]}
 
 
@@ -81,7 +89,7 @@ def bring(app: App, data: Json, into: Path, edges: Edges, only: Database | None 
 
     Raises HostError when it cannot be had, or is not whole.
     """
-    dbs, held = databases.require(app), copies(app, data)
+    dbs, held = settings.require(app), copies(app, data)
     files.remove_tree(into)
     files.make_directory(into.parent, 0o700)
     files.make_directory(into, 0o700)
@@ -107,16 +115,16 @@ def _fetched(
     if database.name not in held:
         return False
     if "file" in data:
-        swap.move(held[database.name], target)
+        file_swap.move(held[database.name], target)
         return True
     room(target.parent, _size(held[database.name]))
-    swap.copy(held[database.name], target)
+    file_swap.copy(held[database.name], target)
     _as_taken(app, data["point"], database.name, target)
     return True
 
 
 def _as_taken(app: App, point: str, name: str, copied: Path) -> None:
-    if points.digest(copied) != points.load(app, point)["files"][name]["sha256"]:
+    if restore_points.digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
         what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
         raise HostError(what, str(app.points / point / name), "deploy restore --at TIME takes the data from S3")
 
@@ -130,10 +138,10 @@ def check(path: Path, whole: bool) -> Json:
 
     `whole`: Litestream has checked it already, in full, as it does with everything that it restores.
     """
-    wrong = [] if whole else sqlite.integrity(path)
+    wrong = [] if whole else sqlite_files.integrity(path)
     if wrong:
         raise broken(path.name, f"fails its integrity check: {'; '.join(wrong[:3])}")
-    seen = sqlite.look(path)
+    seen = sqlite_files.look(path)
     first, last, count = seen.canary
     if count and last - first + 1 != count:
         raise broken(path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing")
@@ -146,11 +154,11 @@ def check(path: Path, whole: bool) -> Json:
 
 def replace(work: Work) -> str:
     """The step: the fetched files take the place of the app's, which go aside; the stream goes on in a new epoch."""
-    dbs = databases.require(work.app)
+    dbs = settings.require(work.app)
     stopped = time.time()
     _part_from(work, dbs)
     _refuse_openers(dbs, work.journal.content["names"])
-    swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
+    file_swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
     files.remove_tree(staged(work))
     _stream_anew(work, dbs)
     return given_up(work, stopped, str(aside(work)))
@@ -166,7 +174,7 @@ def _part_from(work: Work, dbs: Databases) -> None:
 def _refuse_openers(dbs: Databases, names: list[str]) -> None:
     """Whoever has the old file open would go on writing into what is aside."""
     for name in names:
-        if found := swap.openers(dbs.named(name).path):
+        if found := file_swap.openers(dbs.named(name).path):
             what = f"{', '.join(found)} still has the database open"
             raise HostError(what, str(dbs.named(name).path), "end it (a console, a cron job), and try again")
 
@@ -187,10 +195,10 @@ def put_back(work: Work) -> None:
     """The undo of `replace`: the old files where they were, streaming into their old epoch. What the new ones had taken
     in since the flip is kept aside.
     """
-    dbs = databases.require(work.app)
+    dbs = settings.require(work.app)
     if dbs.backup is not None:
         work.edges.replica.pause(work.app, work.edges)
-    swap.swap_back(aside(work))
+    file_swap.swap_back(aside(work))
     if dbs.backup is not None:
         if "epoch" in work.journal.content:
             work.edges.replica.back_to(work.app, dbs, work.journal.content["epoch"])
@@ -218,7 +226,7 @@ def beside(app: App) -> Path:
 
 def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
     """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
-    dbs = databases.require(app)
+    dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main
     found = bring(app, data, into, edges, only=database)[database.name]
     return into / database.name, {"name": database.name, **found}

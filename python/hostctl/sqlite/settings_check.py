@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostctl import databases, files, gates, inside, pragmas
-from hostctl.errors import HostError
-from hostctl.pragmas import Settings
-from hostctl.redact import redact
-from hostctl.transition import Work
+from hostctl.backup import settings
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.instance import release_command
+from hostctl.journal.steps import Work
+from hostctl.release.redact import redact
+from hostctl.sqlite import pragmas
+from hostctl.sqlite.pragmas import Settings
+from hostctl.transitions import switch
 
 LONGEST = 60.0  # seconds that the release may take to answer
 SHOWN_LINES = 20
@@ -51,7 +55,7 @@ end
 
 def check(work: Work) -> str | None:
     """The step: ask the release for its settings. Raises HostError where they would spoil the backup."""
-    dbs = databases.load(work.app)
+    dbs = settings.load(work.app)
     if dbs is None or work.settings.get("database") is None:
         return None
     try:
@@ -71,7 +75,7 @@ def check(work: Work) -> str | None:
 
 def stop(work: Work) -> None:
     """The undo of the step: the question ends, if it is still being asked."""
-    inside.stop(work, "settings")
+    release_command.stop(work, "settings")
 
 
 # ---------------------------------------------------------------------------------------------- asking
@@ -82,10 +86,10 @@ def ask(work: Work) -> list[Settings]:
 
     Raises HostError when it says nothing that can be read.
     """
-    gates.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
+    switch.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "settings.log"
     program = work.settings["database"]["settings"]
-    status = inside.run(work, "settings", _command(work, program), log, LONGEST)
+    status = release_command.run(work, "settings", _command(work, program), log, LONGEST)
     text = log.read_text(errors="replace")
     shown = redact(text, work.app, work.release)
     files.write_atomic(log, shown.encode(errors="replace"), durable=False)

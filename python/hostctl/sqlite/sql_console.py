@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from hostctl import sqlite
-from hostctl.errors import FAILED, HostError
+from hostctl.core.errors import FAILED, HostError
+from hostctl.sqlite import files
 
 MOST = 1000  # rows shown on a terminal; a pipe gets all of them
 WIDEST = 60  # characters of a column on a terminal
@@ -29,9 +29,9 @@ def live(path: Path, write: bool) -> Iterator[sqlite3.Connection]:
     Raises HostError.
     """
     # a connection that writes must not be the last to be closed: sqlite.py says why
-    with sqlite.reading(path) as keeper:
+    with files.reading(path) as keeper:
         keeper.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        with contextlib.closing(sqlite.connect(path, write)) as connection:
+        with contextlib.closing(files.connect(path, write)) as connection:
             connection.execute("PRAGMA foreign_keys = 1")
             connection.set_authorizer(_allowed)
             # called now and then while a statement runs, which lets Python see Ctrl-C

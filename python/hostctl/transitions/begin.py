@@ -11,30 +11,21 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hostctl import (
-    accessories,
-    agent,
-    ahead,
-    choose,
-    config,
-    cron_jobs,
-    envfile,
-    journal,
-    lock,
-    migrations,
-    points,
-    prune,
-    records,
-    recover,
-    restore,
-)
-from hostctl import environment as at_rest
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, USAGE, HostError
-from hostctl.files import Json, make_directory, read_json, write_atomic
-from hostctl.layout import PROGRAM, App
-from hostctl.names import transition_id
-from hostctl.systemd import self_command
+from hostctl.accessories import services
+from hostctl.backup import restore_points
+from hostctl.core import lock
+from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.files import Json, make_directory, read_json, write_atomic
+from hostctl.core.names import transition_id
+from hostctl.core.paths import PROGRAM, App
+from hostctl.cron import jobs
+from hostctl.host.host import Edges
+from hostctl.host.systemd import self_command
+from hostctl.instance import agent
+from hostctl.journal import journal
+from hostctl.release import app_config, envfile, migrations, records, selection
+from hostctl.release import environment as at_rest
+from hostctl.transitions import prune, recover, restore, rollback_risk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +57,7 @@ def push(app: App, spec: Json, edges: Edges, verb: str = "push") -> Json:
         if unchanged(app, spec, values) and edges.systemd.show(app.unit(app.live() or ""))[0].state == "active":
             return {"unchanged": True, "release": app.live()}
         _refuse(app, spec)
-        cron_jobs.refuse(spec["settings"], edges)
+        jobs.refuse(spec["settings"], edges)
         who, origin = spec.get("who") or "", spec.get("from") or ""
         entry = _journal(app, verb, spec["release"], who, origin, spec["settings"])
         _write_release(app, spec, values)
@@ -87,7 +78,7 @@ def rollback(
     Raises HostError, also when the older code would meet a schema that it may not know, unless `force`.
     """
     with alone(app, edges, wait):
-        target = choose.rollback_target(prune.see(app, None), app.live(), wanted)
+        target = selection.rollback_target(prune.see(app, None), app.live(), wanted)
         warning = _schema_ahead(app, target, force)
         entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target))
         if warning:
@@ -118,9 +109,9 @@ def way_back(app: App, wanted: str | None, edges: Edges) -> Json:
 
 def _before(app: App, wanted: str | None, agreed: str | None, edges: Edges) -> tuple[str, Json]:
     """The release and the data of before the push of what is live."""
-    found = points.before(app, app.live())
-    choose.same_point(found, wanted, agreed)
-    target = choose.rollback_target(prune.see(app, None), app.live(), found["release"])
+    found = restore_points.before(app, app.live())
+    selection.same_point(found, wanted, agreed)
+    target = selection.rollback_target(prune.see(app, None), app.live(), found["release"])
     return target, restore.source(app, None, found["id"], edges)
 
 
@@ -143,7 +134,7 @@ def _settings_now(app: App, release: str) -> Json:
     then.
     """
     settings: Json = records.load(app, release)["settings"]
-    return {**settings, "strategy": config.load(app).get("strategy", settings["strategy"])}
+    return {**settings, "strategy": app_config.load(app).get("strategy", settings["strategy"])}
 
 
 def _schema_ahead(app: App, target: str, force: bool) -> str:
@@ -151,7 +142,7 @@ def _schema_ahead(app: App, target: str, force: bool) -> str:
 
     Raises HostError when it may break there, unless `force`.
     """
-    risk = ahead.of(app, target)
+    risk = rollback_risk.of(app, target)
     refusal = migrations.refusal(risk, target)
     if refusal and not force:
         raise refusal
@@ -195,7 +186,7 @@ def environment(app: App, spec: Json) -> dict[str, str]:
         what = f"the host holds no value yet for {', '.join(missing)}"
         raise HostError(what, "env.secret in deploy.yml", "set it in the environment and push again", USAGE)
     given = {
-        **accessories.environment(app),
+        **services.environment(app),
         **(spec.get("env") or {}),
         **{n: held[n] if v is None else v for n, v in spec["secrets"].items()},
     }
@@ -278,11 +269,11 @@ def _write_release(app: App, spec: Json, values: dict[str, str]) -> None:
     now = time.time()
     record = {key: spec.get(key) for key in ("release", "digest", "git", "who", "from")}
     record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}
-    secrets = sorted({*spec["secrets"], *(accessories.variables(app) - (spec.get("env") or {}).keys())})
+    secrets = sorted({*spec["secrets"], *(services.variables(app) - (spec.get("env") or {}).keys())})
     record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": secrets}
     record |= {"settings": compared(spec["settings"])}
     record |= _told_of(app, values)
-    full = envfile.complete(app.name, release, node_cookie(app), config.domains(app, spec["settings"])[0], values)
+    full = envfile.complete(app.name, release, node_cookie(app), app_config.domains(app, spec["settings"])[0], values)
     write_atomic(app.record(release) / envfile.AGENT, agent.source().encode(), 0o644)
     at_rest.keep(app, release, full, secrets)
     records.save(app, record)

@@ -6,13 +6,15 @@ Runs in a unit of its own, so that neither the laptop nor the next command has t
 
 from __future__ import annotations
 
-from hostctl import gates, journal, prune, records
-from hostctl.files import Json
-from hostctl.journal import Journal
-from hostctl.layout import PROGRAM, App
-from hostctl.lock import Flock
-from hostctl.systemd import self_command
-from hostctl.transition import Work
+from hostctl.core.files import Json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import PROGRAM, App
+from hostctl.host.systemd import self_command
+from hostctl.journal import journal
+from hostctl.journal.journal import Journal
+from hostctl.journal.steps import Work
+from hostctl.release import records
+from hostctl.transitions import prune, switch
 
 POLL = 0.1
 
@@ -48,7 +50,7 @@ def run(work: Work) -> Json:
 def _drain(work: Work, old: str) -> None:
     work.journal.event("drain", "begin", work.app.unit(old))
     begun = work.edges.clock()
-    left = gates.wait_for_silence(work, records.port(work.app, old), work.settings["drain_timeout"])
+    left = switch.wait_for_silence(work, records.port(work.app, old), work.settings["drain_timeout"])
     text = f"{left} connections were cut after {work.settings['drain_timeout']:g} s" if left else "nobody is connected"
     work.journal.event("drain", "ok", text, _ms(work, begun))
 

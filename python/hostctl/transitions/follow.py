@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from hostctl import journal
-from hostctl.errors import FAILED, HostError
-from hostctl.files import Json, read_lines
-from hostctl.layout import App
-from hostctl.lock import is_held
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.files import Json, read_lines
+from hostctl.core.lock import is_held
+from hostctl.core.paths import App
+from hostctl.journal import journal
 
 POLL = 0.02
 ABANDONED = 2.0  # seconds without a word before it is looked whether anybody is at work
@@ -32,8 +32,8 @@ def follow(app: App, transition: str | None, after: int, wait: float) -> Json:
 
 def _recover(app: App) -> None:
     # imported late: following is what a push does most often, recovering what it hardly ever does
-    from hostctl import recover
-    from hostctl.edges import Edges
+    from hostctl.host.host import Edges
+    from hostctl.transitions import recover
 
     recover.verb(app, Edges())
 

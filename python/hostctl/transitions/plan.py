@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import tarfile
 
-from hostctl import accessories, artifact, begin, choose, envfile, migrations, records
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.accessories import services
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.release import artifact, envfile, migrations, records, selection
+from hostctl.transitions import begin
 
 
 def plan(app: App, spec: Json) -> Json:
     """Compare a spec (secrets as sha256 of their values, or null to keep) with what is live."""
     live = app.live()
     record = records.load(app, live) if live else None
-    of_accessories = {name: envfile.sha256(value) for name, value in accessories.environment(app).items()}
+    of_accessories = {name: envfile.sha256(value) for name, value in services.environment(app).items()}
     secrets = {**of_accessories, **spec["secrets"]}
     env_changed = changed_environment({**spec, "secrets": secrets}, begin.cookie(app) if record else "", record)
     settings, was = begin.compared(spec["settings"]), begin.compared(record["settings"]) if record else None
-    changed = (choose.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
+    changed = (selection.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
     told = {"unchanged": same, "changed_keys": changed, "previous": live, "release": spec["release"]}
     told |= {

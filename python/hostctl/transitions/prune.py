@@ -12,22 +12,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl import assets, choose, cron_runs, files, journal, points, records
-from hostctl.layout import App
-from hostctl.names import matches
-from hostctl.systemd import Systemd
+from hostctl.backup import restore_points
+from hostctl.core import files
+from hostctl.core.names import matches
+from hostctl.core.paths import App
+from hostctl.cron import runs
+from hostctl.host.systemd import Systemd
+from hostctl.journal import journal
+from hostctl.release import assets, records, selection
 
 UNCLAIMED = 86_400.0  # seconds
 
 
-def see(app: App, systemd: Systemd | None) -> list[choose.Seen]:
+def see(app: App, systemd: Systemd | None) -> list[selection.Seen]:
     """All releases as the decisions see them; without systemd none is taken to run."""
     every = records.every(app)
     units = systemd.show(*(app.unit(record["release"]) for record in every)) if systemd else []
     running = [unit.state not in ("inactive", "failed", "unknown") for unit in units] or [False] * len(every)
-    beside = set(cron_runs.at_work(app, systemd).values()) if systemd else set()
+    beside = set(runs.at_work(app, systemd).values()) if systemd else set()
     return [
-        choose.seen(record, app.tree(record["release"]).is_dir(), runs or record["release"] in beside)
+        selection.seen(record, app.tree(record["release"]).is_dir(), runs or record["release"] in beside)
         for record, runs in zip(every, running, strict=True)
     ]
 
@@ -35,14 +39,14 @@ def see(app: App, systemd: Systemd | None) -> list[choose.Seen]:
 def run(app: App, systemd: Systemd, retain: int) -> list[str]:
     """Prune everything; returns the releases that went."""
     found = see(app, systemd)
-    gone = choose.prunable(found, app.live(), retain)
+    gone = selection.prunable(found, app.live(), retain)
     for release in gone:
         _remove(app, release)
     _sweep_trees(app)
     kept = [one for one in found if one.release not in gone]
     assets.prune(app, [one.release for one in kept])
-    _artifacts(app, found, choose.kept_artifacts(kept, app.live()))
-    points.prune(app, {one.release for one in kept})
+    _artifacts(app, found, selection.kept_artifacts(kept, app.live()))
+    restore_points.prune(app, {one.release for one in kept})
     _journals(app)
     return gone
 
@@ -66,7 +70,7 @@ def _sweep_trees(app: App) -> None:
             files.remove_tree(path)
 
 
-def _artifacts(app: App, found: Sequence[choose.Seen], kept: set[str]) -> None:
+def _artifacts(app: App, found: Sequence[selection.Seen], kept: set[str]) -> None:
     """Tars beyond the bases.
 
     One that no release knows may be meant for a push that is about to begin: it has a day.
@@ -87,7 +91,7 @@ def _age(path: Path) -> float:
 
 def _journals(app: App) -> None:
     """The newest journals stay, and every one that has something left to do."""
-    for entry in journal.every(app)[: -choose.KEPT_TRANSITIONS]:
+    for entry in journal.every(app)[: -selection.KEPT_TRANSITIONS]:
         if entry.content["closed"]:
             with suppress(FileNotFoundError):
                 files.remove_tree(entry.directory)

@@ -7,12 +7,19 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from hostctl import artifact, assets, cron_jobs, drain, engines, files, gates, health, inside, migrations, records, swap
-from hostctl.config import domains
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.redact import redact
-from hostctl.transition import Step, Work
+from hostctl import engines
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.cron import jobs
+from hostctl.instance import health, release_command
+from hostctl.journal.steps import Step, Work
+from hostctl.release import artifact, assets, migrations, records
+from hostctl.release.app_config import domains
+from hostctl.release.redact import redact
+from hostctl.sqlite import file_swap
+from hostctl.transitions import drain
+from hostctl.transitions import switch as transitions_switch
 
 SHOWN_LINES = 20
 
@@ -28,7 +35,7 @@ def unpack(work: Work) -> str:
     size = sum(entry.size for entry in manifest.values())
     own = migrations.listed(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
-    cron_jobs.refuse_missing(app, work.release, work.settings)
+    jobs.refuse_missing(app, work.release, work.settings)
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 
@@ -83,9 +90,9 @@ def stop_asking(work: Work) -> None:
 
 def point(work: Work) -> str | None:
     """A restore point, so that the data of before the migrations can be had again."""
-    from hostctl import points
+    from hostctl.backup import restore_points
 
-    return points.take(work) if engines.of(work.app) else None
+    return restore_points.take(work) if engines.of(work.app) else None
 
 
 # ---------------------------------------------------------------------------------------------- migrate
@@ -97,11 +104,11 @@ def migrate(work: Work) -> str:
     program = work.app.tree(work.release) / command if command else None
     if program is None or not program.is_file():
         return "nothing to run"
-    gates.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
+    transitions_switch.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "migrate.log"
     begun = work.edges.clock()
     with _around(work):
-        status = inside.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
+        status = release_command.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
         text = redact(log.read_text(errors="replace"), work.app, work.release)
         files.write_atomic(log, text.encode(errors="replace"), durable=False)
         shown = "\n".join(text.splitlines()[-SHOWN_LINES:])
@@ -131,7 +138,7 @@ def _failed_migration(work: Work, command: str, status: int, took: float, shown:
 
 def stop_migration(work: Work) -> None:
     """The undo of migrate: what it did to the database stays, a half-done one ends here."""
-    inside.stop(work, "migrate")
+    release_command.stop(work, "migrate")
 
 
 # --------------------------------------------------------------------------------------------- stop (restart)
@@ -151,7 +158,7 @@ def start_old(work: Work) -> None:
     previous = work.journal.previous
     if previous is None:
         return
-    if swap.under_way(aside := work.app.aside / work.journal.id):
+    if file_swap.under_way(aside := work.app.aside / work.journal.id):
         raise HostError(f"{previous} is not started on data that is not its own", str(aside))
     unit = work.app.unit(previous)
     work.edges.systemd.start(unit)
@@ -166,23 +173,23 @@ def start_old(work: Work) -> None:
     while not (answer := work.edges.get(number, host, wanted["path"], wanted["timeout"])).good:
         if work.edges.clock() >= deadline:
             raise HostError(f"{unit} is not healthy again: {health.explain(answer, host, wanted['path'])}", unit)
-        work.edges.sleep(gates.POLL)
+        work.edges.sleep(transitions_switch.POLL)
 
 
 PUSH = [
     Step("unpack", unpack, remove_tree),
-    Step("cut", cut, gates.nothing),
-    Step("wait", wait, gates.nothing),
+    Step("cut", cut, transitions_switch.nothing),
+    Step("wait", wait, transitions_switch.nothing),
     Step("settings", settings, stop_asking),
-    Step("point", point, gates.nothing),
+    Step("point", point, transitions_switch.nothing),
     Step("migrate", migrate, stop_migration),
     Step("stop", halt, start_old),
-    *gates.GATES,
+    *transitions_switch.GATES,
 ]
 # in this order, and no other: the data is exchanged while nothing runs
 DATA = ["fetch", "stop", "data"]
 IN_PLACE = ["start", "health", "flip", "verify"]
-GATE_NAMES = [step.name for step in gates.GATES]
+GATE_NAMES = [step.name for step in transitions_switch.GATES]
 
 
 def steps(work: Work) -> dict[str, Step]:
@@ -194,22 +201,22 @@ def steps(work: Work) -> dict[str, Step]:
 
 
 def _with_data(in_place: bool) -> list[Step]:
-    from hostctl import restore
+    from hostctl.transitions import restore
 
     exchange = [
         Step("fetch", restore.fetch, restore.forget),
         Step("stop", restore.stop_all, start_old),
         Step("data", restore.replace, restore.put_back),
     ]
-    verify = Step("verify", restore.verify, gates.nothing)
-    switch = [verify if step.name == "verify" else step for step in gates.GATES]
+    verify = Step("verify", restore.verify, transitions_switch.nothing)
+    switch = [verify if step.name == "verify" else step for step in transitions_switch.GATES]
     return exchange + (restore.GATES if in_place else switch)
 
 
 def _upgrade() -> list[Step]:
     """As a restore in place: the same data, in a cluster of another version."""
-    from hostctl import restore
     from hostctl.postgres import upgrade
+    from hostctl.transitions import restore
 
     return [
         Step("fetch", upgrade.prepare, upgrade.forget),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from hostctl import drain, journal, lock, push
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.journal import Journal
-from hostctl.layout import App
-from hostctl.transition import Work, settle
+from hostctl.core import lock
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.journal.journal import Journal
+from hostctl.journal.steps import Work, settle
+from hostctl.transitions import drain, push
 
 
 def everything(app: App, edges: Edges, booting: bool = False) -> list[str]:

@@ -15,13 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hostctl import cron_runs, drain, engines, environment, files, gates, points, records
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.lock import Flock
-from hostctl.transition import Step, Work
+from hostctl import engines
+from hostctl.backup import restore_points
+from hostctl.core import files
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import App
+from hostctl.cron import runs
+from hostctl.host.host import Edges
+from hostctl.journal.steps import Step, Work
+from hostctl.release import environment, records
+from hostctl.transitions import drain, switch
 
 if TYPE_CHECKING:
     from hostctl.engines import Restores
@@ -48,7 +53,7 @@ def source(app: App, at: float | None, point: str | None, edges: Edges) -> Json:
     """
     edges.replica.refuse_superseded(app)
     if point is not None:
-        return {"point": point, "at": points.load(app, point)["at"]}
+        return {"point": point, "at": restore_points.load(app, point)["at"]}
     first, last = of(app).reach(app, edges)
     if at is not None and not first <= at <= max(last, time.time()):
         what = f"{utc(at)} is outside what can be restored: {utc(first)} to {utc(last)}"
@@ -116,7 +121,7 @@ def broken(name: str, how: str) -> HostError:
 def stop_all(work: Work) -> str:
     """The step: no instance of the app runs any more, none that drains, no job; the edge holds the requests."""
     drain.cut_all(work, keep=None)
-    if jobs := cron_runs.stop_all(work.app, work.edges):
+    if jobs := runs.stop_all(work.app, work.edges):
         work.note(f"{', '.join(jobs)} ended: no job runs while the data is exchanged")
     units = [work.app.unit(release) for release in records.releases(work.app)]
     ended = ("inactive", "failed", "unknown")
@@ -136,7 +141,7 @@ def replace(work: Work) -> str:
 
 def verify(work: Work) -> str:
     """The step: the edge answers with the app on its data, which counts from now on."""
-    told = gates.verify(work)
+    told = switch.verify(work)
     of(work.app).counts(work)
     return told
 
@@ -165,7 +170,7 @@ def start(work: Work) -> str:
     unit = work.app.unit(work.release)
     own = records.port(work.app, work.release)
     work.journal.set(baseline=0, port_before=own)
-    number = gates.assign_port(work, records.NEXT_PORT)
+    number = switch.assign_port(work, records.NEXT_PORT)
     work.edges.systemd.start(unit)
     return f"{unit} on port {number}"
 
@@ -196,9 +201,9 @@ def flip_back(work: Work) -> None:
 
 GATES = [
     Step("start", start, stop_again),
-    Step("health", gates.check_health, gates.nothing),
+    Step("health", switch.check_health, switch.nothing),
     Step("flip", flip, flip_back, again=True),
-    Step("verify", verify, gates.nothing),
+    Step("verify", verify, switch.nothing),
 ]
 
 
@@ -207,14 +212,14 @@ GATES = [
 
 def begin(app: App, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
     """Begin a restore in place. Returns the transition. Raises HostError."""
-    from hostctl import begin
+    from hostctl.transitions import begin
 
     return begin.replace_data(app, "restore", data, who, origin, wait, edges)
 
 
 def load(app: App, path: Path, who: str, origin: str, edges: Edges) -> Json:
     """Begin a restore in place from a file on this host, which is used up. Returns the transition. Raises HostError."""
-    from hostctl import begin
+    from hostctl.transitions import begin
 
     data = {"point": None, "at": time.time(), "file": str(path)}
     return begin.replace_data(app, "load", data, who, origin, 0.0, edges)
@@ -238,7 +243,7 @@ def send(app: App, data: Json, name: str | None, edges: Edges, out: BinaryIO) ->
     """
     with _beside(app) as into:
         path, found = of(app).extract(app, data, name, into, edges)
-        head = {"at": instant(data), **found, "bytes": path.stat().st_size, "sha256": points.digest(path)}
+        head = {"at": instant(data), **found, "bytes": path.stat().st_size, "sha256": restore_points.digest(path)}
         out.write(json.dumps(head).encode() + b"\n")
         with path.open("rb") as file:
             shutil.copyfileobj(file, out, 1 << 20)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hostctl import engines, migrations, records
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl import engines
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.release import migrations, records
 
 
 def of(app: App, target: str) -> list[Json]:

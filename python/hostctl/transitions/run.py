@@ -8,12 +8,14 @@ import signal
 from functools import partial
 from types import FrameType
 
-from hostctl import drain, journal, lock, prune, push, recover
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.transition import Interrupted, Work, perform, revert
+from hostctl.core import lock
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.journal.steps import Interrupted, Work, perform, revert
+from hostctl.transitions import drain, prune, push, recover
 
 LOCK_WAIT = 10.0  # seconds; only a glance at the lock can be in the way
 

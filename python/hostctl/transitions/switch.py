@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from hostctl import config, cron_timers, environment, files, health, maintenance, records
-from hostctl.choose import port as choose_port
-from hostctl.errors import HostError
-from hostctl.lock import Flock
-from hostctl.redact import redact
-from hostctl.systemd import Unit
-from hostctl.transition import NEW, Step, Work
-from hostctl.web import Answer
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.core.lock import Flock
+from hostctl.cron import timers
+from hostctl.edge import maintenance
+from hostctl.host.http import Answer
+from hostctl.host.systemd import Unit
+from hostctl.instance import health
+from hostctl.journal.steps import NEW, Step, Work
+from hostctl.release import app_config, environment, records
+from hostctl.release.redact import redact
+from hostctl.release.selection import port as choose_port
 
 POLL = 0.1  # seconds between two tries while nothing listens
 FIRST_CERTIFICATE = 60.0  # seconds that a first certificate may take to come
@@ -71,7 +75,7 @@ def stop_new(work: Work) -> None:
 def check_health(work: Work) -> str:
     """Ask until the answer is 2xx. A unit that dies fails at once, with its last lines."""
     wanted = work.settings["health"]
-    host, number = config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
+    host, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
     begun = work.edges.clock()
     while True:
         answer = work.edges.get(number, host, wanted["path"], wanted["timeout"])
@@ -156,7 +160,7 @@ def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
 
 def verify(work: Work) -> str:
     """HTTPS through the edge, with every public name."""
-    names = config.domains(work.app, work.settings)
+    names = app_config.domains(work.app, work.settings)
     for name in names:
         _verify_name(work, name, names)
     shown = "; visitors see the maintenance page" if maintenance.now(work.app) else ""
@@ -211,7 +215,7 @@ def live(work: Work) -> str:
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
-    cron_timers.follow(work.app, work.release, work.edges)
+    timers.follow(work.app, work.release, work.edges)
     return f"{work.release} is live"
 
 
@@ -221,7 +225,7 @@ def live_back(work: Work) -> None:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
-    cron_timers.follow(work.app, work.journal.previous, work.edges)
+    timers.follow(work.app, work.journal.previous, work.edges)
 
 
 def nothing(_: Work) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 
-from hostctl import databases
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import Json, read_json
-from hostctl.layout import App, Layout
-from hostctl.status import status
+from hostctl.backup import settings
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App, Layout
+from hostctl.host.host import Edges
+from hostctl.verbs.status import status
 
 PATIENCE = 60  # seconds for counting what an app has on the disk
 
@@ -38,7 +38,7 @@ def _told(app: App, edges: Edges) -> Json:
         "domains": names,
         "state": state(found),
         "why": "; ".join(found["trouble"]),
-        "engine": databases.engine(app),
+        "engine": settings.engine(app),
     }
     return told | {"live": live and {key: live[key] for key in ("release", "since", "port")}, "lock": found["lock"]}
 

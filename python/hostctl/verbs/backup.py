@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hostctl import aside, audit, databases, drill, engines, lineage, marks, s3, trouble
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, LOCKED, HostError
-from hostctl.files import Json, make_directory, read_json, write_json
-from hostctl.layout import PROGRAM, App
-from hostctl.lock import Flock
+from hostctl import engines
+from hostctl.backup import drill, epochs, s3, settings, state
+from hostctl.core import audit
+from hostctl.core.errors import FAILED, LOCKED, HostError
+from hostctl.core.files import Json, make_directory, read_json, write_json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import PROGRAM, App
+from hostctl.host.host import Edges
+from hostctl.notify import alerts
+from hostctl.verbs import kept
 
 
 class Who(NamedTuple):
@@ -39,19 +43,19 @@ def summary(app: App, edges: Edges) -> Json | None:
     Times in seconds since the epoch, `lag` and `max_lag` in seconds, sizes in bytes.
     """
     engine = engines.of(app)
-    return engine.backups.summary(app, edges) | {"aside": aside.space(app)} if engine else None
+    return engine.backups.summary(app, edges) | {"aside": kept.space(app)} if engine else None
 
 
 def common(app: App, edges: Edges, unit: str) -> Json | None:
     """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
-    backup = databases.configured(app)
+    backup = settings.configured(app)
     if backup is None:
         return None
-    mine, last = lineage.local(app), drill.last(app)
+    mine, last = epochs.local(app), drill.last(app)
     told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": edges.systemd.show(unit)[0].state}
     told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
     told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
-    told |= {"superseded": lineage.superseded(app), "owed": marks.owed(app), "schedule": backup.drill}
+    told |= {"superseded": epochs.superseded(app), "owed": state.owed(app), "schedule": backup.drill}
     return told | {"drill": last, "last_good": last["last_good"] if last else None, "left_open": None}
 
 
@@ -60,12 +64,12 @@ def _status(app: App, edges: Edges, _: Who) -> Json:
     told, now = summary(app, edges) or {}, time.time()
     if told["backup"]:
         told["backup"]["next_drill"] = edges.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
-    return {"app": app.name, "time": now, "database": told, "trouble": trouble.of_database(told, now)}
+    return {"app": app.name, "time": now, "database": told, "trouble": alerts.of_database(told, now)}
 
 
 def _list(app: App, _: Edges, __: Who) -> Json:
-    databases.backup(app)
-    return engines.require(app).backups.listing(app) | {"aside": aside.every(app)}
+    settings.backup(app)
+    return engines.require(app).backups.listing(app) | {"aside": kept.every(app)}
 
 
 # ---------------------------------------------------------------------------------------------- long work, in units
@@ -82,7 +86,7 @@ def run_unit(app: App) -> str:
 
 def _drill(app: App, edges: Edges, who: Who) -> Json:
     """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
-    databases.backup(app)
+    settings.backup(app)
     if edges.systemd.running_inside(drill_unit(app)):
         return engines.require(app).backups.drill(app, edges)
     _alone(edges, drill_unit(app), "a drill")
@@ -94,7 +98,7 @@ def _drill(app: App, edges: Edges, who: Who) -> Json:
 
 def _run(app: App, edges: Edges, who: Who) -> Json:
     """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
-    databases.backup(app)
+    settings.backup(app)
     if edges.systemd.running_inside(run_unit(app)):
         return _now(app, edges)
     _alone(edges, run_unit(app), "a backup")
@@ -151,9 +155,9 @@ def _progress(app: App, edges: Edges, _: Who) -> Json:
 
 def _takeover(app: App, edges: Edges, who: Who) -> Json:
     """This host's database becomes the one that counts, in an epoch of its own."""
-    databases.backup(app)
-    mine, now = lineage.local(app), lineage.current(app, lineage.bucket(app))
-    if mine is not None and now is not None and mine.epoch == now.epoch and lineage.superseded(app) is None:
+    settings.backup(app)
+    mine, now = epochs.local(app), epochs.current(app, epochs.bucket(app))
+    if mine is not None and now is not None and mine.epoch == now.epoch and epochs.superseded(app) is None:
         return {"changed": False, "epoch": mine.epoch, "parent": mine.parent}
     told = engines.require(app).backups.takeover(app, edges)
     audit.note(app, who.name, who.origin, "backup takeover", told.epoch)
@@ -162,7 +166,7 @@ def _takeover(app: App, edges: Edges, who: Who) -> Json:
 
 def _check(app: App, _: Edges, __: Who) -> Json:
     """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
-    backup, bucket = databases.backup(app), lineage.bucket(app)
+    backup, bucket = settings.backup(app), epochs.bucket(app)
     bucket.check()
     probe = f"{backup.prefix}/.probe-{os.urandom(6).hex()}"
     bucket.put(probe, b"homeport")

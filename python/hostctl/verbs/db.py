@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hostctl import audit, engines
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, HostError
-from hostctl.files import Json, make_directory, remove_tree, unlink
-from hostctl.layout import App
-from hostctl.lock import Flock
-from hostctl.names import transition_id
+from hostctl import engines
+from hostctl.core import audit
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.core.files import Json, make_directory, remove_tree, unlink
+from hostctl.core.lock import Flock
+from hostctl.core.names import transition_id
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
 
 if TYPE_CHECKING:
     from hostctl.engines import Consoles
@@ -141,7 +142,7 @@ def _written(target: Path, size: int, source: BinaryIO) -> str:
 
 def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) -> Json:
     """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
-    from hostctl import restore
+    from hostctl.transitions import restore
 
     with _alone(app, "load") as scratch:
         received = _received(app, scratch / "load.db", size, digest, sys.stdin.buffer)

@@ -10,16 +10,18 @@ import time
 from pathlib import Path
 
 import hostctl
-from hostctl import config, lock, receive, records, status
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.core import lock
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.release import app_config, records, upload
+from hostctl.verbs import status
 
 
 def inspect(app: App) -> Json:
     """One document with everything a push needs to know, so that one remote command suffices."""
     told = {
         "hostctl": hostctl.__version__,
-        "stamp": config.load(app).get("stamp"),
+        "stamp": app_config.load(app).get("stamp"),
         "os": _os_release(),
         **_machine(),
     }
@@ -28,7 +30,7 @@ def inspect(app: App) -> Json:
         "memory": memory(Path("/proc/meminfo").read_text()),
         "cpus": os.cpu_count(),
     }
-    told |= {"artifacts": receive.held(app), "partial": receive.partial(app)}
+    told |= {"artifacts": upload.held(app), "partial": upload.partial(app)}
     every = [records.short(app, record) for record in records.every(app)]
     live = [one for one in every if one["live"]]
     told |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}

@@ -12,11 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl import audit, engines, files, journal
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
-from hostctl.names import matches
+from hostctl import engines
+from hostctl.core import audit, files
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.names import matches
+from hostctl.core.paths import App
+from hostctl.journal import journal
 
 GONE = ".forgotten-"  # before the name of what is being deleted: half of it is nothing that anybody may take for whole
 BLOCK = 512  # bytes of a block, stat(2)

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-from hostctl import choose, config, cron_jobs, prune, records, redact
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.cron import jobs
+from hostctl.release import app_config, records, redact, selection
+from hostctl.transitions import prune
 
 EDGE = "caddy.service"
 LEVELS = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
@@ -45,7 +47,7 @@ def units(app: App, source: str | None, release: str | None) -> list[str]:
         "app": [instances],
         "migrate": [migrations],
         "run": [app.helper_unit("run-[0-9]*")],
-        "cron": list(cron_jobs.units(app, "*")),
+        "cron": list(jobs.units(app, "*")),
         "edge": [EDGE],
         "db": [app.cluster_unit, app.stream_unit],
         "backup": [app.helper_unit(name) for name in ("backup", "drill", "litestream", "tail", "watch")],
@@ -106,7 +108,7 @@ def _entries(stream: Iterable[str]) -> Iterator[Json]:
 
 def named(app: App, wanted: str) -> str:
     """The one release that is meant. Raises HostError (usage) when there is none, or more."""
-    found = choose.matching(prune.see(app, None), wanted) if wanted else []
+    found = selection.matching(prune.see(app, None), wanted) if wanted else []
     if len(found) != 1:
         raise HostError(f"{len(found)} releases match {wanted}", str(app.records), "deploy releases", USAGE)
     return found[0].release
@@ -166,8 +168,8 @@ def _iso(seconds: float) -> str:
 
 def neighbours(app: App) -> Sequence[str]:
     """The domains of the other apps on the host, which share the edge: their lines are not this app's."""
-    others = [config.load(other) for other in app.layout.apps() if other.name != app.name]
-    return sorted({str(domain) for one in others for domain in one["domains"]} - set(config.load(app)["domains"]))
+    others = [app_config.load(other) for other in app.layout.apps() if other.name != app.name]
+    return sorted({str(domain) for one in others for domain in one["domains"]} - set(app_config.load(app)["domains"]))
 
 
 def cleaner(app: App) -> Callable[[str], str]:

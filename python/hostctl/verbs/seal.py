@@ -5,11 +5,14 @@ The plain text stays until the unit is installed that reads what is sealed: at n
 
 from __future__ import annotations
 
-from hostctl import begin, envfile, environment, files, records, sealed
-from hostctl.environment import INSTANCE, PLAIN, SEALED
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App
+from hostctl.core import files
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host import credentials
+from hostctl.release import envfile, environment, records
+from hostctl.release.environment import INSTANCE, PLAIN, SEALED
+from hostctl.transitions import begin
 
 
 def seal(app: App) -> Json:
@@ -45,7 +48,7 @@ def _finish(app: App, release: str) -> bool:
     if not values:
         return False
     values.pop("PORT", None)
-    if envfile.parse(sealed.read(at / SEALED, environment.CREDENTIAL).decode()) != values:
+    if envfile.parse(credentials.read(at / SEALED, environment.CREDENTIAL).decode()) != values:
         what = f"what is sealed of {release} is not what is kept as plain text"
         raise HostError(what, str(at / PLAIN), f"remove {at / SEALED}, and deploy provision")
     files.unlink(at / PLAIN)

@@ -7,11 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hostctl import accessories, certificate, config, cron, health, journal, lock, maintenance, records, trouble
-from hostctl.edges import Edges
-from hostctl.files import Json, read_json
-from hostctl.layout import App
-from hostctl.systemd import Unit
+from hostctl.accessories import services
+from hostctl.core import lock
+from hostctl.core.files import Json, read_json
+from hostctl.core.paths import App
+from hostctl.cron import verb
+from hostctl.edge import maintenance
+from hostctl.host import tls
+from hostctl.host.host import Edges
+from hostctl.host.systemd import Unit
+from hostctl.instance import health
+from hostctl.journal import journal
+from hostctl.notify import alerts
+from hostctl.release import app_config, records
 
 PROBE = 2.0  # seconds
 
@@ -20,7 +28,7 @@ def status(app: App, edges: Edges) -> Json:
     """The app as it is now, times in seconds since the epoch, sizes in bytes."""
     live = app.live()
     record = (read_json(app.record(live) / "record.json") if live else None) or {}
-    names = config.load(app)["domains"] or record.get("settings", {}).get("domains", [])
+    names = app_config.load(app)["domains"] or record.get("settings", {}).get("domains", [])
     drains = journal.draining(app)
     units = edges.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
     unit = units[0] if live else None
@@ -32,17 +40,17 @@ def status(app: App, edges: Edges) -> Json:
     told |= {"maintenance": maintenance.now(app)}
     told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
     told |= {"drains": [_drain(app, edges, entry) for entry in drains]}
-    told |= {"certificate": {"name": names[0], "not_after": certificate.served(names[0])} if names else None}
+    told |= {"certificate": {"name": names[0], "not_after": tls.served(names[0])} if names else None}
     told |= {"memory": unit.memory if unit else None, "database": database(app, edges)}
-    told |= {"cron": cron.every(app, edges), "accessories": accessories.told(app, edges)}
-    return told | {"trouble": trouble.trouble(told, time.time())}
+    told |= {"cron": verb.every(app, edges), "accessories": services.told(app, edges)}
+    return told | {"trouble": alerts.trouble(told, time.time())}
 
 
 def database(app: App, edges: Edges) -> Json | None:
     """The database and its backup, as this host knows them; None without one."""
     if not app.database.exists():
         return None
-    from hostctl import backup
+    from hostctl.verbs import backup
 
     return backup.summary(app, edges)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hostctl import guard, pragmas
-from hostctl.databases import Backup, Database, Databases
-from hostctl.pragmas import Settings
+from hostctl.backup.settings import Backup, Database, Databases
+from hostctl.sqlite import pragmas, settings_check
+from hostctl.sqlite.pragmas import Settings
 from tests.apps.support import build_ledger, environment, mix
 
 STAND_IN = Path(__file__).parent / "ecto_stand_in"
@@ -35,7 +35,7 @@ def told(command: list[str | Path], scratch: Path, **env: str) -> list[Settings]
 
 
 def ask(release: Path, scratch: Path, **env: str) -> list[Settings]:
-    return told([release / "bin" / "shop", "eval", guard.ECTO], scratch, **env)
+    return told([release / "bin" / "shop", "eval", settings_check.ECTO], scratch, **env)
 
 
 def databases(path: Path, *extra: Path) -> Databases:

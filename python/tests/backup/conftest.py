@@ -15,7 +15,7 @@ import pytest
 from objectstore import Store, forget_sockets
 from world import Host
 
-from homeport import programs
+from homeport.core import pinned_programs
 
 PREFIX = "backup-test-"
 
@@ -55,7 +55,7 @@ def bucket(store: Store) -> str:
 @pytest.fixture(scope="session")
 def litestream() -> Path:
     """The pinned Litestream."""
-    return programs.fetch("litestream", platform.machine())
+    return pinned_programs.fetch("litestream", platform.machine())
 
 
 @pytest.fixture

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 from objectstore import Store, die_with_parent
 
-from hostctl import databases, drill, lineage, litestream, sqlite, sqlite_drill
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, HostError
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.s3 import Object
+from hostctl.backup import drill, epochs, settings
+from hostctl.backup.s3 import Object
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.host.host import Edges
+from hostctl.sqlite import drill as sqlite_drill
+from hostctl.sqlite import files, litestream
 
 PATIENCE = 30.0
 FAR = range(100, 600)  # frames of the log: more than a new one begins with, and long before SQLite checkpoints at 1000
@@ -56,8 +58,8 @@ class DrillWorld:
             directory.mkdir(parents=True)
         self.configure(**more)
         keys = {"access_key_id": store.access, "secret_access_key": store.secret}
-        databases.keep_credentials(self.app, keys)
-        sqlite.create(self.path)
+        settings.keep_credentials(self.app, keys)
+        files.create(self.path)
         self.sql(
             "CREATE TABLE entries(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT)",
             "CREATE INDEX by_body ON entries(body)",
@@ -76,13 +78,13 @@ class DrillWorld:
     # ------------------------------------------------------------------------------- the database
 
     def sql(self, *statements: str) -> None:
-        with sqlite.writing(self.path) as connection:
+        with files.writing(self.path) as connection:
             for statement in statements:
                 connection.execute(statement)
 
     def add(self, count: int) -> None:
         """Rows, each its own transaction, as an app writes them."""
-        with sqlite.writing(self.path) as connection:
+        with files.writing(self.path) as connection:
             for _ in range(count):
                 connection.execute("INSERT INTO entries(body) VALUES (hex(randomblob(200)))")
 
@@ -107,8 +109,8 @@ class DrillWorld:
 
     def start(self) -> None:
         """Open an epoch if there is none, and stream into it."""
-        dbs = databases.require(self.app)
-        mine = lineage.local(self.app) or lineage.open_epoch(self.app, None, "test")
+        dbs = settings.require(self.app)
+        mine = epochs.local(self.app) or epochs.open_epoch(self.app, None, "test")
         configuration = self.app.stream_runtime / "litestream.yml"
         told = json.loads(litestream.config(self.app, dbs, mine.epoch))
         configuration.write_text(json.dumps({**told, **self.settings}))
@@ -146,17 +148,17 @@ class DrillWorld:
 
     def snapshot(self) -> None:
         """What a planned restart does: a whole snapshot while nothing streams."""
-        mine = lineage.local(self.app)
+        mine = epochs.local(self.app)
         assert mine is not None
         self.stop()
-        litestream.send(self.app, databases.require(self.app), mine.epoch, snapshot=True)
+        litestream.send(self.app, settings.require(self.app), mine.epoch, snapshot=True)
         self.start()
 
     def begin_anew(self) -> None:
         """An epoch of its own: nothing that was stored before is ever mixed with what comes."""
         self.stop()
         litestream.disown(self.path)
-        lineage.open_epoch(self.app, lineage.local(self.app), "the copy was damaged")
+        epochs.open_epoch(self.app, epochs.local(self.app), "the copy was damaged")
         self.start()
 
     def compacted(self) -> None:
@@ -227,7 +229,7 @@ class DrillWorld:
         return [one.key for one in self._stored(level)]
 
     def _stored(self, level: int) -> list[Object]:
-        mine = lineage.local(self.app)
+        mine = epochs.local(self.app)
         assert mine is not None
         return list(self.store.bucket(self.name).list(f"shop/{mine.epoch}/shop.db/{level:04d}/"))
 

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import IO
 
-from homeport import programs
-from hostctl.databases import Backup, Credentials
-from hostctl.s3 import Bucket
+from homeport.core import pinned_programs
+from hostctl.backup.s3 import Bucket
+from hostctl.backup.settings import Backup, Credentials
 
 REGION = "us-east-1"
 WITHIN = 60.0  # seconds that the server may take to be able to store something
@@ -101,7 +101,7 @@ class Store:
             "volume.max": 4000,  # each bucket takes a few
             "volume.preStopSeconds": 0,
         }
-        weed = str(programs.fetch("seaweedfs", platform.machine()))
+        weed = str(pinned_programs.fetch("seaweedfs", platform.machine()))
         return [weed, "server", *(f"-{name}={value}" for name, value in options.items())]
 
     def start(self) -> None:

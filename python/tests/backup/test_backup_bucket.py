@@ -21,11 +21,11 @@ from botocore.exceptions import ConnectTimeoutError
 from objectstore import Store
 from pydantic import SecretStr
 
-from homeport import bucket as buckets
-from homeport import preflight
-from homeport.bucket_errors import NoBucketError, UnreachableError, explained
+from homeport.bucket import check as buckets
+from homeport.bucket.errors import NoBucketError, UnreachableError, explained
 from homeport.config import collect, load
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
+from homeport.deployment import preflight
 
 # line 5 is the bucket's; whatever a test adds begins at line 8
 BASE = """app: shop
@@ -244,8 +244,8 @@ def test_where_the_keys_are_not_given_the_host_keeps_its_own(configured: Loader)
 @pytest.fixture
 def provisioning(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What provisioning hands to its playbook, which is not run."""
-    from homeport import provisioning
-    from homeport.playbook import Played
+    from homeport.deployment import provision
+    from homeport.plays.runner import Played
 
     played: list[dict[str, Any]] = []
 
@@ -253,18 +253,18 @@ def provisioning(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         played.append({"environ": dict(os.environ), **more})
         return Played()
 
-    monkeypatch.setattr(provisioning, "play", play)
+    monkeypatch.setattr(provision, "play", play)
     monkeypatch.setattr(preflight, "names", lambda _: [])
     return played
 
 
 def provision(loaded: Any) -> None:
-    from homeport import provisioning
-    from homeport.options import Options
-    from homeport.session import Session
-    from homeport.ui import Screen
+    from homeport.deployment import provision
+    from homeport.options.options import Options
+    from homeport.remote.session import Session
+    from homeport.screen.screen import Screen
 
-    provisioning.provision(Session(loaded, Options()), Screen(quiet=True))
+    provision.provision(Session(loaded, Options()), Screen(quiet=True))
 
 
 def test_a_host_is_provisioned_with_the_keys_and_no_child_inherits_them(
@@ -433,7 +433,9 @@ def test_help_does_not_wait_for_boto3() -> None:
     import subprocess
     import sys
 
-    code = "import sys, homeport.cli, homeport.preflight, homeport.bucket; print('boto3' in sys.modules)"
+    code = (
+        "import sys, homeport.cli, homeport.deployment.preflight, homeport.bucket.check; print('boto3' in sys.modules)"
+    )
     said = subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ})
 
     assert said == "False\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hostctl import databases, spec
-from hostctl.errors import HostError
-from hostctl.layout import App, Layout
+from hostctl.backup import settings
+from hostctl.core import schema
+from hostctl.core.errors import HostError
+from hostctl.core.paths import App, Layout
 
 FULL = {
     "engine": "sqlite",
@@ -51,7 +52,7 @@ def write(app: App, **more: object) -> None:
 
 def test_everything_that_is_written_down_is_read(app: App) -> None:
     write(app)
-    found, backup = databases.require_backup(app)
+    found, backup = settings.require_backup(app)
     assert found.unsafe
     assert found.main.name == "shop.db"
     assert found.named("x/y.db").path == Path("/var/lib/shop/x/y.db")
@@ -60,57 +61,57 @@ def test_everything_that_is_written_down_is_read(app: App) -> None:
 
 
 def test_an_app_without_a_database_has_none(app: App) -> None:
-    assert databases.load(app) is None
+    assert settings.load(app) is None
     with pytest.raises(HostError, match="has no SQLite database"):
-        databases.require(app)
+        settings.require(app)
 
 
 def test_a_database_without_a_backup(app: App) -> None:
     write(app, backup=None, unsafe_checkpoints="refuse")
-    assert databases.require(app).backup is None
-    assert not databases.require(app).unsafe
+    assert settings.require(app).backup is None
+    assert not settings.require(app).unsafe
     with pytest.raises(HostError, match="has no backup"):
-        databases.require_backup(app)
+        settings.require_backup(app)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"databases": []}', '{"user": "shop"}', "{"])
 def test_a_file_that_is_not_as_it_should_be_is_named(app: App, text: str) -> None:
     app.database.write_text(text)
     with pytest.raises(HostError, match=r"database\.json cannot be read"):
-        databases.load(app)
+        settings.load(app)
 
 
 def test_a_name_that_is_none_of_the_apps_is_refused(app: App) -> None:
     write(app)
     with pytest.raises(HostError, match="there is no database"):
-        databases.require(app).named("other.db")
+        settings.require(app).named("other.db")
 
 
 # ------------------------------------------------------------------------------- keys
 
 
 def test_keys_are_kept_for_root_alone_and_a_null_keeps_what_is_there(app: App) -> None:
-    assert databases.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": 's"\\$`'})
-    assert databases.credentials(app) == databases.Credentials("AK", 's"\\$`')
+    assert settings.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": 's"\\$`'})
+    assert settings.credentials(app) == settings.Credentials("AK", 's"\\$`')
     assert app.backup_credentials.stat().st_mode & 0o777 == 0o600
-    assert not databases.keep_credentials(app, {"access_key_id": None, "secret_access_key": None})
-    assert databases.keep_credentials(app, {"access_key_id": None, "secret_access_key": "new"})
-    assert databases.credentials(app) == databases.Credentials("AK", "new")
+    assert not settings.keep_credentials(app, {"access_key_id": None, "secret_access_key": None})
+    assert settings.keep_credentials(app, {"access_key_id": None, "secret_access_key": "new"})
+    assert settings.credentials(app) == settings.Credentials("AK", "new")
 
 
 def test_a_null_with_nothing_to_keep_is_refused(app: App) -> None:
     with pytest.raises(HostError, match="has no keys"):
-        databases.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": None})
+        settings.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": None})
 
 
 def test_keys_that_cannot_be_read_are_not_shown(app: App) -> None:
     app.backup_credentials.write_text("SECRET=plain")
     with pytest.raises(HostError) as caught:
-        databases.credentials(app)
+        settings.credentials(app)
     assert "plain" not in repr(caught.value)
     assert "cannot be read" in caught.value.what
 
 
 @pytest.mark.parametrize("value", ["", "with space", "line\nbreak", "ü", 7, ["x"]])
 def test_what_no_header_can_carry_is_no_key(value: object) -> None:
-    assert spec.mistakes(databases.KEYS, {"access_key_id": value, "secret_access_key": None})
+    assert schema.mistakes(settings.KEYS, {"access_key_id": value, "secret_access_key": None})

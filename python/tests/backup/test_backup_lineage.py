@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import Host
 
-from hostctl import lineage, s3
-from hostctl.errors import HostError
-from hostctl.lineage import Decision, Epoch, Seen, decide
+from hostctl.backup import epochs, s3
+from hostctl.backup.epochs import Decision, Epoch, Seen, decide
+from hostctl.core.errors import HostError
 
 OURS = Epoch("20260101T000000Z-aaaaaa", "shop", "one", 1.0, None)
 BEFORE = Epoch("20251231T000000Z-bbbbbb", "shop", "one", 0.0, None)
@@ -118,41 +118,41 @@ def test_the_data_of_a_time_is_looked_for_in_what_counted_then() -> None:
         OURS._replace(opened=200.0, parent=BEFORE.epoch),
         BEFORE._replace(opened=100.0),
     ]
-    assert [(e.host, until) for e, until in lineage.candidates(chain, None)] == [
+    assert [(e.host, until) for e, until in epochs.candidates(chain, None)] == [
         ("two", None),
         ("one", 300),
         ("one", 200),
     ]
-    assert [until for _, until in lineage.candidates(chain, 250.0)] == [250.0, 200.0]
-    assert lineage.epoch_for(chain, 300.0) == chain[0]
-    assert lineage.epoch_for(chain, 299.9) == chain[1]
-    assert lineage.epoch_for(chain, 100.0) == chain[2]
+    assert [until for _, until in epochs.candidates(chain, 250.0)] == [250.0, 200.0]
+    assert epochs.epoch_for(chain, 300.0) == chain[0]
+    assert epochs.epoch_for(chain, 299.9) == chain[1]
+    assert epochs.epoch_for(chain, 100.0) == chain[2]
     with pytest.raises(HostError, match="the backup begins at"):
-        lineage.epoch_for(chain, 99.0)
+        epochs.epoch_for(chain, 99.0)
 
 
 def test_an_epoch_outlives_its_successors_opening_by_the_retention() -> None:
     chain = [OTHERS._replace(opened=300.0), OURS._replace(opened=200.0), BEFORE._replace(opened=100.0)]
-    assert lineage.outlived(chain, 200.0) == []
-    assert lineage.outlived(chain, 200.1) == [chain[2]]
-    assert lineage.outlived(chain, 400.0) == [chain[2], chain[1]]
-    assert lineage.outlived([], 400.0) == []
+    assert epochs.outlived(chain, 200.0) == []
+    assert epochs.outlived(chain, 200.1) == [chain[2]]
+    assert epochs.outlived(chain, 400.0) == [chain[2], chain[1]]
+    assert epochs.outlived([], 400.0) == []
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"epoch": "../x", "opened": 1}', b'{"epoch": 1}', b"\xff"])
 def test_what_is_no_epoch_is_not_taken_for_one(text: bytes) -> None:
-    assert lineage.parse(text) is None
+    assert epochs.parse(text) is None
 
 
 # ------------------------------------------------------------------------------- CURRENT, on the real store
 
 
 def opened(host: Host, parent: Epoch | None = None) -> Epoch:
-    return lineage.open_epoch(host.app, parent, "a test")
+    return epochs.open_epoch(host.app, parent, "a test")
 
 
 def store_of(host: Host) -> s3.Bucket:
-    return lineage.bucket(host.app)
+    return epochs.bucket(host.app)
 
 
 def test_epochs_follow_one_another_and_the_chain_tells_how(host: Host) -> None:
@@ -160,8 +160,8 @@ def test_epochs_follow_one_another_and_the_chain_tells_how(host: Host) -> None:
     second = opened(host, first)
     third = opened(host, second)
     assert first.published
-    assert lineage.chain(store_of(host)) == [third, second, first]
-    assert lineage.local(host.app) == third
+    assert epochs.chain(store_of(host)) == [third, second, first]
+    assert epochs.local(host.app) == third
 
 
 def test_of_two_hosts_that_open_at_once_one_wins_and_the_other_is_told(new_host: Callable[..., Host]) -> None:
@@ -169,8 +169,8 @@ def test_of_two_hosts_that_open_at_once_one_wins_and_the_other_is_told(new_host:
     first = opened(one)
     with pytest.raises(HostError, match="another host has taken over"):
         opened(two)
-    assert lineage.current(two.app, store_of(two)) == first
-    mine = lineage.local(two.app)
+    assert epochs.current(two.app, store_of(two)) == first
+    mine = epochs.local(two.app)
     assert mine is not None
     assert not mine.published
 
@@ -180,9 +180,9 @@ def test_a_dropped_epoch_is_gone_and_the_chain_ends_before_it(host: Host) -> Non
     second = opened(host, first)
     store = store_of(host)
     store.put(f"{store.prefix}/{first.epoch}/shop.db/0000/1.ltx", b"data")
-    lineage.drop(store, first)
+    epochs.drop(store, first)
     assert not store.any(f"{store.prefix}/{first.epoch}/")
-    assert lineage.chain(store) == [second]
+    assert epochs.chain(store) == [second]
 
 
 def test_an_epoch_that_lost_is_no_part_of_the_chain(new_host: Callable[..., Host]) -> None:
@@ -191,7 +191,7 @@ def test_an_epoch_that_lost_is_no_part_of_the_chain(new_host: Callable[..., Host
     with pytest.raises(HostError, match="another host"):
         opened(two)
     second = opened(one, first)
-    assert lineage.chain(store_of(one)) == [second, first]
+    assert epochs.chain(store_of(one)) == [second, first]
 
 
 def test_an_answer_that_was_lost_is_found_to_have_been_a_success(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,21 +210,21 @@ def test_an_answer_that_was_lost_is_found_to_have_been_a_success(host: Host, mon
 def test_an_epoch_opened_while_s3_is_away_is_published_later_and_leaves_no_gap_in_the_chain(host: Host) -> None:
     first = opened(host)
     away = host.store.backup(host.bucket_name)
-    second = lineage.begin(host.app, away, first, "S3 is away")
-    third = lineage.begin(host.app, away, second, "S3 is still away")
+    second = epochs.begin(host.app, away, first, "S3 is away")
+    third = epochs.begin(host.app, away, second, "S3 is still away")
     assert (third.parent, third.published) == (first.epoch, False)
-    published = lineage.publish(host.app, store_of(host))
-    assert lineage.chain(store_of(host)) == [published, first]
+    published = epochs.publish(host.app, store_of(host))
+    assert epochs.chain(store_of(host)) == [published, first]
 
 
 def test_going_back_to_an_earlier_epoch_leaves_the_later_one_out(host: Host) -> None:
     first = opened(host)
     second = opened(host, first)
-    assert lineage.back_to(host.app, first) == first._replace(published=True, replaces=None)
-    assert lineage.chain(store_of(host)) == [first]
-    third = opened(host, lineage.local(host.app))
-    assert lineage.chain(store_of(host)) == [third, first]
-    assert second.epoch not in [epoch.epoch for epoch in lineage.chain(store_of(host))]
+    assert epochs.back_to(host.app, first) == first._replace(published=True, replaces=None)
+    assert epochs.chain(store_of(host)) == [first]
+    third = opened(host, epochs.local(host.app))
+    assert epochs.chain(store_of(host)) == [third, first]
+    assert second.epoch not in [epoch.epoch for epoch in epochs.chain(store_of(host))]
 
 
 def test_a_prefix_of_another_app_is_refused(host: Host) -> None:
@@ -240,19 +240,19 @@ def test_a_prefix_of_another_app_is_refused(host: Host) -> None:
 def test_another_bucket_is_another_beginning(host: Host) -> None:
     opened(host)
     host.configure(prefix="elsewhere")
-    assert lineage.local(host.app) is None
+    assert epochs.local(host.app) is None
     host.configure()
-    assert lineage.local(host.app) is not None
+    assert epochs.local(host.app) is not None
 
 
 def test_a_takeover_goes_on_from_what_counted(new_host: Callable[..., Host]) -> None:
     one, two = new_host(), new_host()
     first = opened(one)
     two.path.write_bytes(b"a database")
-    second = lineage.takeover(two.app)
+    second = epochs.takeover(two.app)
     assert (second.parent, second.host) == (first.epoch, second.host)
-    assert lineage.chain(store_of(one)) == [second, first]
-    assert lineage.takeover(two.app) == second
+    assert epochs.chain(store_of(one)) == [second, first]
+    assert epochs.takeover(two.app) == second
 
 
 def test_a_takeover_without_any_data_leaves_it_to_the_next_start_to_restore(new_host: Callable[..., Host]) -> None:
@@ -260,7 +260,7 @@ def test_a_takeover_without_any_data_leaves_it_to_the_next_start_to_restore(new_
     first = opened(one)
     with pytest.raises(HostError, match="another host"):
         opened(two)
-    lineage.yield_to(two.app, first)
-    assert lineage.takeover(two.app) == first
-    assert lineage.local(two.app) is None
-    assert lineage.superseded(two.app) is None
+    epochs.yield_to(two.app, first)
+    assert epochs.takeover(two.app) == first
+    assert epochs.local(two.app) is None
+    assert epochs.superseded(two.app) is None

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 from world import Host, Writer, rows, sound
 
-from hostctl import exchange as files
-from hostctl import journal, lineage, points, restore
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.replica import Replica
-from hostctl.transition import Work
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import restore_points
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.sqlite import restore as files
+from hostctl.sqlite.replica import Replica
+from hostctl.transitions import restore
 
 RELEASE = "20260101T000000Z-abcdef0"
 
@@ -116,10 +119,10 @@ def test_the_data_of_another_time_streams_into_an_epoch_of_its_own(host: Host) -
     insert(host, 1, 2)
     then = rest()
     insert(host, 3)
-    before = lineage.local(host.app)
+    before = backup_epochs.local(host.app)
     assert before
     exchange(host, source(host, then))
-    now = lineage.local(host.app)
+    now = backup_epochs.local(host.app)
     assert now
     assert (now.parent, now.published) == (before.epoch, True)
     insert(host, 4)
@@ -133,13 +136,13 @@ def test_undone_the_old_data_streams_into_its_old_epoch_as_if_nothing_had_been(h
     insert(host, 1, 2)
     then = rest()
     insert(host, 3)
-    before = lineage.local(host.app)
+    before = backup_epochs.local(host.app)
     assert before
     doing = exchange(host, source(host, then))
     insert(host, 99)
     files.put_back(doing)
     files.put_back(doing)  # as after a crash in the middle of it
-    assert lineage.current(host.app, lineage.bucket(host.app)) == before
+    assert backup_epochs.current(host.app, backup_epochs.bucket(host.app)) == before
     insert(host, 4)
     assert rows(host.restored(before.epoch)) == [1, 2, 3, 4]
     assert rows(host.path) == [1, 2, 3, 4]
@@ -149,8 +152,8 @@ def test_with_s3_away_the_data_is_exchanged_all_the_same_and_published_later(hos
     insert(host, 1, 2)
     kept = host.app.points / "20260101T000000000Z-cccccc"
     kept.mkdir(parents=True)
-    (kept / "shop.db").write_bytes(host.restored(lineage.local(host.app).epoch).read_bytes())  # type: ignore[union-attr]
-    told = {"bytes": 0, "sha256": points.digest(kept / "shop.db")}
+    (kept / "shop.db").write_bytes(host.restored(backup_epochs.local(host.app).epoch).read_bytes())  # type: ignore[union-attr]
+    told = {"bytes": 0, "sha256": restore_points.digest(kept / "shop.db")}
     document = {"id": kept.name, "at": time.time(), "release": RELEASE, "for": RELEASE, "files": {"shop.db": told}}
     (kept / "point.json").write_text(json.dumps(document))
     insert(host, 3)
@@ -158,7 +161,7 @@ def test_with_s3_away_the_data_is_exchanged_all_the_same_and_published_later(hos
     try:
         exchange(host, restore.source(host.app, None, kept.name, edges(host)))
         assert rows(host.path) == [1, 2]
-        mine = lineage.local(host.app)
+        mine = backup_epochs.local(host.app)
         assert mine
         assert not mine.published
     finally:
@@ -166,13 +169,13 @@ def test_with_s3_away_the_data_is_exchanged_all_the_same_and_published_later(hos
     # where Litestream did not end well without S3, the watch begins one more epoch in place of the unpublished one
     until(lambda: host.watch()["error"] is None and published(host))
     insert(host, 4)
-    epochs = lineage.chain(lineage.bucket(host.app))
-    assert epochs[0].epoch == lineage.local(host.app).epoch  # type: ignore[union-attr]
+    epochs = backup_epochs.chain(backup_epochs.bucket(host.app))
+    assert epochs[0].epoch == backup_epochs.local(host.app).epoch  # type: ignore[union-attr]
     assert rows(host.restored(epochs[0].epoch)) == [1, 2, 4]
 
 
 def published(host: Host) -> bool:
-    mine = lineage.local(host.app)
+    mine = backup_epochs.local(host.app)
     return mine is not None and mine.published
 
 

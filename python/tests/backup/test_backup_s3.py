@@ -14,10 +14,10 @@ import pytest
 from objectstore import Store, free_ports
 
 from homeport.sandbox import certificates
-from hostctl import s3
-from hostctl.databases import Backup, Credentials
-from hostctl.errors import HostError
-from hostctl.s3 import Bucket
+from hostctl.backup import s3
+from hostctl.backup.s3 import Bucket
+from hostctl.backup.settings import Backup, Credentials
+from hostctl.core.errors import HostError
 
 DOCUMENTED = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 

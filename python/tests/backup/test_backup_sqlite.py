@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from world import USER, application, rows, sound
 
-from hostctl import sqlite
-from hostctl.errors import HostError
+from hostctl.core.errors import HostError
+from hostctl.sqlite import files
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A database as an app that was killed leaves it: the last writes are in the log only."""
     found = tmp_path / "shop.db"
-    sqlite.create(found)
+    files.create(found)
     script = "import sqlite3, sys, os; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
     script += "db.execute('PRAGMA wal_autocheckpoint=0'); db.execute('CREATE TABLE rows(n INTEGER PRIMARY KEY)');"
     script += "[db.execute('INSERT INTO rows VALUES (?)', (n,)) for n in range(1, 101)]; os._exit(0)"
@@ -38,17 +38,17 @@ def log(path: Path) -> tuple[bytes, bytes]:
 
 def test_reading_a_database_that_nobody_has_open_leaves_its_log_as_it_was(path: Path) -> None:
     before = log(path)
-    assert sqlite.look(path).tables["rows"] == 100
-    assert sqlite.integrity(path) == []
-    with sqlite.hold(path):
+    assert files.look(path).tables["rows"] == 100
+    assert files.integrity(path) == []
+    with files.hold(path):
         pass
-    sqlite.copy(path, path.with_name("copy.db"))
+    files.copy(path, path.with_name("copy.db"))
     assert log(path) == before
 
 
 def test_writing_the_canary_as_the_only_one_leaves_the_main_file_as_it_was(path: Path) -> None:
     before = log(path)
-    sqlite.canary(path)
+    files.canary(path)
     after = log(path)
     assert after[0] == before[0]
     assert after[1].startswith(before[1])
@@ -63,7 +63,7 @@ def test_a_plain_connection_does_checkpoint_which_is_what_the_others_avoid(path:
 
 def test_a_held_database_keeps_its_log_whoever_checkpoints(path: Path) -> None:
     size = Path(f"{path}-wal").stat().st_size
-    with application(path) as app, sqlite.hold(path):
+    with application(path) as app, files.hold(path):
         app.execute("INSERT INTO rows VALUES (1000)")
         app.execute("PRAGMA busy_timeout=0")
         busy, _, _ = app.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
@@ -78,9 +78,9 @@ def test_a_held_database_keeps_its_log_whoever_checkpoints(path: Path) -> None:
 def test_canary_rows_are_numbered_without_a_gap_and_the_oldest_are_forgotten(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "KEPT", 3)
-    assert [sqlite.canary(path) for _ in range(5)] == [1, 2, 3, 4, 5]
-    assert sqlite.look(path).canary == (3, 5, 3)
+    monkeypatch.setattr(files, "KEPT", 3)
+    assert [files.canary(path) for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert files.look(path).canary == (3, 5, 3)
 
 
 def test_a_canary_begins_in_a_database_that_never_had_one(tmp_path: Path) -> None:
@@ -88,17 +88,17 @@ def test_a_canary_begins_in_a_database_that_never_had_one(tmp_path: Path) -> Non
     with application(path) as app:
         app.execute("PRAGMA journal_mode=WAL")
         app.execute("CREATE TABLE rows(n)")
-        assert sqlite.look(path).canary == (0, 0, 0)
-        assert sqlite.canary(path) == 1
-    assert sqlite.look(path).canary == (1, 1, 1)
+        assert files.look(path).canary == (0, 0, 0)
+        assert files.canary(path) == 1
+    assert files.look(path).canary == (1, 1, 1)
 
 
 def test_a_database_that_stays_locked_is_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY", 0.05)
+    monkeypatch.setattr(files, "BUSY", 0.05)
     with application(path) as app:
         app.execute("BEGIN IMMEDIATE")
         with pytest.raises(HostError, match="stayed locked"):
-            sqlite.canary(path)
+            files.canary(path)
         app.execute("ROLLBACK")
 
 
@@ -111,12 +111,12 @@ def test_a_look_leaves_out_what_is_sqlites_and_litestreams(path: Path) -> None:
         app.executemany("INSERT INTO schema_migrations(version) VALUES (?)", [(20260102,), (20260101,)])
         app.execute('CREATE TABLE "odd ""name"(x TEXT UNIQUE)')
         app.execute("CREATE TABLE counted(n INTEGER PRIMARY KEY AUTOINCREMENT)")
-        before = sqlite.look(path)
+        before = files.look(path)
         app.execute("CREATE TABLE _litestream_seq(id INTEGER PRIMARY KEY, seq INTEGER)")
-        assert sqlite.look(path) == before
+        assert files.look(path) == before
         app.execute("ALTER TABLE counted ADD COLUMN more")
-        assert sqlite.look(path).schema != before.schema
-    assert before.tables == {sqlite.CANARY: 0, 'odd "name': 0, "counted": 0, "rows": 100, "schema_migrations": 2}
+        assert files.look(path).schema != before.schema
+    assert before.tables == {files.CANARY: 0, 'odd "name': 0, "counted": 0, "rows": 100, "schema_migrations": 2}
     assert before.versions == (20260101, 20260102)
 
 
@@ -124,25 +124,25 @@ def test_a_full_text_index_is_counted_by_the_tables_below_it(path: Path) -> None
     with application(path) as app:
         app.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
         app.execute("INSERT INTO words VALUES ('hello')")
-        tables = sqlite.look(path).tables
+        tables = files.look(path).tables
     assert "words" not in tables
     assert tables["words_content"] == 1
 
 
 def test_damage_is_found(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    sqlite.copy(path, copy)
+    files.copy(path, copy)
     with copy.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 100)
-    assert sqlite.integrity(copy) != []
+    assert files.integrity(copy) != []
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no database at all" * 400])
 def test_what_is_no_database_is_damage_or_empty(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "none.db"
     path.write_bytes(content)
-    assert bool(sqlite.integrity(path)) == bool(content)
+    assert bool(files.integrity(path)) == bool(content)
 
 
 # ------------------------------------------------------------------------------- files
@@ -150,7 +150,7 @@ def test_what_is_no_database_is_damage_or_empty(tmp_path: Path, content: bytes) 
 
 def test_a_copy_has_what_is_in_the_log_too_and_is_the_owners_alone(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    sqlite.copy(path, copy, USER)
+    files.copy(path, copy, USER)
     assert rows(copy) == list(range(1, 101))
     assert sound(copy)
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -160,18 +160,18 @@ def test_a_copy_under_writes_is_of_one_moment(path: Path, tmp_path: Path) -> Non
     with application(path) as app:
         app.execute("BEGIN")
         app.execute("INSERT INTO rows VALUES (500)")
-        sqlite.copy(path, tmp_path / "copy.db")
+        files.copy(path, tmp_path / "copy.db")
         app.execute("COMMIT")
     assert rows(tmp_path / "copy.db") == list(range(1, 101))
 
 
 def test_nothing_is_ever_written_over_an_existing_file(path: Path, tmp_path: Path) -> None:
     before, other = path.read_bytes(), tmp_path / "other.db"
-    sqlite.create(other)
+    files.create(other)
     for act in (
-        lambda: sqlite.create(path),
-        lambda: sqlite.copy(other, path),
-        lambda: sqlite.place(other, path),
+        lambda: files.create(path),
+        lambda: files.copy(other, path),
+        lambda: files.place(other, path),
     ):
         with pytest.raises(HostError, match="there is a database already"):
             act()
@@ -181,8 +181,8 @@ def test_nothing_is_ever_written_over_an_existing_file(path: Path, tmp_path: Pat
 
 def test_a_new_database_is_empty_in_wal_mode(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
-    sqlite.create(path, USER)
-    assert sqlite.look(path).tables == {sqlite.CANARY: 0}
+    files.create(path, USER)
+    assert files.look(path).tables == {files.CANARY: 0}
     with application(path) as app:
         assert app.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -194,10 +194,10 @@ def test_root_follows_no_link_that_the_app_made(tmp_path: Path, path: Path, name
     shutil.move(tmp_path / name, elsewhere)
     (tmp_path / name).symlink_to(elsewhere)
     with pytest.raises(HostError, match="symbolic link"):
-        sqlite.canary(path)
+        files.canary(path)
 
 
 def test_a_database_that_is_not_there_is_never_made_by_looking(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="there is no database"):
-        sqlite.connect(tmp_path / "none.db", write=True)
+        files.connect(tmp_path / "none.db", write=True)
     assert not list(tmp_path.iterdir())

@@ -12,19 +12,21 @@ import pytest
 from objectstore import Store
 from world import Host, Writer, application, rows, sound
 
-from hostctl import behind, lineage, litestream, marks, s3, sqlite, stream, swap
-from hostctl.errors import PERSON, HostError
-from hostctl.files import read_json
+from hostctl.backup import epochs as backup_epochs
+from hostctl.backup import s3, state
+from hostctl.core.errors import PERSON, HostError
+from hostctl.core.files import read_json
+from hostctl.sqlite import file_swap, files, lag, litestream, replication
 
 
 def epoch(host: Host) -> str:
-    mine = lineage.local(host.app)
+    mine = backup_epochs.local(host.app)
     assert mine is not None
     return mine.epoch
 
 
 def chain(host: Host) -> list[str]:
-    return [one.epoch for one in lineage.chain(lineage.bucket(host.app))]
+    return [one.epoch for one in backup_epochs.chain(backup_epochs.bucket(host.app))]
 
 
 def whole(host: Host, last: int) -> None:
@@ -69,7 +71,7 @@ def eventually(host: Host, good: Callable[[], object]) -> None:
 def test_a_new_app_gets_an_empty_database_and_the_first_epoch(host: Host) -> None:
     assert host.start() == {"changed": True}
     assert chain(host) == [epoch(host)]
-    assert sqlite.look(host.path).tables == {sqlite.CANARY: 0}
+    assert files.look(host.path).tables == {files.CANARY: 0}
     assert host.start() == {"changed": False}
 
 
@@ -96,7 +98,7 @@ def test_when_s3_cannot_be_asked_no_empty_database_is_made(host: Host) -> None:
         host.start()
     assert "--allow-empty" in caught.value.fix
     assert not host.path.exists()
-    assert lineage.local(host.app) is None
+    assert backup_epochs.local(host.app) is None
 
 
 def test_by_a_persons_word_an_empty_database_is_made_and_published_when_s3_is_back(host: Host, store: Store) -> None:
@@ -114,7 +116,7 @@ def test_a_persons_word_is_good_for_one_start(host: Host, store: Store) -> None:
         host.start(allow_empty=True)
         host.stop()
         host.path.unlink()
-        lineage.forget(host.app)
+        backup_epochs.forget(host.app)
         with pytest.raises(HostError, match="S3 cannot be asked"):
             host.start()
 
@@ -122,7 +124,7 @@ def test_a_persons_word_is_good_for_one_start(host: Host, store: Store) -> None:
 def test_a_prefix_whose_current_is_gone_needs_a_person(new_host: Callable[..., Host]) -> None:
     one, two = new_host(), new_host()
     one.start()
-    lineage.bucket(one.app).delete("shop/CURRENT")
+    backup_epochs.bucket(one.app).delete("shop/CURRENT")
     with pytest.raises(HostError, match="nothing that says which one counts") as caught:
         two.start()
     assert caught.value.code == PERSON
@@ -149,7 +151,7 @@ def test_restarted_again_and_again_under_writes_it_misses_nothing(host: Host) ->
             host.restart()
         last = writer.reach(100)
     whole(host, last)
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
 
 
 def test_an_app_that_checkpoints_by_itself_is_kept_from_it_over_planned_restarts(new_host: Callable[..., Host]) -> None:
@@ -182,12 +184,12 @@ def test_a_restart_without_s3_streams_again_and_owes_its_snapshot(host: Host, st
         with away(store):
             with pytest.raises(HostError):
                 host.restart("an upgrade")
-            assert marks.owed(host.app)["why"] == "an upgrade"  # type: ignore[index]
+            assert state.owed(host.app)["why"] == "an upgrade"  # type: ignore[index]
             assert host.systemd.show(host.app.stream_unit)[0].runs
             writer.reach(50)
         last = writer.reach(50)
         eventually(host, lambda: host.watch()["error"] is None)
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
     whole(host, last)
 
 
@@ -209,11 +211,11 @@ def test_killed_it_owes_a_snapshot_which_the_watch_pays(host: Host) -> None:
         for _ in range(3):
             writer.reach(100)
             host.systemd.kill()
-            assert "without being stopped" in marks.owed(host.app)["why"]  # type: ignore[index]
+            assert "without being stopped" in state.owed(host.app)["why"]  # type: ignore[index]
             host.systemd.start(host.app.stream_unit)
             writer.reach(20)
             assert host.watch()["error"] is None
-            assert marks.owed(host.app) is None
+            assert state.owed(host.app) is None
         last = writer.reach(50)
     # each in an epoch of its own: into the old one a compaction could bring a hole back
     assert len(chain(host)) == 4
@@ -227,7 +229,7 @@ def test_after_a_power_cut_nothing_is_missing_and_a_snapshot_is_owed(host: Host)
             last = writer.reach(100)
             host.systemd.power_cut()
         host.start()
-        assert marks.owed(host.app) is not None
+        assert state.owed(host.app) is not None
     with application(host.path):
         assert host.watch()["error"] is None
         whole(host, last)
@@ -237,7 +239,7 @@ def test_a_clean_stop_owes_nothing(host: Host) -> None:
     host.start()
     host.stop()
     host.start()
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
 
 
 def test_a_stream_that_does_not_run_is_started_by_the_watch(host: Host) -> None:
@@ -245,7 +247,7 @@ def test_a_stream_that_does_not_run_is_started_by_the_watch(host: Host) -> None:
     host.systemd.power_cut()
     assert host.watch()["error"] == "Litestream did not run"
     assert host.watch()["error"] is None
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
 
 
 # ------------------------------------------------------------------------------- pause
@@ -256,18 +258,18 @@ def test_paused_everything_is_on_s3_and_nothing_starts_it(host: Host) -> None:
     with writing(host) as writer:
         last = writer.reach(100)
         writer.stop()
-        stream.pause(host.app, host)  # type: ignore[arg-type]
-        stream.pause(host.app, host)  # type: ignore[arg-type]
+        replication.pause(host.app, host)  # type: ignore[arg-type]
+        replication.pause(host.app, host)  # type: ignore[arg-type]
     copy = host.restored(epoch(host))
     assert rows(copy) == rows(host.path)
     assert rows(copy)[-1] >= last
     with pytest.raises(HostError, match="hostctl works on the database"):
-        stream.condition(host.app)
+        replication.condition(host.app)
     assert host.start()["changed"] is False
     assert host.watch() == {"paused": True}
-    stream.resume(host.app, host, snapshot=True)  # type: ignore[arg-type]
+    replication.resume(host.app, host, snapshot=True)  # type: ignore[arg-type]
     host.start()
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
     whole(host, last)
 
 
@@ -281,18 +283,18 @@ def test_a_pause_says_when_s3_has_not_got_everything(host: Host, store: Store, m
             last = writer.reach(200)
             writer.stop()
             with pytest.raises(HostError):
-                stream.pause(host.app, host)  # type: ignore[arg-type]
-            stream.pause(host.app, host, verify=False)  # type: ignore[arg-type]
+                replication.pause(host.app, host)  # type: ignore[arg-type]
+            replication.pause(host.app, host, verify=False)  # type: ignore[arg-type]
         finally:
             store.start()
-    stream.pause(host.app, host)  # type: ignore[arg-type]
+    replication.pause(host.app, host)  # type: ignore[arg-type]
     assert rows(host.restored(epoch(host)))[-1] >= last
 
 
 def test_a_pause_that_a_crash_left_is_ended_by_the_watch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start()
-    stream.pause(host.app, host)  # type: ignore[arg-type]
-    monkeypatch.setattr("hostctl.watch.FORGOTTEN", -1.0)
+    replication.pause(host.app, host)  # type: ignore[arg-type]
+    monkeypatch.setattr("hostctl.sqlite.monitor.FORGOTTEN", -1.0)
     assert host.watch()["error"] == "the stream was left paused"
     assert host.watch()["error"] is None
 
@@ -354,7 +356,12 @@ def test_killed_while_it_restores_it_begins_anew(
         writer.stop()
         one.catch_up()
     one.stop()
-    for point in ("hostctl.lineage.begin", "hostctl.sqlite.place", "hostctl.lineage.publish", "hostctl.marks.started"):
+    for point in (
+        "hostctl.backup.epochs.begin",
+        "hostctl.sqlite.files.place",
+        "hostctl.backup.epochs.publish",
+        "hostctl.backup.state.started",
+    ):
         with monkeypatch.context() as patched:
             patched.setattr(point, _dies)
             with pytest.raises(KeyboardInterrupt):
@@ -376,7 +383,7 @@ def test_an_epoch_that_died_before_its_first_write_is_no_hole(new_host: Callable
         writer.stop()
         one.catch_up()
     one.stop()
-    lineage.open_epoch(one.app, lineage.local(one.app), "opened, and dead at once")
+    backup_epochs.open_epoch(one.app, backup_epochs.local(one.app), "opened, and dead at once")
     two.start()
     assert rows(two.path) == rows(one.path)
     assert len(chain(two)) == 3
@@ -394,9 +401,9 @@ def test_a_database_beside_anothers_backup_is_never_streamed_before_a_takeover(n
             two.start()
         assert (caught.value.code, "takeover" in caught.value.fix) == (PERSON, True)
         with pytest.raises(HostError, match="nothing is streamed"):
-            stream.condition(two.app)
+            replication.condition(two.app)
         assert chain(two) == [epoch(one)]
-        lineage.takeover(two.app)
+        backup_epochs.takeover(two.app)
         two.start()
     whole(two, last)
     assert chain(two) == [epoch(two), epoch(one)]
@@ -417,7 +424,7 @@ def test_the_host_that_was_taken_over_stops_and_nothing_it_wrote_harms_the_winne
             assert told["error"].split(" took over")[0] == os.uname().nodename
             assert not one.systemd.show(one.app.stream_unit)[0].runs
             with pytest.raises(HostError, match="took over"):
-                stream.condition(one.app)
+                replication.condition(one.app)
             assert "superseded" in one.start()
             assert one.watch()["error"]
             zombie.reach(20)
@@ -455,7 +462,7 @@ def test_the_loser_takes_the_backup_back_only_by_a_takeover(new_host: Callable[.
         one.catch_up()
         two.start()
         one.watch()
-        lineage.takeover(one.app)
+        backup_epochs.takeover(one.app)
         one.start()
         last = writer.reach(20)
     whole(one, last)
@@ -472,14 +479,14 @@ def test_a_new_epoch_and_back_again_leaves_both_whole(host: Host) -> None:
     host.start()
     with writing(host) as writer:
         writer.reach(50)
-        first = lineage.local(host.app)
+        first = backup_epochs.local(host.app)
         assert first is not None
-        second = lineage.open_epoch(host.app, first, "a test")
+        second = backup_epochs.open_epoch(host.app, first, "a test")
         host.start()
         writer.reach(50)
         host.catch_up()
         assert sound(host.restored(second.epoch))
-        lineage.back_to(host.app, first)
+        backup_epochs.back_to(host.app, first)
         host.start()
         last = writer.reach(50)
     whole(host, last)
@@ -491,20 +498,20 @@ def test_what_was_swapped_in_and_back_streams_on_where_it_stopped(host: Host) ->
     with writing(host) as writer:
         writer.reach(50)
         writer.stop()
-    first = lineage.local(host.app)
+    first = backup_epochs.local(host.app)
     assert first is not None
-    stream.pause(host.app, host)  # type: ignore[arg-type]
+    replication.pause(host.app, host)  # type: ignore[arg-type]
     other, aside = host.root / "other.db", host.app.aside / "20260101T000000000Z-aaaaaa"
-    sqlite.create(other)
+    files.create(other)
     aside.parent.mkdir(exist_ok=True)
-    swap.swap(host.databases, {"shop.db": other}, aside)
-    lineage.open_epoch(host.app, first, "a restore")
-    stream.resume(host.app, host)  # type: ignore[arg-type]
+    file_swap.swap(host.databases, {"shop.db": other}, aside)
+    backup_epochs.open_epoch(host.app, first, "a restore")
+    replication.resume(host.app, host)  # type: ignore[arg-type]
     host.catch_up()
-    stream.pause(host.app, host, verify=False)  # type: ignore[arg-type]
-    swap.swap_back(aside)
-    lineage.back_to(host.app, first)
-    stream.resume(host.app, host)  # type: ignore[arg-type]
+    replication.pause(host.app, host, verify=False)  # type: ignore[arg-type]
+    file_swap.swap_back(aside)
+    backup_epochs.back_to(host.app, first)
+    replication.resume(host.app, host)  # type: ignore[arg-type]
     with writing(host) as writer:
         last = writer.reach(50)
     whole(host, last)
@@ -514,7 +521,7 @@ def test_what_was_swapped_in_and_back_streams_on_where_it_stopped(host: Host) ->
 def test_a_current_that_was_deleted_makes_the_watch_open_another_epoch(host: Host) -> None:
     host.start()
     first = epoch(host)
-    lineage.bucket(host.app).delete("shop/CURRENT")
+    backup_epochs.bucket(host.app).delete("shop/CURRENT")
     with writing(host) as writer:
         assert "CURRENT is gone" in host.watch()["error"]
         eventually(host, lambda: host.watch()["error"] is None)
@@ -532,13 +539,13 @@ def test_the_watch_writes_numbered_rows_and_tells_the_lag(host: Host) -> None:
     assert [one["canary"] for one in told] == [1, 2, 3]
     assert all(0 <= one["lag"] < 10 and one["error"] is None for one in told)
     assert read_json(host.app.backup / "watch.json") == told[-1]
-    assert sqlite.look(host.restored(epoch(host))).canary == (1, 3, 3)
+    assert files.look(host.restored(epoch(host))).canary == (1, 3, 3)
 
 
 def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_is_missing(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.watch.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -558,7 +565,7 @@ def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_
 def test_of_a_second_outage_only_its_own_seconds_are_told_though_no_look_fell_between_the_two(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.watch.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -579,7 +586,7 @@ def test_of_a_second_outage_only_its_own_seconds_are_told_though_no_look_fell_be
 def test_a_litestream_that_is_restarted_while_s3_is_away_does_not_make_what_arrived_before_look_late(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.watch.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -599,7 +606,7 @@ def test_a_litestream_that_is_restarted_while_s3_is_away_does_not_make_what_arri
 
 def told_lag(host: Host) -> float:
     """What status tells."""
-    found = behind.lag(host.app, host.databases, read_json(host.app.backup / "watch.json"))
+    found = lag.lag(host.app, host.databases, read_json(host.app.backup / "watch.json"))
     assert found is not None
     return found
 
@@ -618,7 +625,7 @@ def test_a_look_counts_once_it_has_read_what_was_there(
     told: dict[str, object], reached: int | None, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"path": str(host.path), "operation": "sync", "started_at": "2026-11-21T14:00:00.123456789Z", "txid": 25}
-    monkeypatch.setattr("hostctl.litestream.ask", lambda app, target: {"databases": [{**known, **told}]})
+    monkeypatch.setattr("hostctl.sqlite.litestream.ask", lambda app, target: {"databases": [{**known, **told}]})
     assert litestream.looked(host.app, host.path, 1795267800.0) == reached  # 13:30
 
 
@@ -631,14 +638,14 @@ def test_keys_that_were_revoked_are_named(host: Host, store: Store) -> None:
 def test_the_position_tells_what_may_not_be_on_s3(host: Host, store: Store) -> None:
     host.start()
     with application(host.path):
-        sqlite.canary(host.path)
+        files.canary(host.path)
         done = host.catch_up()
         eventually(host, lambda: litestream.position(host.app, "shop.db").behind_since is None)
         assert litestream.position(host.app, "shop.db")[:2] == (done, done)
         with away(store):
             stored = litestream.position(host.app, "shop.db").replica_txid  # Litestream writes rows of its own, too
             before = time.time()
-            sqlite.canary(host.path)
+            files.canary(host.path)
             eventually(host, lambda: litestream.position(host.app, "shop.db").local_txid > stored)
             told = litestream.position(host.app, "shop.db")
             assert told.replica_txid == stored
@@ -681,19 +688,19 @@ def test_a_time_is_restored_from_the_epoch_that_counted_then(new_host: Callable[
         one.catch_up()
         then = time.time()
         two.start()
-        opened = lineage.local(two.app)
+        opened = backup_epochs.local(two.app)
         assert opened is not None
         app.execute("INSERT INTO rows VALUES (666)")
         one.catch_up()
     with application(two.path) as app:
         app.execute("INSERT INTO rows VALUES (2)")
         two.catch_up()
-        epochs = lineage.chain(lineage.bucket(two.app))
+        epochs = backup_epochs.chain(backup_epochs.bucket(two.app))
         found = [_fetched(two, epochs, at) for at in (then, opened.opened, None)]
     assert found == [(epoch(one), [1]), (epoch(one), [1]), (epoch(two), [1, 2])]
 
 
-def _fetched(host: Host, epochs: list[lineage.Epoch], at: float | None) -> tuple[str, list[int]]:
+def _fetched(host: Host, epochs: list[backup_epochs.Epoch], at: float | None) -> tuple[str, list[int]]:
     target = host.root / "fetched.db"
     target.unlink(missing_ok=True)
     found = litestream.fetch(host.app, host.databases, epochs, "shop.db", target, at)
@@ -704,7 +711,7 @@ def _fetched(host: Host, epochs: list[lineage.Epoch], at: float | None) -> tuple
 def test_a_database_that_no_epoch_has_is_not_made_up(host: Host) -> None:
     host.configure(extra=("jobs.db",))
     host.start()
-    epochs = lineage.chain(lineage.bucket(host.app))
+    epochs = backup_epochs.chain(backup_epochs.bucket(host.app))
     target = host.root / "jobs.db"
     assert litestream.fetch(host.app, host.databases, epochs, "jobs.db", target) is None
     assert not target.exists()
@@ -737,9 +744,9 @@ def test_the_bucket_is_asked_for_what_is_stored_without_a_long_listing(
     host.start()
     with application(host.path):
         for _ in range(3):
-            sqlite.canary(host.path)
+            files.canary(host.path)
             done = host.catch_up()
-    store, listed = lineage.bucket(host.app), s3.Bucket.list
+    store, listed = backup_epochs.bucket(host.app), s3.Bucket.list
     asked: list[str] = []
     monkeypatch.setattr(
         s3.Bucket, "list", lambda self, prefix, after="": asked.append(after) or listed(self, prefix, after)

@@ -13,12 +13,15 @@ import pytest
 from drillworld import DrillWorld
 from objectstore import Store
 
-from hostctl import audit, backup, databases, lineage, s3, trouble
-from hostctl.backup import Who
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, HostError
-from hostctl.files import Json, write_json
-from hostctl.systemd import Systemd, Unit
+from hostctl.backup import epochs, s3, settings
+from hostctl.core import audit
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.core.files import Json, write_json
+from hostctl.host.host import Edges
+from hostctl.host.systemd import Systemd, Unit
+from hostctl.notify import alerts
+from hostctl.verbs import backup
+from hostctl.verbs.backup import Who
 
 ANN = Who("ann", "laptop")
 
@@ -96,7 +99,7 @@ def test_the_status_tells_of_lag_epoch_and_drills(world: DrillWorld, edges: Edge
     assert told["database"]["bytes"] > 0
     assert (found["stream"], found["superseded"], found["owed"], found["left_open"]) == ("active", None, None, None)
     assert found["lag"] < 5
-    assert found["epoch"] == lineage.local(world.app).epoch  # type: ignore[union-attr]
+    assert found["epoch"] == epochs.local(world.app).epoch  # type: ignore[union-attr]
     assert found["drill"]["ok"]
     assert found["last_good"]["seconds"] > 0
     assert (found["schedule"], found["next_drill"]) == ("weekly", 1_900_000_000.0)
@@ -115,7 +118,7 @@ def test_the_lag_grows_while_s3_is_away_and_is_gone_when_it_is_back(
             world.add(1)
             assert time.monotonic() < deadline
         behind = short(world, edges)["lag"]
-        found = trouble.of_backup({**short(world, edges), "max_lag": 1}, time.time())
+        found = alerts.of_backup({**short(world, edges), "max_lag": 1}, time.time())
         assert any("newest write on S3" in reason for reason in found)
     finally:
         store.thaw()
@@ -225,7 +228,7 @@ def test_the_check_tells_of_a_key_that_may_not_write_and_of_clocks_apart(
     monkeypatch.setattr(s3, "SKEW", -1.0)
     with pytest.raises(HostError, match="clock"):
         ask(world, edges, "check")
-    databases.keep_credentials(world.app, {"access_key_id": "READER", "secret_access_key": "only-reads"})
+    settings.keep_credentials(world.app, {"access_key_id": "READER", "secret_access_key": "only-reads"})
     with pytest.raises(HostError, match="may not PUT"):
         ask(world, edges, "check")
 
@@ -236,18 +239,18 @@ def test_a_takeover_of_what_is_ones_own_touches_nothing(world: DrillWorld, edges
 
 
 def test_a_takeover_opens_an_epoch_that_goes_on_from_the_others(world: DrillWorld, edges: Edges) -> None:
-    mine = lineage.local(world.app)
+    mine = epochs.local(world.app)
     assert mine is not None
     bucket = world.store.bucket(world.name)
     other = mine._replace(epoch="20260101T000000Z-abcdef", host="web2")
     bucket.put("shop/CURRENT", json.dumps(other._asdict()).encode())
-    lineage.yield_to(world.app, other)
+    epochs.yield_to(world.app, other)
     assert "web2 took over" in short(world, edges)["superseded"]["why"]
-    assert next(trouble.of_backup(short(world, edges), time.time())).startswith("nothing streams from here: web2")
+    assert next(alerts.of_backup(short(world, edges), time.time())).startswith("nothing streams from here: web2")
     told = ask(world, edges, "takeover")
     assert (told["changed"], told["parent"]) == (True, other.epoch)
     assert short(world, edges)["superseded"] is None
-    assert lineage.current(world.app, bucket).epoch == told["epoch"]  # type: ignore[union-attr]
+    assert epochs.current(world.app, bucket).epoch == told["epoch"]  # type: ignore[union-attr]
     assert [line["verb"] for line in audit.read(world.app, 9)] == ["backup takeover"]
     world.add(1)
     world.uploaded()

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from hostctl import console, sqlite
-from hostctl.console import Console, plain, statements, table
-from hostctl.errors import HostError
+from hostctl.core.errors import HostError
+from hostctl.sqlite import files, sql_console
+from hostctl.sqlite.sql_console import Console, plain, statements, table
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "shop.db"
-    sqlite.create(found)
-    with sqlite.writing(found) as connection:
+    files.create(found)
+    with files.writing(found) as connection:
         connection.execute("CREATE TABLE users(id INTEGER PRIMARY KEY, name)")
         connection.execute("INSERT INTO users(name) VALUES ('ann'), ('bob')")
     return found
@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 def piped(path: Path, text: str, write: bool = False) -> str:
     out = io.StringIO()
-    with console.live(path, write) as connection:
+    with sql_console.live(path, write) as connection:
         Console(connection, io.StringIO(text), out).run("never seen")
     return out.getvalue()
 
@@ -56,7 +56,7 @@ def typed(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def shown(path: Path, write: bool = False) -> str:
     out = Terminal()
-    with console.live(path, write) as connection:
+    with sql_console.live(path, write) as connection:
         Console(connection, Terminal(), out).run("hello")
     return out.getvalue()
 
@@ -110,7 +110,7 @@ def test_ctrl_c_stops_a_statement_that_runs(path: Path, typed: list[object]) -> 
 
 
 def test_a_console_that_was_left_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "IDLE", 1)
+    monkeypatch.setattr(sql_console, "IDLE", 1)
     monkeypatch.setattr("builtins.input", lambda prompt: signal.pause())
     assert "closed: nothing was typed" in shown(path)
 
@@ -140,14 +140,14 @@ def test_no_checkpoint_can_be_asked_for(path: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("write", [False, True])
 def test_the_log_is_as_it_was_when_the_console_is_closed_last(path: Path, write: bool) -> None:
-    with sqlite.writing(path) as connection:
+    with files.writing(path) as connection:
         connection.execute("INSERT INTO users(name) VALUES ('carl')")
     before, log = path.read_bytes(), path.with_name("shop.db-wal")
     size = log.stat().st_size
     piped(path, "SELECT count(*) FROM users;" + ("INSERT INTO users(name) VALUES ('dora');" if write else ""), write)
     assert path.read_bytes() == before
     assert log.stat().st_size >= size > 0
-    with sqlite.reading(path) as connection:
+    with files.reading(path) as connection:
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (4 if write else 3,)
 
 
@@ -163,12 +163,12 @@ def test_what_would_move_the_cursor_is_written_out() -> None:
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(HostError), console.live(tmp_path / "none.db", True):
+    with pytest.raises(HostError), sql_console.live(tmp_path / "none.db", True):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
     (tmp_path / "link.db").symlink_to(path)
-    with pytest.raises(HostError, match="symbolic link"), console.live(tmp_path / "link.db", False):
+    with pytest.raises(HostError, match="symbolic link"), sql_console.live(tmp_path / "link.db", False):
         pass

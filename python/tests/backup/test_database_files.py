@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hostctl import database, restore, sqlite
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.lock import Flock
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.lock import Flock
+from hostctl.core.paths import App, Layout
+from hostctl.host.host import Edges
+from hostctl.sqlite import files
+from hostctl.transitions import restore
+from hostctl.verbs import db
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def app(tmp_path: Path) -> App:
         "backup": None,
     }
     found.database.write_text(json.dumps(told))
-    sqlite.create(path)
-    with sqlite.writing(path) as connection:
+    files.create(path)
+    with files.writing(path) as connection:
         connection.execute("CREATE TABLE users(name)")
         connection.execute("INSERT INTO users VALUES ('ann'), ('bob'), (x'00ff')")
     return found
@@ -44,7 +46,7 @@ def app(tmp_path: Path) -> App:
 def dumped(app: App, sql: bool = False) -> bytes:
     """What arrives, checked against what was announced."""
     out = io.BytesIO()
-    database.dump(app, None, sql, out)
+    db.dump(app, None, sql, out)
     head, _, body = out.getvalue().partition(b"\n")
     assert json.loads(head) == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     return body
@@ -53,8 +55,8 @@ def dumped(app: App, sql: bool = False) -> bytes:
 def test_a_copy_is_whole_and_leaves_nothing(app: App, tmp_path: Path) -> None:
     file = tmp_path / "copy.db"
     file.write_bytes(dumped(app))
-    assert sqlite.integrity(file) == []
-    assert sqlite.look(file).tables["users"] == 3
+    assert files.integrity(file) == []
+    assert files.look(file).tables["users"] == 3
     assert [path.name for path in app.state.iterdir()] == ["dump.lock"]
 
 
@@ -76,14 +78,14 @@ def test_a_second_copy_at_once_is_refused_and_does_no_harm_to_the_first(app: App
 
 
 def test_no_room_is_told_before_anything_is_copied(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "SPARE", 1 << 60)
+    monkeypatch.setattr(db, "SPARE", 1 << 60)
     with pytest.raises(HostError, match="no room for a copy"):
         dumped(app)
 
 
 def test_a_database_of_another_name_is_not_dumped(app: App) -> None:
     with pytest.raises(HostError, match="no database 'other'"):
-        database.dump(app, "other", False, io.BytesIO())
+        db.dump(app, "other", False, io.BytesIO())
 
 
 # ---------------------------------------------------------------------------------------------- load
@@ -109,7 +111,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def load(app: App, data: bytes, monkeypatch: pytest.MonkeyPatch, sent: bytes | None = None) -> Json:
     monkeypatch.setattr("sys.stdin", Stdin(data if sent is None else sent))
-    return database.load(app, len(data), hashlib.sha256(data).hexdigest(), "ann", "laptop", Edges())
+    return db.load(app, len(data), hashlib.sha256(data).hexdigest(), "ann", "laptop", Edges())
 
 
 def test_a_sound_file_is_handed_over_and_waits_for_the_transition(
@@ -155,6 +157,6 @@ def test_what_nobody_came_for_is_removed_after_a_day(
     old, young = app.state / "load-old.db", app.state / "load-young.db"
     for path in (old, young):
         path.touch()
-    os.utime(old, (time.time() - 2 * database.LEFT,) * 2)
+    os.utime(old, (time.time() - 2 * db.LEFT,) * 2)
     load(app, dumped(app), monkeypatch)
     assert (old.exists(), young.exists()) == (False, True)

@@ -16,12 +16,14 @@ import pytest
 from drillworld import DrillWorld
 from objectstore import Store
 
-from hostctl import databases, drill, lineage, litestream, marks, sqlite, sqlite_drill
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, HostError
-from hostctl.files import read_lines
-from hostctl.lock import Flock
-from hostctl.s3 import Bucket
+from hostctl.backup import drill, epochs, settings, state
+from hostctl.backup.s3 import Bucket
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.core.files import read_lines
+from hostctl.core.lock import Flock
+from hostctl.host.host import Edges
+from hostctl.sqlite import drill as sqlite_drill
+from hostctl.sqlite import files, litestream
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def world(new_world: Callable[..., DrillWorld]) -> DrillWorld:
 
 def test_a_good_backup_passes_and_is_measured(world: DrillWorld) -> None:
     world.add(50)
-    sqlite.canary(world.path)
+    files.canary(world.path)
     told = world.drill()
     assert (told["ok"], told["found"], told["rows"]) == (True, [], 51)
     assert told["bytes"] > 0
@@ -65,14 +67,14 @@ def test_nothing_is_left_of_the_restored_copy(world: DrillWorld) -> None:
 
 
 def test_a_good_drill_removes_the_epochs_that_the_retention_has_passed(world: DrillWorld) -> None:
-    first = lineage.local(world.app)
+    first = epochs.local(world.app)
     world.begin_anew()
-    store = lineage.bucket(world.app)
+    store = epochs.bucket(world.app)
     world.drill()
-    assert len(lineage.chain(store)) == 2
+    assert len(epochs.chain(store)) == 2
     world.configure(retention=0.001)
     world.drill()
-    assert [one.epoch for one in lineage.chain(store)] == [lineage.local(world.app).epoch]  # type: ignore[union-attr]
+    assert [one.epoch for one in epochs.chain(store)] == [epochs.local(world.app).epoch]  # type: ignore[union-attr]
     assert not store.any(f"{store.prefix}/{first.epoch}/")  # type: ignore[union-attr]
 
 
@@ -86,7 +88,7 @@ def test_a_hole_is_found_and_told_and_an_epoch_of_its_own_mends_it(world: DrillW
     good = world.drill()
     with world.torn():
         told = world.failed()
-        owed = marks.owed(world.app)
+        owed = state.owed(world.app)
         assert owed is not None
         assert "a drill" in owed["why"]
         assert told["last_good"]["at"] == good["at"]
@@ -120,8 +122,8 @@ def test_a_hole_is_found_while_the_app_writes(world: DrillWorld) -> None:
 
 def test_a_numbered_row_that_is_missing_fails_the_drill_even_where_live_lacks_it_too(world: DrillWorld) -> None:
     for _ in range(3):
-        sqlite.canary(world.path)
-    world.sql(f"DELETE FROM {sqlite.CANARY} WHERE n = 2")
+        files.canary(world.path)
+    world.sql(f"DELETE FROM {files.CANARY} WHERE n = 2")
     assert re.search(r"1 of the numbered rows 1 to \d are missing: a hole", world.failed()["found"][0])
 
 
@@ -175,10 +177,10 @@ def test_a_damaged_object_fails_the_drill_and_what_was_good_is_offered(
     assert "<3>the backup of shop failed its drill" in capsys.readouterr().err
     at = told["restorable"]["shop.db"]
     assert f"up to {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(at))} (deploy restore --at" in told["error"].what
-    dbs, mine = databases.require(world.app), lineage.local(world.app)
+    dbs, mine = settings.require(world.app), epochs.local(world.app)
     assert mine is not None
     litestream.restore(world.app, dbs, mine.epoch, "shop.db", tmp_path / "back.db", at)
-    assert sqlite.integrity(tmp_path / "back.db") == []
+    assert files.integrity(tmp_path / "back.db") == []
 
 
 def test_the_apps_own_check_that_is_not_true_fails_it(new_world: Callable[..., DrillWorld]) -> None:
@@ -193,15 +195,15 @@ def test_the_apps_own_check_that_is_not_true_fails_it(new_world: Callable[..., D
 def test_a_drill_while_s3_is_away_fails_and_owes_no_snapshot(
     world: DrillWorld, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = Bucket(databases.require_backup(world.app)[1], store.credentials, total=1.0)
-    monkeypatch.setattr(lineage, "bucket", lambda app: hasty)
+    hasty = Bucket(settings.require_backup(world.app)[1], store.credentials, total=1.0)
+    monkeypatch.setattr(epochs, "bucket", lambda app: hasty)
     store.freeze()
     try:
         told = world.failed()
     finally:
         store.thaw()
     assert "S3" in told["found"][0]
-    assert marks.owed(world.app) is None
+    assert state.owed(world.app) is None
     assert world.drill()["last_good"]["ok"]
 
 
@@ -211,7 +213,7 @@ def test_a_drill_without_litestream_fails(world: DrillWorld) -> None:
 
 
 def test_a_superseded_host_says_so(world: DrillWorld) -> None:
-    mine = lineage.local(world.app)
+    mine = epochs.local(world.app)
     assert mine is not None
     other = json.dumps({**mine._asdict(), "epoch": "20260101T000000Z-abcdef", "host": "web2"})
     world.store.bucket(world.name).put("shop/CURRENT", other.encode())

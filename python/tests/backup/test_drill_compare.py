@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import sqlite
-from hostctl.compare import Canary, Seen, Table, compare, newest_good
-from hostctl.sqlite_drill import see, verify
+from hostctl.backup.compare import Canary, Seen, Table, compare, newest_good
+from hostctl.sqlite import files
+from hostctl.sqlite.drill import see, verify
 
 
 def seen(
@@ -78,15 +78,15 @@ def test_a_migration_while_it_was_restored_may_show_or_not() -> None:
 @pytest.fixture
 def live(tmp_path: Path) -> Path:
     path = tmp_path / "live.db"
-    sqlite.create(path)
-    with sqlite.writing(path) as connection:
+    files.create(path)
+    with files.writing(path) as connection:
         connection.execute("CREATE TABLE entries(id INTEGER PRIMARY KEY AUTOINCREMENT, body)")
         connection.execute("CREATE INDEX by_body ON entries(body)")
         connection.execute("CREATE TABLE pairs(a, b, PRIMARY KEY (a, b)) WITHOUT ROWID")
         connection.execute("CREATE TABLE empty(x)")
         connection.executemany("INSERT INTO entries(body) VALUES (?)", [(f"row {n}",) for n in range(100)])
         connection.execute("INSERT INTO pairs VALUES (1, 2)")
-    sqlite.canary(path)
+    files.canary(path)
     return path
 
 
@@ -94,7 +94,7 @@ Change = Callable[[sqlite3.Connection], object]
 
 
 def change(path: Path, *statements: str) -> None:
-    with sqlite.writing(path) as connection:
+    with files.writing(path) as connection:
         for statement in statements:
             connection.execute(statement)
 
@@ -117,10 +117,10 @@ def test_a_copy_of_any_moment_between_the_two_looks_is_good(
 ) -> None:
     copy, before = tmp_path / "copy.db", see(live)
     if early:
-        sqlite.copy(live, copy)
+        files.copy(live, copy)
     change(live, *meanwhile)
     if not early:
-        sqlite.copy(live, copy)
+        files.copy(live, copy)
     assert compare(before, see(copy, before), see(live, before)) == []
 
 
@@ -133,7 +133,7 @@ def test_a_row_that_is_missing_or_stale_is_found_while_others_are_written(
     tmp_path: Path, live: Path, damage: str
 ) -> None:
     copy, before = tmp_path / "copy.db", see(live)
-    sqlite.copy(live, copy)
+    files.copy(live, copy)
     change(copy, damage)
     change(live, "INSERT INTO empty VALUES (1)")
     assert compare(before, see(copy, before), see(live, before)) != []
@@ -143,7 +143,7 @@ def test_a_hole_is_found_in_a_table_that_only_grows_however_fast(tmp_path: Path,
     copy, before = tmp_path / "copy.db", see(live)
     grow = "INSERT INTO entries(body) SELECT body FROM entries"
     change(live, grow)
-    sqlite.copy(live, copy)
+    files.copy(live, copy)
     change(live, grow, grow)
     change(copy, "DELETE FROM entries WHERE id = 7")
     (found,) = compare(before, see(copy, before), see(live, before))
@@ -153,7 +153,7 @@ def test_a_hole_is_found_in_a_table_that_only_grows_however_fast(tmp_path: Path,
 def test_text_that_is_not_utf8_and_strange_names_are_compared_too(tmp_path: Path, live: Path) -> None:
     change(live, 'CREATE TABLE "a ""b"" c"("x y" TEXT)', """INSERT INTO "a ""b"" c" VALUES (CAST(x'ff00fe' AS TEXT))""")
     copy, before = tmp_path / "copy.db", see(live)
-    sqlite.copy(live, copy)
+    files.copy(live, copy)
     assert 'a "b" c' in before.tables
     assert compare(before, see(copy, before), see(live, before)) == []
 

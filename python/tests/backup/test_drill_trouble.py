@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hostctl.trouble import DAY, of_database, trouble
+from hostctl.notify.alerts import DAY, of_database, trouble
 
 NOW = 1_800_000_000.0
 GOOD = {"at": NOW - DAY, "ok": True, "found": []}

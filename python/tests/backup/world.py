@@ -17,11 +17,12 @@ from typing import Any
 
 from objectstore import Store, die_with_parent
 
-from hostctl import databases, litestream, prepare, stream, watch
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.systemd import Unit
+from hostctl.backup import settings
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.host.systemd import Unit
+from hostctl.sqlite import bootstrap, litestream, monitor, replication
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 STOP = 5.0  # seconds, for the unit's TimeoutStopSec: with S3 away Litestream does not end by itself
@@ -101,13 +102,13 @@ class Units:
             self.running.add(unit)
         elif not self._runs(unit):
             with suppress(HostError):  # systemd says it in the journal only
-                stream.condition(self.host.app)
-                prepare.prepare(self.host.app, self.host)  # type: ignore[arg-type]
+                replication.condition(self.host.app)
+                bootstrap.prepare(self.host.app, self.host)  # type: ignore[arg-type]
                 self._exec()
 
     def _exec(self) -> None:
         app = self.host.app
-        dbs = databases.require(app)
+        dbs = settings.require(app)
         argv = [str(dbs.litestream), "replicate", "-config", str(app.stream_runtime / "litestream.yml")]
         with (self.host.root / "litestream.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -134,7 +135,7 @@ class Units:
             self.process.wait()
             result = "timeout"
         os.environ["SERVICE_RESULT"] = result
-        stream.stopped(self.host.app)
+        replication.stopped(self.host.app)
         del os.environ["SERVICE_RESULT"]
 
     def power_cut(self) -> None:
@@ -157,7 +158,7 @@ class Host:
         self.app.config.write_text(json.dumps({"app": "shop", "user": USER, "deployers": [], "domains": ["shop.test"]}))
         self.configure(**more)
         keys = {"access_key_id": store.access, "secret_access_key": store.secret}
-        databases.keep_credentials(self.app, keys)
+        settings.keep_credentials(self.app, keys)
 
     def configure(self, extra: tuple[str, ...] = (), unsafe: bool = False, backup: object = True, **more: Any) -> None:
         """Write database.json; `more` are settings of the backup."""
@@ -170,8 +171,8 @@ class Host:
         self.app.database.write_text(json.dumps(document))
 
     @property
-    def databases(self) -> databases.Databases:
-        return databases.require(self.app)
+    def databases(self) -> settings.Databases:
+        return settings.require(self.app)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -182,13 +183,13 @@ class Host:
     # ------------------------------------------------------------------------------- verbs
 
     def start(self, **more: Any) -> Json:
-        return stream.start(self.app, self, **more)  # type: ignore[arg-type]
+        return replication.start(self.app, self, **more)  # type: ignore[arg-type]
 
     def restart(self, why: str = "a test") -> None:
-        stream.restart(self.app, self, why)  # type: ignore[arg-type]
+        replication.restart(self.app, self, why)  # type: ignore[arg-type]
 
     def watch(self) -> Json:
-        return watch.watch(self.app, self)  # type: ignore[arg-type]
+        return monitor.watch(self.app, self)  # type: ignore[arg-type]
 
     def catch_up(self, name: str = "shop.db", patience: float = 30.0) -> int:
         return litestream.catch_up(self.app, name, patience, self)  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from homeport.config import accessories, host_vars, settings, show
 from homeport.config.problems import ConfigError
-from homeport.stamp import stamp
-from homeport.vault import check
-from hostctl import accessories as on_the_host
+from homeport.core.provision_stamp import stamp
+from homeport.secrets import runtime_check
+from hostctl.accessories import services as on_the_host
 
 KEYS = "kind, memory, persist, evict, package, unit, env, files"
 NAME = "must be a name in lower-case letters, digits and -, at most 20, such as redis"
@@ -153,7 +153,7 @@ def test_what_an_accessory_gives_is_supplied(project: Any, good: Callable[[str],
     project.write('System.fetch_env!("REDIS_URL")\nSystem.fetch_env!("OTHER_URL")\n', "config/runtime.exs")
     loaded = project.write(good("accessories: {redis: }\n")).load()
 
-    assert [found.name for found in check.runtime(loaded)] == ["OTHER_URL"]
+    assert [found.name for found in runtime_check.runtime(loaded)] == ["OTHER_URL"]
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,19}", fullmatch=True))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.config import cron, settings
-from hostctl import spec
+from hostctl.core import schema
 
 FIELDS = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, cron.MONTHS), (0, 7, cron.WEEKDAYS))
 
@@ -83,7 +83,7 @@ def test_a_crontab_fires_under_systemd_exactly_when_cron_would(parts: Any, at: d
 
     for each in (at, at.replace(minute=min(sets[0]), hour=max(sets[1]))):
         assert any(systemd_fires(event, each) for event in events) == cron_fires(texts, sets, each)
-    assert all(spec.JOB["calendar"]([event]) for event in events)
+    assert all(schema.JOB["calendar"]([event]) for event in events)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
@@ -208,7 +208,7 @@ def test_what_the_host_is_told_of_a_job_is_what_it_takes(project: Any, good: Cal
     project.write(good(text))
     told = settings(project.load().config).settings["cron"]
 
-    assert spec.jobs(told)
+    assert schema.jobs(told)
     assert told[0] == {
         "name": "report",
         "schedule": "0 0 13 * fri",

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from homeport.config import ConfigError, backup_secrets, collect, host_vars, scrub, settings, values
 from homeport.config.cost import requests_a_month
-from homeport.config.secrets import reveal
-from homeport.errors import HomeportError
-from homeport.stamp import stamp
+from homeport.core.errors import HomeportError
+from homeport.core.provision_stamp import stamp
+from homeport.secrets.resolve import reveal
 from homeport.verbs.config import command
-from hostctl import databases, spec
-from hostctl.layout import Layout
+from hostctl.backup import settings as backup_settings
+from hostctl.core import schema as core_schema
+from hostctl.core.paths import Layout
 
 Text = Callable[[str], str]
 
@@ -223,9 +224,9 @@ def test_an_app_may_say_for_itself_where_its_database_is(project: Any, good: Tex
 )
 def test_hostctl_finds_no_mistake_in_settings_that_passed_here(project: Any, good: Text, more: str) -> None:
     push = settings(loaded(project, good(more)).config)
-    schema = {"settings": spec.PUSH["settings"], "env": spec.PUSH["env"]}
+    schema = {"settings": core_schema.PUSH["settings"], "env": core_schema.PUSH["env"]}
 
-    assert spec.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
+    assert core_schema.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
 
 
 FULL = """database: {engine: sqlite, path: main.db}
@@ -286,7 +287,7 @@ def test_hostctl_reads_what_the_role_gets(project: Any, good: Text, tmp_path: Pa
     app.database.parent.mkdir(parents=True)
     app.database.write_text(json.dumps({**told, "litestream": "/usr/local/lib/homeport/litestream"}))
 
-    found = databases.require(app)
+    found = backup_settings.require(app)
 
     assert (found.main.path, found.user, found.unsafe) == (Path("/var/lib/shop/shop.db"), "shop", False)
     assert found.backup is not None

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError, host_vars, secrets, settings, target
-from hostctl import spec
+from homeport.config import ConfigError, host_vars, settings, target
+from homeport.secrets import resolve
+from hostctl.core import schema as core_schema
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 
@@ -52,9 +53,9 @@ def test_hostctl_finds_no_mistake_in_settings_that_passed_here(
     project: Any, good: Callable[[str], str], more: str
 ) -> None:
     push = settings(loaded(project, good(more)).config)
-    schema = {"settings": spec.PUSH["settings"], "env": spec.PUSH["env"]}
+    schema = {"settings": core_schema.PUSH["settings"], "env": core_schema.PUSH["env"]}
 
-    assert spec.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
+    assert core_schema.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
 
 
 def test_the_name_of_the_app_can_be_set_or_be_secret(project: Any, good: Callable[[str], str]) -> None:
@@ -133,7 +134,7 @@ def test_a_certificate_of_the_teams_own_is_a_file_and_the_name_of_its_key(projec
     assert host_vars(found)["homeport_certificates"] == [
         {"name": "shop.test", "certificate": str(project.root / "own.pem"), "key": "SHOP_KEY"}
     ]
-    assert secrets.names(found.config) == ("SHOP_KEY",)
+    assert resolve.names(found.config) == ("SHOP_KEY",)
 
 
 def test_no_secret_value_is_in_the_variables(

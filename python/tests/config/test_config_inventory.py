@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from homeport.config import host_vars, load
-from homeport.content import content
-from homeport.stamp import stamp
+from homeport.core.packaged_files import content
+from homeport.core.provision_stamp import stamp
 
 
 def inventory(cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

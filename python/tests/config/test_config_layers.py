@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from homeport.config import ConfigError, load
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 
 
 class Sandbox:

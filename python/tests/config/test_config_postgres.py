@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport import preflight
 from homeport.config import ConfigError, collect, host_vars, scrub, settings
 from homeport.config.cost import requests_a_month
-from homeport.config.secrets import backup_secrets, reveal
-from homeport.errors import HomeportError
-from homeport.stamp import stamp
+from homeport.core.errors import HomeportError
+from homeport.core.provision_stamp import stamp
+from homeport.deployment import preflight
+from homeport.secrets.resolve import backup_secrets, reveal
 from homeport.verbs.config import command
-from hostctl import databases, spec
-from hostctl.layout import Layout
+from hostctl.backup import settings as backup_settings
+from hostctl.core import schema as core_schema
+from hostctl.core.paths import Layout
 
 Text = Callable[[str], str]
 
@@ -200,11 +201,11 @@ def test_of_a_provider_the_app_gets_the_secret_and_the_host_its_name(project: An
 @pytest.mark.parametrize("text", [POSTGRES, EXTERNAL])
 def test_hostctl_finds_no_mistake_in_settings_that_passed_here(project: Any, good: Text, text: str) -> None:
     push = settings(project.write(good(text)).load().config)
-    schema = {"settings": spec.PUSH["settings"], "env": spec.PUSH["env"]}
+    schema = {"settings": core_schema.PUSH["settings"], "env": core_schema.PUSH["env"]}
 
-    assert spec.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
+    assert core_schema.mistakes(schema, {"settings": push.settings, "env": push.env}) == []
     push.settings["database"]["port"] = 5432
-    assert spec.mistakes(schema, {"settings": push.settings}) == ["settings.database is not valid"]
+    assert core_schema.mistakes(schema, {"settings": push.settings}) == ["settings.database is not valid"]
 
 
 def test_hostctl_reads_what_the_role_gets(project: Any, good: Text, tmp_path: Path) -> None:
@@ -214,9 +215,9 @@ def test_hostctl_reads_what_the_role_gets(project: Any, good: Text, tmp_path: Pa
     app.database.parent.mkdir(parents=True)
     app.database.write_text(json.dumps(told))
 
-    found = databases.backup(app)
+    found = backup_settings.backup(app)
 
-    assert databases.engine(app) == "postgres"
+    assert backup_settings.engine(app) == "postgres"
     assert (found.archive_timeout, found.max_wal, found.encrypted) == (30.0, 512 * 2**20, True)
 
 
@@ -274,7 +275,7 @@ def test_the_bucket_is_asked_whether_or_not_the_encryption_key_is_given(
     project: Any, good: Text, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("homeport.bucket.check", lambda _, keys: asked.append(sorted(keys)) or [])
+    monkeypatch.setattr("homeport.bucket.check.check", lambda _, keys: asked.append(sorted(keys)) or [])
     found = project.write(good(ENCRYPTED)).load()
     given = {name: KEYS[name] for name in ("BACKUP_ACCESS_KEY_ID", "BACKUP_SECRET_ACCESS_KEY")}
 

@@ -18,8 +18,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from homeport.config import Redactor, secrets
-from homeport.errors import HomeportError
+from homeport.config import Redactor
+from homeport.core.errors import HomeportError
+from homeport.secrets import resolve
 
 HIDDEN = "hunter2-and-more"
 
@@ -30,16 +31,16 @@ def loaded(project: Any, good: Callable[[str], str]) -> Any:
 
 
 def test_values_come_from_the_environment_and_none_keeps_what_the_host_has(loaded: Any) -> None:
-    found = secrets.collect(loaded, {"SECRET_KEY_BASE": HIDDEN, "UNRELATED": "x"})
+    found = resolve.collect(loaded, {"SECRET_KEY_BASE": HIDDEN, "UNRELATED": "x"})
 
-    assert {name: secrets.reveal(value) for name, value in found.items()} == {
+    assert {name: resolve.reveal(value) for name, value in found.items()} == {
         "SECRET_KEY_BASE": HIDDEN,
         "OTHER": None,
     }
 
 
 def test_a_value_shows_in_no_text_made_of_it(loaded: Any) -> None:
-    found = secrets.collect(loaded, {"SECRET_KEY_BASE": HIDDEN})
+    found = resolve.collect(loaded, {"SECRET_KEY_BASE": HIDDEN})
 
     try:
         raise RuntimeError(found)
@@ -60,7 +61,7 @@ def test_a_value_shows_in_no_text_made_of_it(loaded: Any) -> None:
 )
 def test_a_value_that_cannot_be_kept_secret_or_carried_is_refused(loaded: Any, value: str, what: str) -> None:
     with pytest.raises(HomeportError) as caught:
-        secrets.collect(loaded, {"OTHER": value})
+        resolve.collect(loaded, {"OTHER": value})
 
     error = caught.value
     assert (error.what, error.where, error.code) == (what, "environment: OTHER", 2)
@@ -70,14 +71,14 @@ def test_a_value_that_cannot_be_kept_secret_or_carried_is_refused(loaded: Any, v
 def test_no_child_process_inherits_a_value(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY_BASE", HIDDEN)
 
-    secrets.scrub(loaded.config, os.environ)
+    resolve.scrub(loaded.config, os.environ)
 
     code = "import os; print(os.environ.get('SECRET_KEY_BASE'))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "None\n"
 
 
 def test_fingerprints_tell_a_change_and_nothing_else(loaded: Any) -> None:
-    found = secrets.fingerprints(secrets.collect(loaded, {"SECRET_KEY_BASE": "abcd"}))
+    found = resolve.fingerprints(resolve.collect(loaded, {"SECRET_KEY_BASE": "abcd"}))
 
     assert found == {
         "SECRET_KEY_BASE": "88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from homeport.config import ConfigError, load, show
 from homeport.config.check import check
 from homeport.config.document import parse
-from homeport.options import Options
+from homeport.options.options import Options
 from homeport.verbs.config import command
 
 

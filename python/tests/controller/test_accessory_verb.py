@@ -6,7 +6,7 @@ from typing import Any
 
 from homeport.verbs.accessory import table
 from homeport.verbs.status import lines
-from hostctl.trouble import of_accessory
+from hostctl.notify.alerts import of_accessory
 
 ONE: dict[str, Any] = {
     "name": "redis",

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport import following, ssh, transfer
-from homeport.errors import ExitCode, HomeportError
-from homeport.remote import Hostctl
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote import database_transfer, long_jobs
+from homeport.remote.hostctl import Hostctl
+from homeport.ssh import connection
 from homeport.verbs import backup, db, status
 
 GOOD = {
@@ -105,7 +106,7 @@ def test_what_lies_aside_is_deleted_only_after_a_person_said_so(monkeypatch: pyt
             asked.append("--plan" not in args)
             return {"id": name, "since": 1_793_448_000.0, "bytes": 2_000_000, "why": "what was live before"}
 
-    monkeypatch.setattr("homeport.session.begin", lambda options: SimpleNamespace(hostctl=Asked({})))
+    monkeypatch.setattr("homeport.remote.session.begin", lambda options: SimpleNamespace(hostctl=Asked({})))
     refused = CliRunner().invoke(backup.command, ["forget", name])
     assert "2.0 MB that lie aside since 2026-10-31T12:00:00Z (what was live before) are deleted for good" in str(
         refused.exception
@@ -152,7 +153,7 @@ class Host(Hostctl):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(long_jobs, "POLL_SECONDS", 0.0)
 
 
 def answer(running: bool, at: float | None = None, step: str = "") -> dict[str, Any]:
@@ -164,26 +165,26 @@ def test_a_drill_is_followed_to_its_own_result_and_not_to_the_one_before() -> No
     host = Host(
         answer(False, 5),
         answer(True, 5, "restoring"),
-        ssh.UnreachableError("gone"),
+        connection.UnreachableError("gone"),
         answer(True, 11),
         answer(False, 11),
     )
-    assert following.follow(host, "drill", 10, steps.append) == {"at": 11}
+    assert long_jobs.follow(host, "drill", 10, steps.append) == {"at": 11}
     assert "restoring" in steps
 
 
 def test_a_host_that_is_not_heard_of_again_needs_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(long_jobs, "PATIENCE_SECONDS", 0.0)
     with pytest.raises(HomeportError) as lost:
-        following.follow(Host(ssh.UnreachableError("gone")), "drill", 10, lambda step: None)
+        long_jobs.follow(Host(connection.UnreachableError("gone")), "drill", 10, lambda step: None)
     assert lost.value.code == ExitCode.PERSON
     assert "goes on there" in lost.value.what
 
 
 def test_a_drill_that_ends_without_a_result_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(long_jobs, "GRACE_SECONDS", 0.0)
     with pytest.raises(HomeportError, match="without a result"):
-        following.follow(Host(answer(False, 5)), "drill", 10, lambda step: None)
+        long_jobs.follow(Host(answer(False, 5)), "drill", 10, lambda step: None)
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -193,25 +194,25 @@ def test_a_file_with_a_part_beside_it_is_not_sent(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     file.write_bytes(b"not SQLite")
     with pytest.raises(HomeportError, match="no SQLite database"):
-        transfer.check(file, "sqlite")
-    file.write_bytes(transfer.MAGIC + b"\0" * 100)
-    transfer.check(file, "sqlite")
+        database_transfer.check(file, "sqlite")
+    file.write_bytes(database_transfer.MAGIC + b"\0" * 100)
+    database_transfer.check(file, "sqlite")
     file.with_name("shop.db-wal").write_bytes(b"x")
     with pytest.raises(HomeportError, match=r"still in shop\.db-wal"):
-        transfer.check(file, "sqlite")
+        database_transfer.check(file, "sqlite")
 
 
 def test_only_a_dump_in_postgresqls_own_form_is_sent_to_it(tmp_path: Path) -> None:
     file = tmp_path / "shop.dump"
-    for begins in (b"", b"PGDM", b"--\n-- PostgreSQL database dump\n", transfer.MAGIC):
+    for begins in (b"", b"PGDM", b"--\n-- PostgreSQL database dump\n", database_transfer.MAGIC):
         file.write_bytes(begins)
         with pytest.raises(HomeportError) as refused:
-            transfer.check(file, "postgres")
+            database_transfer.check(file, "postgres")
         assert "pg_dump --format=custom" in refused.value.fix
     file.write_bytes(b"PGDMP\1")
-    transfer.check(file, "postgres")
+    database_transfer.check(file, "postgres")
     with pytest.raises(HomeportError, match="on a server elsewhere"):
-        transfer.check(file, "external")
+        database_transfer.check(file, "external")
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -220,17 +221,17 @@ def test_a_copy_takes_its_name_only_when_whole_and_overwrites_only_when_told(tmp
     part.write_text("new")
     target.write_text("old")
     if force:
-        transfer._settle(part, target, force=True)
+        database_transfer._settle(part, target, force=True)
     else:
         with pytest.raises(HomeportError, match="is there already"):
-            transfer._settle(part, target, force=False)
+            database_transfer._settle(part, target, force=False)
     assert target.read_text() == ("new" if force else "old")
 
 
 def test_a_refusal_in_place_of_a_file_is_told_as_it_is() -> None:
-    assert transfer._header(b'{"bytes":1,"sha256":"00"}\n') == {"bytes": 1, "sha256": "00"}
+    assert database_transfer._header(b'{"bytes":1,"sha256":"00"}\n') == {"bytes": 1, "sha256": "00"}
     for line in (b'{"error":{}}\n', b"Permission denied\n", b""):
-        assert transfer._header(line) is None
+        assert database_transfer._header(line) is None
 
 
 def test_every_verb_has_its_help() -> None:

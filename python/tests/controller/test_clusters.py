@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from homeport.core.timestamps import dated
 from homeport.verbs import backup, status
-from homeport.when import dated
 
 DRILL = {"at": 1795255402.0, "ok": True, "bytes": 12_300_000, "seconds": 1.23, "found": [], "up_to": 1795255400.0}
 ARCHIVER = {

@@ -13,13 +13,13 @@ import pexpect
 import pytest
 from click.testing import CliRunner
 
-from homeport import completing
 from homeport.cli import VERBS, deploy
+from homeport.options import completion
 
 # `deploy` as it is installed, but for the sandboxes that it finds
 PROGRAM = f"""#!{sys.executable}
 import pathlib, homeport.completing
-homeport.completing.SANDBOXES = pathlib.Path({{boxes!r}})
+homeport.options.completion.SANDBOXES = pathlib.Path({{boxes!r}})
 from homeport.cli import main
 main()
 """
@@ -109,7 +109,7 @@ def test_every_destination_option_offers_destinations() -> None:
         assert verb is not None
         for option in verb.params:
             if option.name == "destination":
-                assert option._custom_shell_complete is completing.destinations, name  # type: ignore[attr-defined]
+                assert option._custom_shell_complete is completion.destinations, name  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------------- in the shells

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.credentials import explained
-from homeport.plays.switch import SECRETS_VARIABLE, values_of
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.plays.actions.credentials import explained
+from homeport.plays.actions.switch import SECRETS_VARIABLE, values_of
 
 REFUSED = HomeportError("the host has no keys", "backup.env", "deploy provision", ExitCode.USAGE)
 

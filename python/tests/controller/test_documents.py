@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from homeport import transition
-from homeport.errors import ExitCode
-from homeport.playbook import Played, _note
+from homeport.core.errors import ExitCode
+from homeport.core.timestamps import dated
+from homeport.deployment import transition
+from homeport.plays.runner import Played, _note
 from homeport.verbs import releases, status
-from homeport.when import dated
 
 
 def test_times_are_readable_wherever_they_stand_in_a_document() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport import env_changes, transition
-from homeport.errors import HomeportError
-from homeport.plays.switch import live_release
+from homeport.core.errors import HomeportError
+from homeport.deployment import transition
+from homeport.plays.actions.switch import live_release
+from homeport.screen import env_changes
 from homeport.verbs import env, releases
 
 CHANGES = {"added": ["MAIL_KEY"], "changed": ["STRIPE_KEY", "A"], "removed": ["GONE"]}

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from homeport import hooks
-from homeport.config import Loaded, host_vars, load, redact
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.hook import ActionModule, environment
+from homeport.config import Loaded, host_vars, load
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.plays import hooks
+from homeport.plays.actions.hook import ActionModule, environment
 
 
 @pytest.fixture

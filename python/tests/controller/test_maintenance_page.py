@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport import maintenance
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
+from homeport.deployment import maintenance_page
 from homeport.verbs import maintenance as verb
 from homeport.verbs import status
-from hostctl.names import matches
+from hostctl.core.names import matches
 
 
 def own(root: Path, text: bytes) -> Path:
     (root / "deploy").mkdir()
-    (root / maintenance.OWN).write_bytes(text)
+    (root / maintenance_page.OWN).write_bytes(text)
     return root
 
 
@@ -41,47 +41,47 @@ class Shown(HTMLParser):
         self.text += data
 
 
-PLAIN = Shown(maintenance.filled(maintenance.DEFAULT.read_text(), "plain", 60)).elements
+PLAIN = Shown(maintenance_page.filled(maintenance_page.DEFAULT.read_text(), "plain", 60)).elements
 
 
 @given(st.text(max_size=200))
 def test_a_message_is_text_whatever_is_in_it(message: str) -> None:
-    page = maintenance.filled(maintenance.DEFAULT.read_text(), message, 60)
+    page = maintenance_page.filled(maintenance_page.DEFAULT.read_text(), message, 60)
     assert html.escape(message) in page
     assert Shown(page).elements == PLAIN
 
 
 def test_the_plain_page_needs_nothing_from_elsewhere_and_looks_again_by_itself(tmp_path: Path) -> None:
-    page = maintenance.page(tmp_path, "", 90)
-    assert maintenance.SAYS in page
+    page = maintenance_page.page(tmp_path, "", 90)
+    assert maintenance_page.SAYS in page
     assert '<meta http-equiv="refresh" content="90">' in page
     assert not any(word in page for word in ("http:", "https:", "src=", "url(", "{{"))
 
 
 def test_the_teams_own_page_is_shown_as_it_is(tmp_path: Path) -> None:
     own(tmp_path, "\ufeff<h1>Zurück um 14 Uhr</h1> {{ message }} {{ retry_after }}".encode())
-    assert maintenance.page(tmp_path, "a < b", 5) == "<h1>Zurück um 14 Uhr</h1> a &lt; b 5"
+    assert maintenance_page.page(tmp_path, "a < b", 5) == "<h1>Zurück um 14 Uhr</h1> a &lt; b 5"
 
 
 def test_a_page_without_a_place_for_a_message_takes_none(tmp_path: Path) -> None:
     own(tmp_path, b"<h1>soon</h1>")
-    assert maintenance.page(tmp_path, "", 5) == "<h1>soon</h1>"
+    assert maintenance_page.page(tmp_path, "", 5) == "<h1>soon</h1>"
     with pytest.raises(HomeportError, match="no place for a message") as caught:
-        maintenance.page(tmp_path, "at noon", 5)
+        maintenance_page.page(tmp_path, "at noon", 5)
     assert (caught.value.code, caught.value.where) == (2, "deploy/maintenance.html")
 
 
 @pytest.mark.parametrize("text", [b"", b" \n", b"\xff\xfe", b"x" * ((1 << 20) + 1)])
 def test_a_page_that_cannot_be_shown_is_refused(tmp_path: Path, text: bytes) -> None:
     with pytest.raises(HomeportError) as caught:
-        maintenance.page(own(tmp_path, text), "", 5)
+        maintenance_page.page(own(tmp_path, text), "", 5)
     assert caught.value.code == 2
 
 
 def test_a_directory_in_the_place_of_the_page_is_refused(tmp_path: Path) -> None:
-    (tmp_path / maintenance.OWN).mkdir(parents=True)
+    (tmp_path / maintenance_page.OWN).mkdir(parents=True)
     with pytest.raises(HomeportError, match="cannot be read") as caught:
-        maintenance.page(tmp_path, "", 5)
+        maintenance_page.page(tmp_path, "", 5)
     assert caught.value.code == 2
 
 
@@ -91,7 +91,7 @@ def test_a_directory_in_the_place_of_the_page_is_refused(tmp_path: Path) -> None
 @given(st.ip_addresses())
 def test_every_address_is_one_that_the_host_takes(given: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     try:
-        told = maintenance.address(str(given))
+        told = maintenance_page.address(str(given))
     except ValueError:
         assert given.is_loopback or given.is_unspecified or getattr(given, "ipv4_mapped", None)
         return
@@ -104,7 +104,7 @@ def test_every_address_is_one_that_the_host_takes(given: ipaddress.IPv4Address |
     [("2001:DB8:0:0::1", "2001:db8::1"), ("::ffff:198.51.100.9", "198.51.100.9"), ("198.51.100.9", "198.51.100.9")],
 )
 def test_an_address_is_written_as_the_edge_does(given: str, meant: str) -> None:
-    assert maintenance.address(given) == meant
+    assert maintenance_page.address(given) == meant
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_an_address_is_written_as_the_edge_does(given: str, meant: str) -> None:
 )
 def test_what_no_visitor_comes_from_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        maintenance.address(text)
+        maintenance_page.address(text)
 
 
 # ---------------------------------------------------------------------------------------------- what is printed

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from homeport import notify
 from homeport.cli import deploy
-from homeport.config import load, redact, scrub
-from homeport.config.secrets import collect
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options
-from homeport.session import Session
-from homeport.ui import PushScreen, Screen
-from homeport.vault import listing, rotation
+from homeport.config import load, scrub
+from homeport.core import redact
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.deployment import notify
+from homeport.options.options import Options
+from homeport.remote.session import Session
+from homeport.screen.screen import PushScreen, Screen
+from homeport.secrets import listing, rotation
+from homeport.secrets.resolve import collect
 from homeport.verbs.notify import table
 from tests.receiver import Receiver, listening
 

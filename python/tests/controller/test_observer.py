@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport import observer, ssh
 from homeport.config import load
-from homeport.errors import ExitCode, HomeportError
-from homeport.observer import Told
-from homeport.options import Options
-from homeport.remote import Hostctl
-from homeport.session import Session
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.options.options import Options
+from homeport.remote import observer
+from homeport.remote.hostctl import Hostctl
+from homeport.remote.observer import Told
+from homeport.remote.session import Session
+from homeport.ssh import connection
 
 GIVEN = {"instance": "shop@127.0.0.1", "peer": "observer-0a@127.9.8.7", "cookie": "c00kie"}
 ID = "20260101T000000000Z-abcdef"
@@ -33,7 +34,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     (tmp_path / "deploy.yml").write_text("app: shop\nhost: deploy.test\ndomains: [shop.test]\n")
     made = Hostctl("shop", "there", lambda command, stdin: (0, json.dumps({"id": ID}).encode(), b""))
     monkeypatch.setattr(Session, "hostctl", property(lambda _: made))
-    monkeypatch.setattr(ssh, "control_dir", lambda: tmp_path)
+    monkeypatch.setattr(connection, "control_dir", lambda: tmp_path)
     return Session(load(tmp_path / "deploy.yml", None, tmp_path), Options())
 
 

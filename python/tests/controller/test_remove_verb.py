@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport import ssh
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
+from homeport.ssh import connection
 from homeport.verbs import remove
 
 Json = dict[str, Any]
@@ -46,7 +46,7 @@ class Host:
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
     session = SimpleNamespace(app="shop", target=SimpleNamespace(host="192.0.2.10"))
-    monkeypatch.setattr("homeport.session.begin", lambda _: session)
+    monkeypatch.setattr("homeport.remote.session.begin", lambda _: session)
     monkeypatch.setattr(remove, "privileged", lambda _: made)
     return made
 
@@ -157,8 +157,8 @@ def test_it_is_done_as_who_provisions(monkeypatch: pytest.MonkeyPatch, user: str
         seen.append(command)
         return 0, b"{}", b""
 
-    monkeypatch.setattr(ssh, "run", ran)
-    target = ssh.Target("192.0.2.10", user, Path("known_hosts"))
+    monkeypatch.setattr(connection, "run", ran)
+    target = connection.Target("192.0.2.10", user, Path("known_hosts"))
     remove.privileged(SimpleNamespace(app="shop", provision_target=target)).call("remove", "plan")  # type: ignore[arg-type]
     assert seen == [[*prefix, "/usr/local/sbin/hostctl", "shop", "remove", "plan"]]
 

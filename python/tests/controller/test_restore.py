@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport.plays.switch import options_of
-from homeport.transition import giving_up, wanted
+from homeport.deployment.transition import giving_up, wanted
+from homeport.plays.actions.switch import options_of
 from homeport.verbs import restore, rollback
 
 

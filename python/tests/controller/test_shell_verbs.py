@@ -15,13 +15,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport import shell, ssh
 from homeport.cli import deploy
-from homeport.remote import Hostctl
-from homeport.session import Session
+from homeport.remote import interactive
+from homeport.remote.hostctl import Hostctl
+from homeport.remote.session import Session
+from homeport.ssh import connection
 from homeport.verbs import logs
 from homeport.verbs.open import address
-from hostctl import spec
+from hostctl.core import schema
 
 DEPLOY_YML = "app: shop\nhost: 198.51.100.7\ndomains: [shop.test]\nacme: {email: ops@shop.test}\n"
 ID = "20260101T000000000Z-abcdef"
@@ -50,7 +51,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Session, "hostctl", property(lambda _: Hostctl("shop", "there", made.call)))
     monkeypatch.setattr(subprocess, "run", made.run)
-    monkeypatch.setattr(ssh, "control_dir", lambda: tmp_path)
+    monkeypatch.setattr(connection, "control_dir", lambda: tmp_path)
     return made
 
 
@@ -73,7 +74,7 @@ def test_what_is_to_run_is_sent_and_is_in_no_argument(host: Host, args: list[str
 
     assert done.exit_code == 7  # the program's own
     assert host.sent == [dict(zip(("verb", "words", "expression", "detach"), asked, strict=True))]
-    assert spec.mistakes(spec.SHELL, host.sent[0]) == []
+    assert schema.mistakes(schema.SHELL, host.sent[0]) == []
     words = host.ran[host.ran.index("shell") :]
     assert words[:4] == ["shell", "run", "--id", ID]
     assert "--terminal" not in words
@@ -145,4 +146,4 @@ def test_whatever_the_path_the_address_is_the_apps(path: str) -> None:
 
 
 def test_the_words_that_a_person_typed_are_the_programs() -> None:
-    assert shell.AS_TYPED["allow_interspersed_args"] is False
+    assert interactive.AS_TYPED["allow_interspersed_args"] is False

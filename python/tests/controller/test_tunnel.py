@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport import session as sessions
-from homeport import transition, tunnel
 from homeport.config import load
-from homeport.errors import ExitCode, HomeportError
-from homeport.options import Options
-from homeport.remote import Hostctl
-from homeport.session import Session
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.deployment import transition
+from homeport.options.options import Options
+from homeport.remote import session as sessions
+from homeport.remote import tunnel
+from homeport.remote.hostctl import Hostctl
+from homeport.remote.session import Session
 from homeport.verbs import db
 
 POSTGRES = "database: {engine: postgres}\nbackup: {bucket: shop-backups}\n"
@@ -217,7 +218,8 @@ def test_nothing_is_upgraded_where_nobody_can_agree(begun: Begun, monkeypatch: p
 def test_a_dump_is_named_after_its_form(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     monkeypatch.setattr(
-        "homeport.transfer.fetch", lambda session, words, target, *_, **__: names.append(target.suffix) or 7
+        "homeport.remote.database_transfer.fetch",
+        lambda session, words, target, *_, **__: names.append(target.suffix) or 7,
     )
     for more, args in ((POSTGRES, []), (POSTGRES, ["--sql"]), (OTHERS["sqlite"], []), (OTHERS["external"], [])):
         monkeypatch.setattr(sessions, "begin", lambda options, more=more: begun(more))

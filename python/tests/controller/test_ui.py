@@ -7,10 +7,10 @@ import io
 import pytest
 from pydantic import SecretStr
 
-from homeport import ui
 from homeport.config import Redactor
-from homeport.sizes import size
-from homeport.ui import PushScreen, Screen
+from homeport.core.humanize import size
+from homeport.screen import screen as screen_screen
+from homeport.screen.screen import PushScreen, Screen
 
 
 class Terminal(io.StringIO):
@@ -47,7 +47,7 @@ def test_off_a_terminal_a_step_is_one_plain_line() -> None:
 
 
 def test_a_long_step_is_announced_where_nothing_can_be_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "LONG_SECONDS", -1.0)
+    monkeypatch.setattr(screen_screen, "LONG_SECONDS", -1.0)
     out = io.StringIO()
     screen = Screen(out)
     screen.begin("build", "local")

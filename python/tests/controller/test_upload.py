@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.plays import upload
+from homeport.plays.actions import upload
 from homeport.release.delta import Stream
-from homeport.remote import Hostctl
+from homeport.remote.hostctl import Hostctl
 
 Json = dict[str, Any]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport import preflight
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays import verify
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.deployment import preflight
+from homeport.plays.actions import verify
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from homeport.core.errors import ExitCode, HomeportError
 from homeport.doctor import examination, login, outside, together
 from homeport.doctor.patient import Check, Patient
-from homeport.errors import ExitCode, HomeportError
-from homeport.ssh import UnreachableError
+from homeport.ssh.connection import UnreachableError
 from homeport.verbs import doctor
 from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, ok
 
@@ -55,14 +55,14 @@ def states(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def test_what_the_host_tells_comes_between(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     of_host = {"check": "disk", "state": WARNING, "says": "full", "fix": "more"}
     told = SimpleNamespace(call=lambda *_: {"hostctl": "1.0", "checks": [of_host]})
-    monkeypatch.setattr("homeport.remote.over_ssh", lambda *_, **__: told)
+    monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: told)
     found = examination.examine(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", OK), ("shell", OK), ("host", OK), ("disk", WARNING), ("clock", OK), ("dns", OK)]
     assert examination.worst(found) == WARNING
 
 
 def test_a_host_that_cannot_be_asked_hides_nothing_else(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("homeport.remote.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
+    monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
     found = examination.examine(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", OK), ("shell", OK), ("host", ERROR), ("clock", SKIPPED), ("dns", OK)]
     assert (checks, found[2]["fix"]) == (["login", "shell", "dns"], "check that it is up")
@@ -78,7 +78,7 @@ def test_a_hostctl_that_knows_no_doctor_is_provisioned(monkeypatch: pytest.Monke
     def old(*_: object) -> Any:
         raise HomeportError("unknown verb 'doctor'", "the arguments", "one of audit", ExitCode.USAGE)
 
-    monkeypatch.setattr("homeport.remote.over_ssh", lambda *_, **__: SimpleNamespace(call=old))
+    monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=old))
     assert examination.consult(Session())[1][0]["fix"] == "deploy provision"  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def test_no_secret_is_printed(checks: list[str], monkeypatch: pytest.MonkeyPatch
     from pydantic import SecretStr
 
     monkeypatch.setattr(examination, "THEN", (Check("x", lambda _: [Finding(ERROR, "key is hunter22", "")]),))
-    monkeypatch.setattr("homeport.remote.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
+    monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
     session = Session(secrets={"KEY": SecretStr("hunter22")})
     assert examination.examine(session, lambda _: None)[-1]["says"] == "key is [KEY]"  # type: ignore[arg-type]
 
@@ -153,7 +153,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found = [dict(one) for one in FOUND]
     loaded = SimpleNamespace(destination=None)
     session = SimpleNamespace(app="shop", loaded=loaded, target=SimpleNamespace(host="192.0.2.10"))
-    monkeypatch.setattr("homeport.session.begin", lambda _: session)
+    monkeypatch.setattr("homeport.remote.session.begin", lambda _: session)
     monkeypatch.setattr(examination, "examine", lambda *_: found)
     return found
 

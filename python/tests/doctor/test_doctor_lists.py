@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.verbs import apps, certs
 
 CERTIFICATE = {
@@ -36,9 +36,9 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(certs_list={"certificates": [CERTIFICATE]}, apps={"apps": [SHOP]})
-    monkeypatch.setattr("homeport.session.begin", lambda _: SimpleNamespace(hostctl=made, app="shop"))
-    monkeypatch.setattr("homeport.following.GRACE_SECONDS", 0)
-    monkeypatch.setattr("homeport.following.POLL_SECONDS", 0)
+    monkeypatch.setattr("homeport.remote.session.begin", lambda _: SimpleNamespace(hostctl=made, app="shop"))
+    monkeypatch.setattr("homeport.remote.long_jobs.GRACE_SECONDS", 0)
+    monkeypatch.setattr("homeport.remote.long_jobs.POLL_SECONDS", 0)
     return made
 
 

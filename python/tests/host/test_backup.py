@@ -21,8 +21,8 @@ import pytest
 
 from demo.writer import Writer
 from homeport.sandbox import Sandbox
-from hostctl.databases import Backup, Credentials
-from hostctl.s3 import Bucket
+from hostctl.backup.s3 import Bucket
+from hostctl.backup.settings import Backup, Credentials
 from tests.apps.support import build_ledger
 from tests.host.support import SETTINGS, Done, Project, check_told, new_project, on_host, until, unwatched
 

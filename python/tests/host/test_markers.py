@@ -33,7 +33,7 @@ import yaml
 from homeport.cli import VERBS
 from homeport.sandbox import Sandbox
 from homeport.sandbox.services import read_credentials
-from homeport.vault import box as vault
+from homeport.secrets import ansible_vault as vault
 from tests.apps.support import build_ledger
 from tests.certificates import Authority
 from tests.host.support import DEPLOY, LONGEST_SECONDS, SETTINGS, Project, new_project, on_host

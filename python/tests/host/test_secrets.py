@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from homeport.sandbox import Sandbox
-from homeport.vault import box as vault
+from homeport.secrets import ansible_vault as vault
 from tests.host.support import APP, Project, on_host
 
 PASSWORD, OF_THE_FILE, OF_A_COMMAND = "correct-horse-battery", "marker-of-the-file", "marker-of-a-command"

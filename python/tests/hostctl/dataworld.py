@@ -12,14 +12,15 @@ from typing import IO, Any
 
 from hostworld import FakeSystemd, World, unlaunched
 
-from hostctl import begin, records, restore
-from hostctl.databases import Database, Databases
-from hostctl.edges import Edges
-from hostctl.errors import HostError
-from hostctl.files import make_directory, read_json, write_json
-from hostctl.layout import App
-from hostctl.swap import beside
-from hostctl.web import Answer
+from hostctl.backup.settings import Database, Databases
+from hostctl.core.errors import HostError
+from hostctl.core.files import make_directory, read_json, write_json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.host.http import Answer
+from hostctl.release import records
+from hostctl.sqlite.file_swap import beside
+from hostctl.transitions import begin, restore
 
 FIRST = "e1"
 MIGRATION = "defmodule Shop.It do\n  use Ecto.Migration\n\n  def change do\n    {}\n  end\nend\n"

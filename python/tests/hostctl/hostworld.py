@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hostctl import artifact, begin, drain, environment, journal, records, switch
-from hostctl.errors import HostError
-from hostctl.layout import App, Layout
-from hostctl.systemd import Unit
-from hostctl.transition import Work
-from hostctl.web import Answer
+from hostctl.core.errors import HostError
+from hostctl.core.paths import App, Layout
+from hostctl.host.http import Answer
+from hostctl.host.systemd import Unit
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.release import artifact, environment, records
+from hostctl.transitions import begin, drain, run
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # thousands of fsyncs
 
@@ -111,7 +113,7 @@ class FakeSystemd:
         if argv[2] == "drain":
             self.world.drains[unit] = argv[3]
         elif argv[2] == "transition":
-            self.world.result = switch.run(self.world.app, argv[3], self.world)  # type: ignore[arg-type]
+            self.world.result = run.run(self.world.app, argv[3], self.world)  # type: ignore[arg-type]
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
         KILLER.act()

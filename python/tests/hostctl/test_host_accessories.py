@@ -14,9 +14,12 @@ from hostworld import World, killed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import accessories, begin, lock, records, redact
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.sockets import Socket
+from hostctl.accessories import services as accessories_services
+from hostctl.core import lock
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.host.listeners import Socket
+from hostctl.release import records, redact
+from hostctl.transitions import begin
 
 LOOPBACK = Socket("tcp", "127.0.0.1", 19_000)
 EVERYWHERE = Socket("tcp", "0.0.0.0", 6379)
@@ -38,7 +41,7 @@ class Services:
             self.world.running.discard(words[-1])
         return ""
 
-    def listens(self, one: accessories.Accessory) -> list[Socket]:
+    def listens(self, one: accessories_services.Accessory) -> list[Socket]:
         return self.where.get(one.unit, [LOOPBACK]) if one.unit in self.world.running else []
 
     def verbs(self) -> list[str]:
@@ -48,9 +51,9 @@ class Services:
 @pytest.fixture
 def services(world: World, monkeypatch: pytest.MonkeyPatch) -> Services:
     found = Services(world)
-    monkeypatch.setattr(accessories, "_systemctl", found.systemctl)
-    monkeypatch.setattr(accessories, "listens", found.listens)
-    monkeypatch.setattr(accessories, "owner", lambda _: pwd.getpwuid(os.getuid()).pw_name)
+    monkeypatch.setattr(accessories_services, "_systemctl", found.systemctl)
+    monkeypatch.setattr(accessories_services, "listens", found.listens)
+    monkeypatch.setattr(accessories_services, "owner", lambda _: pwd.getpwuid(os.getuid()).pw_name)
     (world.root / "etc/systemd/system").mkdir(parents=True)
     return found
 
@@ -63,7 +66,7 @@ def want(world: World, **kinds: str) -> None:
     """Provision for these: `redis="redis"`, or `jobs="jobs.service"` for what a package brings."""
     told = {}
     for name, kind in kinds.items():
-        own = kind in accessories.OWN
+        own = kind in accessories_services.OWN
         told[name] = {"kind": kind if own else "package", "unit": unit(name) if own else kind, "memory": 1 << 27}
         if own:
             (world.root / "etc/systemd/system" / unit(name)).write_text("[Service]\n")
@@ -71,16 +74,16 @@ def want(world: World, **kinds: str) -> None:
 
 
 def start(world: World) -> Any:
-    return accessories.start(world.app, world)
+    return accessories_services.start(world.app, world)
 
 
 def remove(world: World, name: str) -> Any:
-    return accessories.remove(world.app, name, "ann", "198.51.100.9", world)
+    return accessories_services.remove(world.app, name, "ann", "198.51.100.9", world)
 
 
 def test_an_app_without_accessories_has_none(world: World, services: Services) -> None:
-    assert accessories.environment(world.app) == {}
-    assert accessories.told(world.app, world) == []
+    assert accessories_services.environment(world.app) == {}
+    assert accessories_services.told(world.app, world) == []
     assert start(world)["changed"] is False
 
 
@@ -88,10 +91,10 @@ def test_each_gets_a_port_and_a_password_of_its_own_and_keeps_them(world: World,
     want(world, redis="redis", cache="memcached")
 
     assert start(world) == {"changed": True, "started": ["cache", "redis"]}
-    first = accessories.environment(world.app)
+    first = accessories_services.environment(world.app)
     assert start(world) == {"changed": False, "started": []}
 
-    assert accessories.environment(world.app) == first
+    assert accessories_services.environment(world.app) == first
     redis, cache = (urlsplit(first[name]) for name in ("REDIS_URL", "CACHE_URL"))
     assert (redis.scheme, redis.hostname, redis.path, redis.username) == ("redis", "127.0.0.1", "/0", "")
     assert (cache.scheme, cache.hostname, unquote(cache.username or "")) == ("memcached", "127.0.0.1", "shop@homeport")
@@ -103,7 +106,7 @@ def test_each_gets_a_port_and_a_password_of_its_own_and_keeps_them(world: World,
 def test_no_file_holds_the_password_in_the_clear(world: World, services: Services) -> None:
     want(world, redis="redis")
     start(world)
-    password = str(urlsplit(accessories.environment(world.app)["REDIS_URL"]).password)
+    password = str(urlsplit(accessories_services.environment(world.app)["REDIS_URL"]).password)
 
     files = [path for path in world.root.rglob("*") if path.is_file()]
     assert [path for path in files if password in path.read_text(errors="replace")] == []
@@ -184,7 +187,7 @@ def test_one_that_begins_to_listen_to_others_later_is_trouble(world: World, serv
     start(world)
     services.where["jobs.service"] = [EVERYWHERE]
 
-    (told,) = accessories.told(world.app, world)
+    (told,) = accessories_services.told(world.app, world)
 
     assert told["beyond"] == ["0.0.0.0:6379"]
 
@@ -215,11 +218,11 @@ def test_a_package_need_not_listen(world: World, services: Services) -> None:
 
 
 def test_two_apps_never_get_the_same_port(world: World, services: Services, new_world: Any) -> None:
-    taken = set(range(accessories.PORTS.start, accessories.PORTS.start + 7))
+    taken = set(range(accessories_services.PORTS.start, accessories_services.PORTS.start + 7))
 
-    assert accessories.free_port(taken) not in taken
+    assert accessories_services.free_port(taken) not in taken
     with pytest.raises(HostError, match="no port is free"):
-        accessories.free_port(set(accessories.PORTS))
+        accessories_services.free_port(set(accessories_services.PORTS))
 
 
 # ---------------------------------------------------------------------------------------------- the app's environment
@@ -231,7 +234,7 @@ def test_a_push_gives_the_app_the_url_and_counts_it_as_a_secret(world: World, se
     result = world.push("1")
     release = result["release"]
 
-    url = accessories.environment(world.app)["REDIS_URL"]
+    url = accessories_services.environment(world.app)["REDIS_URL"]
     values = records.environment(world.app, release)
     assert values["REDIS_URL"] == url
     assert redact.redact(f"connecting to {url}", world.app, release) == f"connecting to {redact.MARK}"
@@ -284,13 +287,13 @@ def test_what_is_left_over_is_told_and_removed_with_its_data_aside(world: World,
     (world.app.state / "accessories/redis/data/dump").write_text("kept")
     want(world)
 
-    (told,) = accessories.told(world.app, world)
+    (told,) = accessories_services.told(world.app, world)
     assert (told["name"], told["left_over"], told["state"]) == ("redis", True, "active")
     assert start(world)["changed"] is False
     gone = remove(world, "redis")
 
     assert world.running == set()
-    assert accessories.told(world.app, world) == []
+    assert accessories_services.told(world.app, world) == []
     assert (Path(gone["aside"]) / "data/dump").read_text() == "kept"
     assert not (world.root / "etc/systemd/system" / unit("redis")).exists()
     assert json.loads(world.app.audit.read_text().splitlines()[-1])["verb"] == "accessory remove"
@@ -305,9 +308,9 @@ def test_whatever_kills_a_start_or_a_removal_the_same_again_does_the_rest(world:
         assert world.running == {unit("redis")}
         want(world)
         removing = killed(world.root, after, lambda: remove(world, "redis"))
-        if accessories.every(world.app):
+        if accessories_services.every(world.app):
             remove(world, "redis")
-        assert (accessories.every(world.app), world.running) == ([], set())
+        assert (accessories_services.every(world.app), world.running) == ([], set())
         assert len(list(world.app.aside.glob("*/accessory-redis/data"))) == after + 1
         if not starting and not removing:
             break
@@ -328,7 +331,7 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next(world: World, serv
 
     remove(world, "redis")
 
-    assert accessories.every(world.app) == []
+    assert accessories_services.every(world.app) == []
     assert not file.exists()
 
 
@@ -352,15 +355,15 @@ def test_an_app_that_leaves_takes_all_its_services_along_and_may_leave_their_dat
 ) -> None:
     want(world, redis="redis", jobs="jobs.service")
     start(world)
-    made = accessories.environment(world.app)
+    made = accessories_services.environment(world.app)
 
     for _ in "again":
-        accessories.take_all_away(world.app, world, keep)
+        accessories_services.take_all_away(world.app, world, keep)
 
     assert world.running == set()
     assert ("disable", "--quiet", "jobs.service") in services.called
     assert len(list(world.app.aside.glob("*/accessory-redis/data"))) == (0 if keep else 1)
-    assert not keep or accessories.environment(world.app) == made
+    assert not keep or accessories_services.environment(world.app) == made
 
 
 def test_files_that_are_no_longer_wanted_go_aside(world: World, services: Services) -> None:
@@ -387,7 +390,7 @@ def test_nothing_is_restarted_or_removed_while_somebody_holds_the_lock(world: Wo
     lock.acquire(world.app, "bob", "198.51.100.9", "maintenance")
     services.called.clear()
 
-    for act in (accessories.restart, accessories.remove):
+    for act in (accessories_services.restart, accessories_services.remove):
         with pytest.raises(HostError, match="locked by bob") as caught:
             act(world.app, "redis", "ann", "", world)
         assert caught.value.code == LOCKED
@@ -397,7 +400,7 @@ def test_nothing_is_restarted_or_removed_while_somebody_holds_the_lock(world: Wo
 @pytest.mark.parametrize("name", ["", "nothere", "../x"])
 def test_a_name_that_is_none_is_refused(world: World, services: Services, name: str) -> None:
     with pytest.raises(HostError, match="has no accessory") as caught:
-        accessories.find(world.app, name)
+        accessories_services.find(world.app, name)
     assert caught.value.code == USAGE
 
 
@@ -406,13 +409,13 @@ def test_a_file_that_is_not_as_provisioning_writes_it_is_an_error_of_three_parts
     world.app.config.with_name("accessories.json").write_text(text)
 
     with pytest.raises(HostError, match=r"accessories.json cannot be read") as caught:
-        accessories.wanted(world.app)
+        accessories_services.wanted(world.app)
     assert caught.value.where
     assert caught.value.fix == "deploy provision"
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,19}", fullmatch=True))
 def test_the_variable_of_any_name_is_one(name: str) -> None:
-    from hostctl.names import matches
+    from hostctl.core.names import matches
 
-    assert matches("variable", accessories.variable(name))
+    assert matches("variable", accessories_services.variable(name))

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import agent, envfile
-from hostctl.errors import HostError
-from hostctl.layout import App, Layout
+from hostctl.core.errors import HostError
+from hostctl.core.paths import App, Layout
+from hostctl.instance import agent
+from hostctl.release import envfile
 
 RELEASE = "20260101T000000Z-aaaaaaa"
 NODE = "shop@127.0.0.1"

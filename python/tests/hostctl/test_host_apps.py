@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hostworld import World
 
-from hostctl import apps
-from hostctl.files import write_json
+from hostctl.core.files import write_json
+from hostctl.verbs import apps
 
 
 def test_an_app_is_listed_with_what_is_live_and_its_names(world: World) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from hostctl import aside, audit, cli, journal, trouble
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.layout import App, Layout
+from hostctl import cli
+from hostctl.core import audit
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.paths import App, Layout
+from hostctl.journal import journal
+from hostctl.notify import alerts
+from hostctl.verbs import kept
 
 RESTORED, MOVED, CLUSTER = "20261101T120000000Z-000001", "20261102T120000000Z-000002", "20261103T120000000Z-000003"
 MB = 1 << 20
@@ -33,7 +37,7 @@ def ended(app: App, name: str, result: dict[str, object] | None) -> None:
 
 
 def test_what_lies_aside_is_told_with_its_size_and_why(app: App) -> None:
-    found = aside.every(app)
+    found = kept.every(app)
     assert [one["id"] for one in found] == [RESTORED, MOVED, CLUSTER]
     assert all(MB <= one["bytes"] < 2 * MB for one in found)
     assert [one["why"] for one in found] == [
@@ -42,21 +46,21 @@ def test_what_lies_aside_is_told_with_its_size_and_why(app: App) -> None:
         "",
     ]
     assert found[2]["path"] == str(app.cluster / "aside" / CLUSTER)
-    assert aside.space(app)["count"] == 3
-    assert aside.space(app)["bytes"] == sum(one["bytes"] for one in found)
+    assert kept.space(app)["count"] == 3
+    assert kept.space(app)["bytes"] == sum(one["bytes"] for one in found)
 
 
 def test_where_nothing_was_ever_moved_there_is_nothing(tmp_path: Path) -> None:
     app = Layout(tmp_path).app("shop")
-    assert (aside.every(app), aside.space(app)) == ([], {"count": 0, "bytes": 0})
+    assert (kept.every(app), kept.space(app)) == ([], {"count": 0, "bytes": 0})
 
 
 @pytest.mark.parametrize("name", [RESTORED, MOVED, CLUSTER])
 def test_only_what_is_named_is_forgotten_and_the_audit_tells(app: App, name: str) -> None:
-    told = aside.forget(app, name, "bob", "desk")
+    told = kept.forget(app, name, "bob", "desk")
     assert told["id"] == name
     assert not Path(told["path"]).exists()
-    assert {one["id"] for one in aside.every(app)} == {RESTORED, MOVED, CLUSTER} - {name}
+    assert {one["id"] for one in kept.every(app)} == {RESTORED, MOVED, CLUSTER} - {name}
     assert (app.aside / "not-an-id").exists()
     line = audit.read(app, 1)[0]
     assert (line["who"], line["from"], line["verb"]) == ("bob", "desk", "backup forget")
@@ -66,24 +70,24 @@ def test_only_what_is_named_is_forgotten_and_the_audit_tells(app: App, name: str
 @pytest.mark.parametrize("name", ["", "20261104T120000000Z-000004", "not-an-id", "../transitions"])
 def test_what_is_not_there_cannot_be_forgotten(app: App, name: str) -> None:
     with pytest.raises(HostError) as refused:
-        aside.forget(app, name, "bob", "desk")
+        kept.forget(app, name, "bob", "desk")
     assert refused.value.code == USAGE
-    assert len(aside.every(app)) == 3
+    assert len(kept.every(app)) == 3
 
 
 def test_what_a_transition_under_way_may_need_stays(app: App) -> None:
     ended(app, CLUSTER, None)
     with pytest.raises(HostError) as refused:
-        aside.forget(app, CLUSTER, "bob", "desk")
+        kept.forget(app, CLUSTER, "bob", "desk")
     assert refused.value.code == LOCKED
-    aside.forget(app, MOVED, "bob", "desk")
-    assert [one["id"] for one in aside.every(app)] == [RESTORED, CLUSTER]
+    kept.forget(app, MOVED, "bob", "desk")
+    assert [one["id"] for one in kept.every(app)] == [RESTORED, CLUSTER]
 
 
 def test_what_a_killed_one_left_half_deleted_is_not_offered_and_goes_with_the_next(app: App) -> None:
-    (app.aside / MOVED).rename(app.aside / f"{aside.GONE}{MOVED}")
-    assert [one["id"] for one in aside.every(app)] == [RESTORED, CLUSTER]
-    aside.forget(app, RESTORED, "bob", "desk")
+    (app.aside / MOVED).rename(app.aside / f"{kept.GONE}{MOVED}")
+    assert [one["id"] for one in kept.every(app)] == [RESTORED, CLUSTER]
+    kept.forget(app, RESTORED, "bob", "desk")
     assert sorted(path.name for path in app.aside.iterdir()) == ["not-an-id"]
 
 
@@ -91,7 +95,7 @@ def test_what_a_killed_one_left_half_deleted_is_not_offered_and_goes_with_the_ne
 def test_a_fifth_of_the_disk_aside_is_trouble(size: int, count: int) -> None:
     disk = {"free": 500, "total": 1000, "inodes": 10, "inodes_free": 9}
     told = {"disk": disk, "aside": {"count": 2, "bytes": size}, "backup": None}
-    assert len(trouble.of_database(told, 0.0)) == count
+    assert len(alerts.of_database(told, 0.0)) == count
 
 
 def test_an_id_is_taken_on_the_command_line_only_as_one() -> None:

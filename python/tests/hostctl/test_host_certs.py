@@ -16,14 +16,16 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import certificate, certs, edge
-from hostctl.certificate import Certificate
-from hostctl.errors import LOCKED, HostError
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.edge import caddy as edge_caddy
+from hostctl.edge import certificates
+from hostctl.host import tls
+from hostctl.host.tls import Certificate
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime(2026, 9, 1, tzinfo=UTC)
 DAY = 86_400.0
-WHO = certs.Who("ann", "198.51.100.9")
+WHO = certificates.Who("ann", "198.51.100.9")
 NAME = "shop.test"
 
 
@@ -47,7 +49,7 @@ def issued(days: int = 90, serial: int = 1, **issuer: str) -> bytes:
     ],
 )
 def test_a_certificate_tells_its_issuer_and_times(issuer: dict[str, str], called: str) -> None:
-    read = certificate.read(issued(90, **issuer))
+    read = tls.read(issued(90, **issuer))
     assert read == Certificate(called, BEGIN.timestamp(), BEGIN.timestamp() + 90 * DAY)
 
 
@@ -55,19 +57,19 @@ def test_the_next_renewal_is_the_authoritys_time_or_else_a_third_before_the_end(
     shown = Certificate("E7", 0.0, 90 * DAY)
     suggested = {"issuer_data": {"renewal_info": {"_selectedTime": "1970-02-01T00:00:00.123456789Z"}}}
     unset = {"issuer_data": {"renewal_info": {"_selectedTime": "0001-01-01T00:00:00Z"}}}
-    assert certs.next_renewal(shown, suggested) == pytest.approx(31 * DAY, abs=1)
-    assert [certs.next_renewal(shown, one) for one in ({}, unset, {"issuer_data": None})] == [60 * DAY] * 3
+    assert certificates.next_renewal(shown, suggested) == pytest.approx(31 * DAY, abs=1)
+    assert [certificates.next_renewal(shown, one) for one in ({}, unset, {"issuer_data": None})] == [60 * DAY] * 3
 
 
 def test_a_name_without_a_certificate_says_what_the_authority_said() -> None:
-    assert certs.told(NAME, None, None, "HTTP 403") == {"name": NAME, "issuer": None, "refused": "HTTP 403"}
-    assert certs.told(NAME, b"no certificate", None, None)["issuer"] is None
-    found = certs.told(NAME, issued(CN="E7"), (BEGIN.timestamp(), {}), "past")
+    assert certificates.told(NAME, None, None, "HTTP 403") == {"name": NAME, "issuer": None, "refused": "HTTP 403"}
+    assert certificates.told(NAME, b"no certificate", None, None)["issuer"] is None
+    found = certificates.told(NAME, issued(CN="E7"), (BEGIN.timestamp(), {}), "past")
     assert (found["issuer"], found["renewed"], found["refused"]) == ("E7", BEGIN.timestamp(), None)
 
 
 def test_what_caddy_did_not_get_itself_has_no_next_renewal() -> None:
-    found = certs.told(NAME, issued(CN="own"), None, None)
+    found = certificates.told(NAME, issued(CN="own"), None, None)
     assert (found["renewed"], found["next_renewal"]) == (None, None)
 
 
@@ -78,21 +80,21 @@ def test_the_newest_of_several_authorities_is_the_one_that_is_stored(tmp_path: P
         (place / f"{NAME}.crt").write_text("pem")
         (place / f"{NAME}.json").write_text(json.dumps({"sans": [issuer]}))
         os.utime(place / f"{NAME}.crt", (at, at))
-    assert certs.stored(NAME, tmp_path) == (200.0, {"sans": ["new-ca"]})
-    assert certs.stored("other.test", tmp_path) is None
+    assert certificates.stored(NAME, tmp_path) == (200.0, {"sans": ["new-ca"]})
+    assert certificates.stored("other.test", tmp_path) is None
 
 
 def test_the_last_refusal_of_each_name_is_read_from_caddys_log() -> None:
     def line(name: str, why: str) -> dict[str, Any]:
-        return {"level": "error", "msg": certs.REFUSED, "identifier": name, "error": why}
+        return {"level": "error", "msg": certificates.REFUSED, "identifier": name, "error": why}
 
     log = [line(NAME, "first"), line("other.test", "x"), line(NAME, "last\n  of all"), {"msg": "will retry"}]
-    assert certs.refused(log, [NAME]) == {NAME: "last of all"}
+    assert certificates.refused(log, [NAME]) == {NAME: "last of all"}
 
 
 @pytest.mark.parametrize("line", ["", "Started caddy.service", "[1]", '"x"'])
 def test_a_line_of_the_journal_that_is_none_of_caddys_is_passed_over(line: str) -> None:
-    assert certs.entry(line) is None
+    assert certificates.entry(line) is None
 
 
 # ---------------------------------------------------------------------------------------------- renewing
@@ -109,15 +111,15 @@ def test_the_window_holds_what_is_served_and_not_what_replaces_it(age: float, li
     now, age = 1_790_000_000.0, min(age, life)
     served = Certificate("E7", now - age - backdated, now - age - backdated + life)
     fresh = Certificate("E7", now - backdated, now - backdated + life)
-    ratio = certs.window([served], now)
+    ratio = certificates.window([served], now)
     assert inside(served, ratio, now)
     # and not before as much time has passed as the margin leaves
-    assert age < 2 * certs.MARGIN or not inside(fresh, ratio, now)
+    assert age < 2 * certificates.MARGIN or not inside(fresh, ratio, now)
 
 
 def test_the_window_is_wide_enough_for_the_freshest_of_several() -> None:
     old, young = Certificate("a", 0, 90 * DAY), Certificate("b", 60 * DAY, 150 * DAY)
-    ratio = certs.window([old, young], 70 * DAY)
+    ratio = certificates.window([old, young], 70 * DAY)
     assert inside(old, ratio, 70 * DAY)
     assert inside(young, ratio, 70 * DAY)
 
@@ -125,7 +127,7 @@ def test_the_window_is_wide_enough_for_the_freshest_of_several() -> None:
 def test_only_the_apps_own_names_get_another_window() -> None:
     policies = [{"subjects": [NAME, "www.shop.test"], "issuers": [1]}, {"subjects": ["other.test"]}]
     before = {"admin": 1, "apps": {"http": 2, "tls": {"automation": {"renew_interval": "30s", "policies": policies}}}}
-    wide = certs.widened(before, [NAME, "www.shop.test"], 0.9)
+    wide = certificates.widened(before, [NAME, "www.shop.test"], 0.9)
     assert wide["apps"]["tls"]["automation"] == {
         "renew_interval": "30s",
         "policies": [{**policies[0], "renewal_window_ratio": 0.9}, policies[1]],
@@ -134,7 +136,7 @@ def test_only_the_apps_own_names_get_another_window() -> None:
 
 
 def test_names_that_no_policy_names_get_one() -> None:
-    wide = certs.widened({"apps": {"http": 2}}, [NAME], 0.9)
+    wide = certificates.widened({"apps": {"http": 2}}, [NAME], 0.9)
     (policy,) = wide["apps"]["tls"]["automation"]["policies"]
     assert policy == {"subjects": [NAME], "renewal_window_ratio": 0.9}
 
@@ -149,21 +151,21 @@ def caddy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
         "log": [],
     }
     (tmp_path / "caddy.json").write_text(json.dumps({"apps": {"http": {}}}))
-    monkeypatch.setattr(edge, "CONFIG", tmp_path / "caddy.json")
+    monkeypatch.setattr(edge_caddy, "CONFIG", tmp_path / "caddy.json")
 
     def reload(path: Path) -> None:
         shown["loaded"] = json.loads(path.read_text())
         if not shown["log"]:
             shown["der"] = shown["next"]
 
-    monkeypatch.setattr(edge, "reload", reload)
-    monkeypatch.setattr(certificate, "presented", lambda name: shown["der"])
-    monkeypatch.setattr(certs, "journal", lambda since: shown["log"])
+    monkeypatch.setattr(edge_caddy, "reload", reload)
+    monkeypatch.setattr(tls, "presented", lambda name: shown["der"])
+    monkeypatch.setattr(certificates, "journal", lambda since: shown["log"])
     return shown
 
 
 def test_a_renewal_ends_when_another_certificate_is_shown(world: World, caddy: dict[str, Any], tmp_path: Path) -> None:
-    done = certs.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
     assert (done["ok"], done["found"]) == (True, [])
     assert caddy["loaded"]["apps"]["tls"]["automation"]["policies"][0]["subjects"] == [NAME]
     # what a reboot would load is as it was
@@ -172,14 +174,14 @@ def test_a_renewal_ends_when_another_certificate_is_shown(world: World, caddy: d
 
 
 def test_a_refused_renewal_says_why(world: World, caddy: dict[str, Any]) -> None:
-    caddy["log"] = [{"msg": certs.REFUSED, "identifier": NAME, "error": "HTTP 429 rateLimited"}]
-    done = certs.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    caddy["log"] = [{"msg": certificates.REFUSED, "identifier": NAME, "error": "HTTP 429 rateLimited"}]
+    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
     assert (done["ok"], done["found"]) == (False, [f"{NAME}: HTTP 429 rateLimited"])
 
 
 def test_a_renewal_that_never_comes_is_given_up(world: World, caddy: dict[str, Any]) -> None:
     caddy["next"] = caddy["der"]
-    done = certs.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
     assert done["found"] == [f"{NAME} shows the same certificate as before"]
 
 
@@ -189,21 +191,21 @@ def test_a_window_that_caddy_does_not_take_is_told(
     def refuse(path: Path) -> None:
         raise HostError("Caddy did not take its new configuration: no")
 
-    monkeypatch.setattr(edge, "reload", refuse)
-    done = certs.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    monkeypatch.setattr(edge_caddy, "reload", refuse)
+    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
     assert done["found"] == ["Caddy did not take its new configuration: no"]
 
 
 def test_without_a_certificate_there_is_nothing_to_renew(world: World, caddy: dict[str, Any]) -> None:
     caddy["der"] = None
-    assert certs.renewal(world.app, [NAME], world)["found"] == ["no name has a certificate yet"]  # type: ignore[arg-type]
+    assert certificates.renewal(world.app, [NAME], world)["found"] == ["no name has a certificate yet"]  # type: ignore[arg-type]
     assert caddy["loaded"] is None
 
 
 def test_two_renewals_are_not_run_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.systemd, "running_inside", lambda unit: False, raising=False)
-    world.running.add(certs.unit(world.app))
+    world.running.add(certificates.unit(world.app))
     with pytest.raises(HostError, match="runs already") as caught:
-        certs.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
+        certificates.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
     assert caught.value.code == LOCKED
-    assert certs.verb(world.app, "progress", WHO, world)["renew"]["running"]  # type: ignore[arg-type]
+    assert certificates.verb(world.app, "progress", WHO, world)["renew"]["running"]  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import choose
-from hostctl.choose import Seen
-from hostctl.errors import HostError
+from hostctl.core.errors import HostError
+from hostctl.release import selection
+from hostctl.release.selection import Seen
 
 
 def one(number: int, state: str = "superseded", **more: object) -> Seen:
@@ -32,34 +32,34 @@ MANY = st.lists(SEEN, max_size=20, unique_by=lambda seen: seen.release)
 
 
 def test_the_default_target_is_the_last_release_that_was_live_before_this_one() -> None:
-    assert choose.rollback_target([A, B, C], C.release, None) == B.release
+    assert selection.rollback_target([A, B, C], C.release, None) == B.release
 
 
 def test_a_failed_release_between_is_passed_over() -> None:
     failed = one(2, "failed")
-    assert choose.rollback_target([A, failed, C], C.release, None) == A.release
+    assert selection.rollback_target([A, failed, C], C.release, None) == A.release
 
 
 def test_what_was_live_last_counts_not_what_was_made_last() -> None:
     older_but_live_again = A._replace(lived=2.5)
-    assert choose.rollback_target([older_but_live_again, B, C], C.release, None) == A.release
+    assert selection.rollback_target([older_but_live_again, B, C], C.release, None) == A.release
 
 
 def test_a_release_that_was_taken_back_is_no_default_but_can_be_named() -> None:
     withdrawn = B._replace(withdrawn=True)
-    assert choose.rollback_target([A, withdrawn, C], C.release, None) == A.release
-    assert choose.rollback_target([A, withdrawn, C], C.release, B.release) == B.release
+    assert selection.rollback_target([A, withdrawn, C], C.release, None) == A.release
+    assert selection.rollback_target([A, withdrawn, C], C.release, B.release) == B.release
 
 
 def test_where_every_earlier_release_was_taken_back_the_refusal_names_one() -> None:
     with pytest.raises(HostError, match="taken back") as caught:
-        choose.rollback_target([B._replace(withdrawn=True), C], C.release, None)
+        selection.rollback_target([B._replace(withdrawn=True), C], C.release, None)
     assert B.release in caught.value.fix
 
 
 @pytest.mark.parametrize("wanted", [A.release, A.release[:8], "1" * 40, "1" * 7])
 def test_a_release_is_named_by_id_prefix_or_sha(wanted: str) -> None:
-    assert choose.rollback_target([A, B, C], C.release, wanted) == A.release
+    assert selection.rollback_target([A, B, C], C.release, wanted) == A.release
 
 
 @pytest.mark.parametrize(
@@ -73,29 +73,29 @@ def test_a_release_is_named_by_id_prefix_or_sha(wanted: str) -> None:
 )
 def test_what_names_no_single_other_release_is_refused(wanted: str, why: str) -> None:
     with pytest.raises(HostError, match=why):
-        choose.rollback_target([A, B, C], C.release, wanted)
+        selection.rollback_target([A, B, C], C.release, wanted)
 
 
 def test_a_failed_release_is_refused_by_name_with_the_reason() -> None:
     with pytest.raises(HostError, match="never live and healthy"):
-        choose.rollback_target([one(2, "failed"), C], C.release, one(2).release)
+        selection.rollback_target([one(2, "failed"), C], C.release, one(2).release)
 
 
 def test_a_release_whose_files_are_gone_is_refused() -> None:
     with pytest.raises(HostError, match="files of"):
-        choose.rollback_target([A._replace(present=False), C], C.release, A.release)
+        selection.rollback_target([A._replace(present=False), C], C.release, A.release)
 
 
 def test_of_a_sha_pushed_twice_the_usable_newest_is_meant() -> None:
     twice = [one(n, state, sha="f" * 40) for n, state in ((1, "superseded"), (2, "superseded"), (3, "failed"))]
-    assert choose.rollback_target([*twice, one(4, "live")], one(4).release, "f" * 7) == twice[1].release
+    assert selection.rollback_target([*twice, one(4, "live")], one(4).release, "f" * 7) == twice[1].release
 
 
 @given(MANY)
 def test_a_default_target_was_live_is_there_and_is_not_live_now(seen: list[Seen]) -> None:
     live = seen[0].release if seen else None
     try:
-        target = choose.rollback_target(seen, live, None)
+        target = selection.rollback_target(seen, live, None)
     except HostError:
         return
     found = next(item for item in seen if item.release == target)
@@ -109,51 +109,51 @@ def test_a_default_target_was_live_is_there_and_is_not_live_now(seen: list[Seen]
 @given(MANY, st.integers(1, 6))
 def test_pruning_never_takes_what_is_live_runs_or_is_staged(seen: list[Seen], retain: int) -> None:
     live = seen[0].release if seen else None
-    gone = set(choose.prunable(seen, live, retain))
+    gone = set(selection.prunable(seen, live, retain))
     kept = [item for item in seen if item.release not in gone]
     assert live is None or live not in gone
     assert all(not item.running and item.state != "staged" for item in seen if item.release in gone)
     idle = [item for item in kept if item.state in ("live", "superseded") and not item.running and item.release != live]
     assert len(idle) <= max(0, retain - 1)
-    assert len([item for item in kept if item.state == "failed" and not item.running]) <= choose.KEPT_FAILURES + 1
+    assert len([item for item in kept if item.state == "failed" and not item.running]) <= selection.KEPT_FAILURES + 1
 
 
 def test_of_the_good_releases_the_last_live_ones_are_kept() -> None:
-    assert choose.prunable([A, B, C], C.release, 2) == [A.release]
-    assert choose.prunable([A._replace(lived=2.5), B, C], C.release, 2) == [B.release]
+    assert selection.prunable([A, B, C], C.release, 2) == [A.release]
+    assert selection.prunable([A._replace(lived=2.5), B, C], C.release, 2) == [B.release]
 
 
 @given(MANY)
 def test_the_live_release_keeps_its_artifact(seen: list[Seen]) -> None:
-    kept = choose.kept_artifacts(seen, seen[0].release if seen else None)
+    kept = selection.kept_artifacts(seen, seen[0].release if seen else None)
     assert not seen or seen[0].digest in kept
 
 
 def test_a_release_that_failed_keeps_its_artifact_for_the_next_try() -> None:
     failed = one(4, "failed", digest="d4")
-    assert "d4" in choose.kept_artifacts([A, B, C, failed], C.release)
+    assert "d4" in selection.kept_artifacts([A, B, C, failed], C.release)
 
 
 def test_failures_do_not_crowd_out_the_artifact_of_the_live_release() -> None:
     seen = [one(1, "live", digest="good"), *(one(n, "failed", digest=f"bad{n}") for n in range(2, 9))]
-    kept = choose.kept_artifacts(seen, seen[0].release)
+    kept = selection.kept_artifacts(seen, seen[0].release)
     assert kept == {"good", "bad8", "bad7", "bad6"}
 
 
-@given(st.sets(st.sampled_from(list(choose.PORTS[:50])), max_size=49), st.sampled_from(list(choose.PORTS[:50])))
+@given(st.sets(st.sampled_from(list(selection.PORTS[:50])), max_size=49), st.sampled_from(list(selection.PORTS[:50])))
 def test_a_port_is_free_and_follows_the_last(taken: set[int], after: int) -> None:
-    chosen = choose.port(taken, lambda port: True, after)
+    chosen = selection.port(taken, lambda port: True, after)
     assert chosen not in taken
-    assert chosen in choose.PORTS
+    assert chosen in selection.PORTS
     assert all(port in taken for port in range(after + 1, chosen))
 
 
 def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
-    last = choose.PORTS[-1]
-    assert choose.port(set(), lambda port: True, last) == choose.PORTS[0]
-    assert choose.port({choose.PORTS[0]}, lambda port: port != choose.PORTS[1], last) == choose.PORTS[2]
+    last = selection.PORTS[-1]
+    assert selection.port(set(), lambda port: True, last) == selection.PORTS[0]
+    assert selection.port({selection.PORTS[0]}, lambda port: port != selection.PORTS[1], last) == selection.PORTS[2]
     with pytest.raises(HostError, match="no port"):
-        choose.port(set(), lambda port: False, None)
+        selection.port(set(), lambda port: False, None)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
 def test_only_a_flip_that_happened_and_was_not_given_up_is_finished(
     live: str | None, begun: list[str], reverting: bool, forward: bool
 ) -> None:
-    assert choose.forward(live, "new", begun, reverting) is forward
+    assert selection.forward(live, "new", begun, reverting) is forward
 
 
 def test_changed_keys_are_dotted_and_name_what_came_and_went() -> None:
     old = {"a": 1, "health": {"path": "/", "timeout": 1}, "gone": None}
     new = {"a": 1, "health": {"path": "/up", "timeout": 1}, "came": 2}
-    assert choose.changed_keys(old, new) == ["came", "gone", "health.path"]
+    assert selection.changed_keys(old, new) == ["came", "gone", "health.path"]

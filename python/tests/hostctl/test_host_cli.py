@@ -16,10 +16,11 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport import hostctl_zipapp
-from hostctl import cli, names, spec
+from homeport.core import hostctl_zipapp
+from hostctl import cli
 from hostctl.authorise import INTERNAL, authorise
-from hostctl.errors import USAGE, HostError, of_system
+from hostctl.core import names, schema
+from hostctl.core.errors import USAGE, HostError, of_system
 
 
 def run(world: World, *argv: str, user: str | None = None) -> Any:
@@ -131,7 +132,7 @@ def test_a_transition_id_is_one_and_sorts_by_age() -> None:
 
 def read(monkeypatch: pytest.MonkeyPatch, document: object) -> dict[str, Any]:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(document).encode())))
-    return spec.read(spec.PUSH)
+    return schema.read(schema.PUSH)
 
 
 def test_a_good_spec_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_no_document_makes_the_check_itself_fail(document: object) -> None:
-    assert spec.mistakes(spec.PUSH, document)
+    assert schema.mistakes(schema.PUSH, document)
 
 
 # ---------------------------------------------------------------------------------------------- the zipapp

@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 from hostworld import KILLER, FakeSystemd, Killed, World
 
-from hostctl import audit, cron, cron_jobs, cron_runs, cron_timers, journal, oneoff, prune, spec, trouble
-from hostctl.cron_jobs import Who
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.files import write_json
-from hostctl.systemd import Unit
+from hostctl.core import audit, schema
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.files import write_json
+from hostctl.cron import jobs, verb
+from hostctl.cron import runs as cron_runs
+from hostctl.cron import timers as cron_timers
+from hostctl.cron.jobs import Who
+from hostctl.host.host import Edges
+from hostctl.host.systemd import Unit
+from hostctl.instance import one_off
+from hostctl.journal import journal
+from hostctl.notify import alerts
+from hostctl.transitions import prune
 
 ANN = Who("ann", "198.51.100.9")
 
@@ -105,7 +112,7 @@ def push(world: World, version: str, *jobs: dict[str, Any], how: str | None = No
 
 def run(world: World, name: str = "report") -> dict[str, Any]:
     """As its timer has it run."""
-    systemd(world).inside = cron_jobs.service(world.app, name)
+    systemd(world).inside = jobs.service(world.app, name)
     try:
         return cron_runs.run(world.app, name, ANN, edges(world))
     finally:
@@ -196,7 +203,7 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
             cron_timers.follow(world.app, second if goes_on else first, edges(world))
             assert timers(world) == (["b", "c"] if goes_on else ["a", "b"])
             written = {path.name: path.read_text() for path in (world.root / cron_timers.UNITS).glob("homeport-*")}
-            assert written == cron_timers.texts(world.app, cron_jobs.jobs(world.app, second if goes_on else first))
+            assert written == cron_timers.texts(world.app, jobs.jobs(world.app, second if goes_on else first))
             continue
         KILLER.disarm()
         assert after > 10
@@ -209,12 +216,12 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
 
 def test_a_suspended_job_rests_over_pushes_until_it_is_resumed(world: World) -> None:
     push(world, "one", job("a"), job("b"))
-    told = cron.verb(world.app, "suspend", ["a"], ANN, edges(world))["jobs"]
+    told = verb.verb(world.app, "suspend", ["a"], ANN, edges(world))["jobs"]
     assert [(one["name"], one["suspended"], one["fires"]) for one in told] == [("a", True, False), ("b", False, True)]
     push(world, "two", job("a", timeout=5), job("b"))
     assert timers(world) == ["b"]
 
-    cron.verb(world.app, "resume", ["a"], ANN, edges(world))
+    verb.verb(world.app, "resume", ["a"], ANN, edges(world))
     assert timers(world) == ["a", "b"]
     assert [(one["verb"], one["message"]) for one in audit.read(world.app, 9) if "message" in one] == [
         ("cron suspend", "a"),
@@ -224,9 +231,9 @@ def test_a_suspended_job_rests_over_pushes_until_it_is_resumed(world: World) -> 
 
 def test_a_timer_that_somebody_stopped_is_started_by_resuming_its_job(world: World) -> None:
     push(world, "one", job("a"), job("b"))
-    world.systemd.stop(cron_jobs.timer(world.app, "a"))
+    world.systemd.stop(jobs.timer(world.app, "a"))
 
-    told = cron.verb(world.app, "resume", ["a"], ANN, edges(world))["jobs"]
+    told = verb.verb(world.app, "resume", ["a"], ANN, edges(world))["jobs"]
 
     assert [one["fires"] for one in told] == [True, True]
     assert timers(world) == ["a", "b"]
@@ -236,15 +243,15 @@ def test_a_job_that_is_not_there_cannot_be_suspended_nor_run(world: World) -> No
     push(world, "one", job("a"))
     for action in ("suspend", "resume", "run"):
         with pytest.raises(HostError, match="has no job b; its jobs: a") as caught:
-            cron.verb(world.app, action, ["b"], ANN, edges(world))
+            verb.verb(world.app, action, ["b"], ANN, edges(world))
         assert caught.value.code == USAGE
 
 
 def test_where_there_are_no_jobs_there_is_nothing_to_tell(new_world: Any) -> None:
     world = new_world()
-    assert cron.verb(world.app, "list", [], ANN, world) == {"jobs": []}
+    assert verb.verb(world.app, "list", [], ANN, world) == {"jobs": []}
     world.push("one")
-    assert cron.verb(world.app, "list", [], ANN, world) == {"jobs": []}
+    assert verb.verb(world.app, "list", [], ANN, world) == {"jobs": []}
     assert cron_runs.stop_all(world.app, world) == []
     assert not (world.app.state / "cron").exists()
 
@@ -255,9 +262,9 @@ def test_where_there_are_no_jobs_there_is_nothing_to_tell(new_world: Any) -> Non
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a program beside the instance is given, without a systemd that seals."""
-    monkeypatch.setattr(oneoff, "write_environment", lambda *_: None)
-    monkeypatch.setattr(oneoff, "properties", lambda *_: ["User=shop"])
-    monkeypatch.setattr(oneoff, "command", lambda argv: ["env", *argv])
+    monkeypatch.setattr(one_off, "write_environment", lambda *_: None)
+    monkeypatch.setattr(one_off, "properties", lambda *_: ["User=shop"])
+    monkeypatch.setattr(one_off, "command", lambda argv: ["env", *argv])
 
 
 @pytest.fixture
@@ -282,26 +289,26 @@ def test_an_expression_is_in_no_argument(runs: World) -> None:
 
 def test_runs_are_counted_and_what_failed_twice_is_told(runs: World) -> None:
     def told() -> list[str]:
-        return [reason for one in cron.every(runs.app, edges(runs)) for reason in trouble.of_job(one)]
+        return [reason for one in verb.every(runs.app, edges(runs)) for reason in alerts.of_job(one)]
 
     systemd(runs).status = 3
     assert run(runs)["result"] == "failed"
     assert told() == []
     run(runs)
     assert told() == ["the job report failed 2 times in a row: deploy cron logs report"]
-    one = cron.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, edges(runs))[0]
     assert (one["failures"], one["last"]["status"], one["good"]) == (2, 3, None)
 
     systemd(runs).status = 0
     run(runs)
     assert told() == []
-    assert cron.every(runs.app, edges(runs))[0]["good"] is not None
+    assert verb.every(runs.app, edges(runs))[0]["good"] is not None
 
 
 def test_a_suspended_job_is_nobodys_trouble_and_one_without_its_timer_is(runs: World) -> None:
-    one = cron.every(runs.app, edges(runs))[0]
-    assert list(trouble.of_job({**one, "suspended": True, "fires": False, "failures": 9})) == []
-    assert "does not run" in next(trouble.of_job({**one, "fires": False}))
+    one = verb.every(runs.app, edges(runs))[0]
+    assert list(alerts.of_job({**one, "suspended": True, "fires": False, "failures": 9})) == []
+    assert "does not run" in next(alerts.of_job({**one, "fires": False}))
 
 
 def test_a_job_that_leaves_and_comes_back_begins_with_no_failure(runs: World) -> None:
@@ -311,7 +318,7 @@ def test_a_job_that_leaves_and_comes_back_begins_with_no_failure(runs: World) ->
     push(runs, "two", job("other"))
     push(runs, "three", job())
 
-    one = cron.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, edges(runs))[0]
     assert (one["failures"], one["last"]["result"]) == (0, "failed")
 
 
@@ -322,7 +329,7 @@ def test_a_run_that_waited_until_a_restore_was_done_is_judged_by_what_its_progra
     entry.begin("stop")
 
     def decided(_: float) -> None:
-        systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+        systemd(runs).states[jobs.service(runs.app, "report")] = "active"
         cron_runs.stop_all(runs.app, edges(runs))
         entry.set(result={"result": "live"}, closed=True)
 
@@ -356,19 +363,19 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
 ) -> None:
     class Endless(Program):
         def wait(self) -> int:
-            systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+            systemd(runs).states[jobs.service(runs.app, "report")] = "active"
             assert cron_runs.stop_all(runs.app, edges(runs)) == ["report"]
             return 0
 
     monkeypatch.setattr(systemd(runs), "watched", lambda *_: Endless(0))
     assert run(runs)["result"] == "interrupted"
     systemd(runs).states.clear()
-    assert cron.every(runs.app, edges(runs))[0]["failures"] == 0
+    assert verb.every(runs.app, edges(runs))[0]["failures"] == 0
 
 
 def test_a_job_that_runs_is_not_begun_by_hand(runs: World) -> None:
     assert "started" in cron_runs.run(runs.app, "report", ANN, edges(runs))
-    systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+    systemd(runs).states[jobs.service(runs.app, "report")] = "active"
     with pytest.raises(HostError, match="runs already") as caught:
         cron_runs.run(runs.app, "report", ANN, edges(runs))
     assert caught.value.code == LOCKED
@@ -384,24 +391,22 @@ def test_a_run_that_was_cut_short_is_told_so_and_counts_for_nothing(
     with pytest.raises(Killed):
         run(runs)
 
-    one = cron.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, edges(runs))[0]
     assert (one["last"]["result"], one["failures"]) == ("interrupted", 0)
-    assert cron.verb(runs.app, "progress", [], ANN, edges(runs))["report"]["result"]["result"] == "interrupted"
+    assert verb.verb(runs.app, "progress", [], ANN, edges(runs))["report"]["result"]["result"] == "interrupted"
 
 
 def test_a_run_is_followed_to_its_end_though_a_push_takes_its_job_away(runs: World) -> None:
     run(runs)
     push(runs, "two", job("other"))
 
-    told = cron.verb(runs.app, "progress", [], ANN, edges(runs))
+    told = verb.verb(runs.app, "progress", [], ANN, edges(runs))
     assert (told["report"]["result"]["result"], told["other"]["result"]) == ("ok", None)
 
 
 def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run_end(runs: World) -> None:
-    write_json(
-        cron_jobs.last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None}
-    )
-    systemd(runs).states[cron_jobs.service(runs.app, "sweep")] = "active"
+    write_json(jobs.last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None})
+    systemd(runs).states[jobs.service(runs.app, "sweep")] = "active"
     entry = journal.create(runs.app, "20260101T000000000Z-abcdef", "restore", runs.app.live(), "", "", settings={})
     assert cron_runs.hindrance(runs.app, edges(runs)) == ""
     entry.begin("stop")
@@ -423,8 +428,8 @@ def test_no_job_begins_where_the_live_instance_does_not_run(runs: World) -> None
 
 def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:
     release = str(runs.app.live())
-    write_json(cron_jobs.last(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
-    systemd(runs).states[cron_jobs.service(runs.app, "report")] = "active"
+    write_json(jobs.last(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
+    systemd(runs).states[jobs.service(runs.app, "report")] = "active"
     for version in ("two", "three", "four", "five", "six"):
         push(runs, version, job())
         runs.drain_all()
@@ -464,6 +469,6 @@ def test_a_job_whose_program_is_not_in_the_release_stops_the_push_before_it_migr
     ],
 )
 def test_a_spec_with_a_job_that_is_not_exactly_right_is_refused(broken: dict[str, Any]) -> None:
-    assert spec.jobs([job()])
-    assert not spec.jobs([job(**broken)])
-    assert not spec.jobs([job(), job()])
+    assert schema.jobs([job()])
+    assert not schema.jobs([job(**broken)])
+    assert not schema.jobs([job(), job()])

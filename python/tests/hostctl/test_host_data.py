@@ -16,8 +16,13 @@ import pytest
 from dataworld import FIRST, DataWorld
 from hostworld import SCRATCH
 
-from hostctl import audit, begin, cli, journal, points, restore, swap
-from hostctl.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl import cli
+from hostctl.backup import restore_points
+from hostctl.core import audit
+from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.journal import journal
+from hostctl.sqlite import file_swap
+from hostctl.transitions import begin, restore
 
 DESTRUCTIVE = "DELETE FROM items WHERE n = 'before'"
 
@@ -56,7 +61,7 @@ def told(world: DataWorld, step: str) -> str:
 
 def test_a_push_with_a_new_migration_takes_a_restore_point_just_before_it(world: DataWorld) -> None:
     first, second = pushed(world)
-    (point,) = points.every(world.app)
+    (point,) = restore_points.every(world.app)
     assert (point["release"], point["for"]) == (first, second)
     kept = world.app.points / point["id"] / "shop.db"
     assert world.rows(kept) == ["before", "between"]
@@ -70,7 +75,7 @@ def test_a_push_with_a_new_migration_takes_a_restore_point_just_before_it(world:
 def test_a_push_that_brings_no_migration_takes_none(world: DataWorld) -> None:
     world.push("one")
     world.push("one", env={"COLOUR": "red"})
-    assert points.every(world.app) == []
+    assert restore_points.every(world.app) == []
     assert told(world, "point") == "none: no migration that the live release lacks"
 
 
@@ -78,15 +83,15 @@ def test_a_first_push_and_one_without_migrations_take_none(world: DataWorld) -> 
     world.push("one", commands={"migrate": None})
     assert "point" not in [step for step, _ in world.events()]
     world.push("two", commands={"migrate": None})
-    assert points.every(world.app) == []
+    assert restore_points.every(world.app) == []
 
 
 def test_where_the_disk_has_no_room_the_point_is_a_position_in_the_replica(
     world: DataWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(points, "RESERVE", 1 << 60)
+    monkeypatch.setattr(restore_points, "RESERVE", 1 << 60)
     first, _ = pushed(world)
-    (point,) = points.every(world.app)
+    (point,) = restore_points.every(world.app)
     assert point["files"] == {}
     assert point["position"] == {"txid": 7}
     assert "position in the replica only" in told(world, "point")
@@ -98,7 +103,7 @@ def test_where_the_disk_has_no_room_the_point_is_a_position_in_the_replica(
 def test_without_room_and_without_a_backup_the_push_is_stopped_before_it_migrates(
     world: DataWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(points, "RESERVE", 1 << 60)
+    monkeypatch.setattr(restore_points, "RESERVE", 1 << 60)
     settings = json.loads(world.app.database.read_text())
     world.app.database.write_text(json.dumps({**settings, "backup": None}))
     world.push("one")
@@ -113,7 +118,7 @@ def test_points_go_with_the_releases_they_were_taken_for(world: DataWorld) -> No
         world.push(f"v{number}", retain_releases=2)
         world.drain_all()
     world.push("bad", "500", retain_releases=2)
-    kept = {point["for"] for point in points.every(world.app)}
+    kept = {point["for"] for point in restore_points.every(world.app)}
     assert kept <= set(world.states())
     assert len(kept) == 3  # the live one, the one before, and the newest failure
     (world.app.points / "20260101T000000000Z-aaaaaa").mkdir()  # one that was cut short
@@ -157,7 +162,7 @@ def test_rows_that_were_only_in_the_log_go_aside_with_their_database(world: Data
     kept = Path(world.rollback_with_data()["kept"]["aside"])
     assert world.rows(kept / "old/shop.db") == ["between", "after", "in the log"]
     assert (kept / "old/.shop.db-litestream/ltx").is_file()
-    assert not swap.beside(world.database)[-1].exists()
+    assert not file_swap.beside(world.database)[-1].exists()
 
 
 def test_the_database_keeps_its_owner_and_mode(world: DataWorld) -> None:
@@ -194,7 +199,7 @@ def test_a_process_that_has_the_database_open_stops_the_exchange(
     world: DataWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, second = pushed(world)
-    monkeypatch.setattr(swap, "openers", lambda path: ["77 (sqlite3)"])
+    monkeypatch.setattr(file_swap, "openers", lambda path: ["77 (sqlite3)"])
     result = world.rollback_with_data()
     assert "77 (sqlite3) still has the database open" in result["error"]["what"]
     assert result["code"] == REVERTED
@@ -215,9 +220,9 @@ def test_who_has_a_database_open_is_found_by_the_file_not_its_name(tmp_path: Pat
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
         assert running.stdout
         assert running.stdout.readline() == "open\n"
-        assert [each.split()[0] for each in swap.openers(path)] == [str(running.pid)]
+        assert [each.split()[0] for each in file_swap.openers(path)] == [str(running.pid)]
         running.communicate()
-    assert swap.openers(path) == []
+    assert file_swap.openers(path) == []
 
 
 def test_with_s3_away_the_rollback_goes_on_and_says_so(world: DataWorld) -> None:
@@ -230,7 +235,7 @@ def test_with_s3_away_the_rollback_goes_on_and_says_so(world: DataWorld) -> None
 
 def test_a_copy_that_the_disk_has_changed_is_not_brought_back(world: DataWorld) -> None:
     pushed(world)
-    (point,) = points.every(world.app)
+    (point,) = restore_points.every(world.app)
     with closing(sqlite3.connect(world.app.points / point["id"] / "shop.db")) as connection:
         connection.execute("DELETE FROM items")
         connection.commit()
@@ -337,7 +342,7 @@ def test_the_restored_instance_gets_no_request_before_it_is_healthy(world: DataW
 def test_a_restore_to_a_point_needs_no_s3(world: DataWorld) -> None:
     pushed(world)
     world.replica.away = True
-    (point,) = points.every(world.app)
+    (point,) = restore_points.every(world.app)
     world.restore(point=point["id"])
     assert world.rows() == ["before", "between"]
 
@@ -404,7 +409,7 @@ def test_a_copy_is_sent_with_its_size_and_digest_before_it(world: DataWorld, tmp
     fetched = tmp_path / "fetched.db"
     fetched.write_bytes(body)
     assert json.loads(head)["bytes"] == len(body)
-    assert json.loads(head)["sha256"] == points.digest(fetched)
+    assert json.loads(head)["sha256"] == restore_points.digest(fetched)
     assert world.rows(fetched) == ["then"]
 
 
@@ -427,7 +432,7 @@ def test_an_undo_that_cannot_bring_the_data_back_does_not_start_the_app_on_the_w
     def refuse(aside: Path) -> None:
         raise OSError("the disk is broken")
 
-    monkeypatch.setattr(swap, "swap_back", refuse)
+    monkeypatch.setattr(file_swap, "swap_back", refuse)
     result = world.rollback_with_data()
     assert result["code"] == PERSON
     assert "the disk is broken" in result["error"]["what"]

@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_host_kill import recovered
 
-from hostctl import begin, journal, records, restore
+from hostctl.journal import journal
+from hostctl.release import records
+from hostctl.transitions import begin, restore
 
 OLD = ["between", "after", "in the log"]
 NEW = {"rollback": ["before", "between"], "restore": ["then"]}

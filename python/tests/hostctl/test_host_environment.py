@@ -16,9 +16,13 @@ from hostworld import World, killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostctl import begin, choose, conversion, envfile, environment, journal, plan, records, sealed
-from hostctl.environment import INSTANCE, PLAIN, SEALED, SECRETS
-from hostctl.errors import FAILED, REVERTED, USAGE, HostError
+from hostctl.core.errors import FAILED, REVERTED, USAGE, HostError
+from hostctl.host import credentials
+from hostctl.journal import journal
+from hostctl.release import envfile, environment, records, selection
+from hostctl.release.environment import INSTANCE, PLAIN, SEALED, SECRETS
+from hostctl.transitions import begin, plan
+from hostctl.verbs import seal
 
 NAMES = st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True).map(lambda name: f"V_{name}")
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
@@ -91,7 +95,7 @@ def test_secrets_that_nobody_can_decrypt_are_given_anew_and_the_push_goes_on(wor
 def test_a_sealed_secret_opens_under_its_own_name_alone(world: World) -> None:
     world.push("one")
     with pytest.raises(HostError):
-        sealed.read(run(world, SECRETS) / "KEY", "secret_OTHER")
+        credentials.read(run(world, SECRETS) / "KEY", "secret_OTHER")
 
 
 def test_more_than_systemd_gives_a_unit_is_refused_by_its_size_before_anything_is_written(world: World) -> None:
@@ -147,12 +151,12 @@ Old = tuple[World, dict[str, dict[str, str]]]
 
 def test_what_was_plain_text_is_sealed_first_and_removed_once_the_new_unit_is_there(old: Old) -> None:
     world, had = old
-    assert conversion.seal(world.app) == {"sealed": sorted(had)}
+    assert seal.seal(world.app) == {"sealed": sorted(had)}
     assert all((world.app.record(release) / PLAIN).exists() for release in had)
-    assert conversion.finish(world.app) == {"removed": sorted(had)}
+    assert seal.finish(world.app) == {"removed": sorted(had)}
     assert {release: records.environment(world.app, release) for release in had} == had
     assert [p for p in world.root.rglob("*") if p.is_file() and world.secret.encode() in p.read_bytes()] == []
-    assert (conversion.seal(world.app), conversion.finish(world.app)) == ({"sealed": []}, {"removed": []})
+    assert (seal.seal(world.app), seal.finish(world.app)) == ({"sealed": []}, {"removed": []})
 
 
 def test_releases_of_before_go_on_whether_or_not_they_are_sealed_yet(old: Old) -> None:
@@ -160,18 +164,18 @@ def test_releases_of_before_go_on_whether_or_not_they_are_sealed_yet(old: Old) -
     first = min(had)
     assert world.rollback()["release"] == first
     assert envfile.parse(run(world, PLAIN).read_text())["PORT"] == str(records.port(world.app, first))
-    conversion.seal(world.app)
+    seal.seal(world.app)
     assert world.rollback(max(had))["result"] == "live"
     port = str(records.port(world.app, max(had)))
     assert records.environment(world.app, max(had))["PORT"] == port
     assert envfile.parse(run(world, PLAIN).read_text())["PORT"] == port  # what the old unit reads
-    conversion.finish(world.app)
+    seal.finish(world.app)
     assert world.push("three", secrets={"KEY": None})["result"] == "live"
 
 
 def test_after_it_a_plan_and_a_push_know_by_name_what_differs(old: Old) -> None:
     world, _ = old
-    conversion.seal(world.app)
+    seal.seal(world.app)
     same = world.spec("two", env=GIVEN)
     assert begin.push(world.app, same, world)["unchanged"]  # type: ignore[arg-type]
     assert changed(world, world.spec("two", env=GIVEN)) == []
@@ -180,16 +184,16 @@ def test_after_it_a_plan_and_a_push_know_by_name_what_differs(old: Old) -> None:
 
 def test_the_plain_text_stays_where_what_is_sealed_is_not_the_same(old: Old) -> None:
     world, _ = old
-    conversion.seal(world.app)
+    seal.seal(world.app)
     environment.seal(run(world, SEALED), {"KEY": "another"})
     with pytest.raises(HostError, match="is not what is kept as plain text"):
-        conversion.finish(world.app)
+        seal.finish(world.app)
     assert run(world, PLAIN).exists()
 
 
 def convert(world: World) -> None:
-    conversion.seal(world.app)
-    conversion.finish(world.app)
+    seal.seal(world.app)
+    seal.finish(world.app)
 
 
 def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_world: Callable[[], World]) -> None:
@@ -200,8 +204,8 @@ def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_wo
         had = as_before(world)
         done = not killed(world.root, after, partial(convert, world))
         assert {release: records.environment(world.app, release) for release in had} == had
-        conversion.seal(world.app)
-        conversion.finish(world.app)
+        seal.seal(world.app)
+        seal.finish(world.app)
         assert {release: records.environment(world.app, release) for release in had} == had
         assert not run(world, PLAIN).exists()
         after += 1
@@ -306,7 +310,7 @@ def test_a_rollback_tells_what_it_takes_back(world: World) -> None:
 
 def test_a_plan_names_what_would_change_from_digests_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("one")
-    monkeypatch.setattr(sealed, "unseal", lambda *_: pytest.fail("a plan decrypts nothing"))
+    monkeypatch.setattr(credentials, "unseal", lambda *_: pytest.fail("a plan decrypts nothing"))
     assert changed(world, world.spec("one")) == []
     assert changed(world, world.spec("one", env={"NEW": "1"}, secrets={"KEY": "x", "B": None})) == [
         *("env.clear.NEW", "env.secret.B", "env.secret.KEY", "env.clear.COLOUR")
@@ -316,7 +320,7 @@ def test_a_plan_names_what_would_change_from_digests_alone(world: World, monkeyp
 
 @given(*[st.dictionaries(NAMES, VALUES, max_size=4)] * 2)
 def test_names_that_differ_are_told_once_and_equal_ones_never(old: dict[str, str], new: dict[str, str]) -> None:
-    told = choose.named_changes(envfile.digests("k", old), envfile.digests("k", new))
+    told = selection.named_changes(envfile.digests("k", old), envfile.digests("k", new))
     every = [name for names in told.values() for name in names]
     assert sorted(every) == sorted({name for name in old.keys() | new.keys() if old.get(name) != new.get(name)})
 
@@ -324,15 +328,15 @@ def test_names_that_differ_are_told_once_and_equal_ones_never(old: dict[str, str
 # ---------------------------------------------------------------------------------------------- the real key
 
 
-CREDS = sealed._creds
+CREDS = credentials._creds
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="systemd-creds keeps its key where root alone writes")
 def test_systemd_opens_what_it_sealed_and_only_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed, "_creds", CREDS)
-    kept = sealed.seal("environment", b'KEY="x"\n\0\xff')
+    monkeypatch.setattr(credentials, "_creds", CREDS)
+    kept = credentials.seal("environment", b'KEY="x"\n\0\xff')
     assert b"KEY" not in kept
-    assert sealed.unseal("environment", kept) == b'KEY="x"\n\0\xff'
+    assert credentials.unseal("environment", kept) == b'KEY="x"\n\0\xff'
     with pytest.raises(HostError, match="cannot decrypt other") as refused:
-        sealed.unseal("other", kept)
-    assert refused.value.fix == sealed.AGAIN
+        credentials.unseal("other", kept)
+    assert refused.value.fix == credentials.AGAIN

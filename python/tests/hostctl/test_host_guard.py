@@ -8,11 +8,12 @@ from typing import IO, Any
 import pytest
 from hostworld import FakeSystemd, World, unlaunched
 
-from hostctl import guard, journal, pragmas
-from hostctl.databases import Backup, Database, Databases
-from hostctl.errors import HostError
-from hostctl.pragmas import Settings
-from hostctl.transition import Work
+from hostctl.backup.settings import Backup, Database, Databases
+from hostctl.core.errors import HostError
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.sqlite import pragmas, settings_check
+from hostctl.sqlite.pragmas import Settings
 
 MAIN = "/var/lib/shop/shop.db"
 SAFE = Settings(MAIN, 0, 5000, "wal", "3.53.0", "shop", "Shop.Repo")
@@ -190,29 +191,29 @@ def events(work: Work) -> str:
 
 def test_the_release_is_asked_in_its_own_unit_by_ecto_or_by_its_program(world: World) -> None:
     work = pushing(world, answer(world))
-    assert "wal_autocheckpoint 0, busy_timeout 5000 ms" in (guard.check(work) or "")
+    assert "wal_autocheckpoint 0, busy_timeout 5000 ms" in (settings_check.check(work) or "")
     tree = world.app.tree(work.release)
     unit = f"homeport-shop-settings-{work.release}.service"
-    assert asked(work) == [[unit, str(tree / "bin/shop"), "eval", guard.ECTO]]
+    assert asked(work) == [[unit, str(tree / "bin/shop"), "eval", settings_check.ECTO]]
     work.settings["database"]["settings"] = "bin/migrate"
-    guard.check(work)
+    settings_check.check(work)
     assert asked(work)[1:] == [[unit, str(tree / "bin/migrate")]]
 
 
 def test_a_program_that_the_release_does_not_have_is_named(world: World) -> None:
     with pytest.raises(HostError, match="no bin/settings") as caught:
-        guard.check(pushing(world, "", program="bin/settings"))
+        settings_check.check(pushing(world, "", program="bin/settings"))
     assert "rel/overlays/bin/settings" in caught.value.fix
 
 
 def test_an_unsafe_release_stops_the_push(world: World) -> None:
     with pytest.raises(HostError, match="wal_autocheckpoint is 1000"):
-        guard.check(pushing(world, answer(world, wal_autocheckpoint=1000)))
+        settings_check.check(pushing(world, answer(world, wal_autocheckpoint=1000)))
 
 
 def test_an_allowed_one_is_noted(world: World) -> None:
     work = pushing(world, answer(world, wal_autocheckpoint=1000), allow="allow")
-    assert guard.check(work)
+    assert settings_check.check(work)
     assert "What stays open" in events(work)
 
 
@@ -229,7 +230,7 @@ def test_a_release_that_says_nothing_usable_is_refused_with_its_last_lines_and_w
 ) -> None:
     work = pushing(world, f"{output}\nthe key is {world.secret}\n", status)
     with pytest.raises(HostError, match=f"exit status {status}") as caught:
-        guard.check(work)
+        settings_check.check(work)
     assert "the key is [redacted]" in caught.value.what
     assert mends in caught.value.fix
     log = Path(caught.value.where)
@@ -239,23 +240,23 @@ def test_a_release_that_says_nothing_usable_is_refused_with_its_last_lines_and_w
 
 def test_a_silent_program_is_told_what_to_print(world: World) -> None:
     with pytest.raises(HostError, match="bin/migrate, exit status 0") as caught:
-        guard.check(pushing(world, "", program="bin/migrate"))
+        settings_check.check(pushing(world, "", program="bin/migrate"))
     assert '"wal_autocheckpoint": 0' in caught.value.fix
 
 
 def test_a_silent_release_passes_where_unsafe_checkpoints_are_allowed(world: World) -> None:
     work = pushing(world, "", allow="allow")
-    assert guard.check(work) == "not told"
+    assert settings_check.check(work) == "not told"
     assert "unsafe_checkpoints is allowed" in events(work)
 
 
 def test_an_app_without_a_database_is_not_asked(world: World) -> None:
     work = pushing(world, "")
     work.journal.content["settings"]["database"] = None
-    assert guard.check(work) is None
+    assert settings_check.check(work) is None
     assert asked(work) == []
 
 
 def test_the_question_has_nothing_in_it_that_systemd_would_replace() -> None:
-    assert "$" not in guard.ECTO
-    assert "%" not in guard.ECTO
+    assert "$" not in settings_check.ECTO
+    assert "%" not in settings_check.ECTO

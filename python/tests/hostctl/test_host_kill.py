@@ -14,7 +14,9 @@ from hostworld import KILLER, SCRATCH, World, killed
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hostctl import begin, journal, records, recover
+from hostctl.journal import journal
+from hostctl.release import records
+from hostctl.transitions import begin, recover
 
 MOST_ACTS = 260
 

@@ -12,9 +12,10 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import cron_jobs, logs
-from hostctl.errors import USAGE, HostError
-from hostctl.logs import Wanted
+from hostctl.core.errors import USAGE, HostError
+from hostctl.cron import jobs
+from hostctl.verbs import logs
+from hostctl.verbs.logs import Wanted
 
 RELEASE = "20260101T000000Z-aaaaaaa"
 
@@ -152,7 +153,7 @@ def test_one_release_must_be_meant(world: World) -> None:
 
 def test_the_logs_of_jobs_are_those_of_their_programs_and_of_what_runs_them(world: World) -> None:
     every = logs.arguments(world.app, Wanted(10, source="cron"))
-    one = logs.arguments(world.app, Wanted(10, of=cron_jobs.units(world.app, "report")))
+    one = logs.arguments(world.app, Wanted(10, of=jobs.units(world.app, "report")))
 
     assert every[-4:] == ["-u", "homeport-shop-cron@*.service", "-u", "homeport-shop-job@*.service"]
     assert one[-4:] == ["-u", "homeport-shop-cron@report.service", "-u", "homeport-shop-job@report.service"]

@@ -10,9 +10,12 @@ from hostworld import KILLER, Killed, World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import agent, audit, files, maintenance, records, spec
-from hostctl.errors import HostError
-from hostctl.web import Answer
+from hostctl.core import audit, files, schema
+from hostctl.core.errors import HostError
+from hostctl.edge import maintenance
+from hostctl.host.http import Answer
+from hostctl.instance import agent
+from hostctl.release import records
 
 WHO = maintenance.Who("ann", "198.51.100.9")
 SHOWN = Answer(503)
@@ -201,12 +204,12 @@ def test_connections_that_stay_open_are_told(world: World, instance: dict[str, A
     ],
 )
 def test_a_page_that_could_not_be_shown_is_refused(wrong: dict[str, Any]) -> None:
-    assert spec.mistakes(spec.MAINTENANCE, asked(**wrong))
-    assert spec.mistakes(spec.MAINTENANCE, asked()) == []
+    assert schema.mistakes(schema.MAINTENANCE, asked(**wrong))
+    assert schema.mistakes(schema.MAINTENANCE, asked()) == []
 
 
 @given(st.text(max_size=60))
 def test_whatever_address_is_taken_is_a_plain_file_name(text: str) -> None:
-    if spec.mistakes(spec.MAINTENANCE, asked(allow=[text])) == []:
+    if schema.mistakes(schema.MAINTENANCE, asked(allow=[text])) == []:
         assert "/" not in text
         assert text not in (".", "..", "")

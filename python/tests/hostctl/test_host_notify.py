@@ -13,23 +13,29 @@ from hostworld import KILLER, Killed, World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import begin, cli, drill, engines, journal, notice, notify, outbox, recover, sealed, status
-from hostctl.errors import USAGE, HostError
-from hostctl.notice import Post
-from hostctl.webhook import Answer
+from hostctl import cli, engines
+from hostctl.backup import drill
+from hostctl.core.errors import USAGE, HostError
+from hostctl.host import credentials
+from hostctl.journal import journal
+from hostctl.notify import events, message, queue
+from hostctl.notify.message import Post
+from hostctl.notify.webhook import Answer
+from hostctl.transitions import begin, recover
+from hostctl.verbs import status
 
 URL = "https://hooks.test/T0-secret"
-ALL = {"url": "TEAM_URL", "format": "json", "on": list(notice.EVENTS)}
+ALL = {"url": "TEAM_URL", "format": "json", "on": list(message.EVENTS)}
 
 
 def receive(world: World, *receivers: dict[str, Any]) -> None:
     """Provision receivers, all at the same URL."""
     told = list(receivers) or [ALL]
-    notify.keep(world.app, {"receivers": told, "urls": {one["url"]: URL for one in told}})
+    events.keep(world.app, {"receivers": told, "urls": {one["url"]: URL for one in told}})
 
 
 def queued(world: World) -> list[dict[str, Any]]:
-    return [told for _, told in outbox.waiting(world.app)]
+    return [told for _, told in queue.waiting(world.app)]
 
 
 class Wire:
@@ -109,7 +115,7 @@ def looks(*found: list[str]) -> list[list[str] | None]:
     """What is told after each look, a minute apart."""
     state, told = None, []
     for minute, one in enumerate(found):
-        state, what = notify.judge(state, one, 60.0 * minute)
+        state, what = events.judge(state, one, 60.0 * minute)
         told.append(what)
     return told
 
@@ -147,12 +153,12 @@ def test_a_look_that_was_left_to_others_tells_nothing(world: World) -> None:
     receive(world)
     database = {"log_bytes": 2 << 30}
     for looked in ({"paused": True}, {"left_to": "a provisioning"}) * 2:
-        notify.watched(world.app, looked, database)
+        events.watched(world.app, looked, database)
     assert queued(world) == []
     for _ in range(2):
-        notify.watched(world.app, {"error": None}, database)
+        events.watched(world.app, {"error": None}, database)
     assert [one["event"] for one in queued(world)] == ["trouble"]
-    notify.watched(world.app, {"error": None}, {})
+    events.watched(world.app, {"error": None}, {})
     assert [one["well"] for one in queued(world)] == [False, True]
 
 
@@ -171,7 +177,7 @@ def test_a_drill_that_fails_and_one_that_passes_again_are_told(world: World) -> 
     failed = {"at": 1.0, "ok": False, "found": ["app.db: a row is missing"], "offer": "", "up_to": None, "seconds": 1}
     passed = {**failed, "at": 2.0, "ok": True, "found": []}
     for before, result in ((None, failed), (failed, passed), (passed, {**passed, "at": 3.0})):
-        notify.drilled(world.app, before, result)
+        events.drilled(world.app, before, result)
     assert sorted(one["title"] for one in queued(world)) == [
         "shop: the backup failed its drill",
         "shop: the backup passed its drill again",
@@ -196,45 +202,45 @@ def test_what_waits_is_sent_and_gone(world: World) -> None:
     receive(world)
     world.push("1")
     wire = Wire()
-    assert outbox.run(world.app, world, wire) == {"sent": 1, "given_up": 0}  # type: ignore[arg-type]
+    assert queue.run(world.app, world, wire) == {"sent": 1, "given_up": 0}  # type: ignore[arg-type]
     ((url, sent),) = wire.sent
     assert (url, sent["event"]) == (URL, "success")
     assert queued(world) == []
-    assert outbox.listing(world.app)[0]["last"]["ok"] is True
+    assert queue.listing(world.app)[0]["last"]["ok"] is True
 
 
 def test_a_receiver_that_does_not_take_it_is_asked_again_and_the_others_are_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive(world, ALL, {**ALL, "url": "OTHER_URL"})
-    monkeypatch.setattr(outbox.time, "time", lambda: 1_800_000_000.0 + world.now)
+    monkeypatch.setattr(queue.time, "time", lambda: 1_800_000_000.0 + world.now)
     world.push("1")
     wire = Wire(Answer(503, "busy"), Answer(200, "ok"), Answer(0, "no answer within 10 s"))
-    outbox.run(world.app, world, wire)  # type: ignore[arg-type]
+    queue.run(world.app, world, wire)  # type: ignore[arg-type]
     assert len(wire.sent) == 4
     assert queued(world) == []
-    assert world.now > outbox.WAITS[0] + outbox.WAITS[1]
+    assert world.now > queue.WAITS[0] + queue.WAITS[1]
 
 
 def test_a_receiver_that_is_gone_for_good_is_given_up(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     receive(world)
     world.push("1")
-    assert outbox.run(world.app, world, Wire(Answer(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
+    assert queue.run(world.app, world, Wire(Answer(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
     assert "TEAM_URL was not told" in capsys.readouterr().err
-    last = outbox.listing(world.app)[0]["last"]
+    last = queue.listing(world.app)[0]["last"]
     assert (last["ok"], last["status"], last["next_try"]) == (False, 404, None)
 
 
 @given(st.floats(0, 1e6), st.integers(0, 50))
 def test_nobody_is_asked_longer_than_hours_nor_all_the_time(age: float, tries: int) -> None:
     told = {"at": 0.0, "tries": tries, "event": "success"}
-    then = outbox.next_try(told, age)
-    assert then is None or age + outbox.WAITS[0] <= then <= outbox.LONGEST
+    then = queue.next_try(told, age)
+    assert then is None or age + queue.WAITS[0] <= then <= queue.LONGEST
 
 
 def test_a_clock_that_was_set_back_puts_nothing_off() -> None:
-    assert outbox.due({"next": 1e9}, 1e6)
-    assert not outbox.due({"next": 1e6 + 60}, 1e6)
+    assert queue.due({"next": 1e9}, 1e6)
+    assert not queue.due({"next": 1e6 + 60}, 1e6)
 
 
 def test_what_is_for_nobody_any_more_goes(world: World) -> None:
@@ -249,13 +255,13 @@ def test_what_is_for_nobody_any_more_goes(world: World) -> None:
 
 def test_a_url_is_sealed_and_kept_where_none_is_given(world: World) -> None:
     given = {"receivers": [ALL], "urls": {"TEAM_URL": URL}}
-    assert notify.keep(world.app, given) is True
-    assert notify.keep(world.app, given) is False
-    assert notify.keep(world.app, {**given, "urls": {"TEAM_URL": None}}) is False
+    assert events.keep(world.app, given) is True
+    assert events.keep(world.app, given) is False
+    assert events.keep(world.app, {**given, "urls": {"TEAM_URL": None}}) is False
     kept = world.app.notify_urls / "TEAM_URL.cred"
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert sealed.read(kept, notify.SEALED_AS) == URL.encode()
-    assert notify.keep(world.app, {"receivers": [], "urls": {}}) is True
+    assert credentials.read(kept, events.SEALED_AS) == URL.encode()
+    assert events.keep(world.app, {"receivers": [], "urls": {}}) is True
     assert not kept.exists()
 
 
@@ -264,19 +270,19 @@ def test_a_url_is_sealed_and_kept_where_none_is_given(world: World) -> None:
 )
 def test_a_url_that_is_none_is_refused_before_anything_is_kept(world: World, url: str | None, says: str) -> None:
     with pytest.raises(HostError, match=says) as raised:
-        notify.keep(world.app, {"receivers": [ALL], "urls": {"TEAM_URL": url}})
+        events.keep(world.app, {"receivers": [ALL], "urls": {"TEAM_URL": url}})
     assert raised.value.code == USAGE
     assert "T0-secret" not in str(raised.value.as_dict())
-    assert notify.receivers(world.app) == []
+    assert events.receivers(world.app) == []
 
 
 def test_a_test_without_receivers_is_refused(world: World) -> None:
     with pytest.raises(HostError, match="nobody is to be told"):
-        outbox.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
+        queue.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
 
 
 def test_a_test_that_nothing_sends_says_so_and_leaves_nothing(world: World) -> None:
     receive(world)
-    (found,) = outbox.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
+    (found,) = queue.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
     assert (found["ok"], found["answer"]) == (False, "nothing has sent it within 25 s")
     assert queued(world) == []

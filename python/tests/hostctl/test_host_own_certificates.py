@@ -13,14 +13,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hostworld import World
 
-from hostctl import audit, certificate, certs, edge, own_certificates, spec
-from hostctl.errors import HostError
+from hostctl.core import audit, schema
+from hostctl.core.errors import HostError
+from hostctl.edge import caddy, certificates, custom_certificates
+from hostctl.host import tls as host_tls
 from tests.certificates import Authority, Issued
 
 TEAM = Authority()
 NAME, OTHER = "shop.test", "www.shop.test"
 FIRST = TEAM.of(NAME, "*.shop.test")
-WHO = certs.Who("ann", "198.51.100.9")
+WHO = certificates.Who("ann", "198.51.100.9")
 
 
 def given(issued: Issued, **more: Any) -> dict[str, Any]:
@@ -32,11 +34,11 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
     """The edge: what it shows by name, whether it takes what it is given, and how often it was asked to."""
     told: dict[str, Any] = {"der": {}, "refuses": False, "reloads": 0, "config": tmp_path / "caddy.json"}
     (tmp_path / "apps").mkdir()
-    monkeypatch.setattr(edge, "SETTINGS", tmp_path)
-    monkeypatch.setattr(edge, "CONFIG", told["config"])
-    monkeypatch.setattr(own_certificates, "GROUP", grp.getgrgid(os.getegid()).gr_name)
-    monkeypatch.setattr(edge, "running", lambda: True)
-    monkeypatch.setattr(certificate, "presented", lambda name: told["der"].get(name))
+    monkeypatch.setattr(caddy, "SETTINGS", tmp_path)
+    monkeypatch.setattr(caddy, "CONFIG", told["config"])
+    monkeypatch.setattr(custom_certificates, "GROUP", grp.getgrgid(os.getegid()).gr_name)
+    monkeypatch.setattr(caddy, "running", lambda: True)
+    monkeypatch.setattr(host_tls, "presented", lambda name: told["der"].get(name))
 
     def reload(config: Path, *, anew: bool = False) -> None:
         told["reloads"] += 1
@@ -45,35 +47,35 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
         tls = json.loads(config.read_text())["apps"]["tls"]
         for file in tls.get("certificates", {"load_files": []})["load_files"]:
             path = Path(file["certificate"])
-            pem = certificate.blocks(path.read_text())[0][0]
+            pem = host_tls.blocks(path.read_text())[0][0]
             told["der"][path.stem] = ssl.PEM_cert_to_DER_cert(pem)
 
-    monkeypatch.setattr(edge, "reload", reload)
+    monkeypatch.setattr(caddy, "reload", reload)
     return told
 
 
 def in_force(shown: dict[str, Any], *names: str) -> None:
     """What provisioning writes for the edge after it has handed the certificates over."""
     snippet = {"policies": [], "routes": [{"match": [{"host": [NAME, OTHER]}]}], "own_certificates": list(names)}
-    (edge.SETTINGS / "apps" / "shop.json").write_text(json.dumps(snippet))
-    shown["config"].write_text(json.dumps(edge.join({}, {"shop": snippet})))
-    edge.reload(edge.CONFIG)
+    (caddy.SETTINGS / "apps" / "shop.json").write_text(json.dumps(snippet))
+    shown["config"].write_text(json.dumps(caddy.join({}, {"shop": snippet})))
+    caddy.reload(caddy.CONFIG)
     shown["reloads"] = 0
 
 
 def put(world: World, issued: Issued, name: str = NAME, **more: Any) -> dict[str, Any]:
-    return own_certificates.put("shop", {name: given(issued, **more)}, world)  # type: ignore[arg-type]
+    return custom_certificates.put("shop", {name: given(issued, **more)}, world)  # type: ignore[arg-type]
 
 
 def bundle() -> str:
-    return edge.bundle("shop", NAME).read_text()
+    return caddy.bundle("shop", NAME).read_text()
 
 
 def test_a_first_one_lies_there_for_the_edge_to_be_told_of(world: World, shown: dict[str, Any]) -> None:
     assert put(world, FIRST) == {"changed": [NAME]}
-    assert certificate.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
-    assert certificate.blocks(bundle())[1] == [FIRST.key.strip()]
-    assert edge.bundle("shop", NAME).stat().st_mode & 0o777 == 0o640
+    assert host_tls.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
+    assert host_tls.blocks(bundle())[1] == [FIRST.key.strip()]
+    assert caddy.bundle("shop", NAME).stat().st_mode & 0o777 == 0o640
     assert shown["reloads"] == 0
 
 
@@ -85,7 +87,7 @@ def test_a_newer_one_is_shown_and_the_same_again_changes_nothing(world: World, s
     assert (shown["der"][NAME], shown["reloads"]) == (newer.der, 1)
     assert put(world, newer) == {"changed": []}
     assert shown["reloads"] == 1
-    assert [path.name for path in edge.bundle("shop", NAME).parent.iterdir()] == [f"{NAME}.pem"]
+    assert [path.name for path in caddy.bundle("shop", NAME).parent.iterdir()] == [f"{NAME}.pem"]
 
 
 def test_what_a_killed_run_has_not_brought_to_the_edge_is_brought(world: World, shown: dict[str, Any]) -> None:
@@ -137,27 +139,27 @@ def test_what_the_edge_could_not_use_changes_nothing(
     before = bundle()
     both = {OTHER: given(FIRST), NAME: wrong}
     with pytest.raises(HostError, match=says) as caught:
-        own_certificates.put("shop", both, world)  # type: ignore[arg-type]
+        custom_certificates.put("shop", both, world)  # type: ignore[arg-type]
     assert caught.value.code == 2
     assert "PRIVATE" not in caught.value.what
     assert bundle() == before
-    assert [path.name for path in edge.bundle("shop", NAME).parent.iterdir()] == [f"{NAME}.pem"]
+    assert [path.name for path in caddy.bundle("shop", NAME).parent.iterdir()] == [f"{NAME}.pem"]
 
 
 def test_the_name_of_another_app_is_none_of_this_ones(world: World, shown: dict[str, Any]) -> None:
     in_force(shown)
     with pytest.raises(HostError, match="answered by the app shop"):
-        own_certificates.put("shop-admin", {NAME: given(FIRST)}, world)  # type: ignore[arg-type]
+        custom_certificates.put("shop-admin", {NAME: given(FIRST)}, world)  # type: ignore[arg-type]
 
 
 def test_without_provisioning_a_push_is_refused_and_with_it_audited(world: World, shown: dict[str, Any]) -> None:
     in_force(shown)
     with pytest.raises(HostError, match="does not know yet") as caught:
-        certs.push(world.app, {NAME: given(FIRST)}, WHO, world)  # type: ignore[arg-type]
+        certificates.push(world.app, {NAME: given(FIRST)}, WHO, world)  # type: ignore[arg-type]
     assert caught.value.fix == "deploy provision"
     put(world, TEAM.of(NAME))
     in_force(shown, NAME)
-    assert certs.push(world.app, {NAME: given(FIRST)}, WHO, world) == {"changed": [NAME]}  # type: ignore[arg-type]
+    assert certificates.push(world.app, {NAME: given(FIRST)}, WHO, world) == {"changed": [NAME]}  # type: ignore[arg-type]
     assert [(line["verb"], line["message"]) for line in audit.read(world.app, 9)] == [("certs push", NAME)]
 
 
@@ -166,8 +168,8 @@ def test_without_provisioning_a_push_is_refused_and_with_it_audited(world: World
     [[], {"../x": {}}, {NAME: None}, {NAME: {"certificate": "x"}}, {NAME: {"certificate": "x" * 300_000, "key": None}}],
 )
 def test_a_document_of_another_shape_is_refused(wrong: Any) -> None:
-    assert spec.mistakes(own_certificates.SPEC, {"certificates": wrong})
-    assert not spec.mistakes(own_certificates.SPEC, {"certificates": {NAME: given(FIRST)}})
+    assert schema.mistakes(custom_certificates.SPEC, {"certificates": wrong})
+    assert not schema.mistakes(custom_certificates.SPEC, {"certificates": {NAME: given(FIRST)}})
 
 
 # ---------------------------------------------------------------------------------------------- the configuration
@@ -175,11 +177,11 @@ def test_a_document_of_another_shape_is_refused(wrong: Any) -> None:
 
 def test_caddy_neither_gets_nor_renews_a_certificate_of_the_teams_own() -> None:
     snippets = {"a": {"policies": [], "routes": []}, "b": {"policies": [], "routes": [], "own_certificates": [NAME]}}
-    found = edge.join({}, snippets)["apps"]
+    found = caddy.join({}, snippets)["apps"]
     file = f"/etc/homeport/edge/certs/b/{NAME}.pem"
     assert found["tls"]["certificates"] == {"load_files": [{"certificate": file, "key": file}]}
     assert found["http"]["servers"]["edge"]["automatic_https"] == {"skip_certificates": [NAME]}
-    plain = edge.join({}, {"a": snippets["a"]})["apps"]
+    plain = caddy.join({}, {"a": snippets["a"]})["apps"]
     assert "certificates" not in plain["tls"]
     assert "automatic_https" not in plain["http"]["servers"]["edge"]
 
@@ -190,14 +192,14 @@ def test_keys_that_are_no_longer_in_force_are_taken_away(
     put(world, FIRST)
     put(world, FIRST, OTHER)
     in_force(shown, NAME)
-    (edge.SETTINGS / "shared.json").write_text("{}")
-    monkeypatch.setattr(edge, "_validate", lambda config: None)
+    (caddy.SETTINGS / "shared.json").write_text("{}")
+    monkeypatch.setattr(caddy, "_validate", lambda config: None)
     shown["config"].unlink()
-    edge.apply(edge.SETTINGS, shown["config"])
-    assert [path.name for path in (edge.SETTINGS / "certs" / "shop").iterdir()] == [f"{NAME}.pem"]
-    (edge.SETTINGS / "apps" / "shop.json").unlink()
-    edge.apply(edge.SETTINGS, shown["config"])
-    assert list((edge.SETTINGS / "certs").iterdir()) == []
+    caddy.apply(caddy.SETTINGS, shown["config"])
+    assert [path.name for path in (caddy.SETTINGS / "certs" / "shop").iterdir()] == [f"{NAME}.pem"]
+    (caddy.SETTINGS / "apps" / "shop.json").unlink()
+    caddy.apply(caddy.SETTINGS, shown["config"])
+    assert list((caddy.SETTINGS / "certs").iterdir()) == []
 
 
 def test_where_every_certificate_is_the_teams_own_there_is_none_to_renew(world: World, shown: dict[str, Any]) -> None:
@@ -206,6 +208,6 @@ def test_where_every_certificate_is_the_teams_own_there_is_none_to_renew(world: 
     in_force(shown, NAME, OTHER)
     world.systemd.running_inside = lambda unit: False  # type: ignore[attr-defined]
     with pytest.raises(HostError, match="the team's own") as caught:
-        certs.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
+        certificates.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
     assert "deploy certs push" in caught.value.fix
-    assert {one["name"]: one["own"] for one in certs.every(world.app)} == {NAME: True, OTHER: True}
+    assert {one["name"]: one["own"] for one in certificates.every(world.app)} == {NAME: True, OTHER: True}

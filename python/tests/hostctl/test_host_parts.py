@@ -13,7 +13,11 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import artifact, assets, build, confinement, facts, files, redact, systemd
+from hostctl.core import files
+from hostctl.host import systemd
+from hostctl.instance import build
+from hostctl.release import artifact, assets, confinement, redact
+from hostctl.verbs import inspect
 
 UNIT = """# /etc/systemd/system/shop@.service
 [Unit]
@@ -116,8 +120,8 @@ def test_a_unit_that_waits_to_be_restarted_does_not_run() -> None:
 
 def test_sonames_and_memory_are_read_as_the_host_lists_them() -> None:
     listing = "2 libs found\n\tlibz.so.1 (libc6,x86-64) => /lib/libz.so.1\n\tlibc.so.6 (libc6) => /lib/libc.so.6\n"
-    assert facts.libraries(listing) == ["libc.so.6", "libz.so.1"]
-    assert facts.memory("MemTotal:  2048 kB\nMemAvailable: 1024 kB\n") == {
+    assert inspect.libraries(listing) == ["libc.so.6", "libz.so.1"]
+    assert inspect.memory("MemTotal:  2048 kB\nMemAvailable: 1024 kB\n") == {
         "total": 2 << 20,
         "available": 1 << 20,
     }

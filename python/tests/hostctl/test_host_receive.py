@@ -16,8 +16,8 @@ from hostworld import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostctl import receive
-from hostctl.errors import HostError
+from hostctl.core.errors import HostError
+from hostctl.release import upload
 
 
 def sha(data: bytes) -> str:
@@ -48,7 +48,7 @@ class Sender:
 
     def send_from(self, stream: IO[bytes], offset: int) -> dict[str, object]:
         total = len(self.stream)
-        return receive.receive(self.app, self.digest, sha(self.stream), offset, total, self.base, stream)
+        return upload.receive(self.app, self.digest, sha(self.stream), offset, total, self.base, stream)
 
 
 CONTENT = bytes(range(256)) * 3000
@@ -58,15 +58,15 @@ def test_a_whole_upload_becomes_an_artifact(world: World) -> None:
     sender = Sender(world, CONTENT)
     assert sender.send(0, sender.stream) == {"held": len(sender.stream), "complete": True}
     assert world.app.artifact(sender.digest).read_bytes() == CONTENT
-    assert receive.held(world.app) == [sender.digest]
-    assert receive.partial(world.app) == {}
+    assert upload.held(world.app) == [sender.digest]
+    assert upload.partial(world.app) == {}
 
 
 def test_a_sender_that_falls_silent_does_not_keep_the_next_one_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cut wire is not told to this end: sshd may hold the pipe open for hours."""
-    monkeypatch.setattr(receive, "SILENCE", 0.3)
+    monkeypatch.setattr(upload, "SILENCE", 0.3)
     sender = Sender(world, CONTENT)
     half = len(sender.stream) // 2
     ours, theirs = os.pipe()
@@ -81,7 +81,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_was(world: World) -> None:
     sender = Sender(world, CONTENT)
     half = len(sender.stream) // 2
     assert sender.send(0, sender.stream[:half]) == {"held": half, "complete": False}
-    assert receive.partial(world.app) == {sender.digest: {"bytes": half, "transfer": sha(sender.stream)}}
+    assert upload.partial(world.app) == {sender.digest: {"bytes": half, "transfer": sha(sender.stream)}}
     with pytest.raises(HostError, match=f"holds {half} bytes"):
         sender.send(half + 1, sender.stream[half + 1 :])
     assert sender.send(half, sender.stream[half:])["complete"]
@@ -112,14 +112,14 @@ def test_a_delta_whose_base_is_gone_is_refused_with_the_way_out(world: World) ->
     with pytest.raises(HostError, match="base") as caught:
         sender.send(0, sender.stream)
     assert caught.value.fix == "send it whole"
-    assert receive.held(world.app) == []
+    assert upload.held(world.app) == []
 
 
 def test_more_than_announced_is_refused(world: World) -> None:
     sender = Sender(world, CONTENT)
     with pytest.raises(HostError, match="more than"):
         sender.send(0, sender.stream + b"more")
-    assert receive.held(world.app) == []
+    assert upload.held(world.app) == []
 
 
 def test_a_stream_of_another_artifact_is_refused_and_forgotten(world: World) -> None:
@@ -127,8 +127,8 @@ def test_a_stream_of_another_artifact_is_refused_and_forgotten(world: World) -> 
     sender.digest = sha(b"something else")
     with pytest.raises(HostError, match="digest"):
         sender.send(0, sender.stream)
-    assert receive.held(world.app) == []
-    assert receive.partial(world.app) == {}
+    assert upload.held(world.app) == []
+    assert upload.partial(world.app) == {}
 
 
 def test_bytes_that_are_no_zstd_stream_are_refused(world: World) -> None:
@@ -139,11 +139,11 @@ def test_bytes_that_are_no_zstd_stream_are_refused(world: World) -> None:
 
 
 def test_a_disk_without_room_is_refused_before_a_byte_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receive, "RESERVE", 1 << 60)
+    monkeypatch.setattr(upload, "RESERVE", 1 << 60)
     sender = Sender(world, CONTENT)
     with pytest.raises(HostError, match="disk is full"):
         sender.send(0, sender.stream)
-    assert receive.partial(world.app) == {}
+    assert upload.partial(world.app) == {}
 
 
 def test_a_disk_that_fills_while_decoding_stops_and_leaves_nothing(
@@ -151,7 +151,7 @@ def test_a_disk_that_fills_while_decoding_stops_and_leaves_nothing(
 ) -> None:
     sender = Sender(world, CONTENT)
     sender.send(0, sender.stream[:5])
-    monkeypatch.setattr(receive, "RESERVE", 1 << 60)
+    monkeypatch.setattr(upload, "RESERVE", 1 << 60)
     with pytest.raises(HostError, match="disk is full"):
         sender.send(5, sender.stream[5:])
     assert [path.name for path in world.app.artifacts.iterdir()] == [".receiving"]
@@ -176,5 +176,5 @@ def test_however_it_is_cut_and_damaged_only_the_announced_artifact_is_ever_held(
             sender.send(start, bytes(sent[start:end]))
     except HostError:
         assert bytes(sent) != sender.stream
-    held = receive.held(world.app)
+    held = upload.held(world.app)
     assert held == ([sender.digest] if bytes(sent) == sender.stream else [])

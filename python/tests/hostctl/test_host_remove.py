@@ -12,10 +12,12 @@ from hostworld import KILLER, Killed, World, killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostctl import belongings, journal, lock, parting, remove, removing
-from hostctl.errors import FAILED, LOCKED, PERSON, REVERTED, USAGE, HostError
-from hostctl.layout import App
-from hostctl.names import matches
+from hostctl.core import lock
+from hostctl.core.errors import FAILED, LOCKED, PERSON, REVERTED, USAGE, HostError
+from hostctl.core.names import matches
+from hostctl.core.paths import App
+from hostctl.journal import journal
+from hostctl.removal import data, inventory, remove, steps
 
 OTHER = "shop-admin"
 
@@ -93,9 +95,9 @@ def of(world: World, app: str) -> set[str]:
     return {
         str(path)
         for path in found
-        if not str(path).startswith((removing.HOME, "source"))
+        if not str(path).startswith((steps.HOME, "source"))
         and any(
-            belongings.owner(part.removeprefix("stamp-").removeprefix("homeport-"), names) == app for part in path.parts
+            inventory.owner(part.removeprefix("stamp-").removeprefix("homeport-"), names) == app for part in path.parts
         )
     }
 
@@ -130,12 +132,12 @@ def removed(world: World, machine: FakeMachine, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_unit_is_of_the_app_with_the_longest_name_that_fits(unit: str, app: str | None) -> None:
-    assert belongings.owner_of_unit(unit, {"shop", "shop-admin"}) == app
+    assert inventory.owner_of_unit(unit, {"shop", "shop-admin"}) == app
 
 
 @pytest.mark.parametrize("unit", ["homeport-shop-cron@nightly.timer", "homeport-shop-cron@.service"])
 def test_a_unit_that_is_called_like_another_app_is_not_that_apps(unit: str) -> None:
-    assert belongings.owner_of_unit(unit, {"shop", "shop-cron"}) == "shop"
+    assert inventory.owner_of_unit(unit, {"shop", "shop-cron"}) == "shop"
 
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
@@ -143,10 +145,10 @@ names = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
 
 @given(names, names, st.sampled_from(["", "-drill.timer", "@x", ".json", ".pem"]))
 def test_nothing_of_one_app_is_taken_for_anothers_whatever_the_two_are_called(app: str, other: str, rest: str) -> None:
-    assert belongings.owner(f"{app}{rest}", {app, other}) in (
+    assert inventory.owner(f"{app}{rest}", {app, other}) in (
         {app} if not f"{app}{rest}".startswith(other) or len(other) < len(app) or app == other else {app, other}
     )
-    assert belongings.owner(app, {app, other}) == app
+    assert inventory.owner(app, {app, other}) == app
 
 
 # ---------------------------------------------------------------------------------------------- what goes, what stays
@@ -306,7 +308,7 @@ def no_backup(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(app: App, edges: object) -> bool:
         raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
-    monkeypatch.setattr(parting, "send_all", refuse)
+    monkeypatch.setattr(data, "send_all", refuse)
 
 
 def test_without_a_final_backup_nothing_goes_and_the_app_serves_again(world: World, no_backup: None) -> None:
@@ -331,7 +333,7 @@ def test_a_bucket_that_is_away_is_noticed_before_the_app_is_touched(
     def away(app: App, edges: object) -> None:
         raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
-    monkeypatch.setattr(parting, "ask", away)
+    monkeypatch.setattr(data, "ask", away)
     stopped: list[str] = []
     monkeypatch.setattr(machine, "stop", stopped.extend)
     result = removed(world, machine)
@@ -343,7 +345,7 @@ def test_a_backup_that_fails_while_the_app_serves_touches_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = furnished(world)
-    monkeypatch.setattr(parting, "snapshot", _refuse)
+    monkeypatch.setattr(data, "snapshot", _refuse)
     result = removed(world, machine)
     assert (result["error"]["code"], machine.applied) == (FAILED, 0)
     assert "there is no final backup" in result["error"]["what"]
@@ -351,8 +353,8 @@ def test_a_backup_that_fails_while_the_app_serves_touches_nothing(
 
 def test_forced_nothing_more_is_sent_after_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(parting, "snapshot", _refuse)
-    monkeypatch.setattr(parting, "send_all", lambda app, edges: sent.append(app.name))
+    monkeypatch.setattr(data, "snapshot", _refuse)
+    monkeypatch.setattr(data, "send_all", lambda app, edges: sent.append(app.name))
     result = removed(world, furnished(world), force=True)
     assert (result["ok"], result["backup"], sent) == (True, None, [])
 
@@ -413,10 +415,10 @@ def a_database(app: App, backed_up: bool) -> None:
 
 def test_what_is_proven_is_deleted_and_what_is_not_is_moved(world: World, tmp_path: Path) -> None:
     a_database(world.app, backed_up=True)
-    assert parting.let_go(world.app, True, tmp_path) == []
+    assert data.let_go(world.app, True, tmp_path) == []
     assert list(world.app.data.iterdir()) == []
     (world.app.data / "avatar.png").write_text("123")
-    assert parting.let_go(world.app, True, tmp_path) == [{"path": str(tmp_path / "data"), "bytes": 3}]
+    assert data.let_go(world.app, True, tmp_path) == [{"path": str(tmp_path / "data"), "bytes": 3}]
     assert not world.app.data.exists()
 
 
@@ -424,19 +426,19 @@ def test_a_database_without_a_proof_is_moved_whole(world: World, tmp_path: Path)
     a_database(world.app, backed_up=False)
     (world.app.points / "x").mkdir(parents=True)
     (world.app.points / "x/shop.db").write_text("1")
-    assert not parting.streams(world.app)
-    moved = parting.let_go(world.app, False, tmp_path)
+    assert not data.streams(world.app)
+    moved = data.let_go(world.app, False, tmp_path)
     assert [Path(one["path"]).name for one in moved] == ["data", "points"]
     assert (tmp_path / "data/shop.db-wal").read_text() == "1"
-    assert parting.let_go(world.app, False, tmp_path) == moved
+    assert data.let_go(world.app, False, tmp_path) == moved
 
 
 def test_what_another_host_has_taken_over_is_not_in_the_backup(world: World) -> None:
     a_database(world.app, backed_up=True)
-    assert parting.streams(world.app)
+    assert data.streams(world.app)
     world.app.backup.mkdir(parents=True)
     (world.app.backup / "superseded.json").write_text('{"why": "another host took over"}')
-    assert not parting.streams(world.app)
+    assert not data.streams(world.app)
 
 
 @pytest.mark.parametrize("backed_up", [True, False])
@@ -447,9 +449,9 @@ def test_a_cluster_is_archived_to_its_end_before_it_is_stopped(
     backup = {"bucket": "b", "prefix": "shop", "region": "r"} if backed_up else None
     told = {"engine": "postgres", "user": "shop", "name": "shop", "pool": 1, "lock_timeout": 5, "backup": backup}
     world.app.database.write_text(json.dumps(told))
-    monkeypatch.setattr("hostctl.postgres.stream.flush", lambda app, edges: did.append("flush"))
+    monkeypatch.setattr("hostctl.postgres.replication.flush", lambda app, edges: did.append("flush"))
     monkeypatch.setattr("hostctl.postgres.cluster.stop", lambda app, edges: did.append("stop"))
-    assert parting.send_all(world.app, world) is backed_up  # type: ignore[arg-type]
+    assert data.send_all(world.app, world) is backed_up  # type: ignore[arg-type]
     assert did == (["flush", "stop"] if backed_up else ["stop"])
 
 
@@ -460,7 +462,7 @@ def test_a_cluster_that_is_proven_is_deleted_but_for_what_lies_aside(world: Worl
         (world.app.cluster / name).parent.mkdir(parents=True)
         (world.app.cluster / name).write_text("17")
     (world.app.cluster / "bin").symlink_to("/usr/lib/postgresql/17/bin")
-    (moved,) = parting.let_go(world.app, True, tmp_path)
+    (moved,) = data.let_go(world.app, True, tmp_path)
     assert moved == {"path": str(tmp_path / "cluster"), "bytes": 2}
     assert not world.app.cluster.exists()
 
@@ -500,7 +502,7 @@ def test_killed_while_it_is_taken_back_it_is_taken_back(
     machine = furnished(world)
     before, ran = of(world, "shop"), set(world.running)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parting, "send_all", _refuse)
+        patch.setattr(data, "send_all", _refuse)
         killed(world.root, first, lambda: removed(world, machine), may_fail=True)
         killed(world.root, second, lambda: remove.run(world.app, world, machine), may_fail=True)  # type: ignore[arg-type]
         remove.run(world.app, world, machine)  # type: ignore[arg-type]

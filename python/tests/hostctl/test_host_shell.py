@@ -13,8 +13,11 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import audit, envfile, oneoff, records, remote_console, sealed, shell, spec, terminal
-from hostctl.errors import USAGE, HostError
+from hostctl.core import audit, schema
+from hostctl.core.errors import USAGE, HostError
+from hostctl.host import credentials, terminal
+from hostctl.instance import console, one_off, shell
+from hostctl.release import envfile, records
 
 UNIT = """[Service]
 User=shop
@@ -113,7 +116,7 @@ def test_a_program_beside_the_instance_has_its_walls_and_a_runtime_directory_of_
 ) -> None:
     monkeypatch.setattr(world.systemd, "text", lambda _: UNIT)
 
-    found = oneoff.properties(world.app, "R", "run-1", tmp_path / "env", world)  # type: ignore[arg-type]
+    found = one_off.properties(world.app, "R", "run-1", tmp_path / "env", world)  # type: ignore[arg-type]
 
     assert "User=shop" in found
     assert "MemoryMax=1000" in found
@@ -123,10 +126,10 @@ def test_a_program_beside_the_instance_has_its_walls_and_a_runtime_directory_of_
 
 def test_it_has_no_port_of_the_instances_and_does_not_serve(world: World, tmp_path: Path) -> None:
     of_the_instance = records.environment(world.app, live(world))
-    oneoff.write_environment(world.app, live(world), tmp_path / "x.cred", "run-1", {"MORE": 'a "b"'})
+    one_off.write_environment(world.app, live(world), tmp_path / "x.cred", "run-1", {"MORE": 'a "b"'})
 
     assert of_the_instance.pop("PHX_SERVER") == "true"
-    values = envfile.parse(sealed.read(tmp_path / "x.cred", "environment").decode())
+    values = envfile.parse(credentials.read(tmp_path / "x.cred", "environment").decode())
     assert values == {**of_the_instance, "PORT": "0", "RELEASE_TMP": "/run/homeport-shop/run-1", "MORE": 'a "b"'}
 
 
@@ -136,7 +139,7 @@ def test_a_program_beside_an_instance_of_an_older_unit_has_its_own_variables_alo
     of_before = "[Service]\nUser=shop\nEnvironmentFile=/var/lib/homeport/shop/releases/%i/env\n"
     monkeypatch.setattr(world.systemd, "text", lambda _: of_before)
 
-    found = oneoff.properties(world.app, "R", "run-1", tmp_path / "x.cred", world)  # type: ignore[arg-type]
+    found = one_off.properties(world.app, "R", "run-1", tmp_path / "x.cred", world)  # type: ignore[arg-type]
 
     assert [one for one in found if "nvironment" in one] == [f"LoadCredentialEncrypted=environment:{tmp_path}/x.cred"]
 
@@ -151,22 +154,22 @@ def test_a_program_has_the_persons_terminal_or_the_persons_pipes(tty: bool, how:
 
 @pytest.mark.parametrize("broken", [{"verb": "sh"}, {"words": ["a\0b"]}, {"words": "sh"}, {"more": 1}, {"detach": 1}])
 def test_a_spec_that_is_not_exactly_right_is_refused(broken: dict[str, Any]) -> None:
-    assert spec.mistakes(spec.SHELL, asked("run", "sh")) == []
-    assert spec.mistakes(spec.SHELL, asked("run", "sh") | broken)
+    assert schema.mistakes(schema.SHELL, asked("run", "sh")) == []
+    assert schema.mistakes(schema.SHELL, asked("run", "sh") | broken)
 
 
 @given(st.lists(st.text(max_size=20), max_size=5))
 def test_any_words_that_a_program_can_have_pass(words: list[str]) -> None:
     wrong = any("\0" in word for word in words)
-    assert bool(spec.mistakes(spec.SHELL, asked("run", *words))) == wrong
+    assert bool(schema.mistakes(schema.SHELL, asked("run", *words))) == wrong
 
 
 def test_a_consoles_node_is_on_the_loopback_network_and_its_cookie_not_in_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "releases").mkdir()
     (tmp_path / "releases/start_erl.data").write_text("15.2.7 0.1.0")
-    address = remote_console.loopback()
+    address = console.loopback()
 
-    argv = remote_console.command(tmp_path, f"console@{address}", address, Path("/run/x"))
+    argv = console.command(tmp_path, f"console@{address}", address, Path("/run/x"))
 
     assert address.startswith("127.")
     assert all(0 < int(part) < 255 for part in address.split("."))
@@ -177,13 +180,13 @@ def test_a_consoles_node_is_on_the_loopback_network_and_its_cookie_not_in_its_ar
 
 def test_the_home_of_a_console_that_was_killed_is_removed_and_no_other(world: World) -> None:
     homes = world.app.layout.root / f"run/homeport-{world.app.name}"
-    old = time.time() - remote_console.FRESH - 1
+    old = time.time() - console.FRESH - 1
     for name in ("run-killed", "run-open", "run-fresh", live(world)):
         (homes / name).mkdir(parents=True, exist_ok=True)
         if name != "run-fresh":
             os.utime(homes / name, (old, old))
     world.running.add(world.app.helper_unit("run-open"))
 
-    remote_console.sweep(world.app, world)  # type: ignore[arg-type]
+    console.sweep(world.app, world)  # type: ignore[arg-type]
 
     assert sorted(path.name for path in homes.iterdir()) == sorted(["run-open", "run-fresh", live(world)])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import sockets
-from hostctl.sockets import Socket
+from hostctl.host import listeners
+from hostctl.host.listeners import Socket
 
 PORTS = st.integers(1, 65_535)
 
@@ -32,7 +32,7 @@ def written(address: str) -> str:
 def test_an_address_is_read_as_the_kernel_writes_it(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
 ) -> None:
-    found, number = sockets.place(f"{written(str(address))}:{port:04X}")
+    found, number = listeners.place(f"{written(str(address))}:{port:04X}")
 
     assert (ipaddress.ip_address(found), number) == (address, port)
 
@@ -64,13 +64,13 @@ def test_what_listens_counts_and_what_is_connected_or_anothers_does_not() -> Non
         "half a row",
     ]
 
-    assert list(sockets.internet("tcp", rows, {"77"}, 32_768)) == [Socket("tcp", "127.0.0.1", 6379)]
+    assert list(listeners.internet("tcp", rows, {"77"}, 32_768)) == [Socket("tcp", "127.0.0.1", 6379)]
 
 
 def test_a_udp_socket_that_waits_for_its_own_answers_does_not_count() -> None:
     rows = [row("0.0.0.0", 5353, state="07"), row("0.0.0.0", 40_000, state="07")]
 
-    assert [found.port for found in sockets.internet("udp", rows, {"77"}, 32_768)] == [5353]
+    assert [found.port for found in listeners.internet("udp", rows, {"77"}, 32_768)] == [5353]
 
 
 def test_a_socket_is_told_as_a_person_writes_it() -> None:
@@ -92,12 +92,12 @@ def test_a_socket_is_told_as_a_person_writes_it() -> None:
     ],
 )
 def test_a_process_is_a_units_in_and_below_its_control_group(text: str, belongs: bool) -> None:
-    assert sockets.belongs(text, "/system.slice/a.service") is belongs
+    assert listeners.belongs(text, "/system.slice/a.service") is belongs
 
 
 def test_no_control_group_is_nobodys() -> None:
-    assert not sockets.belongs("0::/\n", "")
-    assert not sockets.belongs("0::/\n", "/")
+    assert not listeners.belongs("0::/\n", "")
+    assert not listeners.belongs("0::/\n", "/")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def listening() -> Iterator[int]:
 
 
 def test_the_sockets_of_real_processes_are_found(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "belongs", lambda text, group: group == "all")
+    monkeypatch.setattr(listeners, "belongs", lambda text, group: group == "all")
 
-    assert Socket("tcp", "127.0.0.1", listening) in sockets.of_group("all")
-    assert sockets.of_group("none") == []
+    assert Socket("tcp", "127.0.0.1", listening) in listeners.of_group("all")
+    assert listeners.of_group("none") == []

@@ -9,9 +9,13 @@ from collections.abc import Sequence
 import pytest
 from hostworld import World
 
-from hostctl import artifact, begin, drain, follow, journal, plan, prune, records, recover, sealed, status
-from hostctl.errors import FAILED, PERSON, REVERTED, USAGE, HostError
-from hostctl.web import Answer
+from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.host import credentials
+from hostctl.host.http import Answer
+from hostctl.journal import journal
+from hostctl.release import artifact, records
+from hostctl.transitions import begin, drain, follow, plan, prune, recover
+from hostctl.verbs import status
 
 
 def test_a_first_push_goes_live_step_by_step(world: World) -> None:
@@ -252,7 +256,7 @@ def test_secrets_are_in_no_file_but_sealed(world: World) -> None:
     assert [p for p in world.root.rglob("*") if p.is_file() and world.secret.encode() in p.read_bytes()] == []
     record = world.app.record(result["release"])
     assert records.environment(world.app, result["release"])["KEY"] == world.secret
-    assert sealed.read(record / "secrets/KEY", "secret_KEY") == world.secret.encode()
+    assert credentials.read(record / "secrets/KEY", "secret_KEY") == world.secret.encode()
     assert stat.S_IMODE((record / "secrets").stat().st_mode) == 0o700
     assert {stat.S_IMODE(p.stat().st_mode) for p in (record / "environment.cred", record / "secrets/KEY")} == {0o600}
 
@@ -464,7 +468,7 @@ def test_status_before_the_first_push(world: World) -> None:
 
 
 def test_the_audit_says_who_did_what_with_which_result(world: World) -> None:
-    from hostctl import audit
+    from hostctl.core import audit
 
     world.push("one")
     world.push("two", "500")

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl import certificate, health, net, web
-from hostctl.web import Answer
+from hostctl.host import http, ports, tls
+from hostctl.host.http import Answer
+from hostctl.instance import health
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def server(reply: bytes, hang: bool = False) -> Iterator[tuple[int, list[bytes]]
 
 def test_a_200_is_good_and_the_request_is_as_from_the_edge() -> None:
     with server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (port, requests):
-        answer = web.get(port, "shop.test", "/health?x=1", 2)
+        answer = http.get(port, "shop.test", "/health?x=1", 2)
     assert answer.good
     assert requests[0].startswith(b"GET /health?x=1 HTTP/1.1\r\nHost: shop.test\r\n")
     assert b"X-Forwarded-Proto: https\r\n" in requests[0]
@@ -57,24 +58,24 @@ def test_a_200_is_good_and_the_request_is_as_from_the_edge() -> None:
 
 def test_a_redirect_tells_where_to() -> None:
     with server(b"HTTP/1.1 301 Moved\r\nlocation: https://shop.test/\r\n\r\n") as (port, _):
-        assert web.get(port, "shop.test", "/", 2) == Answer(301, "https://shop.test/")
+        assert http.get(port, "shop.test", "/", 2) == Answer(301, "https://shop.test/")
 
 
 def test_nobody_listening_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert web.get(port, "shop.test", "/", 2).why == "refused"
+    assert http.get(port, "shop.test", "/", 2).why == "refused"
 
 
 def test_silence_is_a_timeout() -> None:
     with server(b"", hang=True) as (port, _):
-        assert web.get(port, "shop.test", "/", 0.2).why == "timeout"
+        assert http.get(port, "shop.test", "/", 0.2).why == "timeout"
 
 
 @pytest.mark.parametrize("reply", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 20 OK\r\n\r\n", b"\xff\xfe"])
 def test_what_is_no_http_is_no_answer(reply: bytes) -> None:
     with server(reply) as (port, _):
-        assert web.get(port, "shop.test", "/", 2).status == 0
+        assert http.get(port, "shop.test", "/", 2).status == 0
 
 
 def test_a_failed_handshake_is_told_apart() -> None:
@@ -82,12 +83,12 @@ def test_a_failed_handshake_is_told_apart() -> None:
         port,
         _,
     ):  # alert: internal error, as Caddy without a certificate
-        assert web.get(port, "shop.test", "/", 2, tls=True).why == "tls"
+        assert http.get(port, "shop.test", "/", 2, tls=True).why == "tls"
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_parser_fail(head: bytes) -> None:
-    assert 0 <= web.parse(head).status <= 999
+    assert 0 <= http.parse(head).status <= 999
 
 
 @pytest.mark.parametrize(
@@ -113,19 +114,19 @@ def test_connections_of_a_port_are_counted_in_both_families() -> None:
    2: 0100007F:D2F0 0100007F:4E20 01 00000000:00000000
    3: 0000000000000000FFFF00000100007F:4E20 0000000000000000FFFF00000100007F:D2F1 01 0
 """
-    assert net.count(table, 20000) == 2
+    assert ports.count(table, 20000) == 2
 
 
 def test_a_real_connection_is_seen_and_gone_when_it_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert net.connections(port) == 0
+        assert ports.connections(port) == 0
         with socket.create_connection(("127.0.0.1", port)):
             accepted, _ = listener.accept()
-            assert net.connections(port) == 1
-            assert not net.usable(port)
+            assert ports.connections(port) == 1
+            assert not ports.usable(port)
             accepted.close()
-    assert net.connections(port) == 0
+    assert ports.connections(port) == 0
 
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -137,10 +138,10 @@ def test_the_end_of_a_certificate_is_read_from_its_bytes(end: datetime, serial: 
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.test")])
     builder = x509.CertificateBuilder(name, name, KEY.public_key(), serial, end - timedelta(days=30), end)
     der = builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-    assert certificate.not_after(der) == end.timestamp()
+    assert tls.not_after(der) == end.timestamp()
 
 
 @given(st.binary(max_size=300))
 def test_what_is_no_certificate_is_a_value_error_at_most(data: bytes) -> None:
     with suppress(ValueError):
-        certificate.not_after(data)
+        tls.not_after(data)

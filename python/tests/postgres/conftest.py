@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "backup"))  # the S3 server is t
 from objectstore import Store, forget_sockets
 from pgworld import Host, TlsStore
 
-from hostctl.layout import App
+from hostctl.core.paths import App
 from hostctl.postgres import cluster
 
 PREFIX = "postgres-test-"

@@ -20,12 +20,13 @@ from typing import Any
 from objectstore import Store, die_with_parent, free_ports
 
 from homeport.sandbox import certificates
-from hostctl import backup, databases
-from hostctl.backup import Who
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.postgres import cluster, stream, tail, watch
-from hostctl.systemd import Unit
+from hostctl.backup import settings
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.host.systemd import Unit
+from hostctl.postgres import cluster, monitor, replication, wal_stream
+from hostctl.verbs import backup
+from hostctl.verbs.backup import Who
 
 USER = "shop"  # the app's role; no such user of the system is needed
 WITHIN = 60.0  # seconds after which a test gives up waiting
@@ -73,7 +74,7 @@ class TlsStore(Store):
         files = (f"-s3.cert.file={self.directory}/server.pem", f"-s3.key.file={self.directory}/server.key")
         return [*super()._argv(), f"-s3.port.https={self.tls}", *files]
 
-    def backup(self, bucket: str, **more: object) -> databases.Backup:
+    def backup(self, bucket: str, **more: object) -> settings.Backup:
         return super().backup(bucket, **{"ca": self.ca, **more})
 
 
@@ -211,7 +212,7 @@ class Host:
 
     def keep_keys(self, key: str | None = None) -> None:
         keys = {"access_key_id": self.store.access, "secret_access_key": self.store.secret, "encryption_key": key}
-        databases.keep_credentials(self.app, keys)
+        settings.keep_credentials(self.app, keys)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -222,10 +223,10 @@ class Host:
     # ------------------------------------------------------------------------------- verbs
 
     def start(self, allow_empty: bool = False) -> Json:
-        return stream.start(self.app, self, allow_empty)  # type: ignore[arg-type]
+        return replication.start(self.app, self, allow_empty)  # type: ignore[arg-type]
 
     def watch(self) -> Json:
-        return watch.watch(self.app, self)  # type: ignore[arg-type]
+        return monitor.watch(self.app, self)  # type: ignore[arg-type]
 
     def verb(self, action: str) -> Json:
         return backup.verb(self.app, action, ANN, self)  # type: ignore[arg-type]
@@ -247,14 +248,14 @@ class Host:
 
     def settled(self) -> None:
         """Wait until everything that is written is on S3."""
-        stream.catch_up(self.app, WITHIN, self)  # type: ignore[arg-type]
+        replication.catch_up(self.app, WITHIN, self)  # type: ignore[arg-type]
 
     def backed_up(self) -> None:
         """Wait until everything that is written is in the archive, where no tail is needed for it."""
-        stream.flush(self.app, self)  # type: ignore[arg-type]
+        replication.flush(self.app, self)  # type: ignore[arg-type]
 
     def tail_says(self) -> Mapping[str, object] | None:
-        return tail.noted(self.app)
+        return wal_stream.noted(self.app)
 
     def objects(self, below: str) -> list[str]:
         """The keys in the bucket under the prefix that have `below` in them."""

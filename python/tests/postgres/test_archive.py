@@ -10,9 +10,9 @@ import pytest
 from objectstore import Store
 from pgworld import WITHIN, Host, Writer, numbers
 
-from hostctl import lineage, marks
-from hostctl.errors import HostError
-from hostctl.postgres import cluster, pgbackrest, scratch, stream, tail, timelines, watch
+from hostctl.backup import epochs, state
+from hostctl.core.errors import HostError
+from hostctl.postgres import cluster, monitor, pgbackrest, replication, scratch_server, timelines, wal_stream
 
 
 def until(found: Callable[[], object]) -> None:
@@ -31,7 +31,7 @@ def restored(host: Host, at: float | None = None, point: pgbackrest.Point | None
     """The rows as the bucket gives them back, in a cluster beside."""
     into = host.app.cluster / "drill"
     found = pgbackrest.restore(host.app, into, at, point)
-    with scratch.recovered(host.app, into, found.settings) as (server, _):
+    with scratch_server.recovered(host.app, into, found.settings) as (server, _):
         return numbers(host, server)
 
 
@@ -46,9 +46,9 @@ def rows(host: Host, first: int, last: int) -> float:
 def in_place(host: Host, at: float) -> Path:
     """What a restore in place does to the cluster; returns where the old data is."""
     into, aside = host.app.cluster / "fetched", host.app.cluster / "aside"
-    stream.flush(host.app, host)  # type: ignore[arg-type]
+    replication.flush(host.app, host)  # type: ignore[arg-type]
     found = pgbackrest.restore(host.app, into, at)
-    with scratch.recovered(host.app, into, found.settings, archive=True):
+    with scratch_server.recovered(host.app, into, found.settings, archive=True):
         pass
     swap(host, into, aside, at)
     return aside
@@ -113,7 +113,7 @@ def test_a_new_epoch_without_a_base_backup_yet_is_restored_from_the_one_before_i
     two = new_host()
     two.systemd.deferred = []  # it dies before its first base backup
     two.start()
-    assert marks.owed(two.app) is not None
+    assert state.owed(two.app) is not None
     rows(two, 11, 20)
     two.backed_up()
     at = rows(two, 21, 30)
@@ -124,7 +124,7 @@ def test_a_new_epoch_without_a_base_backup_yet_is_restored_from_the_one_before_i
     three.start()
     assert numbers(three) == list(range(1, 32))
     assert restored(three, at) == list(range(1, 31))
-    assert marks.owed(three.app) is None
+    assert state.owed(three.app) is None
 
 
 def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -> None:
@@ -136,12 +136,12 @@ def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -
         rows(host, 11, 20)
         host.sql("SELECT 1")
         until(lambda: (host.tail_says() or {}).get("error"))
-        assert (tail.lag(host.app) or 0) > 0
+        assert (wal_stream.lag(host.app) or 0) > 0
         host.configure(max_lag=1)
         assert any("newest write on S3" in one for one in troubles(host))
         (segment,) = cluster.query(host.server, "SELECT pg_walfile_name(pg_switch_wal())")
         rows(host, 21, 30)
-        assert segment[0] in stream.waiting(host.app)
+        assert segment[0] in replication.waiting(host.app)
     finally:
         store.thaw()
     host.settled()
@@ -166,15 +166,15 @@ def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
         inside = rows(host, 200, 200)
         assert "dropped" in str(host.watch()["error"])
         cluster.query(host.server, "SELECT pg_switch_wal()")
-        until(lambda: not stream.waiting(host.app))
+        until(lambda: not replication.waiting(host.app))
         assert "log is dropped" in "".join(troubles(host))
         assert host.verb("status")["database"]["backup"]["gaps"][0]["until"] is None
     finally:
         store.start()
-    monkeypatch.setattr(watch, "RETRY", 0.0)
+    monkeypatch.setattr(monitor, "RETRY", 0.0)
     assert "S3 answers again" in str(host.watch()["error"])
     until(lambda: host.watch()["error"] is None)
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
     after = rows(host, 300, 300)
     host.settled()
     (gap,) = host.verb("list")["epochs"][0]["gaps"]
@@ -201,7 +201,7 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
     third = rows(host, 21, 30)
     aside = in_place(host, second)  # timeline 3, though 2 never counted: 1-20
     (found,) = cluster.query(host.server, "SELECT pg_create_restore_point('here')")
-    (epoch, timeline) = (lineage.local(host.app), timelines.live(host.app))
+    (epoch, timeline) = (epochs.local(host.app), timelines.live(host.app))
     assert epoch is not None
     assert timeline == 3
     point = pgbackrest.Point("here", time.time(), epoch.epoch, timeline, found[0])
@@ -214,7 +214,7 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
     assert restored(host, third) == list(range(1, 31))
     assert restored(host, first) == list(range(1, 11))
     assert restored(host, point=point) == list(range(1, 21))
-    known, bases = timelines.load(host.app), watch.known(host.app)
+    known, bases = timelines.load(host.app), monitor.known(host.app)
     for name in ("timelines.json", "bases.json"):  # and the host loses what it knew
         (host.app.backup / name).unlink()
     store.freeze()
@@ -225,15 +225,15 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
         store.thaw()
     assert host.watch()["error"] is None
     assert timelines.load(host.app) == known
-    assert timelines.fetch(lineage.bucket(host.app), epoch.epoch) == known
-    assert watch.known(host.app) == bases
+    assert timelines.fetch(epochs.bucket(host.app), epoch.epoch) == known
+    assert monitor.known(host.app) == bases
     assert restored(host, third) == list(range(1, 31))
 
 
 def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> None:
     host.start()
     before = host.watch()
-    with stream.working(host.app):
+    with replication.working(host.app):
         assert host.watch() == {"left_to": "somebody else is at work on the stream"}
     assert before["error"] is None
     assert host.verb("status")["database"]["backup"]["watch"] == before
@@ -251,7 +251,7 @@ def test_with_a_key_nothing_in_the_bucket_can_be_read_without_it(new_host: Calla
     bucket = store.bucket(one.bucket_name)
     tails = [bucket.get(key) for key in one.objects("/tail/")]
     assert tails
-    assert all(found is not None and found[0].startswith(tail.MAGIC) for found in tails)
+    assert all(found is not None and found[0].startswith(wal_stream.MAGIC) for found in tails)
     one.systemd.power_cut()
     argvs = " ".join(host_argv(one))
     assert "a phrase" not in argvs
@@ -274,4 +274,4 @@ def test_the_watch_starts_a_server_that_is_dead(host: Host) -> None:
     host.systemd.power_cut()
     assert host.watch()["error"] == "PostgreSQL did not run"
     assert host.watch()["error"] is None
-    assert watch.known(host.app)
+    assert monitor.known(host.app)

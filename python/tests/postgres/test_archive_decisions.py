@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hostctl import trouble
-from hostctl.databases import Backup, Credentials
-from hostctl.errors import HostError
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.postgres import pgbackrest, watch
+from hostctl.backup.settings import Backup, Credentials
+from hostctl.core.errors import HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.notify import alerts
+from hostctl.postgres import monitor, pgbackrest
 from hostctl.postgres.timelines import Base, Gap
 
 DAY = 86_400.0
@@ -44,7 +44,7 @@ def base(kind: str, begun: float) -> Base:
     ],
 )
 def test_a_base_backup_is_due(bases: list[Base], owed: bool, wanted: str | None) -> None:
-    assert watch.due(10 * DAY, bases, BACKUP, owed) == wanted
+    assert monitor.due(10 * DAY, bases, BACKUP, owed) == wanted
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_base_backup_is_due(bases: list[Base], owed: bool, wanted: str | None)
     [(10, 0.5, False), (641, 0.5, True), (640, 0.5, False), (10, 0.09, True), (3, 0.01, False)],
 )
 def test_log_is_dropped_only_where_the_disk_would_fill(held: int, free: float, dropped: bool) -> None:
-    assert watch.drops(held, 16 << 20, 10 * GIB, free) == dropped
+    assert monitor.drops(held, 16 << 20, 10 * GIB, free) == dropped
 
 
 def settings(text: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ def status(**more: object) -> Json:
 
 
 def test_a_sound_database_is_nobodys_trouble() -> None:
-    assert trouble.of_database(status(), 110.0) == []
+    assert alerts.of_database(status(), 110.0) == []
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,17 @@ def test_a_sound_database_is_nobodys_trouble() -> None:
     ],
 )
 def test_what_is_wrong_with_the_archive_is_told(more: Json, says: str) -> None:
-    (found,) = trouble.of_database(status(**more), 110.0)
+    (found,) = alerts.of_database(status(**more), 110.0)
     assert says in found
 
 
 def test_a_gap_that_is_healed_is_history() -> None:
-    assert trouble.of_database(status(gaps=[Gap(90.0, 95.0)._asdict()]), 110.0) == []
+    assert alerts.of_database(status(gaps=[Gap(90.0, 95.0)._asdict()]), 110.0) == []
 
 
 def test_a_dead_server_and_an_invalid_index_are_told() -> None:
     index = {"name": "public.orders_at", "table": "orders", "repair": "REINDEX INDEX CONCURRENTLY public.orders_at"}
-    found = trouble.of_database({**status(), "server": "failed", "indexes": [index]}, 110.0)
+    found = alerts.of_database({**status(), "server": "failed", "indexes": [index]}, 110.0)
     assert [text for text in found if "does not run" in text or "REINDEX INDEX CONCURRENTLY" in text] == found
     assert len(found) == 2
 

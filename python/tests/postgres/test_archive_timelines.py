@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pgworld import Host
 
-from hostctl import databases, lineage
+from hostctl.backup import epochs, settings
 from hostctl.postgres import timelines
 from hostctl.postgres.timelines import Base, Gap, Line, Range, Span
 
@@ -136,14 +136,14 @@ def test_what_several_processes_note_at_once_is_all_kept_here_and_in_the_bucket(
     new_host: Callable[..., Host],
 ) -> None:
     app = new_host().app
-    mine = lineage.begin(app, databases.backup(app), None, "the first")
+    mine = epochs.begin(app, settings.backup(app), None, "the first")
     argv = [sys.executable, "-c", WRITER, str(app.layout.root)]
     several = [subprocess.Popen([*argv, str(first)]) for first in (0, 100, 200)]
     assert [one.wait(120) for one in several] == [0, 0, 0]
     timelines.publish(app)
     wanted = {float(first + number) for first in (0, 100, 200) for number in range(20)}
     assert {gap.since for gap in timelines.load(app).gaps} == wanted
-    assert timelines.fetch(lineage.bucket(app), mine.epoch) == timelines.load(app)
+    assert timelines.fetch(epochs.bucket(app), mine.epoch) == timelines.load(app)
 
 
 @given(lines(), st.integers(0, 8), st.integers(2, 3))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pgworld import Host
 
-from hostctl.errors import USAGE, HostError
-from hostctl.layout import Layout
-from hostctl.postgres import cluster, scratch, upgrade
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.paths import Layout
+from hostctl.postgres import cluster, scratch_server, upgrade
 
 DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
 
@@ -54,7 +54,7 @@ def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> N
     cluster.create(host.app)
     wanted = cluster.require(host.app)
 
-    with scratch.server(host.app, host.app.cluster_data, archive=True) as server:
+    with scratch_server.server(host.app, host.app.cluster_data, archive=True) as server:
         oids = "SELECT min(oid::int8) FROM pg_class WHERE relnamespace = 'homeport'::regnamespace"
         (found,) = cluster.query(server, oids, wanted.name)
         told = "SELECT datname FROM pg_database WHERE has_database_privilege('public', datname, 'CONNECT')"

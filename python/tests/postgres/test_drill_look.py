@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hostctl.compare import Seen, compare
-from hostctl.drill import BrokenError
-from hostctl.errors import HostError
-from hostctl.postgres import drill, look
+from hostctl.backup.compare import Seen, compare
+from hostctl.backup.drill import BrokenError
+from hostctl.core.errors import HostError
+from hostctl.postgres import drill, inspect
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.timelines import Base
 from tests.apps.postgres import NAME, Postgres, postgres
@@ -38,10 +38,10 @@ class World:
         return self.postgres.sql(statement, self.name)
 
     def look(self, before: Seen | None = None) -> Seen:
-        return look.look(self.server, self.name, before)
+        return inspect.look(self.server, self.name, before)
 
     def canary(self) -> int:
-        return look.write_canary(self.server, self.wanted)
+        return inspect.write_canary(self.server, self.wanted)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_the_migrations_are_those_of_every_schema(world: World) -> None:
     world.sql("CREATE SCHEMA tenant")
     world.sql("CREATE TABLE tenant.schema_migrations (version bigint)")
     world.sql("INSERT INTO tenant.schema_migrations VALUES (20260102000000), (20260101000000)")
-    assert world.look().versions == look.versions(world.server, world.name) == (20260101000000, 20260102000000)
+    assert world.look().versions == inspect.versions(world.server, world.name) == (20260101000000, 20260102000000)
 
 
 def test_numbered_rows_follow_each_other_and_only_the_newest_are_kept(world: World) -> None:
@@ -198,7 +198,7 @@ def test_a_database_without_numbered_rows_has_none(world: World) -> None:
 def test_a_table_that_stays_locked_is_an_error_with_the_servers_words(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "SESSION", look.SESSION.replace(f"{look.LOCK_PATIENCE:g}s", "100ms"))
+    monkeypatch.setattr(inspect, "SESSION", inspect.SESSION.replace(f"{inspect.LOCK_PATIENCE:g}s", "100ms"))
     session = world.postgres.session([f"\\c {world.name}", "BEGIN", "LOCK TABLE entries"])
     with pytest.raises(HostError, match="lock timeout"):
         world.look()

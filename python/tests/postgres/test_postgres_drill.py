@@ -16,13 +16,13 @@ import pytest
 from objectstore import Store, die_with_parent
 from pgworld import Host, Writer
 
-from hostctl import drill as drills
-from hostctl import lineage, marks
-from hostctl.edges import Edges
-from hostctl.errors import FAILED, HostError
-from hostctl.files import Json, read_lines
-from hostctl.layout import App
-from hostctl.postgres import cluster, drill, pgbackrest, stream
+from hostctl.backup import drill as drills
+from hostctl.backup import epochs, state
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.files import Json, read_lines
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.postgres import cluster, drill, pgbackrest, replication
 
 HANGS = "SELECT pg_sleep(600) IS NOT NULL"
 DRILL = """
@@ -78,7 +78,7 @@ def failed(host: Host) -> Json:
 
 
 def keys(host: Host, below: str) -> list[str]:
-    mine = lineage.local(host.app)
+    mine = epochs.local(host.app)
     assert mine is not None
     return [key for key in host.objects(below) if mine.epoch in key]
 
@@ -131,7 +131,7 @@ def test_a_backup_passes_while_the_app_writes(world: Host) -> None:
 
 def newest_base(host: Host) -> str:
     """The key of the largest object of the newest base backup."""
-    label = pgbackrest.bases(host.app, str(lineage.local(host.app).epoch))[-1].label  # type: ignore[union-attr]
+    label = pgbackrest.bases(host.app, str(epochs.local(host.app).epoch))[-1].label  # type: ignore[union-attr]
     bucket = host.store.bucket(host.bucket_name)
     found = [one for one in bucket.list("shop/") if f"/{label}/" in one.key and "/bundle/" in one.key]
     return max(found, key=lambda one: one.size).key
@@ -150,14 +150,14 @@ def test_a_base_backup_that_is_damaged_is_loud_and_what_can_be_restored_without_
     assert told["last_good"]["at"] == good["at"]
     assert newest.ended - 60 < offered < newest.ended
     assert time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(offered)) in told["offer"]
-    owed = marks.owed(world.app)
+    owed = state.owed(world.app)
     assert owed is not None
     assert "a drill" in owed["why"]
 
 
 def last_segments(host: Host) -> list[str]:
     """The keys of the segments after the newest base backup, oldest first."""
-    newest = pgbackrest.bases(host.app, str(lineage.local(host.app).epoch))[-1]  # type: ignore[union-attr]
+    newest = pgbackrest.bases(host.app, str(epochs.local(host.app).epoch))[-1]  # type: ignore[union-attr]
     first = f"{newest.stop >> 24:X}"
     found = [key for key in keys(host, "/archive/") if key.endswith((".zst", ".gz")) or "-" in key.rpartition("/")[2]]
     segments = sorted(key for key in found if len(key.rpartition("/")[2].partition("-")[0]) == 24)
@@ -177,7 +177,7 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
     """The numbered row that the drill writes is not in the archive yet: only the tail has it."""
     world.write_settings(archive_timeout="1h")
     cluster.query(world.server, "SELECT pg_reload_conf()")
-    arrived, bucket = stream.catch_up, world.store.bucket(world.bucket_name)
+    arrived, bucket = replication.catch_up, world.store.bucket(world.bucket_name)
 
     def lost(app: App, patience: float, edges: Edges) -> None:
         arrived(app, patience, edges)
@@ -185,7 +185,7 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
         for key in keys(world, "/tail/"):
             bucket.delete(key)
 
-    monkeypatch.setattr(stream, "catch_up", lost)
+    monkeypatch.setattr(replication, "catch_up", lost)
     told = failed(world)
     monkeypatch.undo()
     world.systemd.start(world.app.tail_unit)

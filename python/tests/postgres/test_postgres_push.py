@@ -12,13 +12,14 @@ from typing import IO, Any
 
 import pytest
 
-from hostctl import envfile, environment, sealed
-from hostctl.errors import HostError
-from hostctl.files import write_json
-from hostctl.layout import App, Layout
-from hostctl.postgres import cluster, external, external_console, guard, migrate, url
-from hostctl.postgres.guard import Room
-from hostctl.systemd import Unit
+from hostctl.core.errors import HostError
+from hostctl.core.files import write_json
+from hostctl.core.paths import App, Layout
+from hostctl.host import credentials
+from hostctl.host.systemd import Unit
+from hostctl.postgres import cluster, connections_check, external, external_console, migrate, url
+from hostctl.postgres.connections_check import Room
+from hostctl.release import envfile, environment
 from tests.apps.postgres import NAME, Postgres, postgres
 
 RELEASE, OLDER = "20261121T070000Z-abc1234", "20261120T070000Z-def5678"
@@ -44,7 +45,7 @@ class Runs:
         self.asked.append(list(argv[4:]))
         (path,) = [line.rpartition(":")[2] for line in properties if line.startswith("LoadCredentialEncrypted=")]
         with tempfile.TemporaryDirectory() as directory:
-            (Path(directory) / "environment").write_bytes(sealed.read(Path(path), "environment"))
+            (Path(directory) / "environment").write_bytes(credentials.read(Path(path), "environment"))
             env = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": directory}
             # as systemd does: of two dollars one
             command = [word.replace("$$", "$") for word in argv]
@@ -101,7 +102,7 @@ def work(push: Push) -> Any:
 
 
 def test_a_server_that_answers_and_has_room_lets_the_push_go_on(push: Push) -> None:
-    told = guard.check(work(push))
+    told = connections_check.check(work(push))
     assert told.startswith("PostgreSQL 1")
     assert told.endswith(" of 57 connections in use")
     (asked,) = push.systemd.asked
@@ -112,7 +113,7 @@ def test_a_server_that_answers_and_has_room_lets_the_push_go_on(push: Push) -> N
 def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None:
     push.give(RELEASE, POOL_SIZE="53")
     with pytest.raises(HostError, match=r"may open 58 together \(5 and 53\), and 57 are left of 57") as caught:
-        guard.check(work(push))
+        connections_check.check(work(push))
     assert "database.pool" in caught.value.where + caught.value.fix
 
 
@@ -130,17 +131,17 @@ def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None
 )
 def test_room_is_what_the_server_has_less_what_others_hold(room: Room, pools: tuple[int, int], fits: bool) -> None:
     if fits:
-        guard.refuse_crowded(room, *pools, where="here")
+        connections_check.refuse_crowded(room, *pools, where="here")
     else:
         with pytest.raises(HostError, match="not enough connections"):
-            guard.refuse_crowded(room, *pools, where="here")
+            connections_check.refuse_crowded(room, *pools, where="here")
 
 
 def test_a_role_that_may_not_connect_is_told_with_the_servers_words(push: Push, server: Postgres) -> None:
     server.sql(f"ALTER ROLE {NAME} NOLOGIN")
     try:
         with pytest.raises(HostError, match=r'guestbook cannot connect .* role "guestbook" is not permitted to log in'):
-            guard.check(work(push))
+            connections_check.check(work(push))
     finally:
         server.sql(f"ALTER ROLE {NAME} LOGIN")
 
@@ -148,19 +149,19 @@ def test_a_role_that_may_not_connect_is_told_with_the_servers_words(push: Push, 
 def test_a_server_that_does_not_answer_is_told(push: Push) -> None:
     push.app.cluster_socket = push.app.data
     with pytest.raises(HostError, match="PostgreSQL does not answer"):
-        guard.check(work(push))
+        connections_check.check(work(push))
 
 
 def test_while_the_log_is_dropped_no_migration_goes_live(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     push.app.cluster.mkdir(parents=True)
     (push.app.cluster / "dropping").touch()
-    monkeypatch.setattr("hostctl.points.brings", lambda *_: {"lib/shop/priv/repo/migrations/1_a.exs"})
+    monkeypatch.setattr("hostctl.backup.restore_points.brings", lambda *_: {"lib/shop/priv/repo/migrations/1_a.exs"})
     with pytest.raises(HostError, match="could not be taken back"):
-        guard.check(work(push))
-    monkeypatch.setattr("hostctl.points.brings", lambda *_: set())
-    guard.check(work(push))
+        connections_check.check(work(push))
+    monkeypatch.setattr("hostctl.backup.restore_points.brings", lambda *_: set())
+    connections_check.check(work(push))
     push.journal.previous = None
-    guard.check(work(push))
+    connections_check.check(work(push))
     assert len([note for note in push.notes if "the log is dropped" in note]) == 2
 
 
@@ -178,7 +179,7 @@ def migrating(push: Push, *statements: str) -> Callable[[], None]:
     """What a migration does: a session of psql with the variables that it is given."""
 
     def run() -> None:
-        own = envfile.parse(sealed.read(push.app.record(RELEASE) / "migrate.cred", "environment").decode())
+        own = envfile.parse(credentials.read(push.app.record(RELEASE) / "migrate.cred", "environment").decode())
         env = {**cluster.environment(), **url.variables(own["DATABASE_URL"], "DATABASE_URL")}
         argv = [str(push.app.cluster_bin / "psql"), "-Xtq", "--csv", "-v", "ON_ERROR_STOP=1"]
         argv += [option for one in statements for option in ("-c", one)]

@@ -18,14 +18,16 @@ from conftest import directory
 from objectstore import Store
 from pgworld import Host, Writer, numbers
 
-from hostctl import journal, marks, restore
-from hostctl.edges import Edges
-from hostctl.errors import USAGE, HostError
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.postgres import cluster, dumps, look, push, scratch, timelines
-from hostctl.replica import Replica
-from hostctl.transition import Work
+from hostctl.backup import state
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
+from hostctl.sqlite.replica import Replica
+from hostctl.transitions import restore
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 
@@ -125,7 +127,7 @@ def test_restored_to_a_second_the_rows_are_exactly_those_of_it_also_of_before_an
     assert kept["seconds"] > time.time() - first - 60
     assert Path(kept["aside"], "PG_VERSION").exists()
     assert not (host.app.cluster / "fetched").exists()
-    assert marks.paused(host.app) is None
+    assert state.paused(host.app) is None
 
     insert(host, 10)
     third = rest()
@@ -160,7 +162,7 @@ def test_undone_the_old_data_is_back_whole_and_what_was_undone_is_in_nobodys_way
     assert numbers(host) == [1, 2, 3, 4, 5, 6]
     undone = host.app.cluster / "undone"
     (host.app.cluster / "aside" / doing.journal.id / "new").rename(undone)
-    with scratch.server(host.app, undone) as server:
+    with scratch_server.server(host.app, undone) as server:
         assert numbers(host, server) == [1, 2, 3, 4, 5, 7]
     shutil.rmtree(undone)
 
@@ -177,7 +179,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_instant_is_mi
         restore.of(host.app).bring(host.app, source(host, at), into, edges(host))
     finally:
         writer.end()
-    with scratch.server(host.app, into) as server:
+    with scratch_server.server(host.app, into) as server:
         found = numbers(host, server)
     shutil.rmtree(into)
     assert found == list(range(1, len(found) + 1))
@@ -282,8 +284,8 @@ def test_what_cannot_be_had_is_refused_with_the_reason(host: Host, monkeypatch: 
 
 
 def test_a_hole_in_hostctls_rows_stops_a_restore(host: Host) -> None:
-    last = look.write_canary(host.server, cluster.require(host.app))
-    look.write_canary(host.server, cluster.require(host.app))
+    last = inspect.write_canary(host.server, cluster.require(host.app))
+    inspect.write_canary(host.server, cluster.require(host.app))
     bound = {"n": str(last)}
     cluster.query(host.server, "DELETE FROM homeport.canary WHERE n = :'n'", "shop", bound=bound)
     doing = work(host, source(host))
@@ -295,7 +297,7 @@ def test_a_hole_in_hostctls_rows_stops_a_restore(host: Host) -> None:
 
 def test_what_postgresql_says_is_told_with_what_it_means(tmp_path: Path) -> None:
     log = "LOG:  starting\nFATAL:  recovery ended before configured recovery target was reached\n"
-    error = scratch.failed(log, tmp_path)
+    error = scratch_server.failed(log, tmp_path)
     assert "the archive ends before the instant" in error.what
     assert "FATAL:  recovery ended" in error.what
     assert "LOG" not in error.what
@@ -368,7 +370,7 @@ def test_killed_at_any_act_of_the_exchange_and_of_its_undo_the_old_data_serves_a
         assert host.runs
         assert {path.name for path in app.cluster.iterdir()} - {"aside"} == {"bin", "data"}
         assert not list((app.cluster / "aside").glob("*"))
-        assert marks.paused(app) is None
+        assert state.paused(app) is None
         after += 1
     assert after > 10
 

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from pgworld import USER, Host, numbers
 
-from hostctl import aside as kept_aside
-from hostctl import audit, database, journal, restore
-from hostctl.edges import Edges
-from hostctl.errors import LOCKED, USAGE, HostError
-from hostctl.files import Json
-from hostctl.postgres import cluster, dumps, push, tables
+from hostctl.core import audit
+from hostctl.core.errors import LOCKED, USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.host.host import Edges
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, dumps, push, row_counts
 from hostctl.postgres import restore as own
-from hostctl.transition import Work
+from hostctl.transitions import restore
+from hostctl.verbs import db
+from hostctl.verbs import kept as kept_aside
 
 RELEASE = "20260101T000000Z-abcdef0"
 CONSOLE = """
@@ -58,7 +61,7 @@ def work(host: Host, data: Json | None, verb: str = "load") -> Work:
 
 def dumped(host: Host, sql: bool = False) -> bytes:
     out = io.BytesIO()
-    database.dump(host.app, None, sql, out)
+    db.dump(host.app, None, sql, out)
     head, _, body = out.getvalue().partition(b"\n")
     assert json.loads(head)["bytes"] == len(body)
     return body
@@ -68,7 +71,7 @@ def given(host: Host, data: bytes) -> Json:
     """A file that has been received, as the transition's data."""
     path = host.app.state / "load-1.db"
     path.write_bytes(data)
-    database.of(host.app).check(host.app, path)
+    db.of(host.app).check(host.app, path)
     return {"point": None, "at": 1000.0, "file": str(path)}
 
 
@@ -86,7 +89,7 @@ def undo(doing: Work) -> None:
 
 
 def names(host: Host) -> set[str]:
-    return tables.names(host.server) - {"postgres", "template0", "template1"}
+    return row_counts.names(host.server) - {"postgres", "template0", "template1"}
 
 
 # ---------------------------------------------------------------------------------------------- dump and load
@@ -100,7 +103,7 @@ def test_what_was_dumped_is_loaded_beside_and_takes_the_name_and_the_old_databas
     assert numbers(host) == [1, 2, 3]
     assert host.sql("SELECT a FROM mails WHERE a = 'ANN@X'") == [["Ann@x"]]
     assert host.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'rows'") == [[USER]]
-    assert tables.canary(host.server, "shop").rows == 1
+    assert row_counts.canary(host.server, "shop").rows == 1
     kept = doing.journal.content["kept"]
     aside = kept["aside"].removeprefix("the database ")
     assert kept["tables"] == {"shop": {"mails": [None, 1], "rows": [4, 3]}}
@@ -108,7 +111,7 @@ def test_what_was_dumped_is_loaded_beside_and_takes_the_name_and_the_old_databas
     assert cluster.query(host.server, "SELECT count(*) FROM rows", aside) == [["4"]]
     (listed,) = kept_aside.every(host.app)
     assert (listed["id"], listed["path"]) == (doing.journal.id, kept["aside"])
-    assert listed["bytes"] == tables.size(host.server, aside)
+    assert listed["bytes"] == row_counts.size(host.server, aside)
     assert kept_aside.space(host.app) == {"count": 1, "bytes": listed["bytes"]}
     with pytest.raises(HostError) as refused:
         kept_aside.forget(host.app, listed["id"], "ann", "laptop")
@@ -188,7 +191,7 @@ def test_as_text_it_is_sql_without_what_is_hostctls_own(host: Host) -> None:
 
 
 def test_no_room_is_told_before_anything_is_dumped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "SPARE", 1 << 60)
+    monkeypatch.setattr(db, "SPARE", 1 << 60)
     with pytest.raises(HostError, match="no room for a copy"):
         dumped(host)
 

@@ -25,11 +25,13 @@ from pgworld import Host, numbers
 from test_archive import until
 from test_restore_archive import RELEASE, Still, begun, exchange, insert, killed, lay, rest, source, work
 
-from hostctl import databases, gates, journal, lineage, marks, restore
-from hostctl.files import Json
-from hostctl.layout import App, Layout
-from hostctl.postgres import branch, cluster, push, stream, timelines, upgrade
-from hostctl.transition import Work
+from hostctl.backup import epochs, settings, state
+from hostctl.core.files import Json
+from hostctl.core.paths import App, Layout
+from hostctl.journal import journal
+from hostctl.journal.steps import Work
+from hostctl.postgres import cluster, epoch_branch, push, replication, timelines, upgrade
+from hostctl.transitions import restore, switch
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 
@@ -42,7 +44,7 @@ UPGRADE: Json = {"point": None, "at": 1000.0, "upgrade": {"from": VERSION, "to":
 @pytest.fixture(autouse=True)
 def well(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no edge that could say whether the app is well: it is."""
-    monkeypatch.setattr(gates, "verify", lambda _: "well")
+    monkeypatch.setattr(switch, "verify", lambda _: "well")
 
 
 def upgraded(host: Host) -> Work:
@@ -67,23 +69,23 @@ def system(host: Host) -> str:
     return cluster.control(host.server)["Database system identifier"]
 
 
-def named(host: Host) -> list[lineage.Epoch]:
+def named(host: Host) -> list[epochs.Epoch]:
     """The epoch that counts, and those that it goes back to, as the bucket says."""
-    return lineage.chain(lineage.bucket(host.app))
+    return epochs.chain(epochs.bucket(host.app))
 
 
 def archived(host: Host) -> None:
     """Everything is written where it belongs, and the watch finds nothing wrong."""
     host.backed_up()
     assert host.watch()["error"] is None
-    assert marks.owed(host.app) is None
+    assert state.owed(host.app) is None
 
 
 @pytest.fixture(scope="module")
 def running(store: Store) -> Iterator[Host]:
     """A host whose cluster was upgraded: rows 1 and 2, a restore point, row 3, the upgrade, row 4."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gates, "verify", lambda _: "well")
+        patched.setattr(switch, "verify", lambda _: "well")
         made = begun(Host(directory(), store, store.make_bucket("upgraded")))
         try:
             insert(made, 1, 2)
@@ -114,7 +116,7 @@ def point(host: Host) -> str:
 
 def test_a_restore_from_before_an_upgrade_that_is_undone_leaves_the_archive_as_it_was(running: Any) -> None:
     host, content = running, numbers(running)
-    epoch, line = lineage.local(host.app), timelines.load(host.app)
+    epoch, line = epochs.local(host.app), timelines.load(host.app)
     doing = exchange(host, source(host, host.before))
     assert numbers(host) == [1, 2]
     assert named(host)[0] == epoch
@@ -122,9 +124,9 @@ def test_a_restore_from_before_an_upgrade_that_is_undone_leaves_the_archive_as_i
         restore.put_back(doing)
         restore.forget(doing)
     assert (numbers(host), system(host)) == (content, host.upgraded)
-    assert lineage.local(host.app) == epoch
+    assert epochs.local(host.app) == epoch
     assert timelines.load(host.app) == line
-    assert marks.paused(host.app) is None
+    assert state.paused(host.app) is None
     doing.journal.set(result={"result": "failed"})
     archived(host)
     assert named(host)[0] == epoch
@@ -149,7 +151,7 @@ def test_a_restore_point_of_before_an_upgrade_and_an_instant_of_after_it_come_ba
 def test_killed_while_pg_upgrade_works_the_old_data_is_whole_and_archived_as_before(
     running: Any, monkeypatch: pytest.MonkeyPatch, served: str
 ) -> None:
-    host, content, own, epoch = running, numbers(running), system(running), lineage.local(running.app)
+    host, content, own, epoch = running, numbers(running), system(running), epochs.local(running.app)
     run = cluster.run_as_postgres
 
     def cut(argv: list[str | Path], **more: Any) -> Any:
@@ -173,7 +175,7 @@ def test_killed_while_pg_upgrade_works_the_old_data_is_whole_and_archived_as_bef
         upgrade.put_back(doing)
         upgrade.forget(doing)
     doing.journal.set(result={"result": "failed"})
-    assert (numbers(host), system(host), lineage.local(host.app)) == (content, own, epoch)
+    assert (numbers(host), system(host), epochs.local(host.app)) == (content, own, epoch)
     assert not {"fetched", "upgrade"} & {path.name for path in host.app.cluster.iterdir()}
     archived(host)
 
@@ -241,20 +243,20 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store) -> Iter
     for module, name, act in (
         (cluster, "start", units.start),
         (cluster, "stop", units.stop),
-        (stream, "flush", lambda *_: None),
-        (stream, "prepare", lambda _: True),
-        (stream, "stream_tail", lambda *_, **__: True),
+        (replication, "flush", lambda *_: None),
+        (replication, "prepare", lambda _: True),
+        (replication, "stream_tail", lambda *_, **__: True),
         (timelines, "settle", lambda *_: 1),
         (upgrade, "_pg_upgrade", lambda _: lay(app.cluster / "fetched", "new")),
         (upgrade, "_analyze", lambda _: None),
-        (branch, "_publish", lambda _: None),
+        (epoch_branch, "_publish", lambda _: None),
     ):
         monkeypatch.setattr(module, name, act)
     app.database.parent.mkdir(parents=True)
     told = store.backup("nowhere")._asdict() | {"ca": None}
     document = {"engine": "postgres", "user": "u", "name": "n", "pool": 1, "lock_timeout": 1, "backup": told}
     app.database.write_text(json.dumps(document))
-    databases.keep_credentials(app, {"access_key_id": "a", "secret_access_key": "b", "encryption_key": None})
+    settings.keep_credentials(app, {"access_key_id": "a", "secret_access_key": "b", "encryption_key": None})
     lay(app.cluster_data, "old")
     cluster.make_room(app)
     yield app, units
@@ -266,11 +268,11 @@ def test_killed_at_any_act_of_an_upgrade_and_of_its_undo_the_old_data_serves_and
     still: tuple[App, Clocked], again: int
 ) -> None:
     app, units = still
-    backup = databases.backup(app)
-    mine = lineage.begin(app, backup, None, "the first")._replace(published=True)
+    backup = settings.backup(app)
+    mine = epochs.begin(app, backup, None, "the first")._replace(published=True)
     after, done = 0, False
     while not done:
-        lineage.keep(app, backup, mine)
+        epochs.keep(app, backup, mine)
         name = f"20260101T{after:09}Z-aaaaaa"
         entry = journal.create(app, name, "upgrade", RELEASE, "ann", "", settings={}, data=UPGRADE)
         doing = Work(app, entry, units)  # type: ignore[arg-type]
@@ -284,11 +286,11 @@ def test_killed_at_any_act_of_an_upgrade_and_of_its_undo_the_old_data_serves_and
             upgrade.forget(doing)
         assert (app.cluster_data / "content").read_text() == "old"
         assert units.runs
-        assert (epoch := lineage.local(app)) is not None
+        assert (epoch := epochs.local(app)) is not None
         assert epoch.epoch == mine.epoch
         assert not app.pgbackrest.exists() or f"/{mine.epoch}/pg" in app.pgbackrest.read_text()
         assert not list((app.cluster / "aside").glob("*"))
         assert not (app.cluster / "fetched").exists()
-        assert marks.paused(app) is None
+        assert state.paused(app) is None
         after += 1
     assert after > 15

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import build
 from homeport.release.build import Laptop
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release.cache import KEPT, Cache
-from hostctl import artifact
+from hostctl.release import artifact
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import mix
 
 from .samples import mix_project, write

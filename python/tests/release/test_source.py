@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import source
 from homeport.release.cache import Cache
-from hostctl import artifact
+from hostctl.release import artifact
 
 from .samples import write
 

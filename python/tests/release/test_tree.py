@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.release import tree
 
 

@@ -19,7 +19,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox import Sandbox, cut, down, get, leftovers, reboot, running, state, up
 from homeport.sandbox.control_groups import hierarchies
 from homeport.sandbox.services import read_credentials

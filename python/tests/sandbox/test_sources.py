@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox.sources import KEYRING, Source, for_suite, of_machine, parse_deb822, parse_list
 
 ARCHIVE = "http://archive.example/debian"

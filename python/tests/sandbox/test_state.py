@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.errors import HomeportError
+from homeport.core.errors import HomeportError
 from homeport.sandbox import durable, state
 from homeport.sandbox.model import checked_name
 from homeport.sandbox.state import State

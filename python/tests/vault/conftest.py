@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from vaultworld import Project
 
-from homeport.config import redact
+from homeport.core import redact
 
 
 @pytest.fixture(autouse=True)

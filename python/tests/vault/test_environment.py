@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeport.elixir import Source
-from homeport.environment import reads
+from homeport.app_source.elixir import Source
+from homeport.app_source.runtime_env import reads
 
 # what `mix phx.new` writes, as of Phoenix 1.7 and 1.8
 PHOENIX = '''

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 from vaultworld import PASSWORD, Project
 
-from homeport.config import collect, redact, scrub, secrets
-from homeport.errors import HomeportError
-from homeport.vault import password, store
+from homeport.config import collect, scrub
+from homeport.core import redact
+from homeport.core.errors import HomeportError
+from homeport.secrets import files, password, resolve
 
 SEALED = 'SECRET_KEY_BASE: "of the file"\nSTRIPE_KEY: "also of the file"\n'
 
 
 def revealed(project: Project, environ: Mapping[str, str], destination: str | None = None) -> dict[str, str | None]:
     found = collect(project.load(destination), {"PATH": os.environ["PATH"], **environ})
-    return {name: secrets.reveal(value) for name, value in found.items()}
+    return {name: resolve.reveal(value) for name, value in found.items()}
 
 
 def refused(project: Project, environ: Mapping[str, str] | None = None) -> HomeportError:
@@ -266,11 +267,11 @@ def test_a_wrong_password_is_told_as_such(shop: Project) -> None:
 
 def test_a_file_that_somebody_changed_meanwhile_is_not_overwritten(shop: Project) -> None:
     shop.seal(SEALED)
-    opened = store.open_own(shop.load(), {})
+    opened = files.open_own(shop.load(), {})
     theirs = shop.seal("STRIPE_KEY: theirs\n").read_bytes()
 
     with pytest.raises(HomeportError, match="somebody else has changed it"):
-        store.save(opened, "STRIPE_KEY: mine\n")
+        files.save(opened, "STRIPE_KEY: mine\n")
 
     assert (shop.root / "deploy.secrets.yml").read_bytes() == theirs
 
@@ -282,7 +283,7 @@ def test_a_file_is_written_whole_for_its_owner_alone_and_through_a_link(shop: Pr
     link.unlink()
     link.symlink_to(kept)
 
-    store.save(store.open_own(shop.load(), {}), "STRIPE_KEY: new value\n")
+    files.save(files.open_own(shop.load(), {}), "STRIPE_KEY: new value\n")
 
     assert link.is_symlink()
     assert kept.stat().st_mode & 0o777 == 0o600

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from homeport.config.names import env_reason
 from homeport.config.problems import ConfigError
-from homeport.vault import text
+from homeport.secrets import document
 
 HIDDEN = "hunter2-and-more"
 
@@ -30,12 +30,12 @@ LAST: 'it''s'
 def test_values_are_text_as_it_is_written() -> None:
     told = "A: 0123\nB: yes\nC: \"x\\ny\"\nD: ''\nE: 1.10\nF: |\n  one\n  two\n"
 
-    assert text.read(told, "f") == {"A": "0123", "B": "yes", "C": "x\ny", "D": "", "E": "1.10", "F": "one\ntwo\n"}
+    assert document.read(told, "f") == {"A": "0123", "B": "yes", "C": "x\ny", "D": "", "E": "1.10", "F": "one\ntwo\n"}
 
 
 @pytest.mark.parametrize("nothing", ["", "\n", "# only a comment\n", "---\n"])
 def test_a_file_without_a_name_holds_nothing(nothing: str) -> None:
-    assert text.read(nothing, "f") == {}
+    assert document.read(nothing, "f") == {}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_file_without_a_name_holds_nothing(nothing: str) -> None:
 )
 def test_mistakes_are_told_by_line_and_no_value_is_repeated(told: str, mistakes: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        text.read(told, "f")
+        document.read(told, "f")
 
     assert [str(problem) for problem in caught.value.problems] == mistakes
     assert HIDDEN not in "\n".join(caught.value.lines())
@@ -64,29 +64,29 @@ def test_mistakes_are_told_by_line_and_no_value_is_repeated(told: str, mistakes:
 
 
 def test_a_new_name_goes_to_the_end_and_everything_else_stays() -> None:
-    assert text.put(COMMENTED, "NEW", "x y") == COMMENTED + 'NEW: "x y"\n'
+    assert document.put(COMMENTED, "NEW", "x y") == COMMENTED + 'NEW: "x y"\n'
 
 
 def test_a_value_is_replaced_in_its_place() -> None:
-    changed = text.put(text.put(COMMENTED, "STRIPE_KEY", "three"), "KEY_FILE", "a\nb\n")
+    changed = document.put(document.put(COMMENTED, "STRIPE_KEY", "three"), "KEY_FILE", "a\nb\n")
 
     assert changed.startswith(COMMENTED.partition("STRIPE_KEY")[0] + 'STRIPE_KEY: "three"\n')
     assert changed.endswith("# the end\nLAST: 'it''s'\n")
-    assert text.read(changed, "f")["KEY_FILE"] == "a\nb\n"
+    assert document.read(changed, "f")["KEY_FILE"] == "a\nb\n"
 
 
 def test_a_name_is_taken_out_and_everything_else_stays() -> None:
-    assert text.drop(COMMENTED, "STRIPE_KEY") == COMMENTED.replace("STRIPE_KEY: two # ask Ada\n", "")
-    assert text.read(text.drop(COMMENTED, "KEY_FILE"), "f").keys() == {"SECRET_KEY_BASE", "STRIPE_KEY", "LAST"}
+    assert document.drop(COMMENTED, "STRIPE_KEY") == COMMENTED.replace("STRIPE_KEY: two # ask Ada\n", "")
+    assert document.read(document.drop(COMMENTED, "KEY_FILE"), "f").keys() == {"SECRET_KEY_BASE", "STRIPE_KEY", "LAST"}
 
 
 def test_a_key_file_is_written_as_a_block() -> None:
-    assert text.put("", "KEY", "-----BEGIN-----\nabc def\n") == "KEY: |\n  -----BEGIN-----\n  abc def\n"
+    assert document.put("", "KEY", "-----BEGIN-----\nabc def\n") == "KEY: |\n  -----BEGIN-----\n  abc def\n"
 
 
 def test_a_map_in_braces_is_written_anew() -> None:
-    assert text.put('{A: one, B: "two"}\n', "A", "three") == 'A: "three"\nB: "two"\n'
-    assert text.drop("{A: one, B: two}", "B") == 'A: "one"\n'
+    assert document.put('{A: one, B: "two"}\n', "A", "three") == 'A: "three"\nB: "two"\n'
+    assert document.drop("{A: one, B: two}", "B") == 'A: "one"\n'
 
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True).filter(lambda name: not env_reason(name))
@@ -98,24 +98,24 @@ VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_si
 def test_any_value_comes_back_as_it_was_put(others: dict[str, str], name: str, value: str) -> None:
     written = "# a comment\n"
     for each in others.items():
-        written = text.put(written, *each)
+        written = document.put(written, *each)
 
-    put = text.put(written, name, value)
+    put = document.put(written, name, value)
 
-    assert text.read(put, "f") == {**others, name: value}
-    assert text.read(text.drop(put, name), "f") == {each: others[each] for each in others if each != name}
+    assert document.read(put, "f") == {**others, name: value}
+    assert document.read(document.drop(put, name), "f") == {each: others[each] for each in others if each != name}
 
 
 @settings(deadline=None)
 @given(st.text(), NAMES, VALUES)
 def test_whatever_a_person_wrote_is_changed_as_told_or_refused(written: str, name: str, value: str) -> None:
     try:
-        before = text.read(written, "f")
+        before = document.read(written, "f")
     except ConfigError:
         return
-    assert text.read(text.put(written, name, value), "f") == {**before, name: value}
+    assert document.read(document.put(written, name, value), "f") == {**before, name: value}
 
 
 def test_a_new_file_says_how_and_holds_nothing() -> None:
-    assert text.read(text.beginning(["A", "B"]), "f") == {}
-    assert '#A: ""\n#B: ""\n' in text.beginning(["A", "B"])
+    assert document.read(document.beginning(["A", "B"]), "f") == {}
+    assert '#A: ""\n#B: ""\n' in document.beginning(["A", "B"])

@@ -16,7 +16,7 @@ import ansible.utils.display  # noqa: F401
 
 from homeport.cli import main
 from homeport.config import Loaded, load
-from homeport.vault import box
+from homeport.secrets import ansible_vault
 
 PASSWORD = "correct-horse-battery"
 TOP = "app: shop\nhost: 198.51.100.7\ndomains: [shop.test]\n"
@@ -59,11 +59,11 @@ class Project:
 
     def seal(self, text: str, name: str = "deploy.secrets.yml", password: str = PASSWORD) -> Path:
         path = self.root / name
-        path.write_bytes(box.seal(text, password))
+        path.write_bytes(ansible_vault.seal(text, password))
         return path
 
     def unsealed(self, name: str = "deploy.secrets.yml", password: str = PASSWORD) -> str:
-        return box.unseal((self.root / name).read_bytes(), password)
+        return ansible_vault.unseal((self.root / name).read_bytes(), password)
 
     def load(self, destination: str | None = None) -> Loaded:
         return load(None, destination, self.root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.plays.action import Action
+from homeport.plays.actions.action import Action
 from homeport.release import abi
 
 Json = dict[str, Any]

@@ -10,9 +10,10 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from homeport import progress, ssh
-from homeport.errors import HomeportError
-from homeport.remote import Hostctl
+from homeport.core.errors import HomeportError
+from homeport.remote.hostctl import Hostctl
+from homeport.screen import events
+from homeport.ssh import connection
 
 Json = dict[str, Any]
 
@@ -42,7 +43,7 @@ class Action(ActionBase):  # type: ignore[misc]
 
     def _say(self, state: str, text: str = "", ms: int | None = None) -> None:
         if self.step:
-            progress.step(self.step, state, text, ms)
+            events.step(self.step, state, text, ms)
 
     def hostctl(self, task_vars: Json) -> Hostctl:
         """hostctl over the play's own connection: one remote command a call, nothing uploaded to make it."""
@@ -60,11 +61,11 @@ class Action(ActionBase):  # type: ignore[misc]
         try:
             done = self._low_level_execute_command(line, sudoable=True, in_data=stdin)
         except AnsibleConnectionFailure as error:
-            raise ssh.refused(str(self._connection.host), str(error)) from None
+            raise connection.refused(str(self._connection.host), str(error)) from None
         return done["rc"], done["stdout"].encode(), done["stderr"].encode()
 
     def _run(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         try:
             return self._connection.exec_command(" ".join(command), in_data=stdin, sudoable=False)  # type: ignore[no-any-return]
         except AnsibleConnectionFailure as error:
-            raise ssh.refused(str(self._connection.host), str(error)) from None
+            raise connection.refused(str(self._connection.host), str(error)) from None

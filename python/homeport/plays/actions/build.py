@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport import progress
-from homeport.errors import HomeportError
-from homeport.plays.action import Action
-from homeport.plays.identity import here, who
-from homeport.plays.switch import conclude
-from homeport.plays.upload import transfer
+from homeport.core.errors import HomeportError
+from homeport.core.performer import here, who
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import conclude
+from homeport.plays.actions.upload import transfer
 from homeport.release import abi, build, git, mix, source, tree
 from homeport.release.cache import Artifact, Cache
+from homeport.screen import events
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ class ActionModule(Action):
         if plan.strategy == "host" and settings["way"] != "host":
             fix = "set release.build: host in deploy.yml: provisioning then installs what builds there"
             raise HomeportError(f"the release can only be built on the host: {plan.reason}", "release.build", fix)
-        progress.step(self.step, "note", f"{plan.strategy}: {plan.reason}")
+        events.step(self.step, "note", f"{plan.strategy}: {plan.reason}")
         built = self._on_host(root) if plan.strategy == "host" else self._take(self._here(plan.strategy, root))
         return {**built, "git": described, "says": f"{plan.strategy}: {plan.reason}"}
 
@@ -49,7 +49,7 @@ class ActionModule(Action):
             root,
             settings["release_name"],
             settings["env"],
-            progress.line,
+            events.line,
             containerfile=settings["containerfile"],
             codename=self.facts["os"]["codename"],
             engine=build.laptop().engine,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from homeport import own_certificates
-from homeport.plays.action import Action
-from homeport.plays.switch import values_of
+from homeport.plays import custom_certificates
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import values_of
 
 Json = dict[str, Any]
 
@@ -18,7 +18,7 @@ class ActionModule(Action):
     def act(self, args: Json, task_vars: Json) -> Json:
         certificates = args["certificates"]
         values = values_of(one["key"] for one in certificates)
-        given = own_certificates.given(certificates, values, task_vars.get("homeport_acme_root"))
+        given = custom_certificates.given(certificates, values, task_vars.get("homeport_acme_root"))
         if self._task.check_mode:
             return {"skipped": True}
         # of the whole host: there is no app yet when it is provisioned for the first time

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.action import Action
-from homeport.plays.switch import values_of
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import values_of
 
 Json = dict[str, Any]
 

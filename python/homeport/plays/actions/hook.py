@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from homeport import hooks, progress
-from homeport.plays.action import Action
-from homeport.plays.switch import push_spec
+from homeport.plays import hooks
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import push_spec
+from homeport.screen import events
 
 SHOWN_LINES = 20
 
@@ -38,12 +39,12 @@ class ActionModule(Action):
 
 
 def _perform(program: Path, variables: Mapping[str, str], root: Path) -> None:
-    progress.step(program.name, "begin")
+    events.step(program.name, "begin")
     status, said = output(program, root, environment(os.environ, variables))
     if status != 0:
-        progress.step(program.name, "failed")
+        events.step(program.name, "failed")
         raise hooks.failed(program, status, said)
-    progress.step(program.name, "ok", variables["HOMEPORT_MIGRATIONS"])
+    events.step(program.name, "ok", variables["HOMEPORT_MIGRATIONS"])
 
 
 def pending(brings: list[str], applied: list[str]) -> list[str]:
@@ -72,7 +73,7 @@ def output(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, 
         errors="replace",
     ) as running:
         for line in running.stdout or ():
-            progress.line(line.rstrip())
+            events.line(line.rstrip())
             lines = [*lines[1 - SHOWN_LINES :], line.rstrip()]
     return running.returncode, "\n".join(lines)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.action import Action
-from homeport.stamp import NeedsProvisionError
-from homeport.when import iso
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.provision_stamp import NeedsProvisionError
+from homeport.core.timestamps import iso
+from homeport.plays.actions.action import Action
 
 Json = dict[str, Any]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.plays.action import Action
-from homeport.plays.switch import values_of
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import values_of
 
 Json = dict[str, Any]
 

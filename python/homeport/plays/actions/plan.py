@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from homeport.plays.action import Action
-from homeport.plays.switch import push_spec, read_secrets
+from homeport.plays.actions.action import Action
+from homeport.plays.actions.switch import push_spec, read_secrets
 from homeport.release import delta
 from homeport.release.cache import Cache
-from hostctl import migrations
+from hostctl.release import migrations
 
 Json = dict[str, Any]
 

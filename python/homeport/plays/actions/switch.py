@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from homeport import progress
-from homeport.errors import HomeportError
-from homeport.plays.action import Action
-from homeport.plays.identity import here, who
+from homeport.core.errors import HomeportError
+from homeport.core.performer import here, who
+from homeport.plays.actions.action import Action
 from homeport.release import git
-from homeport.remote import Hostctl, follow
+from homeport.remote.hostctl import Hostctl, follow
+from homeport.screen import events
 
 # a file that only this user may read, where the wrapper leaves the values of env.secret
 SECRETS_VARIABLE = "HOMEPORT_SECRETS"
@@ -61,8 +61,8 @@ def options_of(args: Json) -> list[str]:
 
 def conclude(host: Hostctl, transition: str) -> Json:
     """Follow the transition; return its result, or raise its error with the exit code it gave."""
-    progress.emit({"kind": "transition", "transition": transition})
-    result = follow(host, transition, lambda event: progress.emit({"kind": "host", **event}))
+    events.emit({"kind": "transition", "transition": transition})
+    result = follow(host, transition, lambda event: events.emit({"kind": "host", **event}))
     if error := result.get("error"):
         raise HomeportError(error["what"], error["where"] or host.where, error["fix"], result["code"])
     return {**result, "changed": True}

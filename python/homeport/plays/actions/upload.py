@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from homeport import progress
-from homeport.plays.action import Action
+from homeport.core.humanize import size
+from homeport.plays.actions.action import Action
 from homeport.release import delta
 from homeport.release.cache import Cache
-from homeport.remote import Hostctl
-from homeport.sizes import size
+from homeport.remote.hostctl import Hostctl
+from homeport.screen import events
 
 # large enough that a remote command's cost (about 0.1 s) does not show, small enough that a cut loses little
 PIECE_BYTES = 4 * 1024 * 1024
@@ -62,4 +62,4 @@ def _arguments(digest: str, stream: delta.Stream, offset: int) -> list[str]:
 
 
 def _tell(done: int, total: int) -> None:
-    progress.emit({"kind": "bytes", "done": done, "total": total})
+    events.emit({"kind": "bytes", "done": done, "total": total})

@@ -7,8 +7,8 @@ import socket
 import ssl
 from typing import Any
 
-from homeport.errors import ExitCode, HomeportError
-from homeport.plays.action import Action
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.plays.actions.action import Action
 
 TIMEOUT_SECONDS = 15.0
 PORT = 443

@@ -68,7 +68,7 @@ class WebSocket:
                 compression=None,
                 max_size=None,
             )
-        except (InvalidHandshake, ValueError) as error:
+        except InvalidHandshake as error:
             raise WebSocketError(f"the server did not switch protocols: {error}") from error
         self._connection = self._open.enter_context(opened)
         self.socket = self._connection.socket

@@ -10,7 +10,6 @@ import email.utils
 import hashlib
 import hmac
 import http.client
-import re
 import socket
 import ssl
 import threading
@@ -18,6 +17,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 from hostctl.backup.settings import Backup, Credentials
 from hostctl.core.errors import HostError
@@ -131,14 +131,14 @@ class Bucket:
         """Whether objects of the bucket can be locked against deletion."""
         return _element(self._setting("object-lock"), "ObjectLockEnabled") == "Enabled"
 
-    def _setting(self, name: str) -> str:
+    def _setting(self, name: str) -> ElementTree.Element:
         try:
             answer = self._ask("GET", "", query={name: ""})
         except Refused as error:
             if error.status == 404 and error.reason != "NoSuchBucket":
-                return ""
+                return parse_xml(b"")
             raise
-        return answer.body.decode(errors="replace") if answer else ""
+        return parse_xml(answer.body if answer else b"")
 
     def list(self, prefix: str, after: str = "") -> Objects:
         """Every object under the prefix whose key comes after `after`, by key."""
@@ -157,7 +157,11 @@ class Bucket:
         query |= {name: value for name, value in (("continuation-token", token), ("start-after", after)) if value}
         answer = self._ask("GET", "", query=query)
         assert answer is not None  # noqa: S101 - a listing cannot miss
-        return parse_listing(answer.body.decode(errors="replace"))
+        try:
+            return parse_listing(answer.body)
+        except ValueError as error:
+            what = f"S3 answered {answer.status} without a listing of the bucket: {self._clean(str(error))[:300]}"
+            raise Refused(what, self.where, "see that backup.endpoint leads to S3", answer.status, "") from None
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -173,7 +177,7 @@ class Bucket:
         answer = self._again(method, key, query or {}, data, headers or {})
         if answer.status // 100 == 2:
             return answer
-        reason = _element(answer.body.decode(errors="replace"), "Code")
+        reason = _element(parse_xml(answer.body), "Code")
         if missing and answer.status == 404 and reason in ("", "NoSuchKey"):
             return None
         raise self._refusal(method, key, answer, reason)
@@ -244,12 +248,12 @@ class Bucket:
         return Unreachable(_why_no_way(error, self.host, self.total), self.where, _NO_WAY)
 
     def _refusal(self, method: str, key: str, answer: Answer, reason: str) -> Refused:
-        text = answer.body.decode(errors="replace")
+        document = parse_xml(answer.body)
         if answer.status == 412 or reason in ("PreconditionFailed", "ConditionalRequestConflict"):
             return Conflict(f"{key} is not as expected any more", self.where, "try again", answer.status, reason)
-        region = answer.headers.get("x-amz-bucket-region") or _element(text, "Region")
+        region = answer.headers.get("x-amz-bucket-region") or _element(document, "Region")
         told = self._told(method, key, reason, region)
-        said = self._clean(_element(text, "Message"))[:300]
+        said = self._clean(_element(document, "Message"))[:300]
         what, fix = told or (f"S3 answered {answer.status} {reason} to {method} {key}: {said}", "see what S3 says")
         return Refused(what, self.where, fix, answer.status, reason)
 
@@ -382,24 +386,39 @@ def _key(keys: Credentials, day: str, region: str) -> bytes:
 # ---------------------------------------------------------------------------------------------- answers
 
 
-def _element(text: str, name: str) -> str:
-    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
-    return _unescaped(found[1]) if found else ""
+class _NoDocumentType(ElementTree.TreeBuilder):
+    """S3 sends no document type: without one there is no entity to expand or to fetch."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ElementTree.ParseError(f"a document type: {name}")
 
 
-def _unescaped(text: str) -> str:
-    import html
-
-    return html.unescape(text)
-
-
-def parse_listing(text: str) -> tuple[Objects, str]:
-    """The objects of a page of ListObjectsV2 (keys URL-encoded), and the token of the next page ("": none)."""
-    found = [_object(entry) for entry in re.findall(r"<Contents>(.*?)</Contents>", text, re.DOTALL)]
-    more = _element(text, "IsTruncated") == "true"
-    return found, _element(text, "NextContinuationToken") if more else ""
+def parse_xml(body: bytes) -> ElementTree.Element:
+    """The root of an XML document; an empty element for any other body."""
+    try:
+        return ElementTree.fromstring(body, ElementTree.XMLParser(target=_NoDocumentType()))  # noqa: S314 - see S405
+    except (ElementTree.ParseError, ValueError, LookupError):  # the last two: an encoding that is not supported
+        return ElementTree.Element("")
 
 
-def _object(entry: str) -> Object:
+def _element(within: ElementTree.Element, name: str) -> str:
+    """The text of the first element of that name, in any namespace; "" without any."""
+    return within.findtext(f".//{{*}}{name}") or ""
+
+
+def parse_listing(body: bytes) -> tuple[Objects, str]:
+    """The objects of a page of ListObjectsV2 (keys URL-encoded), and the token of the next page ("": none).
+
+    Raises ValueError for anything that is no such page.
+    """
+    root = parse_xml(body)
+    if root.tag.rpartition("}")[2] != "ListBucketResult":
+        raise ValueError(f"a listing was expected, not {root.tag or 'a body that is not XML'}")
+    found = [_object(entry) for entry in root.findall("{*}Contents")]
+    more = _element(root, "IsTruncated") == "true"
+    return found, _element(root, "NextContinuationToken") if more else ""
+
+
+def _object(entry: ElementTree.Element) -> Object:
     modified = datetime.datetime.fromisoformat(_element(entry, "LastModified"))
     return Object(urllib.parse.unquote_plus(_element(entry, "Key")), int(_element(entry, "Size")), modified.timestamp())

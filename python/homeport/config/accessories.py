@@ -25,7 +25,7 @@ from homeport.config.variables import variables
 OWN = ("redis", "valkey", "memcached")
 PACKAGE = "package"
 # keys that one kind alone understands
-_KINDS: dict[str, tuple[str, ...]] = {
+KINDS: dict[str, tuple[str, ...]] = {
     "memory": OWN,
     "persist": ("redis", "valkey"),
     "evict": ("redis", "valkey"),
@@ -68,13 +68,31 @@ class Accessory(Section):
     """One service beside the app. `kind` is its name's, where that is one of OWN."""
 
     kind: Literal["redis", "valkey", "memcached", "package"]
+    """redis, valkey or memcached: an instance of the distribution's program for this app alone; package: any service of
+    a Debian package. It may be left out if the name of the accessory implies it, or if `package` is set.
+    """
+
     memory: Bytes = DEFAULT_MEMORY
+    """The most memory that the data may take."""
+
     persist: Flag = True
+    """Whether the data survives a restart."""
+
     evict: Flag = False
+    """What happens when `memory` is used up: true evicts the least used data, false refuses writes."""
+
     package: Annotated[str, BeforeValidator(_package_name)] | None = None
+    """The Debian package that contains the service. A service that listens on a public address is refused and stopped.
+    """
+
     unit: Annotated[str, BeforeValidator(_unit_name)] | None = None
+    """The systemd unit of the service. By default the package's name."""
+
     env: dict[str, str] = Field(default_factory=dict)
+    """Variables that the app receives for this service."""
+
     files: dict[str, PathText] = Field(default_factory=dict)
+    """Configuration files of the service: their path below /etc, and their path relative to deploy.yml."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +118,7 @@ class Accessory(Section):
     def _meant(self) -> Accessory:
         found: Found = [
             ((key,), f"means nothing to {self.kind}: it is for {' and '.join(kinds)}")
-            for key, kinds in _KINDS.items()
+            for key, kinds in KINDS.items()
             if key in self.model_fields_set and self.kind not in kinds
         ]
         if self.kind == PACKAGE and self.package is None:
@@ -111,7 +129,7 @@ class Accessory(Section):
     @model_serializer(mode="wrap")
     def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the keys of other kinds: what is shown can be read again."""
-        return {key: value for key, value in dump(self).items() if self.kind in _KINDS.get(key, (self.kind,))}
+        return {key: value for key, value in dump(self).items() if self.kind in KINDS.get(key, (self.kind,))}
 
     @property
     def unit_name(self) -> str:
@@ -171,6 +189,7 @@ def _with_kind(name: str, one: Any) -> Any:
 
 def wrong_together(accessories: dict[str, Accessory], taken: dict[str, str]) -> Found:
     """Variables that two would give. `taken`: those that have a value, and where it stands."""
+
     found: Found = []
     seen = dict(taken)
     for name, one in accessories.items():

@@ -197,10 +197,21 @@ class Job(Section):
     """One entry of `cron`: what runs beside the live release, and when."""
 
     name: Name
+    """The job's name."""
+
     schedule: Schedule
+    """When it runs, in the host's time zone: as in a crontab ("*/5 * * * *", "@daily") or as in systemd ("Mon..Fri
+    07:00", "*-*-01 04:00 Europe/Berlin"). Runs that were missed while the host was down are made up for once.
+    """
+
     command: Program | None = None
+    """A program of the release, with its arguments. A job has either `command` or `eval`."""
+
     eval: Expression | None = None
+    """An Elixir expression to evaluate."""
+
     timeout: Limit = 3600.0
+    """The time limit of one run."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Job:

@@ -26,6 +26,7 @@ from homeport.config.fields import (
     Timeout,
     UrlName,
     Wait,
+    between,
 )
 from homeport.config.parameters import Parameters
 from homeport.config.values import refuse
@@ -55,39 +56,127 @@ class Database(Section):
     """Where the app's data is: what Homeport makes, streams to S3 and restores, a server elsewhere, or nothing."""
 
     engine: Literal["none", "sqlite", "postgres", "external"] = "none"
+    """sqlite: one file, streamed to S3 and restored automatically. postgres: a cluster of the distribution's server on
+    the same host, archived to S3 and restored automatically; the app connects over a Unix socket, without a
+    password. external: a server elsewhere, whose provider makes the backups. none: no database, or one that Homeport
+    does not manage.
+    """
+
     path: FileName = ""
+    """The name of the database file in /var/lib/<app>/, the only directory that the app may write to. It outlives every
+    release. The app also finds it by DATABASE_PATH.
+    """
+
     settings: Command | None = None
+    """A program of the release that prints the settings of the app's connections, for an app without Ecto: for each
+    database one line of JSON with path, wal_autocheckpoint, busy_timeout, journal_mode and sqlite_version. An app
+    with Ecto is asked directly.
+    """
+
     unsafe_checkpoints: Literal["refuse", "allow"] = "refuse"
-    pool: Annotated[int, BeforeValidator(values.whole(1, 500))] = 10
+    """An app that checkpoints by itself makes holes in any streamed copy. refuse stops the push of such an app. allow
+    is for an app that cannot be changed: holes are then closed as far as possible, and the backup is verified daily.
+    """
+
+    pool: Annotated[int, BeforeValidator(values.whole(1, 500)), between(1, 500)] = 10
+    """The connections of one instance, from 1 to 500. The app receives the number as POOL_SIZE; PostgreSQL accepts
+    twice as many and 15 more, because two instances run during a push.
+    """
+
     lock_timeout: Wait = 5.0
+    """How long a statement of a migration may wait for a lock. All later statements on the same table wait behind it.
+    """
+
     parameters: Parameters = Field(default_factory=dict)
+    """Any setting of the server, such as {work_mem: 16MB, jit: off}: names, units and ranges are checked before the
+    host is touched. Memory settings follow the host's size unless they are set here.
+    """
+
     url: UrlName = "DATABASE_URL"
+    """The name of the secret, also listed in env.secret, that holds the server's URL:
+    postgres://user:password@host/name.
+    """
 
 
 class Backup(Section):
     """The bucket that the database streams to, how often, and how the copy is proven."""
 
     enabled: Flag = True
+    """false disables the backup; otherwise sqlite and postgres require one."""
+
     bucket: Annotated[str, BeforeValidator(values.bucket)] | None = None
+    """The name of the bucket. On AWS it must be unique among all customers."""
+
     prefix: Annotated[str, BeforeValidator(values.prefix)] = ""
+    """The directory in the bucket: by default the app's name, with the name of the destination, such as shop-staging.
+    Two hosts must not share one.
+    """
+
     region: Annotated[str, BeforeValidator(values.region)] = "us-east-1"
+    """The region of the bucket."""
+
     endpoint: Annotated[str, BeforeValidator(values.endpoint)] | None = None
+    """The URL of a store other than AWS, such as https://s3.example.net. PostgreSQL's backup requires HTTPS."""
+
     path_style: Flag = False
+    """Whether the bucket is part of the URL's path instead of its host name. The default is true if endpoint is set."""
+
     ca: PathText | None = None
+    """A file with the CA that signed the endpoint's certificate, if it is not a public one."""
+
     access_key_id: CredentialName = "BACKUP_ACCESS_KEY_ID"
+    """The name of the secret that holds the bucket's access key id. Its value comes from the same places as those of
+    env.secret; the app does not receive it.
+    """
+
     secret_access_key: CredentialName = "BACKUP_SECRET_ACCESS_KEY"  # noqa: S105 - the name of one
+    """The name of the secret that holds the bucket's secret access key. The app does not receive it."""
+
     interval: Interval = 0.25
+    """How often new writes are sent, from 50ms to 1m: about what is lost with the host. Each send is a request that the
+    store counts; `deploy config --explain` prints how many a month.
+    """
+
     snapshot_interval: Span = 6 * 3600.0
+    """How often a snapshot of the whole database is sent. With postgres: how often an incremental backup is made."""
+
     retention: Span = 7 * values.DAY_SECONDS
+    """How far back the database can be restored. At least snapshot_interval."""
+
     drill: Literal["daily", "weekly", "monthly"] = "weekly"
+    """How often the backup is verified by restoring it: daily, weekly or monthly. With unsafe_checkpoints: allow it
+    must be daily, and is by default.
+    """
+
     verify: tuple[Sql, ...] = ()
+    """SQL statements that a restored copy must pass: the first column of the first row must be true."""
+
     extra: tuple[FileName, ...] = ()
+    """More SQLite files in /var/lib/<app>/ to back up."""
+
     max_lag: Limit = 60.0
+    """`deploy status --check` fails when the newest write in the bucket is older than this."""
+
     require: tuple[Literal["versioning", "object_lock"], ...] = ()
+    """Features that the bucket must have: versioning, object_lock."""
+
     archive_timeout: Timeout = 15.0
+    """The longest time that a segment of the write-ahead log stays open before it is archived, in whole seconds. Until
+    then it is streamed every `interval`.
+    """
+
     full_interval: Span = 7 * values.DAY_SECONDS
+    """How often a full backup is made. At least snapshot_interval."""
+
     encryption_key: CredentialName | None = None
+    """The name of a secret with which everything is encrypted before it leaves the host. Without its value nothing can
+    be restored: keep it outside the host too. `openssl rand -base64 48` makes one.
+    """
+
     max_wal: LogBytes = 10 * 2**30
+    """How much write-ahead log waits on the disk while S3 is unavailable. Beyond it log is dropped: `deploy status`
+    reports the gap, and a full backup closes it as soon as S3 is available again.
+    """
 
     @model_validator(mode="after")
     def _apart(self) -> Backup:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SerializationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from homeport.config import values
 from homeport.config.problems import Path
@@ -22,15 +30,29 @@ def readable(show: Callable[[Any], str]) -> PlainSerializer:
     return PlainSerializer(serialise)
 
 
+def between(least: int, most: int) -> WithJsonSchema:
+    """How a whole number between two limits is written, for the JSON Schema."""
+    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
+
+
 _duration = readable(values.show_duration)
-Seconds = Annotated[float, BeforeValidator(values.duration(0.0)), _duration]
-Interval = Annotated[float, BeforeValidator(values.duration(0.05, 60.0)), _duration]
-Span = Annotated[float, BeforeValidator(values.span(10.0, 3650 * values.DAY_SECONDS)), readable(values.show_span)]
-Timeout = Annotated[float, BeforeValidator(values.duration(1.0, 3600.0)), _duration]
-Wait = Annotated[float, BeforeValidator(values.duration(0.05, 3600.0)), _duration]
-Limit = Annotated[float, BeforeValidator(values.duration(1.0)), _duration]
-Bytes = Annotated[int, BeforeValidator(values.size(values.LEAST_MEMORY)), readable(values.show_size)]
-LogBytes = Annotated[int, BeforeValidator(values.size(values.LEAST_LOG)), readable(values.show_size)]
+# how these values are written in deploy.yml, for its JSON Schema and reference
+PATTERNS = {
+    "duration": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$",
+    "time span": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h)|[0-9]+d)$",
+    "size": r"^[0-9]+[KMGT]?(i?B)?$",
+}
+DURATION = WithJsonSchema({"type": ["string", "number"], "pattern": PATTERNS["duration"]})
+SPAN = WithJsonSchema({"type": ["string", "number"], "pattern": PATTERNS["time span"]})
+SIZE = WithJsonSchema({"type": ["string", "integer"], "pattern": PATTERNS["size"]})
+Seconds = Annotated[float, BeforeValidator(values.duration(0.0)), _duration, DURATION]
+Interval = Annotated[float, BeforeValidator(values.duration(0.05, 60.0)), _duration, DURATION]
+Span = Annotated[float, BeforeValidator(values.span(10.0, 3650 * values.DAY_SECONDS)), readable(values.show_span), SPAN]
+Timeout = Annotated[float, BeforeValidator(values.duration(1.0, 3600.0)), _duration, DURATION]
+Wait = Annotated[float, BeforeValidator(values.duration(0.05, 3600.0)), _duration, DURATION]
+Limit = Annotated[float, BeforeValidator(values.duration(1.0)), _duration, DURATION]
+Bytes = Annotated[int, BeforeValidator(values.size(values.LEAST_MEMORY)), readable(values.show_size), SIZE]
+LogBytes = Annotated[int, BeforeValidator(values.size(values.LEAST_LOG)), readable(values.show_size), SIZE]
 Cores = Annotated[float, BeforeValidator(values.cores)]
 AppName = Annotated[str, BeforeValidator(values.app_name)]
 ReleaseName = Annotated[str, BeforeValidator(values.release_name)]
@@ -51,7 +73,7 @@ KeyringEntry = Annotated[str, BeforeValidator(values.keyring_entry)]
 Program = Annotated[str, BeforeValidator(values.program)]
 Sql = Annotated[str, BeforeValidator(values.sql)]
 Address = Annotated[str, BeforeValidator(values.address)]
-Port = Annotated[int, BeforeValidator(values.whole(1, 65535))]
+Port = Annotated[int, BeforeValidator(values.whole(1, 65535)), between(1, 65535)]
 
 
 class Section(BaseModel):

@@ -1,6 +1,7 @@
 """What deploy.yml may say: one class per section, validated whole, frozen. Seconds and bytes, not texts.
 
-The commented example, homeport/docs/deploy.yml, explains every key.
+The docstring below a key is its description: the reference, the JSON Schema, the example that `deploy init` fills in
+and `deploy config --explain KEY` are made of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from homeport.config.fields import (
     Section,
     UrlPath,
     Wait,
+    between,
 )
 from homeport.config.names import BUILD_SUFFIX, env_reason
 from homeport.config.notify import Receivers
@@ -55,10 +57,17 @@ class Domain(Section):
     """A name the app answers at, or one that only redirects to such a name."""
 
     name: DomainName
+    """A public DNS name, in lower case. A list entry that is only text is a name."""
+
     redirect_to: DomainName | None = None
-    # a certificate of the team's own: the file, and the name of the secret that holds its key
+    """The name that visitors of this one are redirected to. It must be one of the names that do not redirect."""
     certificate: PathText | None = None
+    """The file of a certificate of your own: PEM, with its chain, relative to deploy.yml. Without it the certificate
+    comes from the ACME authority (see acme).
+    """
+
     key: KeyName | None = None
+    """The name of the secret that holds the private key of `certificate`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -78,19 +87,41 @@ class Commands(Section):
     """Commands of the release, run on the host with the new release."""
 
     migrate: Command | None = "bin/migrate"
+    """The program in the release that migrates the database. It runs once per push, before the switch; null for none.
+    `mix phx.gen.release` writes bin/migrate.
+    """
 
 
 class Release(Section):
     """How the release is built and switched."""
 
     name: ReleaseName = ""
+    """The name of the mix release. By default the app's name, with _ for -."""
+
     path: PathText = "."
+    """The directory of the mix project, relative to deploy.yml."""
+
     build: Literal["auto", "local", "host", "container"] = "auto"
+    """Where releases are built: local (mix on this machine), host (on the host, by an unprivileged user), container
+    (podman or docker), or auto: the first of them that fits.
+    """
+
     containerfile: PathText | None = None
+    """The Containerfile to build with. By default the one beside mix.exs, otherwise one that Homeport generates."""
+
     env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables for the build. MIX_ENV is always prod."""
+
     commands: Commands = Commands()
+    """Commands of the release, run on the host with the new release."""
+
     migrate_timeout: Limit = 900.0
+    """The time limit for migrations."""
+
     strategy: Literal["overlap", "restart"] = "overlap"
+    """overlap starts the new instance beside the old one. restart stops the old instance first, for an app that must
+    never run twice; requests wait at the edge meanwhile.
+    """
 
     @field_validator("env", mode="before")
     @classmethod
@@ -102,7 +133,14 @@ class Env(Section):
     """The app's environment: values here, or names alone, whose values nobody may see."""
 
     clear: dict[str, str] = Field(default_factory=dict)
+    """Variables whose values anybody may read."""
+
     secret: tuple[str, ...] = ()
+    """Names of variables whose values are secret. Each value comes from the environment of `deploy`, from a command
+    (secrets.commands), or from deploy.secrets.yml, in this order; a name that has no value there keeps the value
+    that the host has. On the host values are encrypted on the disk; the app reads each from its environment, or from
+    the file secret_NAME in $CREDENTIALS_DIRECTORY.
+    """
 
     @field_validator("clear", mode="before")
     @classmethod
@@ -129,10 +167,25 @@ class SecretSources(Section):
     """
 
     password_env: PasswordVariable = "HOMEPORT_VAULT_PASSWORD"  # noqa: S105 - the name of one
+    """The variable in the environment of `deploy` that holds the vault's password. If it is set, it takes precedence
+    over the other sources: use it in CI.
+    """
+
     password_file: PathText | None = None
+    """A file that holds the vault's password. Only you may read it, and git must ignore it."""
+
     password_command: Program | None = None
+    """A command that prints the vault's password, such as: op read op://team/shop/vault"""
+
     keyring: KeyringEntry | None = None
+    """The entry of the desktop's keyring that holds the vault's password: `keyring set homeport shop` makes the entry
+    shop. It needs `pipx inject homeport keyring`.
+    """
+
     commands: dict[str, Program] = Field(default_factory=dict)
+    """Commands that print a secret, by the secret's name, such as: {STRIPE_KEY: pass show shop/stripe}. They run
+    without a shell.
+    """
 
     @model_validator(mode="after")
     def _one(self) -> SecretSources:
@@ -145,66 +198,180 @@ class Health(Section):
     """When an instance counts as up: GET `path` answers 200 within `deploy_timeout` of its start."""
 
     path: UrlPath = "/health"
+    """The path of the health check: GET, over plain HTTP, with the first domain as Host and X-Forwarded-Proto: https.
+    The instance is healthy when the answer is 200.
+    """
+
     interval: Wait = 1.0
+    """The time between two health checks."""
+
     timeout: Wait = 5.0
+    """The time limit for one answer."""
+
     deploy_timeout: Limit = 60.0
+    """The time within which a new instance must become healthy."""
 
 
 class Limits(Section):
     """The most one instance may take; nothing for no limit."""
 
     memory: Bytes | None = None
+    """The memory that one instance may use, such as 512M; null for no limit."""
+
     cpu: Cores | None = None
+    """The processors that one instance may use, such as 1.5; null for no limit."""
 
 
 class Ssh(Section):
     """Who logs in, and how. Keys and jump hosts of ~/.ssh/config work without any of this."""
 
     user: Annotated[str, BeforeValidator(values.deploy_login)] = "deploy"
+    """The user who pushes. Homeport creates this user and lets it run one program, hostctl."""
+
     provision_user: Annotated[str, BeforeValidator(values.login)] = "root"
+    """The user who provisions: root, or a user with full sudo rights. By default the user in `host`."""
+
     port: Port | None = None
+    """The SSH port. By default the port in `host`, otherwise the one that ssh uses."""
+
     key: PathText | None = None
+    """A private key file. By default the keys that ssh would use."""
+
     authorized_keys: tuple[PathText, ...] = ()
+    """Others who may push: public keys, or files of public keys."""
+
     known_hosts: PathText = "deploy.known_hosts"
+    """The file in which the host's key is pinned. Commit it."""
 
 
 class Acme(Section):
     """Where certificates come from; Let's Encrypt when nothing is said."""
 
     directory: HttpsUrl | None = None
+    """The URL of the ACME directory. By default Let's Encrypt's."""
+
     ca: PathText | None = None
+    """A file with the CA that signed the ACME server's own certificate."""
+
     email: Email | None = None
+    """The address that the authority may write to."""
+
     root: PathText | None = None
+    """A file with the root of the app's certificates, if it is not a public one."""
 
 
 class Verify(Section):
     """How the checks from outside reach the host."""
 
     address: Address | None = None
+    """The address that checks from outside connect to, instead of the one in DNS."""
 
 
 class Config(Section):
     """All of deploy.yml, with every default filled in."""
 
     app: AppName
+    """The app's name. Its user, its directories and its units on the host have this name; two apps on one host need two
+    names.
+    """
+
     host: HostText
+    """The host: an address, user@address:port, or an alias of ~/.ssh/config. An IPv6 address stands in brackets."""
+
     domains: tuple[Domain, ...]
+    """The names at which the app answers, over HTTPS. The first is the main one (PHX_HOST). A name may redirect to
+    another one, or have a certificate of your own: `deploy provision` installs it, `deploy certs push` replaces it
+    with a newer one. For example:
+
+      - name: www.shop.example.com
+        redirect_to: shop.example.com
+      - name: shop.example.com
+        certificate: certs/shop.pem
+        key: SHOP_CERTIFICATE_KEY
+    """
+
     release: Release = Release()
+    """How the release is built, migrated and switched."""
+
     env: Env = Env()
+    """The app's environment. Homeport sets PORT, PHX_SERVER, RELEASE_COOKIE and the like itself."""
+
     secrets: SecretSources = SecretSources()
+    """Where the values of secrets come from. deploy.secrets.yml holds them, encrypted by Ansible Vault: `deploy secrets
+    edit`, `deploy secrets set NAME`. Commit it. With `-d staging`, deploy.secrets.staging.yml takes precedence. One
+    password opens both files; the keys here say where that password is. At most one of password_file,
+    password_command and keyring may be set.
+    """
+
     database: Database = Database()
+    """The app's database. The app finds it by DATABASE_URL, in the form of Ecto's `url` option."""
+
     backup: Backup = Backup()
+    """The bucket that the database is backed up to: any store that speaks S3. `deploy backup create-bucket` creates the
+    bucket.
+    """
+
     accessories: Accessories = Field(default_factory=dict)
+    """Other services that the app needs on its host, each under a name of your choice; `deploy push` provisions them
+    when they change. The names redis, valkey (Debian 13) and memcached imply their kind. Each of these belongs to
+    the app alone, listens on a loopback port and requires a password; the app finds it by the variable NAME_URL
+    (REDIS_URL, QUEUE_URL). The data of accessories is in no backup. A service that is removed here keeps running
+    until `deploy accessory remove NAME`. For example:
+
+      redis: {}
+      queue:
+        kind: valkey
+        memory: 128M
+        evict: false
+        persist: true
+      mq:
+        package: mosquitto
+        unit: mosquitto.service
+        env: {MQTT_HOST: 127.0.0.1}
+        files: {/etc/mosquitto/conf.d/shop.conf: config/mosquitto.conf}
+    """
+
     health: Health = Health()
+    """When a new instance counts as healthy."""
+
     drain_timeout: Seconds = 30.0
-    retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100))] = 5
+    """How long the old instance keeps its open connections (websockets, long downloads) after the switch."""
+
+    retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100)), between(2, 100)] = 5
+    """How many good releases are kept on the host for a rollback, from 2 to 100."""
+
     limits: Limits = Limits()
+    """The limits of one instance."""
+
     cron: Jobs = ()
+    """Scheduled jobs, which run beside the live release: as the app's user, with its environment, and never twice at
+    once. They are part of the release. For example:
+
+      - {name: report, schedule: "15 3 * * *", command: bin/report --daily}
+      - {name: sweep, schedule: "@hourly", eval: Shop.Carts.sweep(), timeout: 10m}
+    """
+
     hooks_path: PathText = "hooks"
+    """The directory of hooks, relative to deploy.yml: programs named pre-build, pre-push, pre-migrate, pre-rollback,
+    pre-restore, post-live and post-failure, which run on this machine with HOMEPORT_* variables.
+    """
+
     notify: Receivers = ()
+    """Receivers of notifications. The host sends them itself, whether or not anybody is connected. For example:
+
+      - url: SLACK_URL
+        format: slack
+        on: [failure, drill, trouble]
+    """
+
     ssh: Ssh = Ssh()
+    """How to log in on the host. Agents, jump hosts and hardware keys of ~/.ssh/config work as they are."""
+
     acme: Acme = Acme()
+    """The certificate authority. Certificates come from Let's Encrypt unless another ACME directory is set."""
+
     verify: Verify = Verify()
+    """How checks from outside reach the host."""
 
     @model_validator(mode="before")
     @classmethod

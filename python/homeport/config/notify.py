@@ -30,8 +30,15 @@ class Notify(Section):
     """A receiver: the name of the secret that holds its URL, what it understands, and what it wants to know of."""
 
     url: Annotated[str, BeforeValidator(values.secret_name("NOTIFY_URL"))]
+    """The name of the secret that holds the receiver's URL."""
+
     format: Literal["slack", "ntfy", "json", "plain"] = "slack"
+    """What the receiver understands: slack (also for Mattermost and Discord), ntfy, json or plain."""
+
     on: Annotated[tuple[Event, ...], BeforeValidator(_events)] = EVENTS
+    """The events to send: success, failure, rollback, drill (failed, or passed again), trouble (with the database or
+    its backup, and its end).
+    """
 
 
 def _listed(data: object) -> object:

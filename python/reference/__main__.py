@@ -1,0 +1,32 @@
+"""Write the generated files into the repository: `bin/reference`, or `python -m reference` with python/ on the path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reference import example, json_schema, keys, verbs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def generated() -> dict[str, str]:
+    """The text of each generated file, by its path in the repository."""
+    return {
+        "docs/reference/deploy-yml.md": keys.page(),
+        "docs/reference/verbs.md": verbs.page(),
+        "docs/reference/deploy.schema.json": json_schema.text(),
+        "python/homeport/docs/deploy.yml": example.text(),
+    }
+
+
+def main() -> None:
+    """Write each file whose text differs, and print its name."""
+    for name, text in generated().items():
+        path = ROOT / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -49,6 +49,7 @@ VERBS = {
     "open": "Open the app in a browser.",
     "remove": "Take the app off its host, and leave the others untouched.",
     "completion": "Print what makes the Tab key of bash, zsh or fish know all of this.",
+    "docs": "Print the documentation, without a network.",
     "sandbox": "Rehearse on a host of your own, on this machine.",
 }
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path in the repository."""
     return {
-        "docs/reference/deploy-yml.md": keys.page(),
+        "docs/reference/deploy.yml.md": keys.page(),
         "docs/reference/verbs.md": verbs.page(),
         "docs/reference/deploy.schema.json": json_schema.text(),
         "python/homeport/docs/deploy.yml": example.text(),

@@ -46,7 +46,7 @@ def _keys(section: type[Section], path: str, values: dict[str, Any]) -> Iterator
     indent = "  " * path.count(".")
     said = of_fields(section)
     for name, field in section.model_fields.items():
-        inner = field.annotation if _is_section(field.annotation) else None
+        inner = _only_section(field.annotation)
         engines = ENGINES.get((path.removesuffix("."), name), ())
         yield from _comment(f"{', '.join(engines)}: {said[name]}" if engines else said[name], indent)
         if inner is not None:
@@ -56,14 +56,16 @@ def _keys(section: type[Section], path: str, values: dict[str, Any]) -> Iterator
             yield _value(path + name, name, values[name], indent) + "\n"
 
 
-def _is_section(annotation: Any) -> bool:
-    return inner_section(annotation) is annotation
+def _only_section(annotation: Any) -> type[Section] | None:
+    """The section that a key holds; None for a plain value, and for a list or map of sections."""
+    inner = inner_section(annotation)
+    return inner if inner is annotation else None
 
 
 def _comment(said: str, indent: str) -> Iterator[str]:
     paragraph, _, example = said.partition("\n\n")
     width = WIDTH - len(indent) - 2
-    lines = textwrap.wrap(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False)
     yield from (f"{indent}# {line}" for line in (*lines, *textwrap.indent(textwrap.dedent(example), "  ").splitlines()))
 
 

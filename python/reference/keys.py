@@ -78,7 +78,7 @@ def _default(section: type[Section], name: str) -> str:
     if section.model_fields[name].is_required():
         return "required"
     default = _property(section, name).get("default")
-    return "no default" if default is None else f"default `{_yaml(default)}`"
+    return "optional" if default is None else f"default `{_yaml(default)}`"
 
 
 def _yaml(default: Any) -> str:
@@ -112,5 +112,5 @@ def kind(told: Json) -> str:
 def _wrapped(text: str) -> str:
     """The text in lines of the page's width; what is indented becomes a block of YAML."""
     paragraph, _, example = text.partition("\n\n")
-    lines = textwrap.fill(" ".join(paragraph.split()), WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.fill(paragraph, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
     return f"{lines}\n\n```yaml\n{textwrap.dedent(example)}\n```" if example else lines

@@ -34,11 +34,8 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def _section(words: str, command: click.Command) -> str:
-    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
-    context = click.Context(command, info_name=words, help_option_names=["-h", "--help"], **_only(settings))
+    context = click.Context(
+        command, info_name=words, help_option_names=["-h", "--help"], terminal_width=WIDTH, max_content_width=WIDTH
+    )
     level = "##" if words.count(" ") < 2 else "###"
     return f"{level} {words}\n\n```text\n{command.get_help(context)}\n```\n"
-
-
-def _only(settings: dict[str, object]) -> dict[str, int]:
-    return {name: WIDTH for name in ("terminal_width", "max_content_width") if name in settings}

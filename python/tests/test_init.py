@@ -23,6 +23,7 @@ from homeport.config.model import Config
 from homeport.core.errors import HomeportError
 from homeport.verbs.init import command
 
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "reference" / "deploy.schema.json"
 EXAMPLE = files("homeport").joinpath("docs", "deploy.yml").read_text(encoding="utf-8")
 
 PHOENIX = """defmodule MyShop.MixProject do
@@ -195,7 +196,7 @@ def test_a_phoenix_project_becomes_a_deploy_yml(tmp_path: Path) -> None:
 
     said = run(str(tmp_path), *given)
 
-    assert said == f"wrote {tmp_path / 'deploy.yml'}\nnext: deploy config\n"
+    assert said == f"wrote {tmp_path / 'deploy.yml'} and .deploy.schema.json\nnext: deploy config\n"
     config = load(start=tmp_path).config
     assert (config.app, config.release.name, config.host) == ("my-shop", "my_shop", "root@198.51.100.7")
     assert (config.names, config.health.path) == (("shop.test",), "/internal/up")
@@ -212,6 +213,23 @@ def test_a_phoenix_project_becomes_a_deploy_yml(tmp_path: Path) -> None:
         "# database: SQLite (ecto_sqlite3), streamed to backup.bucket; see the settings below\n"
         "# health route: /internal/up"
     )
+
+
+def test_the_first_line_names_the_schema_that_lies_beside_it(tmp_path: Path) -> None:
+    put(tmp_path, **{"mix.exs": PHOENIX})
+
+    run(str(tmp_path))
+
+    named = (tmp_path / "deploy.yml").read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert (tmp_path / named).read_bytes() == SCHEMA.read_bytes()
+
+
+def test_a_schema_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    put(tmp_path, **{"mix.exs": PHOENIX, ".deploy.schema.json": "{}"})
+
+    run(str(tmp_path))
+
+    assert (tmp_path / ".deploy.schema.json").read_text() == "{}"
 
 
 def test_what_is_not_known_is_a_placeholder_that_is_refused(tmp_path: Path) -> None:

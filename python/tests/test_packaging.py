@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTENT = ("playbooks", "roles", "inventory")
+CONTENT = ("playbooks", "roles", "inventory", "docs")
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 # what a shell has on a bare machine: nothing of a virtual environment
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -109,7 +109,9 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "deploy.yml"
 
 
-@pytest.mark.parametrize("args", [["--version"], ["--help"], ["push", "--help"], ["sandbox", "list"]])
+@pytest.mark.parametrize(
+    "args", [["--version"], ["--help"], ["push", "--help"], ["sandbox", "list"], ["docs", "verbs"], ["docs", "schema"]]
+)
 def test_the_installed_program_works_from_any_directory(installed: Path, tmp_path: Path, args: list[str]) -> None:
     done = run(installed / "deploy", *args, home=tmp_path)
 

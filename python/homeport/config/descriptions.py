@@ -21,7 +21,7 @@ NAMED = "<name>"
 
 
 def of_fields(section: type[Section]) -> dict[str, str]:
-    """What is said below each field of a section, by the field's name."""
+    """The description of each field of a section, by the field's name: one line, and below it an example or nothing."""
     tree = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(tree, ast.ClassDef)  # noqa: S101 - the source of a class is one
     pairs = (_described(field, text) for field, text in pairwise(tree.body))
@@ -32,7 +32,8 @@ def _described(field: ast.stmt, text: ast.stmt) -> tuple[str, str]:
     if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
         return "", ""
     said = text.value.value if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) else ""
-    return field.target.id, inspect.cleandoc(str(said))
+    paragraph, _, example = inspect.cleandoc(str(said)).partition("\n\n")
+    return field.target.id, "\n\n".join(filter(None, [" ".join(paragraph.split()), example]))
 
 
 def every_key() -> dict[str, str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from textwrap import fill, indent
 from typing import Any
 
 import yaml
 
 from homeport.config import cost
 from homeport.config.database import ENGINES
+from homeport.config.descriptions import every_key
 from homeport.config.layers import Loaded, leaves
+from homeport.core.errors import ExitCode, HomeportError
 
 Json = dict[str, Any]
 
@@ -44,6 +49,47 @@ def rows(loaded: Loaded) -> list[Json]:
 def _row(key: str, value: Any, loaded: Loaded) -> Json:
     origin = loaded.origin[key]
     return {"key": key, "value": value, "layer": origin.layer, "line": origin.line or None}
+
+
+def explained(loaded: Loaded, keys: Iterable[str]) -> list[Json]:
+    """The description of each key, and of those below it, with its value and origin where it has one.
+
+    Raises HomeportError, exit code 2, for a key that there is none of.
+    """
+    described, values = every_key(), leaves(_for_a_person(loaded))
+    rows = []
+    for key in keys:
+        below = [each for each in described if each == key or each.startswith((f"{key}.", f"{key}["))]
+        if not below:
+            raise _no_key(key, described)
+        rows += [_explained(each, described[each], values, loaded) for each in below]
+    return rows
+
+
+def _no_key(key: str, described: Iterable[str]) -> HomeportError:
+    near = get_close_matches(key, described, n=3)
+    fix = f"name {' or '.join(near)}" if near else "deploy docs deploy.yml lists every key"
+    return HomeportError(f"deploy.yml has no key {key}", "", fix, ExitCode.USAGE)
+
+
+def _explained(key: str, description: str, values: Json, loaded: Loaded) -> Json:
+    row: Json = {"key": key, "description": description}
+    return {**row, "value": values[key], "origin": str(loaded.origin[key])} if key in values else row
+
+
+def as_paragraphs(rows: list[Json]) -> str:
+    """The explained keys for a person: a line with key, value and origin, and below it the description."""
+    return "\n\n".join(f"{_heading(row)}\n{_filled(row['description'])}" for row in rows)
+
+
+def _heading(row: Json) -> str:
+    return f"{row['key']}: {_inline(row['value'])}  ({row['origin']})" if "value" in row else f"{row['key']}:"
+
+
+def _filled(description: str) -> str:
+    paragraph, _, example = description.partition("\n\n")
+    lines = fill(paragraph, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return f"{lines}\n{indent(example, '  ')}" if example else lines
 
 
 def as_table(loaded: Loaded) -> str:

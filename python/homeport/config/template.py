@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,9 @@ from homeport.config.database import BACKED_UP
 from homeport.config.layers import FILE
 from homeport.config.names import app_reason
 from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.packaged_files import content
 
+SCHEMA = ".deploy.schema.json"
 NO_NAME = "CHANGE-ME"  # no app can be called so: `deploy config` asks for another
 LONGEST_NAME = 31
 _OPTIONS: dict[str, Callable[[object], str]] = {
@@ -56,10 +59,7 @@ def write(directory: Path, text: str) -> Path:
     """Write deploy.yml; never over one that is there. Raises HomeportError, exit code 2."""
     path = directory / FILE
     try:
-        with path.open("x", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+        _create(path, text)
     except FileExistsError:
         fix = "edit it, or move it away first; deploy config shows what it says"
         raise HomeportError(
@@ -70,6 +70,21 @@ def write(directory: Path, text: str) -> Path:
         fix = "name a directory that you may write to: deploy init DIR"
         raise HomeportError(f"it cannot be written: {reason}", str(path), fix, ExitCode.USAGE) from None
     return path
+
+
+def write_schema(directory: Path) -> Path:
+    """Write the JSON Schema that the first line of deploy.yml names; one that is there stays. Raises OSError."""
+    path = directory / SCHEMA
+    with suppress(FileExistsError):
+        _create(path, (content() / "docs" / "reference" / "deploy.schema.json").read_text(encoding="utf-8"))
+    return path
+
+
+def _create(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def checked(answers: Answers) -> Answers:

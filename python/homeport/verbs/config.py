@@ -15,22 +15,31 @@ EPILOG = """Examples:
 
   deploy -d sandbox config --explain
 
+  deploy config backup.interval
+
   deploy config --json | jq .domains
 """
 
 
 @click.command("config", epilog=EPILOG)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
 @click.option("--explain", is_flag=True, help="Say of every value which file and line set it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, in seconds and bytes.")
 @common
-def command(options: Options, explain: bool, as_json: bool) -> None:
-    """Show the effective configuration. Of secrets only the names; exit status 2 if anything is wrong."""
+def command(options: Options, keys: tuple[str, ...], explain: bool, as_json: bool) -> None:
+    """Show the effective configuration. Of secrets only the names; exit status 2 if anything is wrong.
+
+    With KEY, such as backup.interval or health, only these are shown, each with its description.
+    """
     from homeport.config import load, show
 
     loaded = load(options.config, options.destination)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if as_json:
+    if keys:
+        told = show.explained(loaded, keys)
+        print(json.dumps(told, indent=2) if as_json else show.as_paragraphs(told))
+    elif as_json:
         print(json.dumps(show.rows(loaded) if explain else show.document(loaded), indent=2))
     else:
         print(show.as_table(loaded) if explain else show.as_yaml(loaded), end="\n" if explain else "")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from homeport.config import ConfigError, load, show
 from homeport.config.check import check
 from homeport.config.document import parse
+from homeport.core.errors import HomeportError
 from homeport.options.options import Options
 from homeport.verbs.config import command
 
@@ -149,3 +150,28 @@ def test_any_configuration_comes_back_from_what_is_shown(tmp_path: Path, value: 
     again, mistakes = check(tree)
 
     assert (again, problems, mistakes) == (loaded.config, [], [])
+
+
+def test_a_key_is_explained_with_its_value_origin_and_description(project: Any, good: Callable[[str], str]) -> None:
+    project.write(good("health:\n  interval: 2s\n"))
+
+    shown = run(project.root, "health.interval", "cron").stdout
+
+    here = f"({project.root / 'deploy.yml'}:5)"
+    assert shown.startswith(f"health.interval: 2s  {here}\n  The time between two health checks.\n\n")
+    assert "\n\ncron: []  (default)\n  Scheduled jobs" in shown
+    assert "\n\ncron[].schedule:\n  When it runs" in shown
+    assert [row["key"] for row in json.loads(run(project.root, "health", "--json").stdout)][:2] == [
+        "health",
+        "health.path",
+    ]
+
+
+def test_an_unknown_key_names_near_ones(project: Any, good: Callable[[str], str]) -> None:
+    project.write(good(""))
+
+    with pytest.raises(HomeportError) as caught:
+        run(project.root, "helth.path")
+
+    assert (caught.value.what, caught.value.code) == ("deploy.yml has no key helth.path", 2)
+    assert caught.value.fix.startswith("name health.path")

@@ -1,0 +1,90 @@
+"""deploy docs: the documentation of this version, printed without a network."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+
+import click
+
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.packaged_files import content
+
+EPILOG = """Examples:
+
+  deploy docs
+
+  deploy docs troubleshooting
+
+  deploy docs deploy.yml | less
+
+  deploy docs schema > .deploy.schema.json
+"""
+
+# in the order in which they are read
+FOLDERS = ("guides", "reference", "explanation")
+SCHEMA = "schema"
+SCHEMA_FILE = Path("reference", "deploy.schema.json")
+
+
+def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in sections() if name.startswith(incomplete)]
+
+
+@click.command(epilog=EPILOG)
+@click.argument("section", required=False, shell_complete=_complete)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(section: str | None, as_json: bool) -> None:
+    """Print a section of the documentation, in Markdown; without SECTION, list the sections.
+
+    `deploy docs schema` prints the JSON Schema of deploy.yml, which editors use to complete and check it.
+    """
+    if section is None:
+        print(json.dumps(listed()) if as_json else "\n".join(table(listed())))
+    else:
+        text = page(section).read_text(encoding="utf-8")
+        print(json.dumps({"section": section, "text": text}) if as_json else text, end="\n" if as_json else "")
+
+
+def sections() -> dict[str, Path]:
+    """The file of every section, by the section's name."""
+    root = content() / "docs"
+    pages = [path for folder in FOLDERS for path in sorted((root / folder).glob("*.md"))]
+    return {path.name.removesuffix(".md"): path for path in pages} | {SCHEMA: root / SCHEMA_FILE}
+
+
+def page(section: str) -> Path:
+    """The file of a section, by its name or by its path below docs/. Raises HomeportError, exit code 2."""
+    known = sections()
+    name = section.rpartition("/")[2].removesuffix(".md")
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3)
+    fix = " or ".join(f"deploy docs {each}" for each in near) if near else "deploy docs lists the sections"
+    raise HomeportError(f"there is no section '{section}' in the documentation", "", fix, ExitCode.USAGE)
+
+
+def listed() -> list[dict[str, str]]:
+    """Name, title and folder of every section."""
+    return [{"section": name, "title": _title(path), "folder": path.parent.name} for name, path in sections().items()]
+
+
+def _title(path: Path) -> str:
+    if path.suffix != ".md":
+        return "JSON Schema of deploy.yml"
+    with path.open(encoding="utf-8") as lines:
+        return next(lines).lstrip("# ").strip()
+
+
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """The sections as lines, by folder."""
+    width = max(len(row["section"]) for row in rows)
+    return [
+        line
+        for folder in FOLDERS
+        for line in (
+            folder,
+            *(f"  {row['section']:<{width}}  {row['title']}" for row in rows if row["folder"] == folder),
+        )
+    ]

@@ -14,7 +14,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jsonschema
 
+from homeport.config.check import plain
 from homeport.config.descriptions import every_key, inner_section, of_fields
+from homeport.config.document import parse
 from homeport.config.fields import Section
 from homeport.config.model import Config
 
@@ -29,7 +31,8 @@ GOOD = [
     "cron:",
     "domains: [{name: a.test, certificate: a.pem, key: A_KEY}, {name: b.test, redirect_to: a.test}, c.test]",
     "env: {clear: {A: x, B: 5, C: true, D: 1.5, E: ''}, secret: [TOKEN]}",
-    "database: {engine: sqlite}\nbackup: {bucket: shop-backups, interval: 250ms, retention: 7d, max_lag: 60, drill: daily}",
+    "database: {engine: sqlite}\n"
+    "backup: {bucket: shop-backups, interval: 250ms, retention: 7d, max_lag: 60, drill: daily}",
     "database: {engine: postgres, parameters: {work_mem: 16MB, jit: off, max_connections: 100}}\n"
     "backup: {bucket: shop-backups, max_wal: 10GiB, require: [versioning]}",
     "accessories: {redis: , queue: {kind: valkey, memory: 128M}, jobs: {package: beanstalkd, env: {A: b}}}",
@@ -65,8 +68,9 @@ BAD = [
 
 
 def mistakes(text: str) -> list[str]:
-    told = yaml.safe_load(text)
-    return [error.message for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(told)]
+    tree, problems = parse(text, "deploy.yml")
+    assert problems == []
+    return [error.message for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(plain(tree))]
 
 
 def test_the_schema_itself_is_valid() -> None:

@@ -21,7 +21,10 @@ class HomeportError(Exception):
     """A refusal or failure that the user can act on.
 
     `what` is one sentence, `where` is file:line or host:path, `fix` is the command or edit that mends it.
+    `reason` is a word for a caller that acts on this error; most errors have none.
     """
+
+    reason = ""
 
     def __init__(self, what: str, where: str = "", fix: str = "", code: int = ExitCode.FAILED) -> None:
         super().__init__(what)

@@ -32,10 +32,12 @@ NOT_THE_HOSTS = frozenset(
 class NeedsProvisionError(HomeportError):
     """The roles or variables differ from what the host was last provisioned with."""
 
-    WHAT = "the host is provisioned for other settings than these"
+    reason = "needs-provision"
 
     def __init__(self, where: str) -> None:
-        super().__init__(self.WHAT, where, "deploy provision", ExitCode.FAILED)
+        super().__init__(
+            "the host is provisioned for other settings than these", where, "deploy provision", ExitCode.FAILED
+        )
 
 
 def stamp(host_vars: dict[str, Any]) -> str:

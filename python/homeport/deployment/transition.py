@@ -142,7 +142,7 @@ def _play(
 ) -> Played:
     revealed = _revealed(values)
     played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
-    if played.error and played.error.what == NeedsProvisionError.WHAT:
+    if played.error and played.error.reason == NeedsProvisionError.reason:
         provision.provision(session, shown.screen)
         played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
     if played.interrupted:
@@ -165,15 +165,15 @@ def _interrupted(shown: PushScreen) -> HomeportError:
 
 def _result(verb: str, played: Played, shown: PushScreen, seconds: float) -> Json:
     """The document that `--json` prints."""
-    switched = played.results["Switch"]
+    switched = played.results["switch"]
     return {
         "result": switched["result"],
         "release": switched["release"],
         "previous": switched.get("previous"),
         "steps": shown.steps,
-        "bytes_sent": played.results.get("Send what differs", {}).get("bytes_sent", 0),
+        "bytes_sent": played.results.get("upload", {}).get("bytes_sent", 0),
         "seconds": round(seconds, 3),
-        "url": played.results.get("Verify from outside", {}).get("url"),
+        "url": played.results.get("verify", {}).get("url"),
         "kept": dated(switched.get("kept")),
         "env_changes": switched.get("env_changes"),
     }
@@ -201,7 +201,7 @@ def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
         raise shown.redact.error(played.error)
     if played.interrupted:
         raise _interrupted(shown)
-    planned = played.results["Compare with what is live"]["plan"]
+    planned = played.results["plan"]["plan"]
     print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))
 
 

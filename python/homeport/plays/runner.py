@@ -23,11 +23,15 @@ Json = dict[str, Any]
 
 # how soon an interrupt is noticed, in seconds; the default of five is too long for a person
 NOTICE_SECONDS = 1
+# how the names of Homeport's own actions begin, as playbooks write them
+OWN_ACTIONS = "homeport_"
 
 
 @dataclass
 class Played:
-    """What a run of a playbook came to: each task's result by name, how many changed, the first error."""
+    """The outcome of a playbook's run: the results of Homeport's own actions by the action, how many tasks changed,
+    the first error.
+    """
 
     results: dict[str, Json] = field(default_factory=dict)
     changed: int = 0
@@ -100,7 +104,7 @@ def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None
     if kind == "playbook_on_task_start":
         on_event({"kind": "task", "role": data.get("role", ""), "task": data["task"]})
     elif kind == "runner_on_ok":
-        played.results[data["task"]] = data["res"]
+        played.results[data["task_action"].removeprefix(OWN_ACTIONS)] = data["res"]
         played.changed += bool(data["res"].get("changed"))
     elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
         played.error = played.error or _error(data)
@@ -109,7 +113,9 @@ def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None
 def _error(data: Json) -> HomeportError:
     result = data["res"]
     if explained := result.get("homeport_error") or _of_hostctl(result.get("stdout")):
-        return HomeportError(**explained)
+        error = HomeportError(**explained)
+        error.reason = result.get("homeport_reason", "")
+        return error
     what = str(result.get("msg") or "it failed without a message")
     said = "\n".join(str(result[key]).strip() for key in ("stderr", "module_stderr") if result.get(key))
     where = " / ".join(part for part in (data.get("role"), data["task"]) if part)

@@ -13,6 +13,8 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.ssh import connection
 
 HOSTCTL = "/usr/local/sbin/hostctl"
+# what provisioning calls in its place, as root: roles/base/files/root-hostctl
+ROOT_HOSTCTL = "/usr/local/lib/homeport/root-hostctl"
 # how long a lost connection is tried again while a transition goes on by itself on the host
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 5.0
@@ -34,11 +36,12 @@ class Hostctl:
     where: str
     run: Run
     sudo: bool = True
+    program: str = HOSTCTL
 
     def command(self, *args: str) -> list[str]:
         """The quoted words of the remote command."""
         prefix = ["sudo", "-n"] if self.sudo else []
-        return [shlex.quote(word) for word in [*prefix, HOSTCTL, self.app, *args]]
+        return [shlex.quote(word) for word in [*prefix, self.program, self.app, *args]]
 
     def call(self, *args: str, stdin: bytes = b"") -> Json:
         """Run a verb and return its answer. Raises HomeportError, with hostctl's own three parts where it gave them."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from homeport.core.errors import ExitCode
+from homeport.core.provision_stamp import NeedsProvisionError
 from homeport.core.timestamps import dated
 from homeport.deployment import transition
 from homeport.plays.runner import Played, _note
@@ -84,6 +85,21 @@ def test_an_error_of_a_module_says_which_task_it_was() -> None:
     assert "cp: write error" in error.what
     assert error.where == "web: edge / Install Caddy"
     assert error.code == ExitCode.FAILED
+
+
+def test_a_result_is_found_by_its_action_whatever_the_task_is_called() -> None:
+    played = Played()
+    data = {"task": "Any name", "task_action": "homeport_switch", "res": {"result": "live", "changed": True}}
+    _note({"event": "runner_on_ok", "event_data": data}, played, lambda event: None)
+    assert played.results == {"switch": {"result": "live", "changed": True}}
+    assert played.changed == 1
+
+
+def test_an_error_keeps_the_reason_by_which_a_push_provisions_first() -> None:
+    explained = NeedsProvisionError("web").as_dict()
+    error = failed({"homeport_error": explained, "homeport_reason": NeedsProvisionError.reason}).error
+    assert error is not None
+    assert error.reason == NeedsProvisionError.reason
 
 
 def test_the_first_error_counts() -> None:

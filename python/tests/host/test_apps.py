@@ -161,6 +161,8 @@ def test_who_pushes_one_app_can_act_on_that_one(both: Project) -> None:
         f"sudo -n SUDO_USER=root hostctl {APP} status",
         f"sudo -n PYTHONPATH=/tmp hostctl {APP} status",
         "sudo -n /usr/local/lib/homeport/../../bin/caddy version",
+        f"sudo -n /usr/local/lib/homeport/root-hostctl {APP} status",
+        f"/usr/local/lib/homeport/root-hostctl {APP} status",
         f"cat /var/lib/homeport/{APP}/live/env",
         "cat /var/lib/homeport/umbrella/live/env",
         f"cat /var/lib/{APP}/migrations",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from homeport.core.errors import HomeportError
-from homeport.remote.hostctl import Hostctl
+from homeport.remote.hostctl import ROOT_HOSTCTL, Hostctl
 from homeport.screen import events
 from homeport.ssh import connection
 
@@ -36,7 +35,12 @@ class Action(ActionBase):  # type: ignore[misc]
             result = self.act(self._task.args, task_vars or {})
         except HomeportError as error:
             self._say("failed")
-            return {"failed": True, "msg": "\n".join(error.lines()), "homeport_error": error.as_dict()}
+            return {
+                "failed": True,
+                "msg": "\n".join(error.lines()),
+                "homeport_error": error.as_dict(),
+                "homeport_reason": error.reason,
+            }
         elapsed = int((time.monotonic() - began) * 1000)
         self._say("ok", str(result.get("says", "")), elapsed)
         return {"changed": False, **result, "step": self.step, "ms": elapsed}
@@ -46,20 +50,21 @@ class Action(ActionBase):  # type: ignore[misc]
             events.step(self.step, state, text, ms)
 
     def hostctl(self, task_vars: Json) -> Hostctl:
-        """hostctl over the play's own connection: one remote command a call, nothing uploaded to make it."""
-        user = self._play_context.remote_user or task_vars.get("ansible_user")
-        where = f"{user}@{task_vars.get('ansible_host', task_vars['inventory_hostname'])}"
-        return Hostctl(task_vars["homeport_app"], where, self._run, sudo=user != "root")
+        """hostctl over the play's own connection, as the user who deploys: one remote command for each call."""
+        user = self._user(task_vars)
+        return Hostctl(task_vars["homeport_app"], _where(user, task_vars), self._run, sudo=user != "root")
 
-    def hostctl_as_root(self, task_vars: Json) -> Hostctl:
-        """hostctl through the task's own `become`, for what the deploy user may not ask of it."""
-        return replace(self.hostctl(task_vars), run=self._run_as_root, sudo=False)
+    def root_hostctl(self, app: str, task_vars: Json) -> Hostctl:
+        """hostctl as root, through the task's own `become`: for the verbs that the deploy user may not run."""
+        where = _where(self._user(task_vars), task_vars)
+        return Hostctl(app, where, self._run_as_root, sudo=False, program=ROOT_HOSTCTL)
+
+    def _user(self, task_vars: Json) -> str | None:
+        return self._play_context.remote_user or task_vars.get("ansible_user")
 
     def _run_as_root(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        # by SUDO_USER hostctl knows the deploy user: whoever can unset it as root is the one who provisions
-        line = " ".join(["/usr/bin/env", "--unset=SUDO_USER", *command])
         try:
-            done = self._low_level_execute_command(line, sudoable=True, in_data=stdin)
+            done = self._low_level_execute_command(" ".join(command), sudoable=True, in_data=stdin)
         except AnsibleConnectionFailure as error:
             raise connection.refused(str(self._connection.host), str(error)) from None
         return done["rc"], done["stdout"].encode(), done["stderr"].encode()
@@ -69,3 +74,7 @@ class Action(ActionBase):  # type: ignore[misc]
             return self._connection.exec_command(" ".join(command), in_data=stdin, sudoable=False)  # type: ignore[no-any-return]
         except AnsibleConnectionFailure as error:
             raise connection.refused(str(self._connection.host), str(error)) from None
+
+
+def _where(user: str | None, task_vars: Json) -> str:
+    return f"{user}@{task_vars.get('ansible_host', task_vars['inventory_hostname'])}"

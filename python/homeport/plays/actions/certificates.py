@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from homeport.plays import custom_certificates
@@ -22,6 +21,6 @@ class ActionModule(Action):
         if self._task.check_mode:
             return {"skipped": True}
         # of the whole host: there is no app yet when it is provisioned for the first time
-        host = replace(self.hostctl_as_root(task_vars), app="edge")
+        host = self.root_hostctl("edge", task_vars)
         changed = host.send("certificates", {"certificates": given}, args["app"])["changed"]
         return {"changed": bool(changed)}

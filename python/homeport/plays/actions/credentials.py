@@ -19,7 +19,7 @@ class ActionModule(Action):
         values = values_of(filter(None, names.values()))
         if self._task.check_mode:
             return {"skipped": True}
-        host = self.hostctl_as_root(task_vars)
+        host = self.root_hostctl(args["app"], task_vars)
         try:
             told = {key: values[name] if name else None for key, name in names.items()}
             return host.send("stream", told, "credentials")

@@ -18,4 +18,4 @@ class ActionModule(Action):
             return {"skipped": True}
         receivers = args["receivers"]
         told = {"receivers": receivers, "urls": values_of(one["url"] for one in receivers)}
-        return self.hostctl_as_root(task_vars).send("notifier", told, "keep")
+        return self.root_hostctl(args["app"], task_vars).send("notifier", told, "keep")

@@ -14,6 +14,7 @@ from homeport.config.database import ENGINES
 from homeport.config.descriptions import every_key
 from homeport.config.layers import Loaded, leaves
 from homeport.core.errors import ExitCode, HomeportError
+from hostctl.common.table import columns
 
 Json = dict[str, Any]
 
@@ -94,9 +95,8 @@ def _filled(description: str) -> str:
 
 def as_table(loaded: Loaded) -> str:
     """The rows for a person, in columns, and what the backup costs."""
-    values = {key: _inline(value) for key, value in leaves(_for_a_person(loaded)).items()}
-    left, middle = (max(map(len, column)) for column in (values, values.values()))
-    lines = [f"{key:<{left}}  {value:<{middle}}  {loaded.origin[key]}" for key, value in values.items()]
+    values = leaves(_for_a_person(loaded))
+    lines = columns([(key, _inline(value), str(loaded.origin[key])) for key, value in values.items()])
     return "\n".join([*lines, *filter(None, [cost.told(loaded.config)])])
 
 

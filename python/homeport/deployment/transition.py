@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.core.humanize import size
+from homeport.core.humanize import duration, size
 from homeport.core.provision_stamp import NeedsProvisionError
 from homeport.core.timestamps import dated, iso
 from homeport.deployment import notify, preflight, provision
@@ -98,19 +98,11 @@ def giving_up(given: Json) -> list[str]:
         for table, (now, then) in tables.items()
         if now != then
     ]
-    return [f"  gives up all writes of the last {_duration(given['seconds'])}, since {iso(given['since'])}", *changed]
+    return [f"  gives up all writes of the last {duration(given['seconds'])}, since {iso(given['since'])}", *changed]
 
 
 def _rows(count: int | None) -> str:
     return "none" if count is None else f"{count:,} rows"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds up to two minutes, then minutes and so on: what is given up must be read at a glance."""
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> None:

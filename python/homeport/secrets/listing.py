@@ -8,6 +8,7 @@ from typing import Any
 from homeport.config.layers import Loaded
 from homeport.secrets import files
 from homeport.secrets.resolve import backup_names, names
+from hostctl.common.table import columns
 
 Json = dict[str, Any]
 
@@ -24,11 +25,8 @@ def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
 
 def table(found: list[Json]) -> list[str]:
     """The rows for a person, in columns."""
-    widths = [max(len(str(row[key] or "")) for row in found) for key in ("name", "for")]
-    told = [
-        (row["name"], row["for"] or "nobody", row["from"] or "nowhere here: the host keeps its own") for row in found
-    ]
-    return [f"{name:<{widths[0]}}  {user:<{max(widths[1], 6)}}  {place}" for name, user, place in told]
+    nowhere = "nowhere here: the host keeps its own"
+    return columns([(row["name"], row["for"] or "nobody", row["from"] or nowhere) for row in found])
 
 
 def user(loaded: Loaded, name: str) -> str | None:

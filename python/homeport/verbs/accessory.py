@@ -9,6 +9,7 @@ import click
 
 from homeport.options.options import Options, an_accessory, as_json, common, listing
 from homeport.verbs.logs import a_pattern, a_time
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -112,9 +113,8 @@ def _known(found: list[Json], name: str, where: str) -> None:
 
 def table(found: list[Json]) -> list[str]:
     """The accessories as lines of columns."""
-    rows = [("NAME", "KIND", "STATE", "LISTENS ON", "VARIABLES", "MEMORY", "DISK"), *(_row(one) for one in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    head = ("NAME", "KIND", "STATE", "LISTENS ON", "VARIABLES", "MEMORY", "DISK")
+    return columns([head, *map(_row, found)])
 
 
 def _row(one: Json) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from homeport.options.options import Options, as_json, common
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -36,9 +37,8 @@ def command(options: Options, as_json: bool) -> None:
 
 def table(apps: list[Json]) -> list[str]:
     """The apps as lines of columns."""
-    rows = [("APP", "DESTINATION", "STATE", "RELEASE", "DATABASE", "DISK", "DOMAINS"), *(_row(one) for one in apps)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    head = ("APP", "DESTINATION", "STATE", "RELEASE", "DATABASE", "DISK", "DOMAINS")
+    return columns([head, *map(_row, apps)])
 
 
 def _row(one: Json) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, as_json, common, listing
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -102,9 +103,7 @@ def push(options: Options, as_json: bool) -> None:
 
 def table(certificates: list[Json]) -> list[str]:
     """The certificates as lines of columns."""
-    rows = [("NAME", "ISSUER", "VALID UNTIL", "RENEWED", "NEXT"), *(_row(one) for one in certificates)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns([("NAME", "ISSUER", "VALID UNTIL", "RENEWED", "NEXT"), *map(_row, certificates)])
 
 
 def _row(one: Json) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from homeport.core.errors import ExitCode
 from homeport.core.timestamps import iso
 from homeport.options.options import Options, a_job, as_json, common, listing
 from homeport.verbs.logs import a_pattern
+from hostctl.common.table import columns
 
 if TYPE_CHECKING:
     from homeport.remote.session import Session
@@ -151,9 +152,7 @@ def table(jobs: list[Json]) -> list[str]:
     """The jobs as lines of columns."""
     if not jobs:
         return ["the live release has no jobs: name them in cron in deploy.yml, and push"]
-    rows = [("NAME", "SCHEDULE", "LAST", "RESULT", "NEXT"), *(_row(job) for job in jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns([("NAME", "SCHEDULE", "LAST", "RESULT", "NEXT"), *map(_row, jobs)])
 
 
 def _row(job: Json) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import click
 
 from homeport.core.errors import ExitCode
 from homeport.options.options import Options, as_json, common
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -61,13 +62,12 @@ def summary(found: list[Json]) -> str:
 
 def lines(found: list[Json]) -> list[str]:
     """A line for each finding, and below it what mends it."""
-    width = max((len(one["check"]) for one in found), default=0)
-    return [line for one in found for line in _lines(one, width)]
+    return columns([row for one in found for row in _rows(one)])
 
 
-def _lines(one: Json, width: int) -> list[str]:
-    said = f"{_SIGNS[one['state']]:<7}  {one['check']:<{width}}  {one['says']}"
-    return [said, f"{'':7}  {'':{width}}  to mend it: {one['fix']}"] if one["fix"] else [said]
+def _rows(one: Json) -> list[tuple[str, str, str]]:
+    said = (f"{_SIGNS[one['state']]:<7}", one["check"], one["says"])
+    return [said, ("", "", f"to mend it: {one['fix']}")] if one["fix"] else [said]
 
 
 _SIGNS = {"ok": "ok", "skipped": "-", "warning": "WARNING", "error": "ERROR"}

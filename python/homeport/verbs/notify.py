@@ -7,6 +7,7 @@ from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, as_json, common, listing
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -60,9 +61,7 @@ def table(receivers: list[Json]) -> list[str]:
     """The receivers as lines of columns."""
     if not receivers:
         return ["nobody is told: add notify to deploy.yml, then run deploy provision"]
-    rows = [("URL", "FORMAT", "ON", "WAITING", "LAST"), *(_row(one) for one in receivers)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns([("URL", "FORMAT", "ON", "WAITING", "LAST"), *map(_row, receivers)])
 
 
 def _row(one: Json) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from homeport.options.options import Options, as_json, common
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -36,9 +37,7 @@ def table(releases: list[dict[str, Any]]) -> list[str]:
     """The releases as lines of columns."""
     if not releases:
         return ["no releases yet; deploy push"]
-    rows = [("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO", "ENV"), *map(_row, releases)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns([("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO", "ENV"), *map(_row, releases)])
 
 
 def _row(release: dict[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import click
 
 from homeport.options import completion
 from homeport.options.options import as_json
+from hostctl.common.table import columns
 
 if TYPE_CHECKING:
     from homeport.sandbox import Sandbox
@@ -93,10 +94,8 @@ def list_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([sandbox.as_dict() for sandbox in found], indent=2))
         return
-    for sandbox in found:
-        click.echo(f"{sandbox.name:<20} {sandbox.state:<5} {sandbox.suite:<9} {sandbox.address}")
-    if not found:
-        click.echo("no sandbox; start one: deploy sandbox up")
+    rows = columns([(sandbox.name, sandbox.state, sandbox.suite, sandbox.address) for sandbox in found])
+    click.echo("\n".join(rows or ["no sandbox; start one: deploy sandbox up"]))
 
 
 @command.command("ssh")
@@ -140,9 +139,8 @@ def _print(sandbox: Sandbox, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    for name, value in _flat(facts):
-        click.echo(f"{name:<18} {value}")
-    click.echo(f"{'shell':<18} deploy sandbox ssh --name {sandbox.name}")
+    rows = [*_flat(facts), ("shell", f"deploy sandbox ssh --name {sandbox.name}")]
+    click.echo("\n".join(columns([(name, str(value)) for name, value in rows])))
 
 
 def _flat(facts: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:

@@ -109,7 +109,9 @@ def _lock(lock: dict[str, Any] | None) -> str:
 
 
 def _disk(disk: dict[str, Any]) -> str:
-    return f"{disk['free'] / 1e9:.1f} GB free of {disk['total'] / 1e9:.1f} GB"
+    from homeport.core.humanize import size
+
+    return f"{size(disk['free'])} free of {size(disk['total'])}"
 
 
 def _cron(jobs: list[dict[str, Any]] | None) -> list[str]:

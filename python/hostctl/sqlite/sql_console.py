@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from hostctl.common.table import columns
 from hostctl.core.errors import FAILED, HostError
 from hostctl.sqlite import files
 
@@ -173,10 +174,7 @@ def plain(cell: object) -> str:
 
 def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Rows under their names in columns; what is too wide is cut."""
-    cells = [[_cut(name) for name in names], *([_cut(plain(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
-    cells.insert(1, ["-" * width for width in widths])
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return columns([[_cut(name) for name in names], *([_cut(plain(cell)) for cell in row] for row in rows)], rule=True)
 
 
 def _rows(count: int) -> str:

@@ -1,0 +1,1 @@
+"""What both sides use: pure functions and documents, without a host or a controller."""

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 import base64
 import signal
+from pathlib import Path
 
 import pytest
 
 from hostctl.core.errors import HostError
 from hostctl.host import credentials
+
+# The files that take longest, in the order in which they begin. Where several processes share the tests by file (--dist
+# loadfile --no-loadscope-reorder), a file of several minutes must not be the last to begin.
+_LONGEST = """
+test_postgres_upgrade test_stream test_faults test_markers test_load test_failures
+test_postgres_restore test_postgres_load test_restore test_apps test_postgres_backup test_remove test_second_app
+test_backup test_ledger test_postgres_provision test_own_certificates test_accessories test_cron test_env
+test_postgres_drill test_archive test_backup_stream test_upgrade_and_back test_restore_archive test_postgres_push
+test_host_data_kill test_host_kill
+"""
+LONGEST_FIRST = {f"{name}.py": place for place, name in enumerate(_LONGEST.split())}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long form of the tests that have a short one, too")
+    parser.addoption("--full-list", metavar="FILE", type=Path, help="write to the end of FILE which long forms ran")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST_FIRST.get(item.path.name, len(LONGEST_FIRST)))
+    if not config.getoption("--full"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    ran = [one for one in reports if one.when == "call" and "full" in one.keywords]
+    if ran and (path := config.getoption("--full-list")):
+        with path.open("a") as file:
+            file.writelines(f"{one.duration:7.0f} s  {one.nodeid}  {one.outcome}\n" for one in ran)
 
 
 def pytest_configure() -> None:

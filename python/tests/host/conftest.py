@@ -1,6 +1,7 @@
 """One host for all tests that one process runs of this directory, and the releases that they push to it.
 
-HOMEPORT_TEST_BOX names a sandbox to use in place of the tests' own; it is brought up if need be, and left up.
+HOMEPORT_TEST_BOX names a sandbox to use in place of the tests' own; it is brought up if need be, and left up. With
+several processes (-n) each has a host of its own, with the number of the process in its name.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from homeport import sandbox
 from homeport.sandbox import Sandbox
 from tests.host.support import Project, build, new_project
 
-# with several processes (-n) each has a host of its own
-OWN_BOX = f"t-e2e{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
+NAMED = os.environ.get("HOMEPORT_TEST_BOX")
+OWN_BOX = f"{NAMED or 't-e2e'}{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
 HERE = Path(__file__).parent
 LONGEST = 1200  # seconds of one test, with a first host that is made for it
 
@@ -52,8 +53,8 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[..., No
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
     """The host, a bare Debian when it is first used."""
-    if name := os.environ.get("HOMEPORT_TEST_BOX"):
-        yield sandbox.up(name)
+    if NAMED:
+        yield sandbox.up(OWN_BOX)
         return
     sandbox.down(OWN_BOX)
     try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.client
 import json
 import os
 import re
+import selectors
 import shutil
 import socket
 import ssl
@@ -30,6 +33,7 @@ DOMAIN = f"{APP}.sandbox.test"
 OLD_NAME = f"www.{DOMAIN}"  # only redirects to DOMAIN
 DEPLOY = Path(sys.executable).with_name("deploy")
 LONGEST_SECONDS = 300.0  # of one `deploy`: only a hang takes that long
+SCAN_BATCH, SCAN_SECONDS = 1024, 60.0  # ports asked at once; a full table of connections answers some only later
 
 # short, so that a test does not wait for what it does not test. `domains`, `deploy_timeout` and a longer drain are the
 # host's as well: another value makes the next push provision. A drain ends early, when nobody is connected.
@@ -229,8 +233,39 @@ def another(project: Project, artifacts: dict[int, Path]) -> Path:
 
 
 def settled(project: Project) -> None:
-    """Wait until no old instance drains any more."""
-    until(lambda: not project.status()["drains"], "every drain has ended")
+    """Wait until no old instance drains any more. The host is asked itself: `deploy status` takes longer to ask."""
+    ask = f"hostctl {project.app} status"
+    until(lambda: not json.loads(on_host(project.box, ask))["drains"], "every drain has ended")
+
+
+def unchanged(project: Project) -> bool:
+    """Whether provisioning finds nothing to change."""
+    done = project.deploy("provision", "--json").json
+    return bool(done == {"result": "unchanged", "changed": 0})
+
+
+def open_ports(address: str) -> list[int]:
+    """The TCP ports that are open. Fails the test when one neither opens nor is refused."""
+    batches = (range(first, min(first + SCAN_BATCH, 65_536)) for first in range(1, 65_536, SCAN_BATCH))
+    return [port for batch in batches for port in sorted(_open(address, batch))]
+
+
+def _open(address: str, ports: range) -> list[int]:
+    found, deadline = [], time.monotonic() + SCAN_SECONDS
+    with contextlib.ExitStack() as stack:
+        waiting = stack.enter_context(selectors.DefaultSelector())
+        for port in ports:
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            assert one.connect_ex((address, port)) in (errno.EINPROGRESS, errno.ECONNREFUSED)
+            waiting.register(one, selectors.EVENT_WRITE, (one, port))
+        while waiting.get_map():
+            assert time.monotonic() < deadline, [key.data for key in waiting.get_map().values()]
+            for key, _ in waiting.select(1):
+                one, port = key.data
+                waiting.unregister(one)
+                found += [port] if one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 else []
+    return found
 
 
 def footprint(project: Project) -> Json:

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ import platformdirs
 import pytest
 
 from homeport.sandbox import Sandbox, cut, reboot
+from tests.host.command_lines import watching
 from tests.host.support import APP, Done, Json, Project, new_project, on_host, settled, until, version
 
 STATE = f"/var/lib/homeport/{APP}"
@@ -514,28 +514,6 @@ def test_every_verb_that_tells_agrees_on_what_was_done(
 # ---------------------------------------------------------------------------------------------- secrets
 
 
-@contextmanager
-def watching_command_lines(marker: str) -> Iterator[list[str]]:
-    """Collect every command line with the marker in it, of this machine and the host: its processes show here too."""
-    seen: list[str] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    if marker.encode() in (line := path.read_bytes()):
-                        seen.append(line.decode(errors="replace"))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-
-
 def laptop_files_with(marker: str, since: Path) -> str:
     """Files written since then, where `deploy` writes anything on the laptop, that hold the marker."""
     places = [platformdirs.user_cache_dir("homeport"), "/tmp", "/dev/shm", "/var/tmp", str(Path.home() / ".ansible")]
@@ -548,7 +526,7 @@ def test_a_secret_reaches_the_app_and_nobody_else(app: Project, artifacts: dict[
     marker = f"mark{secrets.token_hex(12)}"
     (tmp_path / "began").touch()
     app.configure(env={"secret": ["API_TOKEN"], "clear": {"GREETING": secrets.token_hex(4)}})
-    with watching_command_lines(marker) as seen:
+    with watching([marker]) as seen:
         done = app.deploy("-v", "push", "--artifact", artifacts[1], "--json", env={"API_TOKEN": marker})
         planned = app.deploy("-v", "push", "--plan", "--artifact", artifacts[1], env={"API_TOKEN": marker})
     release = done.json["release"]

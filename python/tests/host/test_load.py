@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from homeport.sandbox import Sandbox
-from tests.host.support import DOMAIN, OLD_NAME, Project, another, get, on_host, settled, until, version
+from tests.host.support import DOMAIN, OLD_NAME, Project, another, get, on_host, settled, unchanged, until, version
 
 Artifacts = dict[int, Path]
 Measured = Callable[..., None]
-ROUNDS = 10
 QUIET_SECONDS = 1.0  # of load before and after what happens, so that its edges are counted too
 
 
@@ -28,16 +27,19 @@ def app(live: Sandbox, project: Project) -> Project:
     return project
 
 
-def test_twenty_pushes_and_rollbacks_lose_no_request(app: Project, artifacts: Artifacts, measured: Measured) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.full)])
+def test_pushes_and_rollbacks_in_turn_lose_no_request(
+    app: Project, artifacts: Artifacts, measured: Measured, rounds: int
+) -> None:
     app.push(artifacts[1])
     first = app.live()
     with app.load() as load:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             load.mark("push")
             assert app.push(artifacts[2 + number % 2])["result"] == "live"
             load.mark("rollback")
             assert app.deploy("rollback", "--json").json["release"] == first
-    measured(f"{ROUNDS} pushes and {ROUNDS} rollbacks in turn", load.report.total)
+    measured(f"{rounds} pushes and {rounds} rollbacks in turn", load.report.total)
     assert load.report.failures == []
     assert load.report.versions.keys() == {"1", "2", "3"}
 
@@ -70,7 +72,7 @@ def test_restarting_the_unit_loses_no_request(app: Project, measured: Measured) 
 def test_provisioning_again_changes_nothing_and_loses_no_request(app: Project, measured: Measured) -> None:
     before = version(app)
     with app.load() as load:
-        assert app.deploy("provision", "--json").json == {"result": "unchanged", "changed": 0}
+        assert unchanged(app)
     measured("provision again", load.report.total)
     assert load.report.failures == []
     assert version(app) == before
@@ -88,12 +90,12 @@ def test_a_rollback_takes_back_the_instance_that_still_drains(
     app: Project, artifacts: Artifacts, measured: Measured
 ) -> None:
     before = version(app)
+    app.configure(drain_timeout="5m")  # the old one drains until the socket is closed, however busy this machine is
     with app.load() as load, app.websocket() as socket:
         push = app.start("push", "--artifact", another(app, artifacts))
-        until(lambda: app.status()["lock"] is not None, "the push is at work")
-        # waits for the push, so that no time is lost between the two, however busy this machine is
-        back = app.deploy("rollback", "--lock-wait", "60", "--json").json
-        said, _ = push.communicate(timeout=60)
+        until(lambda: app.status()["lock"] is not None, "the push is at work", 120)
+        back = app.deploy("rollback", "--lock-wait", "120", "--json").json
+        said, _ = push.communicate(timeout=120)
         assert socket.echo("never closed")
         assert version(app) == before
     assert push.returncode == 0, said

@@ -15,11 +15,10 @@ import secrets
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +35,7 @@ from homeport.sandbox.services import read_credentials
 from homeport.secrets import ansible_vault as vault
 from tests.apps.support import build_ledger
 from tests.certificates import Authority
+from tests.host.command_lines import watching
 from tests.host.support import DEPLOY, LONGEST_SECONDS, SETTINGS, Project, new_project, on_host
 from tests.receiver import listening
 
@@ -50,20 +50,6 @@ ALLOWED = re.compile(
     rf"root: (/run/credentials/({APP}@[^/]*|homeport-{APP}-accessory-redis)\.service/[^/]+"
     rf"|/etc/homeport/{APP}/backup\.env|/etc/homeport/edge/certs/{APP}/[^/]+\.pem)"
 )
-
-# Runs until its input ends, and then says which command lines of this machine held one of the words it was given first.
-WATCH = """
-import glob, json, select, sys
-words, seen = [word.encode() for word in json.loads(sys.stdin.readline())], set()
-while not select.select([sys.stdin], [], [], 0.02)[0]:
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            line = open(path, "rb").read()
-        except OSError:
-            continue
-        seen |= {line.decode(errors="replace").replace("\\0", " ") for word in words if word in line}
-print(json.dumps(sorted(seen)))
-"""
 
 # What on the host holds one of the words that it is given, a line each.
 SEARCH = rf"""
@@ -222,10 +208,7 @@ class Marked:
         """Run the table, twice: as it is, and before the app goes with an ssh that repeats what it is told."""
         path = os.environ["PATH"]
         before = set(self.search())  # other apps of the host have the bucket's keys
-        with (
-            _watched(self, [sys.executable, "-c", WATCH]),
-            _watched(self, self._there(f"python3 -c {shlex.quote(WATCH)}")),
-        ):
+        with watching(self.patterns) as self.shown:
             for verb, runs in TABLE.items():
                 if verb == "remove":
                     self.left = [line for line in self.search() if line not in before]
@@ -375,20 +358,6 @@ def _settings() -> dict[str, Any]:
             {"name": "fail", "schedule": "@yearly", "eval": 'raise "not today"'},
         ],
     }
-
-
-@contextmanager
-def _watched(marked: Marked, argv: list[str]) -> Iterator[None]:
-    """Watch the command lines of a machine meanwhile."""
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(list(marked.patterns)) + "\n")
-        process.stdin.flush()
-        try:
-            yield
-        finally:
-            said, _ = process.communicate(timeout=60)
-            marked.shown += json.loads(said)
 
 
 def test_every_run_ended_as_it_should(marked: Marked) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import selectors
-import socket
-import time
-from collections.abc import Iterable
 
 import pytest
 
 from homeport.sandbox import Sandbox
-from tests.host.support import SETTINGS, Json, Project, new_project, on_host
+from tests.host.support import SETTINGS, Json, Project, new_project, on_host, open_ports
 
 APP = "register"
 DOMAIN = f"{APP}.sandbox.test"
 SOCKET = f"/run/homeport-{APP}-postgres"
 UNIT = f"homeport-{APP}-postgres.service"
 CONFIG = f"/etc/homeport/{APP}/postgresql.conf"
-BATCH = 4096  # connections at once
-PATIENCE = 10.0  # seconds for one batch: what is refused is refused at once
 OWN: Json = {**SETTINGS, "app": APP, "domains": [DOMAIN], "backup": {"enabled": False}}
 
 
@@ -45,33 +39,6 @@ def sql(box: Sandbox, statement: str, who: str = "root", role: str = "postgres")
 
 def main_pid(box: Sandbox) -> str:
     return on_host(box, f"systemctl show --value -p MainPID {UNIT}")
-
-
-def open_ports(address: str) -> list[int]:
-    """Every TCP port that takes a connection."""
-    batches = (range(first, min(first + BATCH, 65536)) for first in range(1, 65536, BATCH))
-    return [port for batch in batches for port in sorted(_taken(address, batch))]
-
-
-def _taken(address: str, ports: Iterable[int]) -> set[int]:
-    found: set[int] = set()
-    with selectors.DefaultSelector() as waiting:
-        for port in ports:
-            one = socket.socket()
-            one.setblocking(False)
-            one.connect_ex((address, port))
-            waiting.register(one, selectors.EVENT_WRITE, one)
-        deadline = time.monotonic() + PATIENCE
-        while waiting.get_map() and time.monotonic() < deadline:
-            for key, _ in waiting.select(0.1):
-                one = key.data
-                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                    found.add(one.getpeername()[1])
-                waiting.unregister(one)
-                one.close()
-        for key in list(waiting.get_map().values()):
-            key.data.close()
-    return found
 
 
 def test_from_outside_the_host_has_ssh_and_the_edge_and_nothing_else(app: Project) -> None:

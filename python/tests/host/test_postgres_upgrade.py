@@ -6,7 +6,6 @@ the app's cluster has been made.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends postg
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The app on 15, on a host of its own that has 17 as well."""
-    name = f"{os.environ.get('HOMEPORT_TEST_BOX', OWN_BOX)}-u"
+    name = f"{OWN_BOX}-u"
     release: Path = build_guestbook(tmp_path_factory.mktemp("upgraded"), 1)
     sandbox.down(name)
     try:

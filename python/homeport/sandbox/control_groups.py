@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-_PATIENCE = 3.0  # seconds
+_PATIENCE = 15.0  # seconds that killed processes may take to leave their groups: a busy machine takes its time
 
 
 def hierarchies(mounts: str) -> list[Path]:

@@ -13,6 +13,7 @@ from homeport.sandbox.commands import run, succeeds
 from homeport.sandbox.model import MARKER
 
 _PATIENCE = 15.0  # seconds that killed processes may take to be gone
+_LOOKS, _PAUSE = 5, 0.05  # looks in a row that must find none, and the seconds between two
 
 
 def processes(name: str) -> set[int]:
@@ -35,10 +36,11 @@ def _environment(pid: int) -> list[bytes]:
 def kill(name: str, spared: Collection[int] = ()) -> None:
     """End every process of a sandbox at once. Raises HomeportError when one cannot be ended.
 
-    Looks twice before it is sure: while a process is replaced by another program (execve), its environment is empty.
+    Looks several times before it is sure: while a process is replaced by another program (execve), its environment is
+    empty, and on a busy machine that takes longer than the pause between two looks.
     """
     deadline, unseen = time.monotonic() + _PATIENCE, 0
-    while unseen < 2:
+    while unseen < _LOOKS:
         left = processes(name) - set(spared) - {os.getpid()}
         unseen = 0 if left else unseen + 1
         if time.monotonic() > deadline:
@@ -46,7 +48,7 @@ def kill(name: str, spared: Collection[int] = ()) -> None:
             raise HomeportError(f"processes of {name} do not end", f"processes {pids}", f"ps -fp {pids}")
         for pid in left:
             _signal(pid)
-        time.sleep(0.05)
+        time.sleep(_PAUSE)
 
 
 def kill_with_children(pid: int) -> None:

@@ -232,7 +232,7 @@ def test_up_interrupted_on_the_way_leaves_nothing(first: Sandbox) -> None:
     while "unpack" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode != 0
     assert traces(first) == []
 

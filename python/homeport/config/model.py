@@ -199,7 +199,7 @@ class Health(Section):
 
     path: UrlPath = "/health"
     """The path of the health check: GET, over plain HTTP, with the first domain as Host and X-Forwarded-Proto: https.
-    The instance is healthy when the answer is 200.
+    The instance is healthy when the answer has a 2xx status.
     """
 
     interval: Wait = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTENT = ("playbooks", "roles", "inventory", "docs")
+CONTENT = ("inventory", "docs")
+COLLECTION = "ansible_collections/homeport/deploy"
+ACTIONS = "python/homeport/plays/actions"
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 # what a shell has on a bare machine: nothing of a virtual environment
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -37,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, checkout = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("checkout")
     for name in files_of("."):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, checkout / name)
+        shutil.copy2(ROOT / name, checkout / name, follow_symlinks=False)
     for ignored in ("python/homeport/__pycache__/cli.pyc", "roles/base/.cache/facts.json", "playbooks/.ansible/x"):
         (checkout / ignored).parent.mkdir(parents=True)
         (checkout / ignored).touch()
@@ -51,18 +54,27 @@ def files_of(*directories: str) -> set[str]:
     """What git tracks or would track below these directories."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *directories]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    return {name for name in listed.split("\0") if name and ((ROOT / name).is_file() or (ROOT / name).is_symlink())}
 
 
 def expected() -> set[str]:
     packages = {name.removeprefix("python/") for name in files_of("python/homeport", "python/hostctl")}
-    return packages | {f"homeport/_content/{name}" for name in files_of(*CONTENT, "ansible.cfg")}
+    return packages | collected() | {f"homeport/_content/{name}" for name in files_of(*CONTENT, "ansible.cfg")}
+
+
+def collected() -> set[str]:
+    """The files of the collection, with those that its links lead to."""
+    own = {name.removeprefix("python/") for name in files_of(f"python/{COLLECTION}") if not (ROOT / name).is_symlink()}
+    actions = {Path(name).name for name in files_of(ACTIONS)}
+    plugins = {f"{COLLECTION}/plugins/{kind}/{name}" for kind in ("action", "modules") for name in actions}
+    return own | plugins | {f"{COLLECTION}/{name}" for name in files_of("playbooks", "roles")}
 
 
 def test_the_wheel_holds_what_git_holds_of_packages_and_playbooks_and_nothing_else(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert held == expected()
+    assert {f"{COLLECTION}/playbooks/push.yml", f"{COLLECTION}/roles/base/files/root-hostctl"} <= held
     assert {"homeport/_content/ansible.cfg", "homeport/core/pinned_programs.json", "homeport/docs/deploy.yml"} <= held
 
 
@@ -80,7 +92,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = next(home.glob("lib/*/site-packages"))
     # .pth files of a directory that a .pth names are not read: the editable install of this checkout stays out
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for program in ("ansible-playbook", "ansible-inventory"):
+    for program in ("ansible-playbook", "ansible-inventory", "ansible-doc"):
         code = (Path(sys.executable).parent / program).read_text().partition("\n")[2]
         (home / "bin" / program).write_text(f"#!{python}\n{code}")
         (home / "bin" / program).chmod(0o755)
@@ -97,6 +109,10 @@ def run(program: Path, *args: str, home: Path, **env: str) -> subprocess.Complet
 
 def packed(installed: Path) -> Path:
     return next(installed.parent.glob("lib/*/site-packages")) / "homeport" / "_content"
+
+
+def packed_collection(installed: Path) -> Path:
+    return next(installed.parent.glob("lib/*/site-packages")) / COLLECTION
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +136,10 @@ def test_the_installed_program_works_from_any_directory(installed: Path, tmp_pat
 
 
 def test_the_installed_program_uses_the_playbooks_it_came_with(installed: Path, tmp_path: Path) -> None:
-    code = "from homeport.core.packaged_files import content; print(content())"
+    code = "from homeport.core.packaged_files import collection, content; print(content()); print(collection())"
+    told = run(installed / "python", "-c", code, home=tmp_path).stdout.splitlines()
 
-    assert run(installed / "python", "-c", code, home=tmp_path).stdout.strip() == str(packed(installed))
+    assert told == [str(packed(installed)), str(packed_collection(installed))]
 
 
 @pytest.mark.parametrize("playbook", ["push", "rollback", "plan", "provision"])
@@ -132,13 +149,27 @@ def test_ansible_understands_the_packed_playbooks_with_nothing_on_the_path(
     content = packed(installed)
     done = run(
         installed / "ansible-playbook",
-        *("--syntax-check", "-i", str(content / "inventory"), str(content / "playbooks" / f"{playbook}.yml")),
+        *("--syntax-check", "-i", str(content / "inventory"), f"homeport.deploy.{playbook}"),
         home=tmp_path,
         ANSIBLE_CONFIG=str(content / "ansible.cfg"),
         HOMEPORT_CONFIG=str(nowhere),
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["module", "role"])
+def test_ansible_documents_the_installed_collection_without_any_setting(
+    installed: Path, tmp_path: Path, kind: str
+) -> None:
+    done = run(installed / "ansible-doc", "--json", "-l", "-t", kind, "homeport.deploy", home=tmp_path)
+    names = {path.stem for path in (ROOT / ACTIONS).glob("*.py")} - {"__init__"}
+    roles = {path.name for path in (ROOT / "roles").iterdir()}
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout).keys() == {
+        f"homeport.deploy.{name}" for name in (names if kind == "module" else roles)
+    }
 
 
 def test_the_packed_inventory_tells_the_host_of_a_deploy_yml(installed: Path, nowhere: Path, tmp_path: Path) -> None:

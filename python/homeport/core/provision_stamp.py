@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.core.packaged_files import content
+from homeport.core.packaged_files import collection
 
 # paths of this laptop, and what only a push needs: the host is the same whatever they are
 NOT_THE_HOSTS = frozenset(
@@ -53,9 +53,9 @@ def _sources() -> Iterator[Path]:
     import hostctl
 
     package = Path(__file__).parents[1]
-    yield content() / "playbooks" / "provision.yml"
+    yield collection() / "playbooks" / "provision.yml"
     yield package / "core" / "pinned_programs.json"
-    for root in (content() / "roles", Path(hostctl.__file__).parent):
+    for root in (collection() / "roles", Path(hostctl.__file__).parent):
         yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 

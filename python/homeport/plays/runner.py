@@ -16,15 +16,15 @@ from typing import Any
 
 from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.core.packaged_files import content
+from homeport.core.packaged_files import collection, content
 from homeport.screen import events
 
 Json = dict[str, Any]
 
 # how soon an interrupt is noticed, in seconds; the default of five is too long for a person
 NOTICE_SECONDS = 1
-# how the names of Homeport's own actions begin, as playbooks write them
-OWN_ACTIONS = "homeport_"
+# how the names of Homeport's own actions and roles begin
+COLLECTION = "homeport.deploy."
 
 
 @dataclass
@@ -86,8 +86,8 @@ def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], No
 
     done = ansible_runner.run(
         private_data_dir=str(private),
-        project_dir=str(content()),
-        playbook=str(content() / "playbooks" / f"{name}.yml"),
+        project_dir=str(collection()),
+        playbook=str(collection() / "playbooks" / f"{name}.yml"),
         inventory=str(content() / "inventory"),
         event_handler=handle,
         quiet=True,
@@ -102,9 +102,9 @@ def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], No
 def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None:
     kind, data = event.get("event"), event.get("event_data", {})
     if kind == "playbook_on_task_start":
-        on_event({"kind": "task", "role": data.get("role", ""), "task": data["task"]})
+        on_event({"kind": "task", "role": _role(data), "task": data["task"]})
     elif kind == "runner_on_ok":
-        played.results[data["task_action"].removeprefix(OWN_ACTIONS)] = data["res"]
+        played.results[data["task_action"].removeprefix(COLLECTION)] = data["res"]
         played.changed += bool(data["res"].get("changed"))
     elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
         played.error = played.error or _error(data)
@@ -118,8 +118,13 @@ def _error(data: Json) -> HomeportError:
         return error
     what = str(result.get("msg") or "it failed without a message")
     said = "\n".join(str(result[key]).strip() for key in ("stderr", "module_stderr") if result.get(key))
-    where = " / ".join(part for part in (data.get("role"), data["task"]) if part)
+    where = " / ".join(part for part in (_role(data), data["task"]) if part)
     return HomeportError(what + (f"\n{said}" if said else ""), f"{data.get('host', '')}: {where}", "", ExitCode.FAILED)
+
+
+def _role(data: Json) -> str:
+    """The role's own name, without that of the collection; "" for a task of a playbook."""
+    return str(data.get("role") or "").removeprefix(COLLECTION)
 
 
 def _of_hostctl(stdout: Any) -> Json | None:

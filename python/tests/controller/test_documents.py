@@ -67,7 +67,7 @@ def test_a_plan_names_what_would_change() -> None:
 
 def failed(result: dict[str, Any]) -> Played:
     played = Played()
-    data = {"task": "Install Caddy", "role": "edge", "host": "web", "res": result}
+    data = {"task": "Install Caddy", "role": "homeport.deploy.edge", "host": "web", "res": result}
     _note({"event": "runner_on_failed", "event_data": data}, played, lambda event: None)
     return played
 
@@ -89,7 +89,7 @@ def test_an_error_of_a_module_says_which_task_it_was() -> None:
 
 def test_a_result_is_found_by_its_action_whatever_the_task_is_called() -> None:
     played = Played()
-    data = {"task": "Any name", "task_action": "homeport_switch", "res": {"result": "live", "changed": True}}
+    data = {"task": "Any name", "task_action": "homeport.deploy.switch", "res": {"result": "live", "changed": True}}
     _note({"event": "runner_on_ok", "event_data": data}, played, lambda event: None)
     assert played.results == {"switch": {"result": "live", "changed": True}}
     assert played.changed == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from homeport.core.errors import HomeportError
 from homeport.core.performer import here, who
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 from homeport.plays.actions.switch import conclude
 from homeport.plays.actions.upload import transfer
 from homeport.release import abi, build, git, mix, source, tree
@@ -17,6 +17,64 @@ from homeport.release.cache import Artifact, Cache
 from homeport.screen import events
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: build
+short_description: Build the release
+description:
+  - Builds a mix release on the controller, in a container, or on the host, as C(release.build) in deploy.yml says.
+  - Takes a release that is already built where O(artifact) is given.
+  - Names the release by the SHA-256 of its tar, which is reproducible.
+options:
+  artifact:
+    description: A directory or tar with a built release; empty to build one.
+    type: str
+    required: true
+  host:
+    description: The facts of the host, as M(homeport.deploy.inspect) returns them.
+    type: dict
+    required: true
+notes:
+  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
+  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Build the release, or take the one that is given
+  homeport.deploy.build:
+    artifact: "{{ homeport_artifact | default('') }}"
+    host: "{{ homeport_host.facts }}"
+  register: homeport_built
+"""
+
+RETURN = """
+digest:
+  description: The SHA-256 of the release's tar.
+  returned: success
+  type: str
+tar:
+  description: The tar on the controller; empty where the host has built the release.
+  returned: success
+  type: str
+git:
+  description: The commit and its state; empty outside a git repository.
+  returned: success
+  type: dict
+needs:
+  description: What each ELF file needs; empty where the host has built the release.
+  returned: success
+  type: list
+  elements: dict
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

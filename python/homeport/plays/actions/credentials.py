@@ -5,10 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 from homeport.plays.actions.switch import values_of
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: credentials
+short_description: Send the backup bucket's keys to the host
+description:
+  - Sends the keys of the backup's bucket to the host on standard input. No argument and no result holds them.
+  - A name without a value keeps the key that the host has.
+options:
+  app:
+    description: The app, as in deploy.yml.
+    type: str
+    required: true
+  names:
+    description: The name of the secret for each key, C(access_key_id) and C(secret_access_key) for instance.
+    type: dict
+    required: true
+notes:
+  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
+  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Send the bucket's keys
+  homeport.deploy.credentials:
+    app: shop
+    names:
+      access_key_id: BACKUP_ACCESS_KEY_ID
+      secret_access_key: BACKUP_SECRET_ACCESS_KEY
+"""
+
+RETURN = """
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

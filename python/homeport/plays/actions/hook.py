@@ -10,13 +10,56 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from homeport.plays import hooks
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 from homeport.plays.actions.switch import push_spec
 from homeport.screen import events
 
 SHOWN_LINES = 20
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: hook
+short_description: Run the pre-migrate hook
+description:
+  - Runs the project's program C(pre-migrate) on the controller if the release has migrations that are new there.
+  - Fails when the program fails, before the host is asked to switch.
+options:
+  digest:
+    description: The SHA-256 of the release's tar.
+    type: str
+    required: true
+  git:
+    description: The commit that the release was built from, as M(homeport.deploy.build) returns it; empty for none.
+    type: dict
+notes:
+  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
+  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Run pre-migrate if the release has new migrations
+  homeport.deploy.hook:
+    digest: "{{ homeport_built.digest }}"
+    git: "{{ homeport_built.git }}"
+"""
+
+RETURN = """
+pending:
+  description: The names of the new migrations; empty where there is no such hook or no migration command.
+  returned: success
+  type: list
+  elements: str
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

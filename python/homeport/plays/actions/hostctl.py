@@ -4,9 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: hostctl
+short_description: Run a verb of hostctl as root
+description:
+  - Runs C(/usr/local/lib/homeport/root-hostctl), the entry point of hostctl that root alone may run.
+  - For the verbs that converge the host. The deploy user cannot run them.
+options:
+  arguments:
+    description: The app, the verb and its options. C(edge) in place of the app is for the whole host.
+    type: list
+    elements: str
+    required: true
+  changed_field:
+    description: The field of the answer that is true, or not empty, when something changed.
+    type: str
+    default: changed
+notes:
+  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Start the accessories
+  homeport.deploy.hostctl:
+    arguments: [shop, accessories]
+"""
+
+RETURN = """
+answer:
+  description: The JSON document that hostctl printed.
+  returned: success
+  type: dict
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

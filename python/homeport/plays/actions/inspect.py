@@ -7,9 +7,48 @@ from typing import Any
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.provision_stamp import NeedsProvisionError
 from homeport.core.timestamps import iso
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: inspect
+short_description: Read the host's facts before a deployment
+description:
+  - Returns what the host is, which releases it holds, what is live, and who holds the lock.
+  - Fails where a person has locked the app, and where the host was provisioned for other settings.
+options:
+  stamp:
+    description: The hash of roles and variables that the host must have been provisioned with.
+    type: str
+    required: true
+notes:
+  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
+  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Read the host's facts
+  homeport.deploy.inspect:
+    stamp: "{{ homeport_stamp }}"
+  register: homeport_host
+"""
+
+RETURN = """
+facts:
+  description: The document of C(hostctl APP inspect).
+  returned: success
+  type: dict
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

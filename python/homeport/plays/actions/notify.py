@@ -4,10 +4,68 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 from homeport.plays.actions.switch import values_of
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: notify
+short_description: Send the notification receivers to the host
+description:
+  - Sends the receivers and their URLs to the host on standard input. No argument and no result holds a URL.
+  - A URL without a value keeps the one that the host has.
+options:
+  app:
+    description: The app, as in deploy.yml.
+    type: str
+    required: true
+  receivers:
+    description: The receivers.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      url:
+        description: The name of the secret that holds the URL.
+        type: str
+        required: true
+      format:
+        description: The format that the receiver reads.
+        type: str
+        choices: [slack, ntfy, json, plain]
+        required: true
+      "on":
+        description: The events that are sent.
+        type: list
+        elements: str
+        required: true
+notes:
+  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
+  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Send the receivers and their URLs
+  homeport.deploy.notify:
+    app: shop
+    receivers:
+      - url: SLACK_URL
+        format: slack
+        "on": [failure, trouble]
+"""
+
+RETURN = """
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

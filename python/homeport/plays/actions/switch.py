@@ -11,7 +11,7 @@ from typing import Any
 
 from homeport.core.errors import HomeportError
 from homeport.core.performer import here, who
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 from homeport.release import git
 from homeport.remote.hostctl import Hostctl, follow
 from homeport.screen import events
@@ -20,6 +20,87 @@ from homeport.screen import events
 SECRETS_VARIABLE = "HOMEPORT_SECRETS"
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: switch
+short_description: Start a transition and follow it
+description:
+  - Starts a push, an environment push, a rollback or a restore on the host, and shows its steps until it is decided.
+  - The host finishes or undoes the transition even if this task ends early.
+  - O(to), O(force), O(with_data), O(point) and O(at) become options of hostctl; an empty or false one is left out.
+options:
+  verb:
+    description: The transition.
+    type: str
+    choices: [push, env, rollback, restore]
+    required: true
+  digest:
+    description: The SHA-256 of the release's tar. For push.
+    type: str
+  git:
+    description: The commit that the release was built from, as M(homeport.deploy.build) returns it; empty for none.
+    type: dict
+  live:
+    description: The live release, as M(homeport.deploy.inspect) returns it. For env.
+    type: dict
+  to:
+    description: The release to go back to; empty for the previous one. For rollback.
+    type: str
+  force:
+    description: Whether to go back although the database has newer migrations. For rollback.
+    type: bool
+  with_data:
+    description: Whether to restore the data of before the last push as well. For rollback.
+    type: bool
+  point:
+    description: The restore point; empty for none. For restore and rollback.
+    type: str
+  at:
+    description: The time to restore, in seconds since 1970; empty for none. For restore.
+    type: str
+notes:
+  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
+  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
+  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Switch to the new release
+  homeport.deploy.switch:
+    verb: push
+    digest: "{{ homeport_built.digest }}"
+    git: "{{ homeport_built.git }}"
+  register: homeport_switched
+"""
+
+RETURN = """
+result:
+  description: C(live), or C(unchanged) where the release is live already with the same settings.
+  returned: success
+  type: str
+release:
+  description: The release that is live now.
+  returned: success
+  type: str
+previous:
+  description: The release that was live before.
+  returned: when something changed
+  type: str
+steps:
+  description: The steps of the transition and their times.
+  returned: success
+  type: list
+  elements: dict
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

@@ -8,12 +8,59 @@ import ssl
 from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.plays.actions.action import Action
+from homeport.plays.action import Action
 
 TIMEOUT_SECONDS = 15.0
 PORT = 443
 
 Json = dict[str, Any]
+
+DOCUMENTATION = """
+module: verify
+short_description: Check the app from outside
+description:
+  - Sends C(GET) to the health path of each domain over HTTPS from the controller and checks the certificate.
+  - Fails with exit code 5 where a domain does not answer although the release is live on the host.
+options:
+  domains:
+    description: The domains; those with C(redirect_to) are not asked.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The domain name.
+        type: str
+        required: true
+      redirect_to:
+        description: The domain that it redirects to.
+        type: str
+notes:
+  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
+  - Runs on the controller and asks nothing of the host but HTTPS.
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Check the app from outside
+  homeport.deploy.verify:
+    domains: "{{ homeport_domains }}"
+"""
+
+RETURN = """
+url:
+  description: The app's URL.
+  returned: success
+  type: str
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
 
 
 class ActionModule(Action):

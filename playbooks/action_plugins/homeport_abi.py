@@ -1,5 +1,0 @@
-"""homeport_abi: see homeport.plays.actions.abi."""
-
-from homeport.plays.actions.abi import ActionModule
-
-__all__ = ["ActionModule"]

@@ -1,5 +1,0 @@
-"""homeport_inspect: see homeport.plays.actions.inspect."""
-
-from homeport.plays.actions.inspect import ActionModule
-
-__all__ = ["ActionModule"]

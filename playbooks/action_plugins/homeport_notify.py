@@ -1,5 +1,0 @@
-"""homeport_notify: see homeport.plays.actions.notify."""
-
-from homeport.plays.actions.notify import ActionModule
-
-__all__ = ["ActionModule"]

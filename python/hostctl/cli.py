@@ -242,20 +242,21 @@ def _rollback(app: App, given: argparse.Namespace) -> Json:
 
 
 def _restore(app: App, given: argparse.Namespace) -> Json | None:
+    from hostctl.backup import recovery_target
     from hostctl.host.host import Edges
-    from hostctl.transitions import restore
+    from hostctl.transitions import begin, restore
 
     edges = Edges()
     data = restore.source(app, given.at, given.point, edges)
     if given.plan:
-        return {"at": restore.instant(data), "gives_up": restore.gives_up(app, data)}
+        return {"at": recovery_target.instant(data), "gives_up": restore.gives_up(app, data)}
     if given.dry_run:
         return restore.rehearse(app, data, edges)
     if given.file:
         restore.send(app, data, given.database, edges, sys.stdout.buffer)
         return None
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return restore.begin(app, data, who, given.origin, given.lock_wait, edges)
+    return begin.restore_in_place(app, data, who, given.origin, given.lock_wait, edges)
 
 
 def _points(app: App, _: argparse.Namespace) -> Json:
@@ -425,10 +426,11 @@ def _build(app: App, _: argparse.Namespace) -> Json:
 
 
 def _backup(app: App, given: argparse.Namespace) -> Json:
+    from hostctl.core.actor import Who
     from hostctl.host.host import Edges
     from hostctl.verbs import backup
 
-    who = backup.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "forget":
         from hostctl.verbs import kept
 
@@ -443,9 +445,10 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.action == "upgrade":
-        from hostctl.postgres import upgrade
+        from hostctl.postgres.upgrade import plan
+        from hostctl.transitions import upgrade
 
-        return upgrade.plan(app) if given.plan else upgrade.begin(app, who, given.origin, Edges())
+        return plan(app) if given.plan else upgrade.begin(app, who, given.origin, Edges())
     if given.action == "load":
         return db.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
     if given.action == "dump":

@@ -171,9 +171,9 @@ class Sqlite:
 
     @property
     def streams(self) -> Streams:
-        from hostctl.sqlite import replication
+        from hostctl.sqlite import commands
 
-        return replication
+        return commands
 
     @property
     def restores(self) -> Restores:
@@ -207,9 +207,9 @@ class Postgres:
 
     @property
     def streams(self) -> Streams:
-        from hostctl.postgres import replication
+        from hostctl.postgres import commands
 
-        return replication
+        return commands
 
     @property
     def restores(self) -> Restores:

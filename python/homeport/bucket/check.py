@@ -20,9 +20,9 @@ from pydantic import SecretStr
 from homeport.bucket import errors
 from homeport.config import Loaded, backup_secrets
 from homeport.config.database import Backup
+from homeport.config.secret_names import BUCKET_KEYS, backup_names
 from homeport.config.values import DAY_SECONDS
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.secrets.resolve import BUCKET_KEYS, backup_names
 
 Json = dict[str, Any]
 Keys = Mapping[str, SecretStr | None]

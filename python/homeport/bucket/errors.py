@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homeport.config import Loaded
+from homeport.config.secret_names import backup_names
 from homeport.core.errors import HomeportError
-from homeport.secrets.resolve import backup_names
 
 
 class NoBucketError(HomeportError):

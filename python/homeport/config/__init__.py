@@ -6,8 +6,9 @@ from homeport.config.hostvars import host_vars, settings, target
 from homeport.config.layers import Loaded, load
 from homeport.config.model import Config
 from homeport.config.problems import ConfigError, Origin, Problem
+from homeport.config.secret_names import scrub
 from homeport.core.redact import Redactor
-from homeport.secrets.resolve import backup_secrets, collect, scrub
+from homeport.secrets.resolve import backup_secrets, collect
 
 __all__ = [
     "Config",

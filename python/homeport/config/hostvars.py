@@ -16,7 +16,7 @@ from homeport.config.database import ENGINES
 from homeport.config.layers import Loaded
 from homeport.config.model import Config, Domain
 from homeport.config.problems import ConfigError, Problem
-from homeport.secrets.resolve import backup_names
+from homeport.config.secret_names import backup_names
 from homeport.ssh.connection import Target, options
 
 Json = dict[str, Any]

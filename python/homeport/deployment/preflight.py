@@ -6,7 +6,8 @@ import socket
 from collections.abc import Iterable
 
 from homeport.config import Loaded
-from homeport.secrets.resolve import BUCKET_KEYS, Secrets, of_backup
+from homeport.config.secret_names import BUCKET_KEYS
+from homeport.secrets.resolve import Secrets, of_backup
 
 PORTS = (80, 443)
 TIMEOUT_SECONDS = 3.0

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from homeport.config import secret_names
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.humanize import duration, size
@@ -81,7 +82,7 @@ def wanted(at: float | None, point: str) -> list[str]:
 
 def _agreed(session: Session, lines: list[str], yes: bool) -> None:
     """Show what will be, and have a person agree. Raises HomeportError (usage) where nobody can be asked."""
-    from homeport.verbs.backup import sure
+    from homeport.screen.confirm import sure
 
     screen = _screen(session)
     for line in lines:
@@ -110,7 +111,7 @@ def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> N
     values = session.secrets if verb in ("push", "env") else {}
     teller = notify.Teller(session, verb)
     # what is not in the environment cannot be inherited, nor written down by ansible-runner
-    resolve.scrub(session.loaded.config, os.environ)
+    secret_names.scrub(session.loaded.config, os.environ)
     shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(_headline(session, verb))
     with teller.watching(shown), hooks.around(session.loaded, verb) as told:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from homeport import __version__
+from homeport.config.secret_names import BUCKET_KEYS
 from homeport.deployment import preflight
 from homeport.doctor.patient import Json, Patient
 from homeport.release import build
-from homeport.secrets.resolve import BUCKET_KEYS, of_backup
+from homeport.secrets.resolve import of_backup
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
 
 # a clock that is further off is told; S3 refuses at 15 minutes

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeport.config.layers import Loaded
+from homeport.config.secret_names import backup_names, names
 from homeport.secrets import files
-from homeport.secrets.resolve import backup_names, names
 from hostctl.common.table import columns
 
 Json = dict[str, Any]

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from homeport.config.layers import Loaded
+from homeport.config.secret_names import without_secrets
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.secrets import commands
-from homeport.secrets.resolve import without_secrets
 from hostctl.core import files
 
 # the service under which the keyring knows it; the entry is `secrets.keyring`

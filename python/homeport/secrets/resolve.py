@@ -6,11 +6,12 @@ From the environment of `deploy` (CI), else from a command of `secrets.commands`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from homeport.config import secret_names
 from homeport.config.layers import Loaded
 from homeport.config.model import Config
 from homeport.core.errors import ExitCode, HomeportError
@@ -18,8 +19,6 @@ from homeport.core.redact import LEAST_CHARACTERS, learn
 
 # a shorter one can be guessed: everything in the bucket is encrypted with it
 LEAST_ENCRYPTION_KEY = 20
-# what the store knows the host by; the key that its objects are encrypted with is none of its business
-BUCKET_KEYS = ("access_key_id", "secret_access_key")
 
 Secrets = dict[str, SecretStr | None]
 
@@ -39,7 +38,7 @@ def collect(loaded: Loaded, environ: Mapping[str, str], only: Collection[str] = 
     None keeps what the host has. The app gets those of env.secret alone. Raises HomeportError (exit code 2) for a value
     that cannot be kept secret or cannot be carried, a command that fails, a file that cannot be opened.
     """
-    wanted, known = tuple(only) or names(loaded.config), _with_sandbox(loaded, environ)
+    wanted, known = tuple(only) or secret_names.names(loaded.config), _with_sandbox(loaded, environ)
     found = _of_environment(wanted, known)
     found |= _of_commands(loaded, _without(wanted, found), known)
     found |= _of_files(loaded, _without(wanted, found), environ)
@@ -48,19 +47,6 @@ def collect(loaded: Loaded, environ: Mapping[str, str], only: Collection[str] = 
     collected = {name: _wrapped(name, found[name], least[name]) if name in found else None for name in wanted}
     learn(collected)
     return collected
-
-
-def names(config: Config) -> tuple[str, ...]:
-    """The names of all secrets: the app's, those of the backup, the URLs of whoever is told, the certificates' keys."""
-    urls = (receiver.url for receiver in config.notify)
-    keys = (domain.key for domain in config.own_certificates if domain.key)
-    return tuple(dict.fromkeys((*config.env.secret, *backup_names(config).values(), *urls, *keys)))
-
-
-def without_secrets(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process."""
-    hidden = {*names(config), config.secrets.password_env}
-    return {name: value for name, value in environ.items() if name not in hidden}
 
 
 def _without(wanted: Iterable[str], found: Collection[str]) -> list[str]:
@@ -82,7 +68,7 @@ def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, st
     for name in wanted:
         if name in commands:
             where = f"{loaded.origin[f'secrets.commands.{name}']} secrets.commands.{name}"
-            printed = output(commands[name], name, where, without_secrets(loaded.config, environ))
+            printed = output(commands[name], name, where, secret_names.without_secrets(loaded.config, environ))
             found[name] = Supplied(printed, where, "correct the command, or what it reads")
     return found
 
@@ -109,34 +95,16 @@ def backup_secrets(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
 
 def of_backup(config: Config, collected: Secrets) -> Secrets:
     """The same from what `collect` gave."""
-    return {key: collected[name] for key, name in backup_names(config).items()}
-
-
-def scrub(config: Config, environ: MutableMapping[str, str]) -> None:
-    """Take all secrets and the vault's password out of the environment, so that no child process inherits one."""
-    for name in (*names(config), config.secrets.password_env):
-        environ.pop(name, None)
-
-
-def backup_names(config: Config) -> dict[str, str]:
-    """The names of the backup's keys, by what each is: BUCKET_KEYS, and `encryption_key` where it is encrypted.
-
-    Empty without a backup.
-    """
-    backup = config.backup
-    if not config.backed_up:
-        return {}
-    names = {"access_key_id": backup.access_key_id, "secret_access_key": backup.secret_access_key}
-    return names | ({"encryption_key": backup.encryption_key} if backup.encryption_key else {})
+    return {key: collected[name] for key, name in secret_names.backup_names(config).items()}
 
 
 def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, str]:
     """A sandbox's store has keys of its own: those of another store in the environment do not count there."""
-    if loaded.credentials is None or not backup_names(loaded.config):
+    if loaded.credentials is None or not secret_names.backup_names(loaded.config):
         return environ
     from homeport.sandbox import services
 
-    names = backup_names(loaded.config)
+    names = secret_names.backup_names(loaded.config)
     try:
         access, secret = services.read_credentials(loaded.credentials)
         known = {"access_key_id": access, "secret_access_key": secret}

@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from homeport.config.layers import Loaded
+from homeport.config.secret_names import backup_names
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.secrets import document, files, password
-from homeport.secrets.resolve import backup_names
 
 # as many characters as `mix phx.gen.secret` makes: Plug wants 64 of a SECRET_KEY_BASE
 RANDOM_BYTES = 48

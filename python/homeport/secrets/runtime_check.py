@@ -14,9 +14,9 @@ from homeport.config import Loaded, accessories, settings
 from homeport.config.layers import FILE
 from homeport.config.names import RESERVED_ENV
 from homeport.config.problems import ConfigError, Origin, Problem
+from homeport.config.secret_names import names
 from homeport.release import git, source
 from homeport.secrets import files
-from homeport.secrets.resolve import names
 
 Level = Literal["error", "warning", "note"]
 RUNTIME = Path("config", "runtime.exs")

@@ -10,6 +10,7 @@ import click
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, a_transition, as_json, common
+from homeport.screen import confirm
 
 Json = dict[str, Any]
 
@@ -108,7 +109,9 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
     from homeport.remote.session import begin
 
     session = begin(options)
-    sure(f"The database on {session.target.host} becomes the one that counts; another host's writes do not.", yes)
+    confirm.sure(
+        f"The database on {session.target.host} becomes the one that counts; another host's writes do not.", yes
+    )
     found = session.hostctl.call("backup", "takeover", "--who", who(), "--from", here())
     _told(options, as_json, found, f"epoch {found['epoch']} counts now, and this host streams to it")
 
@@ -128,7 +131,7 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     host = begin(options).hostctl
     found = dated(host.call("backup", "forget", "--id", id_, "--plan"))
     what = f"{size(found['bytes'])} that lie aside since {found['since']}"
-    sure(f"{what} ({found['why'] or 'nobody knows why'}) are deleted for good.", yes)
+    confirm.sure(f"{what} ({found['why'] or 'nobody knows why'}) are deleted for good.", yes)
     host.call("backup", "forget", "--id", id_, "--who", who(), "--from", here())
     _told(options, as_json, found, f"{what} are deleted")
 
@@ -193,15 +196,6 @@ def _told(options: Options, as_json: bool, found: Json, text: str) -> None:
         print(json.dumps(dated(found)))
     elif not options.quiet:
         click.echo(text)
-
-
-def sure(text: str, yes: bool) -> None:
-    """Ask a person, unless told not to. Raises HomeportError where nobody can be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise HomeportError(f"{text} There is no terminal to ask at", "", "add --yes", ExitCode.USAGE)
-    click.confirm(f"{text} Go on?", abort=True, err=True)
 
 
 # ---------------------------------------------------------------------------------------------- as a person reads it

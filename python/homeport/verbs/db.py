@@ -101,8 +101,8 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
     from homeport.deployment import transition
     from homeport.remote import database_transfer
     from homeport.remote.session import begin
+    from homeport.screen.confirm import sure
     from homeport.screen.screen import Screen
-    from homeport.verbs.backup import sure
 
     session = begin(options)
     database_transfer.check(file, session.loaded.config.database.engine)
@@ -148,7 +148,7 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     from homeport.core.performer import here, who
     from homeport.deployment import transition
     from homeport.remote.session import begin
-    from homeport.verbs.backup import sure
+    from homeport.screen.confirm import sure
 
     session = begin(options)
     asked = session.hostctl.call("db", "upgrade", "--plan")

@@ -41,8 +41,8 @@ def command() -> None:
 @common
 def edit(options: Options) -> None:
     """Edit the file in $EDITOR, in memory; it is encrypted again when that ends."""
+    from homeport.config.secret_names import names, without_secrets
     from homeport.secrets import document, editor, files
-    from homeport.secrets.resolve import names, without_secrets
 
     loaded = _loaded(options)
     opened = files.open_own(loaded, os.environ, plain=True)
@@ -231,7 +231,7 @@ def _again(error: HomeportError) -> bool:
 
 
 def _warn_about(loaded: Any, name: str) -> None:
-    from homeport.secrets.resolve import names
+    from homeport.config.secret_names import names
 
     if name not in names(loaded.config):
         click.echo(f"warning: env.secret does not name {name}: the app does not get it", err=True)

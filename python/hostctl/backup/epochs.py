@@ -149,6 +149,14 @@ def superseded(app: App) -> Json | None:
     return found if found.get("to", there) == there else None
 
 
+def refuse_superseded(app: App) -> None:
+    """Raises HostError where another host's copy counts: this host's data could not be restored from it."""
+    told = superseded(app)
+    if told is not None:
+        what = f"another host's backup counts: {told['why']}"
+        raise HostError(what, str(app.backup), "deploy backup takeover, and then restore the time you want")
+
+
 def yield_to(app: App, current: Epoch) -> Json:
     """Write down that another host's epoch counts; returns what was written."""
     make_directory(app.backup, 0o700)

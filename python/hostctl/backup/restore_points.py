@@ -7,45 +7,17 @@ holds is the engine's: copies of SQLite's files; a name in PostgreSQL's log.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Collection
 from pathlib import Path
 
-from hostctl import engines
 from hostctl.core import files
 from hostctl.core.errors import FAILED, USAGE, HostError
 from hostctl.core.files import Json
 from hostctl.core.names import checked, matches
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
 from hostctl.release import artifact, migrations
 
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk
-
-
-def take(work: Work) -> str:
-    """The step: keep the data as it is before it is migrated, or where to find it. Raises HostError where neither can
-    be had.
-    """
-    app, engine = work.app, engines.require(work.app).pushes
-    if (why := _needless(work) or engine.needless(app)) is not None:
-        return why
-    point: Json = {"id": work.journal.id, "at": time.time(), "release": work.journal.previous, "for": work.release}
-    directory = app.points / work.journal.id
-    files.make_directory(app.points, 0o700)
-    files.make_directory(directory, 0o700)
-    found, told = engine.keep(work, directory)
-    files.write_json(directory / "point.json", point | found)
-    files.sync_directory(app.points)
-    return told
-
-
-def _needless(work: Work) -> str | None:
-    """Why this push needs no point; None when it does."""
-    if work.journal.previous is None:
-        return "none: nothing is live to go back to"
-    brought = brings(work.app, work.release, work.journal.previous)
-    return "none: no migration that the live release lacks" if brought == set() else None
 
 
 def brings(app: App, release: str, live: str) -> set[str] | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
+from hostctl.core import actor
 from hostctl.core.files import Json
 from hostctl.doctor.case import Case
 from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
@@ -157,7 +158,7 @@ def store(case: Case) -> list[Finding]:
     """The bucket, asked from here with the host's own keys."""
     if not (case.status["database"] or {}).get("backup"):
         return skipped("no backup goes to S3 from here")
-    told = backups.verb(case.app, "check", backups.Who("doctor", ""), case.edges)
+    told = backups.verb(case.app, "check", actor.Who("doctor", ""), case.edges)
     return ok(f"the host reads and writes s3://{told['bucket']}")
 
 

@@ -6,14 +6,9 @@ Tests put another object in its place.
 from __future__ import annotations
 
 import time
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from hostctl.host import http, ports
 from hostctl.host.systemd import Systemd
-
-if TYPE_CHECKING:
-    from hostctl.sqlite.replica import Replica
 
 
 class Edges:
@@ -21,13 +16,6 @@ class Edges:
 
     def __init__(self) -> None:
         self.systemd = Systemd()
-
-    @cached_property
-    def replica(self) -> Replica:
-        """The databases' copies on S3."""
-        from hostctl.sqlite.replica import Replica  # with everything that S3 needs, which few verbs do
-
-        return Replica()
 
     def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> http.Answer:
         return http.get(port, host, path, timeout, tls)

@@ -6,8 +6,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from hostctl.host import tls
+
 if TYPE_CHECKING:
-    import ssl  # imported late: it costs every verb that needs none
+    pass  # imported late: it costs every verb that needs none
 
 LONGEST_HEAD = 64 << 10
 
@@ -28,12 +30,12 @@ class Answer(NamedTuple):
         return 200 <= self.status < 300
 
 
-def get(port: int, host: str, path: str, timeout: float, tls: bool = False) -> Answer:
+def get(port: int, host: str, path: str, timeout: float, over_tls: bool = False) -> Answer:
     """GET http(s)://127.0.0.1:port/path as if for `host`, in at most `timeout` seconds. Raises nothing."""
     deadline = time.monotonic() + timeout
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as plain:
-            if not tls:
+            if not over_tls:
                 return _ask(plain, host, path, deadline)
             return _ask_tls(plain, host, path, deadline)
     except TimeoutError:
@@ -48,22 +50,10 @@ def _ask_tls(plain: socket.socket, host: str, path: str, deadline: float) -> Ans
     import ssl
 
     try:
-        with unverified().wrap_socket(plain, server_hostname=host) as secured:
+        with tls.unverified().wrap_socket(plain, server_hostname=host) as secured:
             return _ask(secured, host, path, deadline)
     except ssl.SSLError as error:
         return Answer(0, why="tls", detail=error.reason or str(error))
-
-
-def unverified() -> ssl.SSLContext:
-    """A TLS client that takes any certificate: on loopback the question is whether the edge serves, not who
-    it is.
-    """
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _ask(connection: socket.socket, host: str, path: str, deadline: float) -> Answer:

@@ -7,7 +7,7 @@ had flipped and undone when it had not, from nothing but the journal and the rec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from hostctl.core import audit, files, lock
@@ -17,7 +17,7 @@ from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal.journal import Journal
 from hostctl.notify import events
-from hostctl.release import records, selection
+from hostctl.release import records
 
 # the transitions that make a new release
 NEW = ("push", "env")
@@ -124,7 +124,7 @@ def as_error(work: Work, error: Exception) -> HostError:
 def settle(work: Work, steps: Sequence[Step]) -> Json:
     """Finish or undo a transition that a crash left unfinished."""
     journal = work.journal
-    if selection.forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
+    if forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
         for step in steps:
             if step.again:
                 step.do(work)
@@ -213,3 +213,8 @@ def _mark_failed(work: Work, error: HostError) -> None:
     else:
         records.mark(work.app, work.release, records.FAILED_STATE, error.what[:500])
         records.forget_environment(work.app, work.release)
+
+
+def forward(live: str | None, release: str, begun: Collection[str], reverting: bool) -> bool:
+    """After a crash: whether to finish the transition (it had flipped) rather than undo it."""
+    return live == release and "flip" in begun and not reverting

@@ -9,16 +9,16 @@ from functools import partial
 from hostctl.backup import drill as drills
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points, settings, state
+from hostctl.backup import summary as backup_summary
 from hostctl.backup.epochs import Epoch
 from hostctl.core.errors import HostError
 from hostctl.core.files import Json, read_json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Edges
 from hostctl.postgres import cluster, monitor, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base
-from hostctl.verbs import backup as backups
-from hostctl.verbs import status
 
 EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
 ASKED = (
@@ -37,7 +37,7 @@ def summary(app: App, edges: Edges) -> Json:
     wanted = cluster.require(app)
     told: Json = {"engine": "postgres", "path": str(app.cluster_data), "name": wanted.name, "unsafe": False}
     told |= {"server": edges.systemd.show(app.cluster_unit)[0].state, **_asked(app, wanted), "pool": wanted.pool}
-    told |= {"disk": status.space(app.cluster) if app.cluster.is_dir() else None, "log_bytes": 0}
+    told |= {"disk": disk.space(app.cluster) if app.cluster.is_dir() else None, "log_bytes": 0}
     return told | {"indexes": _indexes(app, wanted), "backup": _backup(app, edges)}
 
 
@@ -63,7 +63,7 @@ def _indexes(app: App, wanted: cluster.Cluster) -> list[Json]:
 
 
 def _backup(app: App, edges: Edges) -> Json | None:
-    told = backups.common(app, edges, app.tail_unit)
+    told = backup_summary.common(app, edges, app.tail_unit)
     if told is None:
         return None
     line, bases, lag = timelines.load(app), monitor.known(app), wal_stream.lag(app)

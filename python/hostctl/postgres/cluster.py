@@ -20,7 +20,7 @@ from typing import NamedTuple
 from hostctl.backup import settings
 from hostctl.backup.settings import Backup
 from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import make_directory, point, read_json, remove_tree, sync_directory
+from hostctl.core.files import make_directory, point, read_json, remove_tree
 from hostctl.core.names import checked
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
@@ -258,35 +258,8 @@ def postmaster(server: Server) -> int | None:
 # ---------------------------------------------------------------------------------------------- a new one
 
 
-def create(app: App) -> bool:
-    """Make the app's cluster with its role and its empty database; returns whether there was none.
-
-    With checksums and in C.UTF-8. Made beside and renamed, so a cluster that is there is whole. Raises HostError.
-    """
-    from hostctl.postgres import scratch_server  # it needs this module
-
-    wanted, part = require(app), app.cluster / "data.new"
-    if app.cluster_data.exists():
-        return False
-    installed = majors()
-    if not installed:
-        raise HostError("no PostgreSQL server is installed", str(VERSIONS), "deploy provision")
-    use(app, installed[-1])
-    scratch_server.clear(part)
-    make_owned(part)
-    initdb(app.cluster_bin, part)
-    # not by `postgres --single`: what is made there gets numbers of the system's own, and pg_upgrade meets them again
-    with scratch_server.server(app, part, archive=True) as server:
-        query(server, ROLE, bound={"user": wanted.user, "name": wanted.name})
-        furnish(server, wanted, wanted.name)
-    _sync(app.cluster_bin, part)
-    part.replace(app.cluster_data)
-    sync_directory(app.cluster)
-    return True
-
-
 def initdb(programs: Path, data: Path, checksums: bool = True) -> None:
-    """Fill an empty directory of the user postgres; not on disk before `_sync`. Raises HostError."""
+    """Fill an empty directory of the user postgres; not on disk before `sync`. Raises HostError."""
     # every session comes through the socket and is who the system says it is; Homeport's pg_hba.conf says so as well
     argv: list[str | Path] = [programs / "initdb", "-D", data, "-U", SUPERUSER, "--encoding=UTF8", f"--locale={LOCALE}"]
     argv += ["--data-checksums"] if checksums else []
@@ -294,7 +267,7 @@ def initdb(programs: Path, data: Path, checksums: bool = True) -> None:
     _done(run_as_postgres(argv, timeout=INITDB), "initdb", data)
 
 
-def _sync(programs: Path, data: Path) -> None:
+def sync(programs: Path, data: Path) -> None:
     _done(run_as_postgres([programs / "initdb", "--sync-only", "-D", data], timeout=INITDB), "initdb", data)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from hostctl.core.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
+from hostctl.host.accounts import become
+from hostctl.host.disk import room
 from hostctl.postgres import cluster, dumps, row_counts
-from hostctl.verbs.db import become, room
 
 IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.paths import App
+from hostctl.host.accounts import become
 from hostctl.postgres import cluster, external
 from hostctl.postgres.console import talk
 from hostctl.postgres.url import variables
-from hostctl.verbs.db import become
 
 READ_ONLY = "-c default_transaction_read_only=on"
 

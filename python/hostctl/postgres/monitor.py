@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl.backup import epochs, s3, state
+from hostctl.backup import epochs, s3, state, units
 from hostctl.backup.settings import Backup
 from hostctl.core import audit
 from hostctl.core.errors import HostError
@@ -22,7 +22,6 @@ from hostctl.host.host import Edges
 from hostctl.journal import journal
 from hostctl.postgres import cluster, drill, inspect, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Gap
-from hostctl.verbs import backup as backups
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FREE = 0.10  # of the disk: below it, what waits to be archived is given up
@@ -141,7 +140,7 @@ def _served(app: App, edges: Edges) -> str | None:
     if not cluster.accepts(cluster.live(app)):
         return "PostgreSQL does not answer"
     # without S3 a stop takes long: the archiver tries to the end
-    if journal.unfinished(app) or edges.systemd.show(backups.run_unit(app))[0].runs or wal_stream.lag(app):
+    if journal.unfinished(app) or edges.systemd.show(units.run_unit(app))[0].runs or wal_stream.lag(app):
         return None
     try:
         note = cluster.update(app, edges)
@@ -304,7 +303,7 @@ def refresh(app: App) -> list[Base]:
 
 def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
     """Begin the base backup that is due; returns why the last one failed."""
-    if dropping(app) is not None or edges.systemd.show(backups.run_unit(app))[0].runs:
+    if dropping(app) is not None or edges.systemd.show(units.run_unit(app))[0].runs:
         return None
     last = read_json(app.backup / "run.json")
     failed = last is not None and not last["ok"]
@@ -318,7 +317,7 @@ def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:
         try:
-            backups.start_run(app, edges)
+            units.start_run(app, edges)
         except HostError as error:
             return error.what
     return f"the last base backup failed: {(last or {})['found'][0]}" if failed else None

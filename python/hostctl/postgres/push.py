@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hostctl.backup import epochs, restore_points, settings
+from hostctl.backup.recovery_target import room
 from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
 from hostctl.postgres.cluster import Cluster, Server
-from hostctl.transitions.restore import room
 
 # the time before the point: whatever was acknowledged until then is in it
 NAMED = (

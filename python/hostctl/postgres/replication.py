@@ -9,35 +9,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hostctl.backup import epochs, settings, state
+from hostctl.backup import epochs, settings, state, units
 from hostctl.backup.epochs import Decision, Epoch, Seen
 from hostctl.backup.settings import Backup
-from hostctl.core.errors import PERSON, USAGE, HostError
+from hostctl.core.errors import PERSON, HostError
 from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_json
 from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
-from hostctl.postgres import cluster, pgbackrest, scratch_server, timelines, wal_stream
+from hostctl.postgres import cluster, create, pgbackrest, scratch_server, timelines, wal_stream
 from hostctl.sqlite.replication import AtWorkError as AtWorkError
 from hostctl.sqlite.replication import working as working
-from hostctl.verbs import backup as backups
 
 POLL = 0.1
 ARCHIVED = 120.0  # seconds that the archiver may take for what waits
 AGAIN = "deploy backup status tells what is so now"
-
-
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
-    """`hostctl APP stream ACTION`. Raises HostError."""
-    if action == "start":
-        return start(app, edges, allow_empty)
-    if action == "tail":
-        return wal_stream.run(app, edges)
-    if action == "watch":
-        from hostctl.postgres import monitor
-
-        return monitor.watch(app, edges)
-    raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
 
 
 # ---------------------------------------------------------------------------------------------- start
@@ -51,7 +37,7 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
     wanted = cluster.require(app)
     make_directory(app.backup, 0o700)
     if wanted.backup is None:
-        made = cluster.create(app)
+        made = create.create(app)
         return {"changed": _run(app, edges) or made}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
@@ -95,7 +81,7 @@ def _act(
 
 def _first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
     """An epoch that goes on from nothing that is in the bucket."""
-    made = cluster.create(app)
+    made = create.create(app)
     mine = epochs.begin(app, backup, parent, "the bucket named no epoch")
     epochs.keep(app, backup, mine._replace(replaces=None))
     state.owe(app, "the epoch is new")
@@ -181,8 +167,8 @@ def stream_tail(app: App, edges: Edges, anew: bool) -> bool:
 
 def pay(app: App, edges: Edges) -> None:
     """Begin a backup in a unit of its own, unless one runs. Raises HostError."""
-    if not edges.systemd.show(backups.run_unit(app))[0].runs:
-        backups.start_run(app, edges)
+    if not edges.systemd.show(units.run_unit(app))[0].runs:
+        units.start_run(app, edges)
 
 
 def move(app: App, edges: Edges, epoch: Epoch, at: float | None = None) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hostctl.backup import restore_points, state
+from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, utc, wanted
 from hostctl.core import files
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.files import Json
@@ -35,7 +36,6 @@ from hostctl.postgres import (
 )
 from hostctl.postgres.cluster import Server
 from hostctl.postgres.pgbackrest import Point
-from hostctl.transitions.restore import broken, compared, given_up, instant, room, utc, wanted
 
 QUICK = 5.0  # seconds that the server may take for its list of databases
 KEPT = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname ~ '_(aside|undone)_' ORDER BY datname"

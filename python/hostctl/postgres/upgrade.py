@@ -12,19 +12,16 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from hostctl.backup import epochs, settings, state
+from hostctl.backup.recovery_target import room
 from hostctl.core import files
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.files import Json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, data_swap, epoch_branch, pgbackrest, replication, scratch_server
-from hostctl.transitions import begin as beginning
-from hostctl.transitions.restore import room
 
 LONGEST = 24 * 3600.0  # seconds
 SHOWN = 6  # lines of a log
@@ -45,13 +42,6 @@ def plan(app: App) -> Json:
         what = f"PostgreSQL {old} is the newest that is installed, and the app's runs on it"
         raise HostError(what, str(cluster.VERSIONS), "install a newer one: apt-get install postgresql-VERSION", USAGE)
     return {"from": str(old), "to": str(new), "bytes": _size(app.cluster_data)}
-
-
-def begin(app: App, who: str, origin: str, edges: Edges) -> Json:
-    """Begin an upgrade to the newest version that is installed. Returns the transition. Raises HostError."""
-    told = plan(app)
-    data = {"point": None, "at": time.time(), "upgrade": {"from": int(told["from"]), "to": int(told["to"])}}
-    return beginning.replace_data(app, "upgrade", data, who, origin, 0.0, edges)
 
 
 def _versions(work: Work) -> tuple[int, int]:

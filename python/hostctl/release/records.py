@@ -8,7 +8,7 @@ from hostctl.core.errors import FAILED, HostError
 from hostctl.core.files import Json, read_json, unlink, write_atomic, write_json
 from hostctl.core.names import matches
 from hostctl.core.paths import App
-from hostctl.release import selection
+from hostctl.release import changes as release_changes
 
 STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
 # the instance's port, as the edge reads it; and that of an instance which is to take its place under the same release
@@ -72,7 +72,7 @@ def env_changes(app: App, before: str | None, after: str) -> Json | None:
     """What differs by name between the environments of two releases; None for nothing, and where it is not known."""
     found = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
     digests = [record["env_digests"] for record in found if "env_digests" in record]
-    changes = selection.named_changes(*digests) if len(digests) == 2 else {}
+    changes = release_changes.named_changes(*digests) if len(digests) == 2 else {}
     return changes if any(changes.values()) else None
 
 

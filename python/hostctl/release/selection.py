@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hostctl.core.errors import FAILED, USAGE, HostError
 from hostctl.core.files import Json
 
-PORTS = range(20_000, 30_000)
 KEPT_FAILURES = 2
 KEPT_ARTIFACTS = 3
 KEPT_TRANSITIONS = 50
@@ -133,39 +132,3 @@ def kept_artifacts(all_seen: Sequence[Seen], live: str | None) -> set[str]:
     newest = sorted(all_seen, key=lambda one: one.release, reverse=True)
     kept = [one.digest for one in newest[:KEPT_ARTIFACTS]]
     return {*kept, *(one.digest for one in all_seen if one.release == live or one.state == "staged")}
-
-
-def port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
-    """A free port, going round from the one given last, so that a port just freed is not met again soon.
-
-    Raises HostError when there is none.
-    """
-    start = PORTS.start if after is None else after + 1
-    for step in range(len(PORTS)):
-        candidate = PORTS.start + (start - PORTS.start + step) % len(PORTS)
-        if candidate not in taken and usable(candidate):
-            return candidate
-    raise HostError("no port is free", f"{PORTS.start} to {PORTS.stop - 1}", "ss -ltn shows who has them", FAILED)
-
-
-def forward(live: str | None, release: str, begun: Collection[str], reverting: bool) -> bool:
-    """After a crash: whether to finish the transition (it had flipped) rather than undo it."""
-    return live == release and "flip" in begun and not reverting
-
-
-def changed_keys(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:
-    """The dotted keys in which two settings differ."""
-    changed: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            changed += changed_keys(before, after, f"{prefix}{key}.")
-        elif before != after or (key in old) != (key in new):
-            changed.append(prefix + key)
-    return changed
-
-
-def named_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Json:
-    """The names that two mappings do not both have, or with other values: {"added", "changed", "removed"}."""
-    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
-    return {"added": sorted(new.keys() - old.keys()), "changed": changed, "removed": sorted(old.keys() - new.keys())}

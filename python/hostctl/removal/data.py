@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hostctl import engines
 from hostctl.backup import epochs, settings, state
-from hostctl.core import files
+from hostctl.core import actor, files, moving
 from hostctl.core.errors import HostError
 from hostctl.core.files import Json
 from hostctl.core.paths import App
@@ -50,7 +50,7 @@ def bucket(app: App) -> Json | None:
 def ask(app: App, edges: Edges) -> None:
     """Whether the bucket takes what it is given: better known before the app is stopped. Raises HostError."""
     if streams(app):
-        backup.verb(app, "check", backup.Who("", ""), edges)
+        backup.verb(app, "check", actor.Who("", ""), edges)
 
 
 def snapshot(app: App, edges: Edges) -> None:
@@ -117,7 +117,7 @@ def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
     moved = {app.data: "data", app.cluster: "cluster", app.aside: "aside"} | ({} if proven else {app.points: "points"})
     for source, name in moved.items():
         if _holds(source):
-            file_swap.move(source, grave / name)
+            moving.move(source, grave / name)
     return [
         {"path": str(grave / name), "bytes": size(grave / name)} for name in moved.values() if (grave / name).exists()
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hostctl.accessories import services
-from hostctl.core import files
+from hostctl.core import files, moving
 from hostctl.core.errors import HostError
 from hostctl.core.files import Json, read_json, write_json
 from hostctl.core.paths import App, Layout
@@ -19,7 +19,6 @@ from hostctl.host.host import Edges
 from hostctl.release import records
 from hostctl.removal import data, inventory
 from hostctl.removal.units import Machine
-from hostctl.sqlite import file_swap
 
 HOME = "var/lib/homeport-removed"
 AGAIN = "deploy remove"
@@ -99,14 +98,14 @@ def _nothing(_: Removal) -> None:
 def _leave_edge(removal: Removal) -> None:
     """The app's route and all else that the edge has of it, aside; then the edge without it."""
     for path in inventory.edge_files(removal.app):
-        file_swap.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
+        moving.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
     removal.machine.apply_edge()
 
 
 def _enter_edge(removal: Removal) -> None:
     aside = removal.home / "edge"
     for path in sorted(aside.glob("*/*")):
-        file_swap.move(path, _edge(removal.app) / path.relative_to(aside))
+        moving.move(path, _edge(removal.app) / path.relative_to(aside))
     removal.machine.apply_edge()
     files.remove_tree(aside)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from hostctl.backup import drill as drills
 from hostctl.backup import epochs, restore_points, settings, state
+from hostctl.backup import summary as backup_summary
 from hostctl.backup.settings import DAILY, Databases
 from hostctl.core.files import Json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Edges
 from hostctl.sqlite import drill as drilling
 from hostctl.sqlite import lag, litestream, replication
-from hostctl.verbs import backup, status
 
 OPEN = (
     "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "
@@ -26,12 +27,12 @@ def summary(app: App, edges: Edges) -> Json:
     dbs = settings.require(app)
     main = dbs.main.path
     told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size(main), "unsafe": dbs.unsafe}
-    told |= {"disk": status.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.log_size(main)}
+    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.log_size(main)}
     return told | {"backup": _backup(app, dbs, edges)}
 
 
 def _backup(app: App, dbs: Databases, edges: Edges) -> Json | None:
-    told = backup.common(app, edges, app.stream_unit)
+    told = backup_summary.common(app, edges, app.stream_unit)
     if told is None:
         return None
     told |= {"lag": lag.lag(app, dbs, told["watch"])}

@@ -12,6 +12,7 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import settings, state
 from hostctl.backup.epochs import Decision, Epoch, Seen
 from hostctl.backup.settings import Backup, Database, Databases
+from hostctl.core import moving
 from hostctl.core.errors import PERSON, HostError
 from hostctl.core.files import Json, make_directory, remove_tree, write_atomic
 from hostctl.core.names import transition_id
@@ -174,7 +175,7 @@ def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
     for left in file_swap.beside(database.path):
         if os.path.lexists(left):
             make_directory(grave, 0o700)
-            file_swap.move(left, grave / left.name)
+            moving.move(left, grave / left.name)
     files.place(source, database.path, dbs.user)
 
 

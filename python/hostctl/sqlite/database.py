@@ -11,9 +11,10 @@ from hostctl.backup import settings
 from hostctl.backup.settings import Database
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.paths import App
+from hostctl.host.accounts import become
+from hostctl.host.disk import room
 from hostctl.sqlite import drill, files
 from hostctl.sqlite.sql_console import Console, live
-from hostctl.verbs.db import become, room
 
 
 def named(app: App, name: str | None) -> str:

@@ -7,16 +7,14 @@ one, and otherwise to the old one. Nobody may have the files open meanwhile: see
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from hostctl.backup.settings import Databases
-from hostctl.core import files
+from hostctl.core import files, moving
 from hostctl.core.errors import HostError
 
 UNDER_WAY = "swap.json"
@@ -64,9 +62,9 @@ def _give(source: Path, place: Path, user: str) -> None:
 
 def _replace(place: Path, source: Path, kept: Path) -> None:
     for each, grave in zip(beside(place), beside(kept), strict=True):
-        move(each, grave)
-    move(place, kept)
-    move(source, place)
+        moving.move(each, grave)
+    moving.move(place, kept)
+    moving.move(source, place)
 
 
 def swap_back(aside: Path) -> None:
@@ -75,16 +73,16 @@ def swap_back(aside: Path) -> None:
     """
     for name, told in (files.read_json(aside / UNDER_WAY) or {}).items():
         _put_back(Path(told["path"]), aside / "old" / name, aside / "new" / name, bool(told["existed"]))
-    move(aside / UNDER_WAY, aside / UNDONE)
+    moving.move(aside / UNDER_WAY, aside / UNDONE)
 
 
 def _put_back(place: Path, kept: Path, undone: Path, existed: bool) -> None:
     if kept.exists() or not existed:
         for each, grave in zip([place, *beside(place)], [undone, *beside(undone)], strict=True):
-            move(each, grave)
-        move(kept, place)
+            moving.move(each, grave)
+        moving.move(kept, place)
     for each, home in zip(beside(kept), beside(place), strict=True):
-        move(each, home)
+        moving.move(each, home)
 
 
 def under_way(aside: Path) -> bool:
@@ -93,72 +91,6 @@ def under_way(aside: Path) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------- one move
-
-
-def move(source: Path, target: Path) -> None:
-    """Rename, durably, also to another file system. What is gone already is fine."""
-    if not os.path.lexists(source):
-        return
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if target.is_dir():
-        # a copy between file systems that was cut short left the whole of it at both ends
-        files.remove_tree(target)
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _carry(source, target)
-    files.sync_directory(target.parent)
-    files.sync_directory(source.parent)
-
-
-def _carry(source: Path, target: Path) -> None:
-    """Copy, and only then remove. No link is followed: the app's user owns the directory."""
-    part = target.with_name(f".{target.name}.part")
-    if source.is_dir() and not source.is_symlink():
-        files.remove_tree(part)
-        shutil.copytree(source, part, symlinks=True, copy_function=copy)
-        _sync_tree(part)
-        part.rename(target)
-        files.remove_tree(source)
-    else:
-        part.unlink(missing_ok=True)
-        copy(source, part)
-        part.rename(target)
-        source.unlink()
-
-
-def copy(source: str | Path, target: str | Path) -> None:
-    """A new file with the content, owner and mode of another, on disk when this returns."""
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        found = os.fstat(reading)
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            _pour(reading, writing, found.st_size)
-            os.fchown(writing, found.st_uid, found.st_gid)
-            os.fchmod(writing, found.st_mode & 0o777)
-            os.fsync(writing)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
-
-
-def _pour(reading: int, writing: int, size: int) -> None:
-    """All bytes. The kernel shares blocks where the file system can (btrfs, XFS)."""
-    with suppress(OSError):
-        while size and (done := os.copy_file_range(reading, writing, size)):
-            size -= done
-    # whatever it would not do, from where both stand
-    with open(reading, "rb", closefd=False) as source, open(writing, "wb", closefd=False) as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _sync_tree(directory: Path) -> None:
-    for root, _, _ in os.walk(directory):
-        files.sync_directory(Path(root))
 
 
 # ---------------------------------------------------------------------------------------------- who has it open

@@ -14,7 +14,7 @@ from hostctl.core.errors import HostError
 from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
-from hostctl.sqlite import files, settings_check
+from hostctl.sqlite import files, replica, settings_check
 from hostctl.sqlite.file_swap import beside
 
 CATCH_UP = 15.0  # seconds that the replica may take to hold what the database holds
@@ -88,7 +88,7 @@ def _position(work: Work, dbs: Databases) -> Json:
     if dbs.backup is None:
         what = "no restore point can be taken: the disk has no room for a copy, and there is no backup"
         raise HostError(what, str(work.app.points), "free some space on the host (df -h), and push again")
-    position = work.edges.replica.caught_up(work.app, work.edges, dbs.main.name, CATCH_UP)
+    position = replica.of(work.edges).caught_up(work.app, work.edges, dbs.main.name, CATCH_UP)
     return {"files": {}, "position": position, "at": time.time()}
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup.settings import Database, Databases
 from hostctl.core.errors import HostError
 from hostctl.core.files import Json
 from hostctl.core.paths import App
+from hostctl.host.host import Edges
 from hostctl.sqlite import litestream, replication
-
-if TYPE_CHECKING:
-    from hostctl.host.host import Edges
 
 
 class Replica:
@@ -44,13 +41,6 @@ class Replica:
         if epoch is not None:
             backup_epochs.back_to(app, backup_epochs.Epoch(**epoch))
 
-    def refuse_superseded(self, app: App) -> None:
-        """Raises HostError where another host's copy counts: it could not be given back."""
-        told = backup_epochs.superseded(app)
-        if told is not None:
-            what = f"another host's backup counts: {told['why']}"
-            raise HostError(what, str(app.backup), "deploy backup takeover, and then restore the time you want")
-
     def reach(self, app: App, dbs: Databases) -> tuple[float, float]:
         """The oldest and the newest instant of the main database that can be restored, in seconds since the epoch."""
         epochs = backup_epochs.chain(backup_epochs.bucket(app))
@@ -76,3 +66,11 @@ class Replica:
         number = litestream.catch_up(app, name, patience, edges)
         mine = backup_epochs.local(app)
         return {"epoch": mine.epoch if mine else None, "txid": number}
+
+
+def of(edges: Edges) -> Replica:
+    """The replica that belongs to a host. A host of a test brings its own."""
+    return getattr(edges, "replica", REPLICA)
+
+
+REPLICA = Replica()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import FAILED, USAGE, HostError
+from hostctl.core.errors import FAILED, HostError
 from hostctl.core.files import Json, make_directory
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
@@ -27,23 +27,6 @@ AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
 POLL = 0.1
 OTHER = 600.0  # seconds that another restart may take, a snapshot included
 owe = state.owe
-
-
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
-    """`hostctl APP stream ACTION`. Raises HostError."""
-    if action == "start":
-        return start(app, edges, allow_empty)
-    if action == "condition":
-        return condition(app)
-    if action == "prepare":
-        return preparing.prepare(app, edges)
-    if action == "stopped":
-        return stopped(app)
-    if action == "watch":
-        from hostctl.sqlite import monitor
-
-        return monitor.watch(app, edges)
-    raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls

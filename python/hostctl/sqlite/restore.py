@@ -9,23 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.backup import restore_points, settings
+from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, utc, wanted
 from hostctl.backup.settings import Database, Databases
-from hostctl.core import files
+from hostctl.core import files, moving
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal.steps import Work
-from hostctl.sqlite import file_swap
+from hostctl.sqlite import file_swap, replica
 from hostctl.sqlite import files as sqlite_files
-from hostctl.transitions.restore import broken, compared, given_up, instant, room, utc, wanted
 
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
 def reach(app: App, edges: Edges) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored. Raises HostError."""
-    return edges.replica.reach(app, settings.require_backup(app)[0])
+    return replica.of(edges).reach(app, settings.require_backup(app)[0])
 
 
 def counted(app: App, data: Json) -> Json:
@@ -111,14 +111,14 @@ def _fetched(
     """Fetch one database; whether there was anything to fetch: one that came later has no past."""
     if not held:
         room(target.parent, _size(database.path))
-        return edges.replica.fetch(app, dbs, database, target, data["at"])
+        return replica.of(edges).fetch(app, dbs, database, target, data["at"])
     if database.name not in held:
         return False
     if "file" in data:
-        file_swap.move(held[database.name], target)
+        moving.move(held[database.name], target)
         return True
     room(target.parent, _size(held[database.name]))
-    file_swap.copy(held[database.name], target)
+    moving.copy(held[database.name], target)
     _as_taken(app, data["point"], database.name, target)
     return True
 
@@ -167,8 +167,8 @@ def replace(work: Work) -> str:
 def _part_from(work: Work, dbs: Databases) -> None:
     """Everything that was written goes to S3, into the epoch that the undo goes back to."""
     if dbs.backup is not None:
-        work.journal.set(epoch=work.edges.replica.epoch(work.app))
-        work.edges.replica.pause(work.app, work.edges)
+        work.journal.set(epoch=replica.of(work.edges).epoch(work.app))
+        replica.of(work.edges).pause(work.app, work.edges)
 
 
 def _refuse_openers(dbs: Databases, names: list[str]) -> None:
@@ -182,9 +182,9 @@ def _refuse_openers(dbs: Databases, names: list[str]) -> None:
 def _stream_anew(work: Work, dbs: Databases) -> None:
     if dbs.backup is None:
         return
-    if not work.edges.replica.branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
+    if not replica.of(work.edges).branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
         work.note("S3 cannot be asked: the new epoch is published there once it can")
-    work.edges.replica.resume(work.app, work.edges)
+    replica.of(work.edges).resume(work.app, work.edges)
 
 
 def counts(work: Work) -> None:
@@ -197,12 +197,12 @@ def put_back(work: Work) -> None:
     """
     dbs = settings.require(work.app)
     if dbs.backup is not None:
-        work.edges.replica.pause(work.app, work.edges)
+        replica.of(work.edges).pause(work.app, work.edges)
     file_swap.swap_back(aside(work))
     if dbs.backup is not None:
         if "epoch" in work.journal.content:
-            work.edges.replica.back_to(work.app, dbs, work.journal.content["epoch"])
-        work.edges.replica.resume(work.app, work.edges)
+            replica.of(work.edges).back_to(work.app, dbs, work.journal.content["epoch"])
+        replica.of(work.edges).resume(work.app, work.edges)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside(work))
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from hostctl.backup import settings
 from hostctl.core import files
 from hostctl.core.errors import HostError
-from hostctl.instance import release_command
+from hostctl.instance import release_command, start
 from hostctl.journal.steps import Work
 from hostctl.release.redact import redact
 from hostctl.sqlite import pragmas
 from hostctl.sqlite.pragmas import Settings
-from hostctl.transitions import switch
 
 LONGEST = 60.0  # seconds that the release may take to answer
 SHOWN_LINES = 20
@@ -86,7 +85,7 @@ def ask(work: Work) -> list[Settings]:
 
     Raises HostError when it says nothing that can be read.
     """
-    switch.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
+    start.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "settings.log"
     program = work.settings["database"]["settings"]
     status = release_command.run(work, "settings", _command(work, program), log, LONGEST)

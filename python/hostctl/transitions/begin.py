@@ -7,9 +7,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from hostctl.accessories import services
 from hostctl.backup import restore_points
@@ -26,9 +26,6 @@ from hostctl.journal import journal
 from hostctl.release import app_config, envfile, migrations, records, selection
 from hostctl.release import environment as at_rest
 from hostctl.transitions import prune, recover, restore, rollback_risk
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 UNIT_START = 15.0  # seconds for the unit to take the lock
 COMPARED = (
@@ -127,6 +124,17 @@ def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: f
         entry = _journal(app, verb, live, who, origin, _settings_now(app, live), data=data)
         _launch(app, entry, edges)
     return {"transition": entry.id, "release": live}
+
+
+def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
+    """Begin a restore in place. Returns the transition. Raises HostError."""
+    return replace_data(app, "restore", data, who, origin, wait, edges)
+
+
+def load(app: App, path: Path, who: str, origin: str, edges: Edges) -> Json:
+    """Begin a restore in place from a file on this host, which is used up. Returns the transition. Raises HostError."""
+    data = {"point": None, "at": time.time(), "file": str(path)}
+    return replace_data(app, "load", data, who, origin, 0.0, edges)
 
 
 def _settings_now(app: App, release: str) -> Json:

@@ -7,7 +7,7 @@ import tarfile
 from hostctl.accessories import services
 from hostctl.core.files import Json
 from hostctl.core.paths import App
-from hostctl.release import artifact, envfile, migrations, records, selection
+from hostctl.release import artifact, changes, envfile, migrations, records
 from hostctl.transitions import begin
 
 
@@ -19,7 +19,7 @@ def plan(app: App, spec: Json) -> Json:
     secrets = {**of_accessories, **spec["secrets"]}
     env_changed = changed_environment({**spec, "secrets": secrets}, begin.cookie(app) if record else "", record)
     settings, was = begin.compared(spec["settings"]), begin.compared(record["settings"]) if record else None
-    changed = (selection.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
+    changed = (changes.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
     told = {"unchanged": same, "changed_keys": changed, "previous": live, "release": spec["release"]}
     told |= {

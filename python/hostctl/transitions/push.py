@@ -12,13 +12,13 @@ from hostctl.core import files
 from hostctl.core.errors import HostError
 from hostctl.core.files import Json
 from hostctl.cron import jobs
-from hostctl.instance import health, release_command
+from hostctl.instance import health, release_command, start
 from hostctl.journal.steps import Step, Work
 from hostctl.release import artifact, assets, migrations, records
 from hostctl.release.app_config import domains
 from hostctl.release.redact import redact
 from hostctl.sqlite import file_swap
-from hostctl.transitions import drain
+from hostctl.transitions import drain, restore_point
 from hostctl.transitions import switch as transitions_switch
 
 SHOWN_LINES = 20
@@ -90,9 +90,8 @@ def stop_asking(work: Work) -> None:
 
 def point(work: Work) -> str | None:
     """A restore point, so that the data of before the migrations can be had again."""
-    from hostctl.backup import restore_points
 
-    return restore_points.take(work) if engines.of(work.app) else None
+    return restore_point.take(work) if engines.of(work.app) else None
 
 
 # ---------------------------------------------------------------------------------------------- migrate
@@ -104,7 +103,7 @@ def migrate(work: Work) -> str:
     program = work.app.tree(work.release) / command if command else None
     if program is None or not program.is_file():
         return "nothing to run"
-    transitions_switch.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
+    start.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "migrate.log"
     begun = work.edges.clock()
     with _around(work):

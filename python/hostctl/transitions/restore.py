@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from hostctl import engines
-from hostctl.backup import restore_points
+from hostctl.backup import epochs, recovery_target, restore_points
 from hostctl.core import files
 from hostctl.core.errors import LOCKED, USAGE, HostError
 from hostctl.core.files import Json
@@ -24,17 +24,13 @@ from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs
 from hostctl.host.host import Edges
+from hostctl.instance import start as instance_start
 from hostctl.journal.steps import Step, Work
 from hostctl.release import environment, records
 from hostctl.transitions import drain, switch
 
 if TYPE_CHECKING:
     from hostctl.engines import Restores
-
-
-def utc(at: float) -> str:
-    """An instant as people read it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def of(app: App) -> Restores:
@@ -51,43 +47,22 @@ def source(app: App, at: float | None, point: str | None, edges: Edges) -> Json:
     Without either the newest that is on S3. Raises HostError when there is no such point, the instant is outside what
     can be restored, or another host's copy counts.
     """
-    edges.replica.refuse_superseded(app)
+    epochs.refuse_superseded(app)
     if point is not None:
         return {"point": point, "at": restore_points.load(app, point)["at"]}
     first, last = of(app).reach(app, edges)
     if at is not None and not first <= at <= max(last, time.time()):
-        what = f"{utc(at)} is outside what can be restored: {utc(first)} to {utc(last)}"
+        window = f"{recovery_target.utc(first)} to {recovery_target.utc(last)}"
+        what = f"{recovery_target.utc(at)} is outside what can be restored: {window}"
         raise HostError(what, "the backup on S3", "deploy backup list, and name a time within", USAGE)
     return {"point": None, "at": at, "newest": last if at is None else min(at, last), "from": first, "to": last}
-
-
-def instant(data: Json) -> float:
-    """The instant whose data comes back, in seconds since the epoch."""
-    return float(data["newest"] if data["at"] is None else data["at"])
 
 
 def gives_up(app: App, data: Json) -> Json:
     """What would be lost to the app: seconds of writes and, for a point that knows, the rows of each table now and
     then.
     """
-    return given(data, of(app).counted(app, data))
-
-
-def given(data: Json, tables: Json) -> Json:
-    return {"since": instant(data), "seconds": round(time.time() - instant(data), 3), "tables": tables}
-
-
-def compared(now: Mapping[str, int], then: Mapping[str, int]) -> dict[str, list[int | None]]:
-    """Rows of each table, now and then; None for one that was not there."""
-    return {table: [now.get(table), then.get(table)] for table in sorted({*now, *then})}
-
-
-def room(directory: Path, need: int) -> None:
-    """Raises HostError unless so many bytes are free there."""
-    free = shutil.disk_usage(directory).free
-    if free < need:
-        what = f"the disk is full: the data needs {need >> 20} MiB, {free >> 20} MiB are free"
-        raise HostError(what, str(directory), "free some space on the host (df -h), and try again")
+    return recovery_target.given(data, of(app).counted(app, data))
 
 
 # ---------------------------------------------------------------------------------------------- fetch
@@ -101,18 +76,6 @@ def fetch(work: Work) -> str:
 def forget(work: Work) -> None:
     """The undo of fetch."""
     of(work.app).forget(work)
-
-
-def wanted(work: Work) -> Json:
-    """Which data the transition brings back."""
-    assert work.data is not None  # noqa: S101 - only such transitions have these steps
-    return work.data
-
-
-def broken(name: str, how: str) -> HostError:
-    """The error of data that came back and is not whole."""
-    fix = "deploy backup drill tells what is sound; restore another time, or a point (deploy backup list)"
-    return HostError(f"the data that came back {how}", name, fix)
 
 
 # ---------------------------------------------------------------------------------------------- stop
@@ -151,17 +114,6 @@ def put_back(work: Work) -> None:
     of(work.app).put_back(work)
 
 
-def given_up(work: Work, stopped: float, place: str, tables: Json | None = None) -> str:
-    """Write down what is given up: `stopped` is when the last write was made, `place` where everything is kept.
-
-    Returns it as a line to show.
-    """
-    seconds = round(stopped - instant(wanted(work)), 3)
-    work.journal.set(kept={"aside": place, "since": instant(wanted(work)), "seconds": seconds, "tables": tables or {}})
-    was = "what was there is" if "file" in wanted(work) else f"{seconds:.0f} s of writes are given up, and"
-    return f"{was} kept in {place}"
-
-
 # ---------------------------------------------------------------------------------- the gates of a restore in place
 
 
@@ -170,7 +122,7 @@ def start(work: Work) -> str:
     unit = work.app.unit(work.release)
     own = records.port(work.app, work.release)
     work.journal.set(baseline=0, port_before=own)
-    number = switch.assign_port(work, records.NEXT_PORT)
+    number = instance_start.assign_port(work, records.NEXT_PORT)
     work.edges.systemd.start(unit)
     return f"{unit} on port {number}"
 
@@ -207,24 +159,6 @@ GATES = [
 ]
 
 
-# ---------------------------------------------------------------------------------------------- begin
-
-
-def begin(app: App, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
-    """Begin a restore in place. Returns the transition. Raises HostError."""
-    from hostctl.transitions import begin
-
-    return begin.replace_data(app, "restore", data, who, origin, wait, edges)
-
-
-def load(app: App, path: Path, who: str, origin: str, edges: Edges) -> Json:
-    """Begin a restore in place from a file on this host, which is used up. Returns the transition. Raises HostError."""
-    from hostctl.transitions import begin
-
-    data = {"point": None, "at": time.time(), "file": str(path)}
-    return begin.replace_data(app, "load", data, who, origin, 0.0, edges)
-
-
 # ---------------------------------------------------------------------------------------------- without the app
 
 
@@ -233,8 +167,13 @@ def rehearse(app: App, data: Json, edges: Edges) -> Json:
     with _beside(app) as into:
         found = of(app).bring(app, data, into, edges)
         now = of(app).now(app)
-    tables = {name: compared(now.get(name, {}), one["tables"]) for name, one in found.items()}
-    return {"at": instant(data), "point": data["point"], "databases": found, "gives_up": given(data, tables)}
+    tables = {name: recovery_target.compared(now.get(name, {}), one["tables"]) for name, one in found.items()}
+    return {
+        "at": recovery_target.instant(data),
+        "point": data["point"],
+        "databases": found,
+        "gives_up": recovery_target.given(data, tables),
+    }
 
 
 def send(app: App, data: Json, name: str | None, edges: Edges, out: BinaryIO) -> None:
@@ -243,7 +182,12 @@ def send(app: App, data: Json, name: str | None, edges: Edges, out: BinaryIO) ->
     """
     with _beside(app) as into:
         path, found = of(app).extract(app, data, name, into, edges)
-        head = {"at": instant(data), **found, "bytes": path.stat().st_size, "sha256": restore_points.digest(path)}
+        head = {
+            "at": recovery_target.instant(data),
+            **found,
+            "bytes": path.stat().st_size,
+            "sha256": restore_points.digest(path),
+        }
         out.write(json.dumps(head).encode() + b"\n")
         with path.open("rb") as file:
             shutil.copyfileobj(file, out, 1 << 20)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from hostctl.core import files
 from hostctl.core.errors import HostError
-from hostctl.core.lock import Flock
 from hostctl.cron import timers
 from hostctl.edge import maintenance
 from hostctl.host.http import Answer
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
+from hostctl.instance import start as instance_start
 from hostctl.journal.steps import NEW, Step, Work
-from hostctl.release import app_config, environment, records
+from hostctl.release import app_config, records
 from hostctl.release.redact import redact
-from hostctl.release.selection import port as choose_port
 
 POLL = 0.1  # seconds between two tries while nothing listens
 FIRST_CERTIFICATE = 60.0  # seconds that a first certificate may take to come
@@ -36,30 +35,10 @@ def start(work: Work) -> str:
         return f"{unit} still runs"
     if found.state not in ("inactive", "unknown"):
         work.edges.systemd.stop(unit)
-    number = assign_port(work)
+    number = instance_start.assign_port(work)
     work.journal.set(baseline=0)
     work.edges.systemd.start(unit)
     return f"{unit} on port {number}"
-
-
-def assign_port(work: Work, name: str = records.PORT) -> int:
-    """A port that no other release of any app has; written into the file `name`, and for the instance itself."""
-    app, layout = work.app, work.app.layout
-    with Flock(layout.ports_lock, wait=10):
-        own = records.port(app, work.release, name)
-        if own is not None and work.edges.usable(own):
-            return own
-        mine = app.record(work.release) / name
-        taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
-        latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
-        number = choose_port(taken, work.edges.usable, latest[-1] if latest else None)
-        environment.write_port(app, work.release, number)
-        records.write_port(app, work.release, number, name)
-    return number
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
 
 
 def stop_new(work: Work) -> None:

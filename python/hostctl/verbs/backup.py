@@ -5,31 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from hostctl import engines
-from hostctl.backup import drill, epochs, s3, settings, state
-from hostctl.core import audit
+from hostctl.backup import drill, epochs, s3, settings, units
+from hostctl.core import actor, audit
 from hostctl.core.errors import FAILED, LOCKED, HostError
 from hostctl.core.files import Json, make_directory, read_json, write_json
 from hostctl.core.lock import Flock
-from hostctl.core.paths import PROGRAM, App
+from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.notify import alerts
 from hostctl.verbs import kept
 
-
-class Who(NamedTuple):
-    """Who asks, and from where, for the audit."""
-
-    name: str
-    origin: str
+Action = Callable[[App, Edges, actor.Who], Json]
 
 
-Action = Callable[[App, Edges, Who], Json]
-
-
-def verb(app: App, action: str, who: Who, edges: Edges) -> Json:
+def verb(app: App, action: str, who: actor.Who, edges: Edges) -> Json:
     """Do one of ACTIONS. Raises HostError."""
     return ACTIONS[action](app, edges, who)
 
@@ -46,20 +37,7 @@ def summary(app: App, edges: Edges) -> Json | None:
     return engine.backups.summary(app, edges) | {"aside": kept.space(app)} if engine else None
 
 
-def common(app: App, edges: Edges, unit: str) -> Json | None:
-    """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
-    backup = settings.configured(app)
-    if backup is None:
-        return None
-    mine, last = epochs.local(app), drill.last(app)
-    told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": edges.systemd.show(unit)[0].state}
-    told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
-    told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
-    told |= {"superseded": epochs.superseded(app), "owed": state.owed(app), "schedule": backup.drill}
-    return told | {"drill": last, "last_good": last["last_good"] if last else None, "left_open": None}
-
-
-def _status(app: App, edges: Edges, _: Who) -> Json:
+def _status(app: App, edges: Edges, _: actor.Who) -> Json:
     engines.require(app)
     told, now = summary(app, edges) or {}, time.time()
     if told["backup"]:
@@ -67,7 +45,7 @@ def _status(app: App, edges: Edges, _: Who) -> Json:
     return {"app": app.name, "time": now, "database": told, "trouble": alerts.of_database(told, now)}
 
 
-def _list(app: App, _: Edges, __: Who) -> Json:
+def _list(app: App, _: Edges, __: actor.Who) -> Json:
     settings.backup(app)
     return engines.require(app).backups.listing(app) | {"aside": kept.every(app)}
 
@@ -75,47 +53,28 @@ def _list(app: App, _: Edges, __: Who) -> Json:
 # ---------------------------------------------------------------------------------------------- long work, in units
 
 
-def drill_unit(app: App) -> str:
-    """The unit of the timer."""
-    return app.helper_unit("drill")
-
-
-def run_unit(app: App) -> str:
-    return app.helper_unit("backup")
-
-
-def _drill(app: App, edges: Edges, who: Who) -> Json:
+def _drill(app: App, edges: Edges, who: actor.Who) -> Json:
     """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
     settings.backup(app)
-    if edges.systemd.running_inside(drill_unit(app)):
+    if edges.systemd.running_inside(units.drill_unit(app)):
         return engines.require(app).backups.drill(app, edges)
-    _alone(edges, drill_unit(app), "a drill")
+    units.refuse_second(edges, units.drill_unit(app), "a drill")
     begun = time.time()
-    edges.systemd.start(drill_unit(app))
+    edges.systemd.start(units.drill_unit(app))
     audit.note(app, who.name, who.origin, "backup drill", "")
     return {"started": begun}
 
 
-def _run(app: App, edges: Edges, who: Who) -> Json:
+def _run(app: App, edges: Edges, who: actor.Who) -> Json:
     """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
     settings.backup(app)
-    if edges.systemd.running_inside(run_unit(app)):
+    if edges.systemd.running_inside(units.run_unit(app)):
         return _now(app, edges)
-    _alone(edges, run_unit(app), "a backup")
+    units.refuse_second(edges, units.run_unit(app), "a backup")
     begun = time.time()
-    start_run(app, edges)
+    units.start_run(app, edges)
     audit.note(app, who.name, who.origin, "backup run", "")
     return {"started": begun}
-
-
-def start_run(app: App, edges: Edges) -> None:
-    """Begin a backup in a unit of its own. Raises HostError."""
-    edges.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
-
-
-def _alone(edges: Edges, unit: str, what: str) -> None:
-    if edges.systemd.show(unit)[0].runs:
-        raise HostError(f"{what} runs already", unit, "deploy backup status tells when it is done", LOCKED)
 
 
 def _now(app: App, edges: Edges) -> Json:
@@ -142,9 +101,9 @@ def _ran(app: App, edges: Edges) -> Json:
     return told
 
 
-def _progress(app: App, edges: Edges, _: Who) -> Json:
+def _progress(app: App, edges: Edges, _: actor.Who) -> Json:
     """What the laptop asks while one of the two runs, and when it has ended."""
-    drilling, running = edges.systemd.show(drill_unit(app), run_unit(app))
+    drilling, running = edges.systemd.show(units.drill_unit(app), units.run_unit(app))
     told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last(app)}}
     result = read_json(app.backup / "run.json")
     return told | {"run": {"running": running.runs, "step": "", "result": result}, "time": time.time()}
@@ -153,7 +112,7 @@ def _progress(app: App, edges: Edges, _: Who) -> Json:
 # ---------------------------------------------------------------------------------------------- acts
 
 
-def _takeover(app: App, edges: Edges, who: Who) -> Json:
+def _takeover(app: App, edges: Edges, who: actor.Who) -> Json:
     """This host's database becomes the one that counts, in an epoch of its own."""
     settings.backup(app)
     mine, now = epochs.local(app), epochs.current(app, epochs.bucket(app))
@@ -164,7 +123,7 @@ def _takeover(app: App, edges: Edges, who: Who) -> Json:
     return {"changed": True, "epoch": told.epoch, "parent": told.parent}
 
 
-def _check(app: App, _: Edges, __: Who) -> Json:
+def _check(app: App, _: Edges, __: actor.Who) -> Json:
     """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
     backup, bucket = settings.backup(app), epochs.bucket(app)
     bucket.check()

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import sys
 import time
@@ -21,13 +20,14 @@ from hostctl.core.files import Json, make_directory, remove_tree, unlink
 from hostctl.core.lock import Flock
 from hostctl.core.names import transition_id
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Edges
+from hostctl.transitions import begin
 
 if TYPE_CHECKING:
     from hostctl.engines import Consoles
 
 CHUNK = 1 << 20
-SPARE = 256 << 20  # bytes left free beside a copy
 LEFT = 86_400  # seconds after which nobody comes for a file that was sent
 
 
@@ -52,20 +52,6 @@ def console(app: App, name: str | None, write: bool, who: str, origin: str) -> i
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
         return error.code
-
-
-def become(user: str) -> None:
-    """Be that user from here on. Raises HostError when there is none."""
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        raise HostError(f"there is no user {user}", "/etc/passwd", "deploy provision") from None
-    os.chdir("/")
-    os.umask(0o077)
-    if os.geteuid() != found.pw_uid:
-        os.initgroups(user, found.pw_gid)
-        os.setgid(found.pw_gid)
-        os.setuid(found.pw_uid)
 
 
 # ---------------------------------------------------------------------------------------------- dump
@@ -97,14 +83,6 @@ def _alone(app: App, what: str) -> Iterator[Path]:
         raise HostError(f"another {what} is under way", str(scratch), "try again in a moment", LOCKED) from None
 
 
-def room(directory: Path, need: int, what: str) -> None:
-    """Raises HostError unless `what`, so many bytes, has room there, and some is left."""
-    free = shutil.disk_usage(directory).free
-    if free < need + SPARE:
-        told = f"there is no room for {what}: it needs {(need + SPARE) >> 20} MB, and {free >> 20} MB are free"
-        raise HostError(told, str(directory), "free some space on the host (df -h tells)")
-
-
 def _send(path: Path, out: BinaryIO) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -119,7 +97,7 @@ def _send(path: Path, out: BinaryIO) -> None:
 
 def _received(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
     """Take in a database that is to replace the live one, and make sure that it is a sound one. Raises HostError."""
-    room(target.parent, 2 * size, "the file")
+    disk.room(target.parent, 2 * size, "the file")
     if _written(target, size, source) != digest:
         raise HostError("the file did not arrive whole", str(target), "deploy db load again")
     of(app).check(app, target)
@@ -142,7 +120,6 @@ def _written(target: Path, size: int, source: BinaryIO) -> str:
 
 def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) -> Json:
     """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
-    from hostctl.transitions import restore
 
     with _alone(app, "load") as scratch:
         received = _received(app, scratch / "load.db", size, digest, sys.stdin.buffer)
@@ -150,7 +127,7 @@ def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) 
         # the transition takes it away, after this has answered
         path = received.replace(app.state / f"load-{transition_id()}.db")
     try:
-        return restore.load(app, path, who, origin, edges)
+        return begin.load(app, path, who, origin, edges)
     except BaseException:
         unlink(path)
         raise

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
-from typing import Any
 
 from hostctl.accessories import services
 from hostctl.core import lock
@@ -13,6 +10,7 @@ from hostctl.core.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.cron import verb
 from hostctl.edge import maintenance
+from hostctl.host import disk as host_disk
 from hostctl.host import tls
 from hostctl.host.host import Edges
 from hostctl.host.systemd import Unit
@@ -101,14 +99,7 @@ def transition(app: App) -> Json | None:
 
 def disk(app: App) -> Json:
     """Bytes and inodes of the file system that holds the releases."""
-    return space(app.trees if app.trees.is_dir() else app.layout.root)
-
-
-def space(path: Path) -> Json:
-    """Bytes and inodes of the file system that holds a path. One that counts no inodes has 0 of them."""
-    found = os.statvfs(path)
-    told: dict[str, Any] = {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
-    return told | {"inodes_free": found.f_favail, "inodes": found.f_files}
+    return host_disk.space(app.trees if app.trees.is_dir() else app.layout.root)
 
 
 def _drain(app: App, edges: Edges, entry: journal.Journal) -> Json:

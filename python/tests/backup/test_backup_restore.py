@@ -20,7 +20,6 @@ from hostctl.host.host import Edges
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.sqlite import restore as files
-from hostctl.sqlite.replica import Replica
 from hostctl.transitions import restore
 
 RELEASE = "20260101T000000Z-abcdef0"
@@ -29,7 +28,6 @@ RELEASE = "20260101T000000Z-abcdef0"
 @pytest.fixture
 def host(new_host: Callable[..., Host]) -> Host:
     made = new_host()
-    made.replica = Replica()  # type: ignore[attr-defined]
     made.start()
     return made
 

@@ -16,6 +16,7 @@ from hostctl.core.errors import LOCKED, USAGE, HostError
 from hostctl.core.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
+from hostctl.host import disk
 from hostctl.host.host import Edges
 from hostctl.sqlite import files
 from hostctl.transitions import restore
@@ -78,7 +79,7 @@ def test_a_second_copy_at_once_is_refused_and_does_no_harm_to_the_first(app: App
 
 
 def test_no_room_is_told_before_anything_is_copied(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "SPARE", 1 << 60)
+    monkeypatch.setattr(disk, "SPARE", 1 << 60)
     with pytest.raises(HostError, match="no room for a copy"):
         dumped(app)
 

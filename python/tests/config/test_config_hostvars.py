@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError, host_vars, settings, target
-from homeport.secrets import resolve
+from homeport.config import ConfigError, host_vars, secret_names, settings, target
 from hostctl.core import schema as core_schema
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
@@ -134,7 +133,7 @@ def test_a_certificate_of_the_teams_own_is_a_file_and_the_name_of_its_key(projec
     assert host_vars(found)["homeport_certificates"] == [
         {"name": "shop.test", "certificate": str(project.root / "own.pem"), "key": "SHOP_KEY"}
     ]
-    assert resolve.names(found.config) == ("SHOP_KEY",)
+    assert secret_names.names(found.config) == ("SHOP_KEY",)
 
 
 def test_no_secret_value_is_in_the_variables(

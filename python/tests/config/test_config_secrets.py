@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from homeport.config import Redactor
+from homeport.config import Redactor, secret_names
 from homeport.core.errors import HomeportError
 from homeport.secrets import resolve
 
@@ -71,7 +71,7 @@ def test_a_value_that_cannot_be_kept_secret_or_carried_is_refused(loaded: Any, v
 def test_no_child_process_inherits_a_value(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY_BASE", HIDDEN)
 
-    resolve.scrub(loaded.config, os.environ)
+    secret_names.scrub(loaded.config, os.environ)
 
     code = "import os; print(os.environ.get('SECRET_KEY_BASE'))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "None\n"

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote import database_transfer, long_jobs
 from homeport.remote.hostctl import Hostctl
+from homeport.screen import confirm
 from homeport.ssh import connection
 from homeport.verbs import backup, db, status
 
@@ -121,9 +122,9 @@ def test_what_lies_aside_is_deleted_only_after_a_person_said_so(monkeypatch: pyt
 
 def test_where_nobody_can_be_asked_yes_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    backup.sure("It is replaced.", True)
+    confirm.sure("It is replaced.", True)
     with pytest.raises(HomeportError) as refused:
-        backup.sure("It is replaced.", False)
+        confirm.sure("It is replaced.", False)
     assert (refused.value.code, refused.value.fix) == (ExitCode.USAGE, "add --yes")
 
 

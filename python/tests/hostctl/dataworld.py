@@ -54,7 +54,6 @@ class FakeReplica:
     def __init__(self, world: DataWorld) -> None:
         self.world = world
         self.away = False
-        self.superseded = False
         self.kept: Path | None = None
 
     def epoch(self, app: App) -> str | None:
@@ -76,10 +75,6 @@ class FakeReplica:
     def back_to(self, app: App, dbs: Databases, epoch: str | None) -> None:
         make_directory(app.backup, 0o700)
         write_json(app.backup / "epoch.json", {"epoch": epoch})
-
-    def refuse_superseded(self, app: App) -> None:
-        if self.superseded:
-            raise HostError("another host's backup counts")
 
     def reach(self, app: App, dbs: Databases) -> tuple[float, float]:
         return 1000.0, 2000.0
@@ -189,7 +184,7 @@ class DataWorld(World):
     def restore(self, at: float | None = None, point: str | None = None) -> dict[str, Any]:
         self.result = None
         data = restore.source(self.app, at, point, self.edges)
-        restore.begin(self.app, data, "ann", "198.51.100.9", 0, self.edges)
+        begin.restore_in_place(self.app, data, "ann", "198.51.100.9", 0, self.edges)
         assert self.result is not None
         return self.result
 

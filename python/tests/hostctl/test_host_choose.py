@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.core.errors import HostError
-from hostctl.release import selection
+from hostctl.instance import start
+from hostctl.journal import steps
+from hostctl.release import changes, selection
 from hostctl.release.selection import Seen
 
 
@@ -140,20 +142,20 @@ def test_failures_do_not_crowd_out_the_artifact_of_the_live_release() -> None:
     assert kept == {"good", "bad8", "bad7", "bad6"}
 
 
-@given(st.sets(st.sampled_from(list(selection.PORTS[:50])), max_size=49), st.sampled_from(list(selection.PORTS[:50])))
+@given(st.sets(st.sampled_from(list(start.PORTS[:50])), max_size=49), st.sampled_from(list(start.PORTS[:50])))
 def test_a_port_is_free_and_follows_the_last(taken: set[int], after: int) -> None:
-    chosen = selection.port(taken, lambda port: True, after)
+    chosen = start.port(taken, lambda port: True, after)
     assert chosen not in taken
-    assert chosen in selection.PORTS
+    assert chosen in start.PORTS
     assert all(port in taken for port in range(after + 1, chosen))
 
 
 def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
-    last = selection.PORTS[-1]
-    assert selection.port(set(), lambda port: True, last) == selection.PORTS[0]
-    assert selection.port({selection.PORTS[0]}, lambda port: port != selection.PORTS[1], last) == selection.PORTS[2]
+    last = start.PORTS[-1]
+    assert start.port(set(), lambda port: True, last) == start.PORTS[0]
+    assert start.port({start.PORTS[0]}, lambda port: port != start.PORTS[1], last) == start.PORTS[2]
     with pytest.raises(HostError, match="no port"):
-        selection.port(set(), lambda port: False, None)
+        start.port(set(), lambda port: False, None)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +171,10 @@ def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
 def test_only_a_flip_that_happened_and_was_not_given_up_is_finished(
     live: str | None, begun: list[str], reverting: bool, forward: bool
 ) -> None:
-    assert selection.forward(live, "new", begun, reverting) is forward
+    assert steps.forward(live, "new", begun, reverting) is forward
 
 
 def test_changed_keys_are_dotted_and_name_what_came_and_went() -> None:
     old = {"a": 1, "health": {"path": "/", "timeout": 1}, "gone": None}
     new = {"a": 1, "health": {"path": "/up", "timeout": 1}, "came": 2}
-    assert selection.changed_keys(old, new) == ["came", "gone", "health.path"]
+    assert changes.changed_keys(old, new) == ["came", "gone", "health.path"]

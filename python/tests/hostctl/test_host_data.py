@@ -20,6 +20,7 @@ from hostctl import cli
 from hostctl.backup import restore_points
 from hostctl.core import audit
 from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.core.files import make_directory, write_json
 from hostctl.journal import journal
 from hostctl.sqlite import file_swap
 from hostctl.transitions import begin, restore
@@ -354,7 +355,7 @@ def test_data_that_is_not_whole_never_takes_the_place_of_the_live_one(world: Dat
     data = bytearray(world.replica.kept.read_bytes())
     data[8192:12288] = bytes(4096)
     world.replica.kept.write_bytes(data)
-    restore.load(world.app, world.replica.kept, "ann", "198.51.100.9", world.edges)
+    begin.load(world.app, world.replica.kept, "ann", "198.51.100.9", world.edges)
     assert world.result
     assert "integrity check" in world.result["error"]["what"]
     assert world.rows() == ["between", "after"]
@@ -382,7 +383,8 @@ def test_an_unknown_point_and_a_host_that_was_superseded_are_refused(world: Data
     world.push("one")
     with pytest.raises(HostError, match="no restore point"):
         world.restore(point="20260101T000000000Z-aaaaaa")
-    world.replica.superseded = True
+    make_directory(world.app.backup, 0o700)
+    write_json(world.app.backup / "superseded.json", {"why": "a takeover"})
     with pytest.raises(HostError, match="another host"):
         world.restore(at=1500.0)
 
@@ -417,7 +419,7 @@ def test_a_loaded_file_takes_the_place_of_the_database_and_is_used_up(world: Dat
     pushed(world)
     given = world.root / "given.db"
     world.execute("CREATE TABLE items(n); CREATE TABLE boots(unit); INSERT INTO items VALUES ('loaded')", given)
-    restore.load(world.app, given, "ann", "198.51.100.9", world.edges)
+    begin.load(world.app, given, "ann", "198.51.100.9", world.edges)
     assert world.rows() == ["loaded"]
     assert not given.exists()
     assert audit.read(world.app, 1)[0]["verb"] == "load"

@@ -62,7 +62,7 @@ def begun(world: DataWorld, verb: str) -> object:
     if verb == "rollback":
         return begin.rollback_with_data(world.app, None, None, "ann", "", 0, world.edges)
     data = restore.source(world.app, 1500.0, None, world.edges)
-    return restore.begin(world.app, data, "ann", "", 0, world.edges)
+    return begin.restore_in_place(world.app, data, "ann", "", 0, world.edges)
 
 
 def assert_sound(world: DataWorld, verb: str) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hostctl.core.errors import FAILED, REVERTED, USAGE, HostError
 from hostctl.host import credentials
 from hostctl.journal import journal
-from hostctl.release import envfile, environment, records, selection
+from hostctl.release import changes, envfile, environment, records
 from hostctl.release.environment import INSTANCE, PLAIN, SEALED, SECRETS
 from hostctl.transitions import begin, plan
 from hostctl.verbs import seal
@@ -320,7 +320,7 @@ def test_a_plan_names_what_would_change_from_digests_alone(world: World, monkeyp
 
 @given(*[st.dictionaries(NAMES, VALUES, max_size=4)] * 2)
 def test_names_that_differ_are_told_once_and_equal_ones_never(old: dict[str, str], new: dict[str, str]) -> None:
-    told = selection.named_changes(envfile.digests("k", old), envfile.digests("k", new))
+    told = changes.named_changes(envfile.digests("k", old), envfile.digests("k", new))
     every = [name for names in told.values() for name in names]
     assert sorted(every) == sorted({name for name in old.keys() | new.keys() if old.get(name) != new.get(name)})
 

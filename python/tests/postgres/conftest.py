@@ -20,6 +20,7 @@ from pgworld import Host, TlsStore
 
 from hostctl.core.paths import App
 from hostctl.postgres import cluster
+from hostctl.postgres import create as postgres_create
 
 PREFIX = "postgres-test-"
 
@@ -58,9 +59,9 @@ def bucket(store: Store) -> str:
 
 @pytest.fixture(scope="session")
 def template(store: Store) -> Iterator[Path]:
-    """The data of a cluster as `cluster.create` makes it."""
+    """The data of a cluster as `postgres_create.create` makes it."""
     host = Host(directory(), store, "none", backup=False)
-    cluster.create(host.app)
+    postgres_create.create(host.app)
     yield host.app.cluster_data
     shutil.rmtree(host.root)
 
@@ -78,7 +79,7 @@ def quick(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             shutil.chown(path, cluster.SUPERUSER, cluster.SUPERUSER)
         return True
 
-    monkeypatch.setattr(cluster, "create", create)
+    monkeypatch.setattr(postgres_create, "create", create)
 
 
 @pytest.fixture

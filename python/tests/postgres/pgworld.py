@@ -21,12 +21,12 @@ from objectstore import Store, die_with_parent, free_ports
 
 from homeport.sandbox import certificates
 from hostctl.backup import settings
+from hostctl.core.actor import Who
 from hostctl.core.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.postgres import cluster, monitor, replication, wal_stream
 from hostctl.verbs import backup
-from hostctl.verbs.backup import Who
 
 USER = "shop"  # the app's role; no such user of the system is needed
 WITHIN = 60.0  # seconds after which a test gives up waiting

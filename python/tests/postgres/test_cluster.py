@@ -9,7 +9,7 @@ from pgworld import Host
 
 from hostctl.core.errors import USAGE, HostError
 from hostctl.core.paths import Layout
-from hostctl.postgres import cluster, scratch_server, upgrade
+from hostctl.postgres import cluster, create, scratch_server, upgrade
 
 DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
 
@@ -42,7 +42,7 @@ def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> 
 
 
 def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster.create(host.app)
+    create.create(host.app)
     monkeypatch.setattr(cluster, "majors", lambda: [cluster.major(host.app.cluster_data)])
 
     with pytest.raises(HostError, match="newest that is installed"):
@@ -51,7 +51,7 @@ def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, m
 
 def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> None:
     """pg_upgrade meets again whatever has a number of the system's own."""
-    cluster.create(host.app)
+    create.create(host.app)
     wanted = cluster.require(host.app)
 
     with scratch_server.server(host.app, host.app.cluster_data, archive=True) as server:
@@ -78,7 +78,7 @@ def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> N
     ],
 )
 def test_a_configuration_that_the_server_would_not_start_with_is_refused(host: Host, setting: str, said: str) -> None:
-    cluster.create(host.app)
+    create.create(host.app)
     file = host.app.database.with_name("postgresql.conf")
     cluster.check(host.app)
     file.write_text(f"{file.read_text()}\n{setting}\n")

@@ -26,7 +26,6 @@ from hostctl.host.host import Edges
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
-from hostctl.sqlite.replica import Replica
 from hostctl.transitions import restore
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
@@ -48,7 +47,6 @@ def running(store: Store) -> Iterator[Host]:
 
 
 def begun(host: Host) -> Host:
-    host.replica = Replica()  # type: ignore[attr-defined]
     host.start()
     host.sql("CREATE TABLE rows(n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())")
     return host

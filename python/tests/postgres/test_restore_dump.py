@@ -15,6 +15,7 @@ from pgworld import USER, Host, numbers
 from hostctl.core import audit
 from hostctl.core.errors import LOCKED, USAGE, HostError
 from hostctl.core.files import Json
+from hostctl.host import disk
 from hostctl.host.host import Edges
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
@@ -191,7 +192,7 @@ def test_as_text_it_is_sql_without_what_is_hostctls_own(host: Host) -> None:
 
 
 def test_no_room_is_told_before_anything_is_dumped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "SPARE", 1 << 60)
+    monkeypatch.setattr(disk, "SPARE", 1 << 60)
     with pytest.raises(HostError, match="no room for a copy"):
         dumped(host)
 
@@ -218,7 +219,7 @@ def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host:
     point = {"id": directory.name, "at": 1000.0, "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(point))
     host.sql("DELETE FROM rows WHERE n < 3; INSERT INTO rows VALUES (7)")
-    data = restore.source(host.app, None, directory.name, FakeReplica())
+    data = restore.source(host.app, None, directory.name, Edges())
     assert restore.gives_up(host.app, data)["tables"] == {"shop": {"rows": [2, 3]}}
     exchange(work(host, data, "rollback"))
     assert numbers(host) == [1, 2, 3]
@@ -226,17 +227,6 @@ def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host:
     (directory / "shop.dump").write_bytes(b"damaged")
     with pytest.raises(HostError, match="the disk has changed it"):
         restore.fetch(work(host, data, "rollback"))
-
-
-class FakeReplica(Edges):
-    """Nobody else's copy counts."""
-
-    @property
-    def replica(self) -> FakeReplica:  # type: ignore[override]
-        return self
-
-    def refuse_superseded(self, _: object) -> None:
-        return
 
 
 def test_a_database_that_is_not_there_needs_no_point(new_host: Callable[..., Host]) -> None:

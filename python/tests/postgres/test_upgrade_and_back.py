@@ -221,7 +221,6 @@ def test_a_host_that_was_restored_elsewhere_goes_back_to_before_that_and_is_arch
     insert(host, 2)
     host.settled()
     host.systemd.power_cut()
-    another.replica = host.replica  # type: ignore[attr-defined]
     another.start()
     restored(another, source(another, before))
     assert numbers(another) == [1]

@@ -1,0 +1,26 @@
+"""The units of a backup and of a drill."""
+
+from __future__ import annotations
+
+from hostctl.core.errors import LOCKED, HostError
+from hostctl.core.paths import PROGRAM, App
+from hostctl.host.host import Edges
+
+
+def drill_unit(app: App) -> str:
+    """The unit that the drill's timer starts."""
+    return app.helper_unit("drill")
+
+
+def run_unit(app: App) -> str:
+    return app.helper_unit("backup")
+
+
+def start_run(app: App, edges: Edges) -> None:
+    """Begin a backup in a unit of its own. Raises HostError."""
+    edges.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
+
+
+def refuse_second(edges: Edges, unit: str, what: str) -> None:
+    if edges.systemd.show(unit)[0].runs:
+        raise HostError(f"{what} runs already", unit, "deploy backup status tells when it is done", LOCKED)

@@ -1,0 +1,22 @@
+"""Users of the host."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from hostctl.core.errors import HostError
+
+
+def become(user: str) -> None:
+    """Be that user from here on. Raises HostError when there is none."""
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise HostError(f"there is no user {user}", "/etc/passwd", "deploy provision") from None
+    os.chdir("/")
+    os.umask(0o077)
+    if os.geteuid() != found.pw_uid:
+        os.initgroups(user, found.pw_gid)
+        os.setgid(found.pw_gid)
+        os.setuid(found.pw_uid)

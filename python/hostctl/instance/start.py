@@ -1,0 +1,45 @@
+"""The port of an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from hostctl.core.errors import FAILED, HostError
+from hostctl.core.lock import Flock
+from hostctl.journal.steps import Work
+from hostctl.release import environment, records
+
+PORTS = range(20_000, 30_000)
+
+
+def port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
+    """A free port, going round from the one given last, so that a port just freed is not met again soon.
+
+    Raises HostError when there is none.
+    """
+    start = PORTS.start if after is None else after + 1
+    for step in range(len(PORTS)):
+        candidate = PORTS.start + (start - PORTS.start + step) % len(PORTS)
+        if candidate not in taken and usable(candidate):
+            return candidate
+    raise HostError("no port is free", f"{PORTS.start} to {PORTS.stop - 1}", "ss -ltn shows who has them", FAILED)
+
+
+def assign_port(work: Work, name: str = records.PORT) -> int:
+    """A port that no other release of any app has; written into the file `name`, and for the instance itself."""
+    app, layout = work.app, work.app.layout
+    with Flock(layout.ports_lock, wait=10):
+        own = records.port(app, work.release, name)
+        if own is not None and work.edges.usable(own):
+            return own
+        mine = app.record(work.release) / name
+        taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
+        latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
+        number = port(taken, work.edges.usable, latest[-1] if latest else None)
+        environment.write_port(app, work.release, number)
+        records.write_port(app, work.release, number, name)
+    return number
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,20 @@
+"""`hostctl APP stream` for PostgreSQL: what its units and provisioning ask."""
+
+from __future__ import annotations
+
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.postgres import monitor, replication, wal_stream
+
+
+def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+    """`hostctl APP stream ACTION`. Raises HostError."""
+    if action == "start":
+        return replication.start(app, edges, allow_empty)
+    if action == "tail":
+        return wal_stream.run(app, edges)
+    if action == "watch":
+        return monitor.watch(app, edges)
+    raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

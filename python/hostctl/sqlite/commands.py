@@ -1,0 +1,24 @@
+"""`hostctl APP stream` for SQLite: what its units and provisioning ask."""
+
+from __future__ import annotations
+
+from hostctl.core.errors import USAGE, HostError
+from hostctl.core.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Edges
+from hostctl.sqlite import bootstrap, monitor, replication
+
+
+def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+    """`hostctl APP stream ACTION`. Raises HostError."""
+    if action == "start":
+        return replication.start(app, edges, allow_empty)
+    if action == "condition":
+        return replication.condition(app)
+    if action == "prepare":
+        return bootstrap.prepare(app, edges)
+    if action == "stopped":
+        return replication.stopped(app)
+    if action == "watch":
+        return monitor.watch(app, edges)
+    raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

@@ -83,7 +83,7 @@ def test_a_failed_handshake_is_told_apart() -> None:
         port,
         _,
     ):  # alert: internal error, as Caddy without a certificate
-        assert http.get(port, "shop.test", "/", 2, tls=True).why == "tls"
+        assert http.get(port, "shop.test", "/", 2, over_tls=True).why == "tls"
 
 
 @given(st.binary(max_size=200))

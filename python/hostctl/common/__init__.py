@@ -1,1 +1,1 @@
-"""What both sides use: pure functions and documents, without a host or a controller."""
+"""What host and laptop share: errors, files, names, the artifact format, message formats and typed documents."""

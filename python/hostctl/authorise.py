@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 
 # These act on units and on other apps: only root itself, through systemd or provisioning, runs them.
 INTERNAL = frozenset(

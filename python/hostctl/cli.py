@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostctl.authorise import INTERNAL, authorise
-from hostctl.core.errors import DONE, FAILED, USAGE, HostError, of_system
-from hostctl.core.files import Json
-from hostctl.core.names import checked
+from hostctl.common.errors import DONE, FAILED, USAGE, HostError, of_system
+from hostctl.common.files import Json
+from hostctl.common.names import checked
 from hostctl.core.paths import App, Layout
 
 GLOBAL = ("boot", "edge")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hostctl.backup import settings
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 
 if TYPE_CHECKING:

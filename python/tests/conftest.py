@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.host import credentials
 
 # The files that take longest, in the order in which they begin. Where several processes share the tests by file (--dist

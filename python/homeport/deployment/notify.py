@@ -18,7 +18,7 @@ from homeport.remote.session import Session
 from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
 from homeport.secrets.resolve import Secrets
-from hostctl.notify import message, webhook
+from hostctl.common import message, webhook
 
 Json = dict[str, Any]
 

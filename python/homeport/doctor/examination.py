@@ -14,7 +14,7 @@ from homeport.doctor import login, outside, together
 from homeport.doctor.patient import Check, Patient
 from homeport.remote.session import Session
 from homeport.secrets.resolve import Secrets
-from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
+from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
 
 Json = dict[str, Any]
 Tell = Callable[[str], None]

@@ -7,7 +7,7 @@ import time
 from homeport.doctor.patient import Patient
 from homeport.remote import host_key
 from homeport.ssh import connection
-from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok
+from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok
 
 # of a command over a connection that stands: more is a login shell that does something
 SLOW_SECONDS = 1.0

@@ -11,8 +11,8 @@ from homeport.config.model import Domain
 from homeport.deployment import preflight
 from homeport.doctor import caa
 from homeport.doctor.patient import Patient
-from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, skipped
-from hostctl.host import tls
+from hostctl.common import tls
+from hostctl.common.finding import ERROR, OK, WARNING, Finding, skipped
 
 TIMEOUT_SECONDS = 10.0
 DAY = 86_400

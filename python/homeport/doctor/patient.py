@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from homeport.config import Config, Loaded
 from homeport.remote.session import Session
-from hostctl.doctor.finding import Finding
+from hostctl.common.finding import Finding
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from homeport.deployment import preflight
 from homeport.doctor.patient import Json, Patient
 from homeport.release import build
 from homeport.secrets.resolve import of_backup
-from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
+from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 
 # a clock that is further off is told; S3 refuses at 15 minutes
 SKEW_SECONDS, WRONG_SECONDS = 5.0, 300.0

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from homeport.options import completion
-from hostctl.core.names import matches
+from hostctl.common.names import matches
 
 # what a person gave: nothing, a word, or several
 Given = str | tuple[str, ...] | None

@@ -12,7 +12,7 @@ from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session
 from homeport.secrets.resolve import reveal
-from hostctl.host import tls
+from hostctl.common import tls
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import platformdirs
 
 from homeport.core.errors import HomeportError
-from hostctl.release import artifact
+from hostctl.common import artifact
 
 KEPT = 5
 LEFT_OVER = 3600.0  # seconds after which a file in the making belongs to a killed run

@@ -15,7 +15,7 @@ from homeport.core.errors import HomeportError
 from homeport.release import mix, source, tree
 from homeport.release.cache import Cache
 from homeport.release.command import Report, run
-from hostctl.release import artifact
+from hostctl.common import artifact
 
 NAMES = ("Containerfile", "Dockerfile")
 # The variable of release.env, or of the environment, that names another image to build in.

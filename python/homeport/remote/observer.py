@@ -24,7 +24,7 @@ from homeport.core.performer import here, who
 from homeport.remote.session import Session
 from homeport.remote.tunnel import LOCAL, Way, free
 from homeport.ssh import connection as ssh_connection
-from hostctl.host import relay
+from hostctl.common import relay
 
 PORT = 14370  # here, unless another is asked for
 KNOCK = 0.2  # seconds between two looks at whether the local node listens

@@ -13,7 +13,7 @@ from homeport.config.layers import Loaded
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.secrets import ansible_vault, document, password
-from hostctl.core import files
+from hostctl.common import files
 
 # a file of secrets is a few kilobytes
 MOST_BYTES = 4 * 2**20

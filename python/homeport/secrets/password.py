@@ -14,7 +14,7 @@ from homeport.config.secret_names import without_secrets
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.secrets import commands
-from hostctl.core import files
+from hostctl.common import files
 
 # the service under which the keyring knows it; the entry is `secrets.keyring`
 SERVICE = "homeport"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homeport.options.options import Options, a_line, common, lock_wait
-from hostctl.core.names import matches
+from hostctl.common.names import matches
 
 if TYPE_CHECKING:
     from homeport.remote.session import Session

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_atomic, write_json
+from hostctl.common.names import matches, transition_id
 from hostctl.core import audit, lock
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_atomic, write_json
 from hostctl.core.lock import Flock
-from hostctl.core.names import matches, transition_id
 from hostctl.core.paths import App, Layout
 from hostctl.host import credentials, listeners
 from hostctl.host.host import Edges

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from hostctl.backup import epochs, orphans, settings, state
 from hostctl.backup.settings import Backup
-from hostctl.core.errors import FAILED, LOCKED, HostError
-from hostctl.core.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
+from hostctl.common.errors import FAILED, LOCKED, HostError
+from hostctl.common.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.host.host import Edges

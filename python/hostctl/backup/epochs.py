@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup
-from hostctl.core.errors import PERSON, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.core.names import epoch_id, matches
+from hostctl.common.errors import PERSON, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.names import epoch_id, matches
 from hostctl.core.paths import App
 
 LONGEST_CHAIN = 10_000

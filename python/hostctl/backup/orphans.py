@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from hostctl.backup import epochs, s3
 from hostctl.backup.epochs import Epoch
-from hostctl.core.names import matches
+from hostctl.common.names import matches
 from hostctl.core.paths import App
 
 

@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
-from hostctl.core import files
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json
-from hostctl.core.names import checked, matches
+from hostctl.common import artifact, files, migrations
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json
+from hostctl.common.names import checked, matches
 from hostctl.core.paths import App
-from hostctl.release import artifact, migrations
 
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk
 

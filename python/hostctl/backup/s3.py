@@ -20,7 +20,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from hostctl.backup.settings import Backup, Credentials
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 CONNECT = 5.0  # seconds for a connection, certificate included
 TOTAL = 30.0  # seconds for one request, whatever the store does

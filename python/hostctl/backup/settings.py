@@ -7,8 +7,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, read_json, write_atomic
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, read_json, write_atomic
 from hostctl.core.paths import App
 from hostctl.release import envfile
 

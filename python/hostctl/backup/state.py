@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.core.paths import App
 
 

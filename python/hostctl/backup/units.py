@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostctl.core.errors import LOCKED, HostError
+from hostctl.common.errors import LOCKED, HostError
 from hostctl.core.paths import PROGRAM, App
 from hostctl.host.host import Edges
 

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 # Fixed for ever: another value would change every digest.
 FORMAT: Final = tarfile.GNU_FORMAT

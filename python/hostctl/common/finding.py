@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 
 OK, SKIPPED, WARNING, ERROR = "ok", "skipped", "warning", "error"
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 
 SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE, TEST = "success", "failure", "rollback", "drill", "trouble", "test"
 EVENTS = (SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE)

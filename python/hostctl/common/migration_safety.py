@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from hostctl.release.elixir import Statement, Token, shown, statements
+from hostctl.common.elixir import Statement, Token, shown, statements
 
 NEUTRAL = {"use", "import", "alias", "require", "flush"}
 CREATE = {"create", "create_if_not_exists"}

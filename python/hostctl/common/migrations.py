@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json
-from hostctl.release.migration_safety import additive
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json
+from hostctl.common.migration_safety import additive
 
 FILE = re.compile(r"(?P<version>\d{1,18})_(?P<name>.+)\.exs")
 LARGEST = 1 << 20  # bytes of a file that is read as a migration

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 
 PATTERNS = {
     "app": r"[a-z][a-z0-9-]{0,30}",

@@ -9,7 +9,7 @@ import ssl
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from hostctl.notify.message import Post
+from hostctl.common.message import Post
 
 TIMEOUT = 10.0  # seconds
 ANSWER = 300  # characters of an answer that are kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hostctl.core.files import Json, append_json, read_lines
+from hostctl.common.files import Json, append_json, read_lines
 from hostctl.core.paths import App
 
 

@@ -9,8 +9,8 @@ import os
 import time
 from pathlib import Path
 
-from hostctl.core.errors import LOCKED, HostError
-from hostctl.core.files import Json, read_json, unlink, write_json
+from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.files import Json, read_json, unlink, write_json
 from hostctl.core.paths import App
 
 POLL = 0.02

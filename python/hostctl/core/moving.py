@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl.core import files
+from hostctl.common import files
 
 
 def move(source: Path, target: Path) -> None:

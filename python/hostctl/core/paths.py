@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.names import checked, matches
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.names import checked, matches
 
 PROGRAM = "/usr/local/sbin/hostctl"
 

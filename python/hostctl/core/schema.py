@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
-from hostctl.core.names import matches
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
+from hostctl.common.names import matches
 
 LARGEST = 4 << 20  # bytes
 Check = Callable[[Any], bool]

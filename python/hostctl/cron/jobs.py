@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.instance import shell

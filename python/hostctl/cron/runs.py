@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Protocol
 
-from hostctl.core import audit, files
-from hostctl.core.errors import FAILED, LOCKED, HostError
-from hostctl.core.files import Json, read_json, write_json
+from hostctl.common import files
+from hostctl.common.errors import FAILED, LOCKED, HostError
+from hostctl.common.files import Json, read_json, write_json
+from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import jobs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hostctl.core import audit, files
-from hostctl.core.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.common import files
+from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
 from hostctl.cron import jobs

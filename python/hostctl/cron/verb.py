@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.cron import jobs, runs
 from hostctl.cron import timers as cron_timers

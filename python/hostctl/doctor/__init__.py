@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
+from hostctl.common.finding import Finding, examined
 from hostctl.core.paths import App
 from hostctl.doctor import machine, service
 from hostctl.doctor.case import Case
-from hostctl.doctor.finding import Finding, examined
 from hostctl.host.host import Edges
 from hostctl.verbs import inspect
 

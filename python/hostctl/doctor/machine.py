@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
+from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.doctor.case import Case
-from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.verbs import inspect
 
 KNOWN = {"12": "bookworm", "13": "trixie"}

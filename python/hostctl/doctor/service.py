@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
+from hostctl.common import tls
+from hostctl.common.files import Json
+from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.core import actor
-from hostctl.core.files import Json
 from hostctl.doctor.case import Case
-from hostctl.doctor.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.edge import certificates
-from hostctl.host import http, tls
+from hostctl.host import http
 from hostctl.notify import alerts
 from hostctl.verbs import backup as backups
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import write_atomic
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import write_atomic
 
 SETTINGS = Path("/etc/homeport/edge")
 CONFIG = Path("/etc/caddy/caddy.json")

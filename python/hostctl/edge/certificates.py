@@ -17,14 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from hostctl.common import tls
+from hostctl.common.errors import FAILED, LOCKED, USAGE, HostError
+from hostctl.common.files import Json, read_json, write_atomic, write_json
+from hostctl.common.tls import Certificate
 from hostctl.core import audit
-from hostctl.core.errors import FAILED, LOCKED, USAGE, HostError
-from hostctl.core.files import Json, read_json, write_atomic, write_json
 from hostctl.core.paths import PROGRAM, App
 from hostctl.edge import caddy
-from hostctl.host import tls
 from hostctl.host.host import Edges
-from hostctl.host.tls import Certificate
 from hostctl.release import app_config
 
 STORAGE = Path("/var/lib/caddy/certificates")

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hostctl.common import tls
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, write_atomic
+from hostctl.common.names import matches
 from hostctl.core import schema
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, write_atomic
-from hostctl.core.names import matches
 from hostctl.edge import caddy
-from hostctl.host import tls
 from hostctl.host.host import Edges
 
 LARGEST = 256 << 10  # characters

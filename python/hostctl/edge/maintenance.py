@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from hostctl.core import audit, files
-from hostctl.core.errors import DONE, FAILED, HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common import files
+from hostctl.common.errors import DONE, FAILED, HostError
+from hostctl.common.files import Json, read_json
+from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.instance import agent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 
 def become(user: str) -> None:

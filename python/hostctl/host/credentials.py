@@ -10,8 +10,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import write_atomic
+from hostctl.common.errors import HostError
+from hostctl.common.files import write_atomic
 
 LIMIT = 30.0  # seconds
 AGAIN = "deploy env push brings the values again"

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 
 SPARE = 256 << 20  # bytes left free beside a copy
 

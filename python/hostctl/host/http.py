@@ -6,7 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostctl.host import tls
+from hostctl.common import tls
 
 if TYPE_CHECKING:
     pass  # imported late: it costs every verb that needs none

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from hostctl.core.errors import FAILED, HostError
+from hostctl.common.errors import FAILED, HostError
 
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
 BEGINNING = 0.02  # seconds between two looks at a unit that is about to begin

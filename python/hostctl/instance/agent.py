@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from hostctl.core.errors import DONE, FAILED, HostError
+from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.release.envfile import AGENT
 

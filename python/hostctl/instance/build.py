@@ -15,17 +15,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl.core import audit, files
-from hostctl.core.errors import DONE, FAILED, LOCKED, HostError
-from hostctl.core.files import Json
+from hostctl.common import artifact, files
+from hostctl.common.errors import DONE, FAILED, LOCKED, HostError
+from hostctl.common.files import Json
+from hostctl.common.names import transition_id
+from hostctl.core import audit
 from hostctl.core.lock import Flock
-from hostctl.core.names import transition_id
 from hostctl.core.paths import PROGRAM, App
 from hostctl.host.host import Edges
 from hostctl.host.systemd import self_command
 from hostctl.journal import journal
 from hostctl.notify import events
-from hostctl.release import artifact, envfile
+from hostctl.release import envfile
 
 DEFAULTS = {"memory": 0, "tasks": 4096, "seconds": 1800}
 KEPT = ("_build", "deps", "node_modules")  # what makes the next build fast

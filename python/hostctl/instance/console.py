@@ -14,8 +14,8 @@ import threading
 import time
 from pathlib import Path
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import remove_tree
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import remove_tree
 from hostctl.core.paths import App
 from hostctl.host import terminal
 from hostctl.host.host import Edges

@@ -13,9 +13,9 @@ import secrets
 import socket
 import threading
 
-from hostctl.core.errors import DONE, FAILED, HostError
+from hostctl.common import relay
+from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.core.paths import App
-from hostctl.host import relay
 from hostctl.instance import agent
 from hostctl.instance.console import loopback
 from hostctl.release.envfile import DIST_PORT

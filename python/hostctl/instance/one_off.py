@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hostctl.core.errors import FAILED, HostError
+from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.release import confinement, environment, records

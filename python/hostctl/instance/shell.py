@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from hostctl.common.errors import DONE, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.names import transition_id
 from hostctl.core import audit
-from hostctl.core.errors import DONE, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host import terminal
 from hostctl.host.host import Edges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from hostctl.core.errors import FAILED, HostError
+from hostctl.common.errors import FAILED, HostError
 from hostctl.core.lock import Flock
 from hostctl.journal.steps import Work
 from hostctl.release import environment, records

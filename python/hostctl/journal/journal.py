@@ -10,8 +10,8 @@ import contextlib
 import time
 from typing import Any
 
-from hostctl.core.files import Json, append_json, make_directory, read_json, read_lines, write_json
-from hostctl.core.names import checked, matches
+from hostctl.common.files import Json, append_json, make_directory, read_json, read_lines, write_json
+from hostctl.common.names import checked, matches
 from hostctl.core.paths import App
 
 

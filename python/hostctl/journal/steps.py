@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from hostctl.core import audit, files, lock
-from hostctl.core.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
+from hostctl.common.files import Json
+from hostctl.core import audit, lock
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal.journal import Journal

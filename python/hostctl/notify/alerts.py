@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 
 DAY = 86_400
 SCHEDULES = {"daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY}

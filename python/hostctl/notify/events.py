@@ -14,14 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from hostctl.common import message
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.message import Notice
+from hostctl.common.names import transition_id
 from hostctl.core import schema
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host import credentials
-from hostctl.notify import alerts, message
-from hostctl.notify.message import Notice
+from hostctl.notify import alerts
 
 SEALED_AS = "notify"
 
@@ -77,7 +78,7 @@ def keep(app: App, told: Json) -> bool:
 
 
 def _refuse(app: App, told: Json) -> None:
-    from hostctl.notify import webhook  # with all that a connection needs, which telling does not
+    from hostctl.common import webhook  # with all that a connection needs, which telling does not
 
     fix = "deploy secrets set {}, then run deploy provision"
     for name, url in told["urls"].items():

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hostctl.common import message, webhook
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.message import Post
+from hostctl.common.names import transition_id
+from hostctl.common.webhook import Answer
 from hostctl.core import audit
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, unlink, write_json
-from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
-from hostctl.notify import events, message, webhook
-from hostctl.notify.message import Post
-from hostctl.notify.webhook import Answer
+from hostctl.notify import events
 
 WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one repeats
 LONGEST = 6 * 3600.0  # seconds after which nobody is told any more

@@ -11,8 +11,8 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points, settings, state
 from hostctl.backup import summary as backup_summary
 from hostctl.backup.epochs import Epoch
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, read_json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from hostctl.backup import settings
 from hostctl.backup.settings import Backup
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import make_directory, point, read_json, remove_tree
-from hostctl.core.names import checked
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import make_directory, point, read_json, remove_tree
+from hostctl.common.names import checked
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 

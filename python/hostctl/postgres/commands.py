@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import monitor, replication, wal_stream

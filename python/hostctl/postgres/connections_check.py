@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostctl.backup import restore_points
-from hostctl.core.errors import FAILED, HostError
+from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.steps import Work

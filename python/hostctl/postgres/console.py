@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostctl.core.errors import DONE, USAGE, HostError
+from hostctl.common.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.host.disk import room

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import sync_directory
+from hostctl.common.errors import HostError
+from hostctl.common.files import sync_directory
 from hostctl.core.paths import App
 from hostctl.postgres import scratch_server
 from hostctl.postgres.cluster import ROLE, VERSIONS, furnish, initdb, majors, make_owned, query, require, sync, use

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import make_directory, sync_directory
+from hostctl.common.errors import HostError
+from hostctl.common.files import make_directory, sync_directory
 from hostctl.postgres import cluster, row_counts
 from hostctl.postgres.cluster import Server
 

@@ -20,8 +20,8 @@ from subprocess import TimeoutExpired
 from hostctl.backup import drill
 from hostctl.backup.compare import Seen, compare, newest_good
 from hostctl.backup.drill import BrokenError, Copy, Work
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, remove_tree
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, remove_tree
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import sync_directory
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import sync_directory
 from hostctl.postgres import cluster, inspect, row_counts
 from hostctl.postgres.cluster import Cluster, Server
 

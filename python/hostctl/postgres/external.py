@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostctl.backup import settings
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.steps import Work

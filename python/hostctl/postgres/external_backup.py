@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
-from hostctl.core.files import Json, read_json
+from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.postgres import cluster, external

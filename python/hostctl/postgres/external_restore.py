@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal.steps import Work

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hostctl.backup.compare import Canary, Seen, Table
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.steps import Work

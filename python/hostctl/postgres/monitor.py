@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from hostctl.backup import epochs, s3, state, units
 from hostctl.backup.settings import Backup
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, append_json, read_json, unlink, write_json
 from hostctl.core import audit
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, append_json, read_json, unlink, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal import journal

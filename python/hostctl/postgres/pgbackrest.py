@@ -21,8 +21,8 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
 from hostctl.backup.settings import Backup, Credentials
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, write_atomic
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.core.paths import App
 from hostctl.postgres import cluster, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Line

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hostctl.backup import epochs, restore_points, settings
 from hostctl.backup.recovery_target import room
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts

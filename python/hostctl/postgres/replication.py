@@ -12,9 +12,9 @@ from pathlib import Path
 from hostctl.backup import epochs, settings, state, units
 from hostctl.backup.epochs import Decision, Epoch, Seen
 from hostctl.backup.settings import Backup
-from hostctl.core.errors import PERSON, HostError
-from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_json
-from hostctl.core.names import transition_id
+from hostctl.common.errors import PERSON, HostError
+from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.common.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import cluster, create, pgbackrest, scratch_server, timelines, wal_stream

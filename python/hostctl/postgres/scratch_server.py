@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import unlink
+from hostctl.common.errors import HostError
+from hostctl.common.files import unlink
 from hostctl.core.paths import App
 from hostctl.postgres import cluster, pgbackrest
 from hostctl.postgres.cluster import Server

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hostctl.backup import epochs, s3, settings
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, make_directory, read_json, write_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, make_directory, read_json, write_json
 from hostctl.core.lock import MOMENT, Flock
 from hostctl.core.paths import App
 from hostctl.postgres import cluster

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from hostctl.backup import epochs, settings, state
 from hostctl.backup.recovery_target import room
-from hostctl.core import files
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, data_swap, epoch_branch, pgbackrest, replication, scratch_server

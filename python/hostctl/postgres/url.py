@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 
 SCHEMES = ("ecto", "postgres", "postgresql")
 PORT = 5432

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostctl.backup import epochs, s3, settings
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import cluster, timelines

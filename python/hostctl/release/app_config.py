@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json, read_json
-from hostctl.core.names import matches
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json, read_json
+from hostctl.common.names import matches
 from hostctl.core.paths import App
 
 

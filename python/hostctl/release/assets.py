@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from hostctl.core.files import make_directory, read_json
+from hostctl.common.files import make_directory, read_json
 from hostctl.core.paths import App
 
 PRECOMPRESSED = ("", ".gz", ".br", ".zst")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 
 
 def changed_keys(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:

@@ -12,8 +12,8 @@ import hmac
 import re
 from collections.abc import Mapping
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.names import matches
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.names import matches
 
 LONGEST = 100_000  # bytes; the kernel refuses a single variable of 128 KiB
 _ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\["\\`$])*)"\n')

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from hostctl.core import files
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common import files
+from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host import credentials
 from hostctl.release import envfile

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json, read_json, unlink, write_atomic, write_json
-from hostctl.core.names import matches
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json, read_json, unlink, write_atomic, write_json
+from hostctl.common.names import matches
 from hostctl.core.paths import App
 from hostctl.release import changes as release_changes
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.release import records
 

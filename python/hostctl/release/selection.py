@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json
 
 KEPT_FAILURES = 2
 KEPT_ARTIFACTS = 3

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.common.names import matches
 from hostctl.core.lock import Flock
-from hostctl.core.names import matches
 from hostctl.core.paths import App
 
 PIECE = 1 << 20

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hostctl import engines
 from hostctl.backup import epochs, settings, state
-from hostctl.core import actor, files, moving
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
+from hostctl.core import actor, moving
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.sqlite import file_swap

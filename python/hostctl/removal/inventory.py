@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hostctl.core.names import matches
+from hostctl.common.names import matches
 from hostctl.core.paths import App, Layout
 
 PREFIX = "homeport-"

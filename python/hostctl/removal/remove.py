@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple
 
 from hostctl.backup import settings as backup_settings
-from hostctl.core import audit, files, lock
-from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
-from hostctl.core.files import Json, read_json
-from hostctl.core.names import matches, transition_id
+from hostctl.common import files
+from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
+from hostctl.common.files import Json, read_json
+from hostctl.common.names import matches, transition_id
+from hostctl.core import audit, lock
 from hostctl.core.paths import PROGRAM, App, Layout
 from hostctl.edge import certificates
 from hostctl.host.host import Edges

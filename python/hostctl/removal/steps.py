@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hostctl.accessories import services
-from hostctl.core import files, moving
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, read_json, write_json
+from hostctl.common import files
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, read_json, write_json
+from hostctl.core import moving
 from hostctl.core.paths import App, Layout
 from hostctl.edge import caddy, certificates
 from hostctl.host.host import Edges

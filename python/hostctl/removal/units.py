@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.edge import caddy
 from hostctl.host.systemd import LONGEST
 

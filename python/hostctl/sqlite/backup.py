@@ -6,7 +6,7 @@ from hostctl.backup import drill as drills
 from hostctl.backup import epochs, restore_points, settings, state
 from hostctl.backup import summary as backup_summary
 from hostctl.backup.settings import DAILY, Databases
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk

@@ -12,10 +12,10 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import settings, state
 from hostctl.backup.epochs import Decision, Epoch, Seen
 from hostctl.backup.settings import Backup, Database, Databases
+from hostctl.common.errors import PERSON, HostError
+from hostctl.common.files import Json, make_directory, remove_tree, write_atomic
+from hostctl.common.names import transition_id
 from hostctl.core import moving
-from hostctl.core.errors import PERSON, HostError
-from hostctl.core.files import Json, make_directory, remove_tree, write_atomic
-from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.sqlite import file_swap, files, litestream

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hostctl.backup import settings
 from hostctl.backup.settings import Database
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.host.disk import room

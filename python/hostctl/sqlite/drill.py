@@ -19,8 +19,8 @@ from hostctl.backup import drill, settings
 from hostctl.backup.compare import Canary, Seen, Table, compare, newest_good
 from hostctl.backup.drill import BrokenError, Copy, Work
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, make_directory
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, make_directory
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.sqlite import files, litestream

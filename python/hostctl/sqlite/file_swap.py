@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hostctl.backup.settings import Databases
-from hostctl.core import files, moving
-from hostctl.core.errors import HostError
+from hostctl.common import files
+from hostctl.common.errors import HostError
+from hostctl.core import moving
 
 UNDER_WAY = "swap.json"
 UNDONE = "undone.json"

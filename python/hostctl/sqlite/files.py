@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import sync_directory
+from hostctl.common.errors import HostError
+from hostctl.common.files import sync_directory
 
 BUSY = 5.0  # seconds to wait for another writer
 CANARY = "_homeport_canary"

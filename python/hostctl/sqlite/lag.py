@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hostctl.backup.settings import Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.sqlite import litestream
 

@@ -23,8 +23,8 @@ from urllib.parse import quote
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup, Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, make_directory, remove_tree, unlink, write_atomic
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Backup, Databases
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import lock
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, read_json, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal import journal

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hostctl.backup.settings import Databases
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 MARK = "homeport-settings "
 LEAST_BUSY_MS = 1000

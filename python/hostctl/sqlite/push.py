@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hostctl.backup import restore_points, settings
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.sqlite import files, replica, settings_check

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.sqlite import litestream, replication

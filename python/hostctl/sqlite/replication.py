@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json, make_directory
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json, make_directory
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.host.host import Edges

@@ -11,9 +11,10 @@ from pathlib import Path
 from hostctl.backup import restore_points, settings
 from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, utc, wanted
 from hostctl.backup.settings import Database, Databases
-from hostctl.core import files, moving
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
+from hostctl.core import moving
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal.steps import Work

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hostctl.backup import settings
-from hostctl.core import files
-from hostctl.core.errors import HostError
+from hostctl.common import files
+from hostctl.common.errors import HostError
 from hostctl.instance import release_command, start
 from hostctl.journal.steps import Work
 from hostctl.release.redact import redact

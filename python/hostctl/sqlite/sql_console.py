@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from hostctl.common.errors import FAILED, HostError
 from hostctl.common.table import columns
-from hostctl.core.errors import FAILED, HostError
 from hostctl.sqlite import files
 
 MOST = 1000  # rows shown on a terminal; a pipe gets all of them

@@ -13,17 +13,18 @@ from pathlib import Path
 
 from hostctl.accessories import services
 from hostctl.backup import restore_points
+from hostctl.common import migrations
+from hostctl.common.errors import FAILED, USAGE, HostError
+from hostctl.common.files import Json, make_directory, read_json, write_atomic
+from hostctl.common.names import transition_id
 from hostctl.core import lock
-from hostctl.core.errors import FAILED, USAGE, HostError
-from hostctl.core.files import Json, make_directory, read_json, write_atomic
-from hostctl.core.names import transition_id
 from hostctl.core.paths import PROGRAM, App
 from hostctl.cron import jobs
 from hostctl.host.host import Edges
 from hostctl.host.systemd import self_command
 from hostctl.instance import agent
 from hostctl.journal import journal
-from hostctl.release import app_config, envfile, migrations, records, selection
+from hostctl.release import app_config, envfile, records, selection
 from hostctl.release import environment as at_rest
 from hostctl.transitions import prune, recover, restore, rollback_risk
 

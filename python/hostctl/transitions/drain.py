@@ -6,7 +6,7 @@ Runs in a unit of its own, so that neither the laptop nor the next command has t
 
 from __future__ import annotations
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
 from hostctl.host.systemd import self_command

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json, read_lines
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json, read_lines
 from hostctl.core.lock import is_held
 from hostctl.core.paths import App
 from hostctl.journal import journal

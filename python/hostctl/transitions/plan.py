@@ -5,9 +5,10 @@ from __future__ import annotations
 import tarfile
 
 from hostctl.accessories import services
-from hostctl.core.files import Json
+from hostctl.common import artifact, migrations
+from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.release import artifact, changes, envfile, migrations, records
+from hostctl.release import changes, envfile, records
 from hostctl.transitions import begin
 
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hostctl.backup import restore_points
-from hostctl.core import files
-from hostctl.core.names import matches
+from hostctl.common import files
+from hostctl.common.names import matches
 from hostctl.core.paths import App
 from hostctl.cron import runs
 from hostctl.host.systemd import Systemd

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from hostctl import engines
-from hostctl.core import files
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common import artifact, files, migrations
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.cron import jobs
 from hostctl.instance import health, release_command, start
 from hostctl.journal.steps import Step, Work
-from hostctl.release import artifact, assets, migrations, records
+from hostctl.release import assets, records
 from hostctl.release.app_config import domains
 from hostctl.release.redact import redact
 from hostctl.sqlite import file_swap

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core import lock
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal import journal

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hostctl import engines
 from hostctl.backup import epochs, recovery_target, restore_points
-from hostctl.core import files
-from hostctl.core.errors import LOCKED, USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs

@@ -6,8 +6,8 @@ import time
 
 from hostctl import engines
 from hostctl.backup.restore_points import brings
-from hostctl.core import files
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.files import Json
 from hostctl.journal.steps import Work
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hostctl import engines
-from hostctl.core.files import Json
+from hostctl.common import migrations
+from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.release import migrations, records
+from hostctl.release import records
 
 
 def of(app: App, target: str) -> list[Json]:

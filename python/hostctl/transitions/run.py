@@ -8,9 +8,9 @@ import signal
 from functools import partial
 from types import FrameType
 
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json
 from hostctl.core import lock
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.journal import journal

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostctl.core import files
-from hostctl.core.errors import HostError
+from hostctl.common import files
+from hostctl.common.errors import HostError
 from hostctl.cron import timers
 from hostctl.edge import maintenance
 from hostctl.host.http import Answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import upgrade

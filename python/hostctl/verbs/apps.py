@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 from hostctl.backup import settings
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json, read_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Edges
 from hostctl.verbs.status import status

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from hostctl import engines
 from hostctl.backup import drill, epochs, s3, settings, units
+from hostctl.common.errors import FAILED, LOCKED, HostError
+from hostctl.common.files import Json, make_directory, read_json, write_json
 from hostctl.core import actor, audit
-from hostctl.core.errors import FAILED, LOCKED, HostError
-from hostctl.core.files import Json, make_directory, read_json, write_json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.host.host import Edges

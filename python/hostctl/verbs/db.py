@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from hostctl import engines
+from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.files import Json, make_directory, remove_tree, unlink
+from hostctl.common.names import transition_id
 from hostctl.core import audit
-from hostctl.core.errors import LOCKED, HostError
-from hostctl.core.files import Json, make_directory, remove_tree, unlink
 from hostctl.core.lock import Flock
-from hostctl.core.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Edges

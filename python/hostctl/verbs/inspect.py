@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import hostctl
+from hostctl.common.files import Json
 from hostctl.core import lock
-from hostctl.core.files import Json
 from hostctl.core.paths import App
 from hostctl.release import app_config, records, upload
 from hostctl.verbs import status

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostctl import engines
-from hostctl.core import audit, files
-from hostctl.core.errors import LOCKED, USAGE, HostError
-from hostctl.core.files import Json
-from hostctl.core.names import matches
+from hostctl.common import files
+from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import Json
+from hostctl.common.names import matches
+from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.journal import journal
 

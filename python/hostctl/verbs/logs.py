@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.cron import jobs
 from hostctl.release import app_config, records, redact, selection

@@ -5,9 +5,9 @@ The plain text stays until the unit is installed that reads what is sealed: at n
 
 from __future__ import annotations
 
-from hostctl.core import files
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common import files
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host import credentials
 from hostctl.release import envfile, environment, records

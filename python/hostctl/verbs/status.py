@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from hostctl.accessories import services
+from hostctl.common import tls
+from hostctl.common.files import Json, read_json
 from hostctl.core import lock
-from hostctl.core.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.cron import verb
 from hostctl.edge import maintenance
 from hostctl.host import disk as host_disk
-from hostctl.host import tls
 from hostctl.host.host import Edges
 from hostctl.host.systemd import Unit
 from hostctl.instance import health

@@ -17,8 +17,8 @@ from objectstore import Store, die_with_parent
 
 from hostctl.backup import drill, epochs, settings
 from hostctl.backup.s3 import Object
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Edges
 from hostctl.sqlite import drill as sqlite_drill

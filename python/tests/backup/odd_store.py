@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hostctl.backup.settings import Backup, Credentials
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 # the keys of the examples in the store's documentation
 DOCUMENTED = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hostctl.backup import settings
+from hostctl.common.errors import HostError
 from hostctl.core import schema
-from hostctl.core.errors import HostError
 from hostctl.core.paths import App, Layout
 
 FULL = {

@@ -12,7 +12,7 @@ from world import Host
 
 from hostctl.backup import epochs, s3
 from hostctl.backup.epochs import Decision, Epoch, Seen, decide
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 
 OURS = Epoch("20260101T000000Z-aaaaaa", "shop", "one", 1.0, None)
 BEFORE = Epoch("20251231T000000Z-bbbbbb", "shop", "one", 0.0, None)

@@ -9,7 +9,7 @@ from world import Host
 
 from hostctl.backup import epochs, orphans, s3, settings
 from hostctl.backup.epochs import Epoch
-from hostctl.core.names import epoch_id
+from hostctl.common.names import epoch_id
 
 LATER = 3600.0  # seconds from now on which everything here is older than
 

@@ -14,8 +14,8 @@ from world import Host, Writer, rows, sound
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.host.host import Edges
 from hostctl.journal import journal
 from hostctl.journal.steps import Work

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from world import USER, application, rows, sound
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.sqlite import files
 
 

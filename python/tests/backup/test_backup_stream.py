@@ -14,8 +14,8 @@ from world import Host, Writer, application, rows, sound
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, state
-from hostctl.core.errors import PERSON, HostError
-from hostctl.core.files import read_json
+from hostctl.common.errors import PERSON, HostError
+from hostctl.common.files import read_json
 from hostctl.sqlite import file_swap, files, lag, litestream, replication
 
 

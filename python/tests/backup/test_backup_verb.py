@@ -14,10 +14,10 @@ from drillworld import DrillWorld
 from objectstore import Store
 
 from hostctl.backup import epochs, s3, settings
+from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.files import Json, write_json
 from hostctl.core import audit
 from hostctl.core.actor import Who
-from hostctl.core.errors import LOCKED, HostError
-from hostctl.core.files import Json, write_json
 from hostctl.host.host import Edges
 from hostctl.host.systemd import Systemd, Unit
 from hostctl.notify import alerts

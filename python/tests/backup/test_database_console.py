@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.sqlite import files, sql_console
 from hostctl.sqlite.sql_console import Console, plain, statements, table
 

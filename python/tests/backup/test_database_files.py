@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hostctl.core.errors import LOCKED, USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
 from hostctl.host import disk

@@ -18,8 +18,8 @@ from objectstore import Store
 
 from hostctl.backup import drill, epochs, settings, state
 from hostctl.backup.s3 import Bucket
-from hostctl.core.errors import LOCKED, HostError
-from hostctl.core.files import read_lines
+from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.files import read_lines
 from hostctl.core.lock import Flock
 from hostctl.host.host import Edges
 from hostctl.sqlite import drill as sqlite_drill

@@ -18,8 +18,8 @@ from typing import Any
 from objectstore import Store, die_with_parent
 
 from hostctl.backup import settings
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.sqlite import bootstrap, litestream, monitor, replication

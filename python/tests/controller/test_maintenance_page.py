@@ -15,7 +15,7 @@ from homeport.core.errors import HomeportError
 from homeport.deployment import maintenance_page
 from homeport.verbs import maintenance as verb
 from homeport.verbs import status
-from hostctl.core.names import matches
+from hostctl.common.names import matches
 
 
 def own(root: Path, text: bytes) -> Path:

@@ -12,7 +12,7 @@ from homeport.core.errors import HomeportError
 from homeport.doctor import outside
 from homeport.plays import custom_certificates
 from homeport.verbs import certs
-from hostctl.doctor.finding import OK, WARNING
+from hostctl.common.finding import OK, WARNING
 from tests.certificates import Authority, Issued
 
 TEAM = Authority()

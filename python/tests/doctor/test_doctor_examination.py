@@ -13,7 +13,7 @@ from homeport.doctor import examination, login, outside, together
 from homeport.doctor.patient import Check, Patient
 from homeport.ssh.connection import UnreachableError
 from homeport.verbs import doctor
-from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, ok
+from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, ok
 
 OURS = {"192.0.2.10", "2001:db8::10"}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
+from hostctl.common.finding import ERROR, OK, WARNING, examined, ok
 from hostctl.doctor import machine
-from hostctl.doctor.finding import ERROR, OK, WARNING, examined, ok
 
 GB, MB = 10**9, 10**6
 DEBIAN = {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"}

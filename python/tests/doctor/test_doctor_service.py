@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING
 from hostctl.doctor import service
-from hostctl.doctor.finding import ERROR, OK, SKIPPED, WARNING
 
 
 @contextmanager

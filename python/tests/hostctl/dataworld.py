@@ -13,8 +13,8 @@ from typing import IO, Any
 from hostworld import FakeSystemd, World, unlaunched
 
 from hostctl.backup.settings import Database, Databases
-from hostctl.core.errors import HostError
-from hostctl.core.files import make_directory, read_json, write_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import make_directory, read_json, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.host.http import Answer

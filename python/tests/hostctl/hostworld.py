@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hostctl.core.errors import HostError
+from hostctl.common import artifact
+from hostctl.common.errors import HostError
 from hostctl.core.paths import App, Layout
 from hostctl.host.http import Answer
 from hostctl.host.systemd import Unit
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
-from hostctl.release import artifact, environment, records
+from hostctl.release import environment, records
 from hostctl.transitions import begin, drain, run
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # thousands of fsyncs

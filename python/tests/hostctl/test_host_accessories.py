@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.accessories import services as accessories_services
+from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.core import lock
-from hostctl.core.errors import LOCKED, USAGE, HostError
 from hostctl.host.listeners import Socket
 from hostctl.release import records, redact
 from hostctl.transitions import begin
@@ -416,6 +416,6 @@ def test_a_file_that_is_not_as_provisioning_writes_it_is_an_error_of_three_parts
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,19}", fullmatch=True))
 def test_the_variable_of_any_name_is_one(name: str) -> None:
-    from hostctl.core.names import matches
+    from hostctl.common.names import matches
 
     assert matches("variable", accessories_services.variable(name))

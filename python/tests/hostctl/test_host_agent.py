@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.core.paths import App, Layout
 from hostctl.instance import agent
 from hostctl.release import envfile

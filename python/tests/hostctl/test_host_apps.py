@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hostworld import World
 
-from hostctl.core.files import write_json
+from hostctl.common.files import write_json
 from hostctl.verbs import apps
 
 

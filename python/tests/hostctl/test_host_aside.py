@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hostctl import cli
+from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.core import audit
-from hostctl.core.errors import LOCKED, USAGE, HostError
 from hostctl.core.paths import App, Layout
 from hostctl.journal import journal
 from hostctl.notify import alerts

@@ -16,11 +16,11 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import LOCKED, HostError
+from hostctl.common import tls
+from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.tls import Certificate
 from hostctl.edge import caddy as edge_caddy
 from hostctl.edge import certificates
-from hostctl.host import tls
-from hostctl.host.tls import Certificate
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime(2026, 9, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.instance import start
 from hostctl.journal import steps
 from hostctl.release import changes, selection

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from homeport.core import hostctl_zipapp
 from hostctl import cli
 from hostctl.authorise import INTERNAL, authorise
-from hostctl.core import names, schema
-from hostctl.core.errors import USAGE, HostError, of_system
+from hostctl.common import names
+from hostctl.common.errors import USAGE, HostError, of_system
+from hostctl.core import schema
 
 
 def run(world: World, *argv: str, user: str | None = None) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hostworld import KILLER, FakeSystemd, Killed, World
 
+from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import write_json
 from hostctl.core import audit, schema
-from hostctl.core.errors import LOCKED, USAGE, HostError
-from hostctl.core.files import write_json
 from hostctl.cron import jobs, verb
 from hostctl.cron import runs as cron_runs
 from hostctl.cron import timers as cron_timers

@@ -18,9 +18,9 @@ from hostworld import SCRATCH
 
 from hostctl import cli
 from hostctl.backup import restore_points
+from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.common.files import make_directory, write_json
 from hostctl.core import audit
-from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError
-from hostctl.core.files import make_directory, write_json
 from hostctl.journal import journal
 from hostctl.sqlite import file_swap
 from hostctl.transitions import begin, restore

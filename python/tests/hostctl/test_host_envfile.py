@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.release import envfile
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -16,7 +16,7 @@ from hostworld import World, killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostctl.core.errors import FAILED, REVERTED, USAGE, HostError
+from hostctl.common.errors import FAILED, REVERTED, USAGE, HostError
 from hostctl.host import credentials
 from hostctl.journal import journal
 from hostctl.release import changes, envfile, environment, records

@@ -9,7 +9,7 @@ import pytest
 from hostworld import FakeSystemd, World, unlaunched
 
 from hostctl.backup.settings import Backup, Database, Databases
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.sqlite import pragmas, settings_check

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hostworld import World
 
+from hostctl.common.errors import LOCKED, HostError
 from hostctl.core import lock
-from hostctl.core.errors import LOCKED, HostError
 
 PYTHON_PATH = str(Path(lock.__file__).parents[1])
 HOLD = """

@@ -12,7 +12,7 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 from hostctl.cron import jobs
 from hostctl.verbs import logs
 from hostctl.verbs.logs import Wanted

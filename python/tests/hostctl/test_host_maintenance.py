@@ -10,8 +10,9 @@ from hostworld import KILLER, Killed, World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core import audit, files, schema
-from hostctl.core.errors import HostError
+from hostctl.common import files
+from hostctl.common.errors import HostError
+from hostctl.core import audit, schema
 from hostctl.edge import maintenance
 from hostctl.host.http import Answer
 from hostctl.instance import agent

@@ -10,9 +10,10 @@ from hostworld import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostctl.core.files import Json
-from hostctl.release import migrations, records
-from hostctl.release.migration_safety import additive
+from hostctl.common import migrations
+from hostctl.common.files import Json
+from hostctl.common.migration_safety import additive
+from hostctl.release import records
 from hostctl.transitions import rollback_risk
 
 APPS = Path(__file__).parents[3] / "molecule" / "apps"

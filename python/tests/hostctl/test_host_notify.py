@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from hostctl import cli, engines
 from hostctl.backup import drill
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common import message
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.message import Post
+from hostctl.common.webhook import Answer
 from hostctl.host import credentials
 from hostctl.journal import journal
-from hostctl.notify import events, message, queue
-from hostctl.notify.message import Post
-from hostctl.notify.webhook import Answer
+from hostctl.notify import events, queue
 from hostctl.transitions import begin, recover
 from hostctl.verbs import status
 

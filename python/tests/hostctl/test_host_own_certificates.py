@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hostworld import World
 
+from hostctl.common import tls as host_tls
+from hostctl.common.errors import HostError
 from hostctl.core import audit, schema
-from hostctl.core.errors import HostError
 from hostctl.edge import caddy, certificates, custom_certificates
-from hostctl.host import tls as host_tls
 from tests.certificates import Authority, Issued
 
 TEAM = Authority()

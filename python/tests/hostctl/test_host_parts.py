@@ -13,10 +13,10 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core import files
+from hostctl.common import artifact, files
 from hostctl.host import systemd
 from hostctl.instance import build
-from hostctl.release import artifact, assets, confinement, redact
+from hostctl.release import assets, confinement, redact
 from hostctl.verbs import inspect
 
 UNIT = """# /etc/systemd/system/shop@.service

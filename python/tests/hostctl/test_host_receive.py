@@ -16,7 +16,7 @@ from hostworld import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.release import upload
 
 

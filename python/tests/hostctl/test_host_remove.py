@@ -12,9 +12,9 @@ from hostworld import KILLER, Killed, World, killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hostctl.common.errors import FAILED, LOCKED, PERSON, REVERTED, USAGE, HostError
+from hostctl.common.names import matches
 from hostctl.core import lock
-from hostctl.core.errors import FAILED, LOCKED, PERSON, REVERTED, USAGE, HostError
-from hostctl.core.names import matches
 from hostctl.core.paths import App
 from hostctl.journal import journal
 from hostctl.removal import data, inventory, remove, steps

@@ -13,8 +13,8 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostctl.common.errors import USAGE, HostError
 from hostctl.core import audit, schema
-from hostctl.core.errors import USAGE, HostError
 from hostctl.host import credentials, terminal
 from hostctl.instance import console, one_off, shell
 from hostctl.release import envfile, records

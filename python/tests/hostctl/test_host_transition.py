@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import pytest
 from hostworld import World
 
-from hostctl.core.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.common import artifact
+from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
 from hostctl.host import credentials
 from hostctl.host.http import Answer
 from hostctl.journal import journal
-from hostctl.release import artifact, records
+from hostctl.release import records
 from hostctl.transitions import begin, drain, follow, plan, prune, recover
 from hostctl.verbs import status
 

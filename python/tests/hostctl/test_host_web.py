@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.host import http, ports, tls
+from hostctl.common import tls
+from hostctl.host import http, ports
 from hostctl.host.http import Answer
 from hostctl.instance import health
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.notify import message
+from hostctl.common import message
 
 ASKED = {"id": "20261121T120000000Z-abcdef", "verb": "push", "who": "ann", "from": "laptop", "release": "R2"}
 GIT = {"ref": "main", "sha": "0123456789abcdef", "subject": "Mend the basket", "dirty": False}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.notify import webhook
-from hostctl.notify.message import Post
-from hostctl.notify.webhook import Answer
+from hostctl.common import webhook
+from hostctl.common.message import Post
+from hostctl.common.webhook import Answer
 from tests.receiver import listening
 
 POST = Post({"Content-Type": "text/plain"}, b"hello")

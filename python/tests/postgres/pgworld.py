@@ -21,8 +21,8 @@ from objectstore import Store, die_with_parent, free_ports
 
 from homeport.sandbox import certificates
 from hostctl.backup import settings
+from hostctl.common.files import Json
 from hostctl.core.actor import Who
-from hostctl.core.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.postgres import cluster, monitor, replication, wal_stream

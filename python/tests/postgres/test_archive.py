@@ -11,7 +11,7 @@ from objectstore import Store
 from pgworld import WITHIN, Host, Writer, numbers
 
 from hostctl.backup import epochs, state
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.postgres import cluster, monitor, pgbackrest, replication, scratch_server, timelines, wal_stream
 
 

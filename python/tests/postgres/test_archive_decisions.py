@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hostctl.backup.settings import Backup, Credentials
-from hostctl.core.errors import HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.notify import alerts
 from hostctl.postgres import monitor, pgbackrest

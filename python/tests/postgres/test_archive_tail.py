@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.postgres import wal_stream
 from hostctl.postgres.wal_stream import Piece, Sealer, Seen
 

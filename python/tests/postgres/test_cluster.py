@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pgworld import Host
 
-from hostctl.core.errors import USAGE, HostError
+from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import Layout
 from hostctl.postgres import cluster, create, scratch_server, upgrade
 

@@ -12,7 +12,7 @@ import pytest
 
 from hostctl.backup.compare import Seen, compare
 from hostctl.backup.drill import BrokenError
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from hostctl.postgres import drill, inspect
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.timelines import Base

@@ -18,8 +18,8 @@ from pgworld import Host, Writer
 
 from hostctl.backup import drill as drills
 from hostctl.backup import epochs, state
-from hostctl.core.errors import FAILED, HostError
-from hostctl.core.files import Json, read_lines
+from hostctl.common.errors import FAILED, HostError
+from hostctl.common.files import Json, read_lines
 from hostctl.core.paths import App
 from hostctl.host.host import Edges
 from hostctl.postgres import cluster, drill, pgbackrest, replication

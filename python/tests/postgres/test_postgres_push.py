@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import pytest
 
-from hostctl.core.errors import HostError
-from hostctl.core.files import write_json
+from hostctl.common.errors import HostError
+from hostctl.common.files import write_json
 from hostctl.core.paths import App, Layout
 from hostctl.host import credentials
 from hostctl.host.systemd import Unit

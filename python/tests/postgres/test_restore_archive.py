@@ -19,8 +19,8 @@ from objectstore import Store
 from pgworld import Host, Writer, numbers
 
 from hostctl.backup import state
-from hostctl.core.errors import USAGE, HostError
-from hostctl.core.files import Json
+from hostctl.common.errors import USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Edges
 from hostctl.journal import journal

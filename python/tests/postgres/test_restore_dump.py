@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pgworld import USER, Host, numbers
 
+from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import Json
 from hostctl.core import audit
-from hostctl.core.errors import LOCKED, USAGE, HostError
-from hostctl.core.files import Json
 from hostctl.host import disk
 from hostctl.host.host import Edges
 from hostctl.journal import journal

@@ -26,7 +26,7 @@ from test_archive import until
 from test_restore_archive import RELEASE, Still, begun, exchange, insert, killed, lay, rest, source, work
 
 from hostctl.backup import epochs, settings, state
-from hostctl.core.files import Json
+from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.journal import journal
 from hostctl.journal.steps import Work

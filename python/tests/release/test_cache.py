@@ -9,7 +9,7 @@ import pytest
 
 from homeport.core.errors import HomeportError
 from homeport.release.cache import KEPT, Cache
-from hostctl.release import artifact
+from hostctl.common import artifact
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from homeport.plays.action import Action
 from homeport.plays.actions.switch import push_spec, read_secrets
 from homeport.release import delta
 from homeport.release.cache import Cache
-from hostctl.release import migrations
+from hostctl.common import migrations
 
 Json = dict[str, Any]
 

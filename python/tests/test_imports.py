@@ -13,10 +13,10 @@ import pytest
 
 PYTHON = Path(__file__).parents[1]
 # a folder imports from itself and from those left of it; folders in one string know nothing of each other
-ORDER = (
-    "common core host release notify journal instance edge accessories backup sqlite postgres engines cron "
-    "transitions verbs removal,doctor cli"
-).split()
+ORDER = [
+    *("common", "core", "host", "release", "notify", "journal", "instance", "edge", "accessories"),
+    *("backup", "sqlite", "postgres", "engines", "cron", "transitions", "verbs", "removal,doctor", "cli"),
+]
 RANK = {folder: rank for rank, group in enumerate(ORDER) for folder in group.split(",")}
 
 

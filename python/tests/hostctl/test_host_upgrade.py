@@ -19,7 +19,7 @@ from dataworld import DataWorld
 from hostworld import SCRATCH, World
 
 from hostctl import cli
-from hostctl.core.errors import HostError
+from hostctl.common.errors import HostError
 from tests.older import unpack
 
 SCRIPT = Path(__file__).with_name("older_worlds.py")

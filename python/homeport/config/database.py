@@ -88,8 +88,8 @@ class Database(Section):
     """
 
     parameters: Parameters = Field(default_factory=dict)
-    """Any setting of the server, such as {work_mem: 16MB, jit: off}: names, units and ranges are checked before the
-    host is touched. Memory settings follow the host's size unless they are set here.
+    """Any setting of the server, such as {work_mem: 16MB, jit: off}: names, units and ranges are checked, by those of
+    PostgreSQL 15 and 17, before the host is touched. Memory settings follow the host's size unless they are set here.
     """
 
     url: UrlName = "DATABASE_URL"

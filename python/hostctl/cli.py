@@ -209,18 +209,18 @@ def parse(verb: str, rest: Sequence[str]) -> argparse.Namespace:
 
 def _push(app: App, _: argparse.Namespace) -> Json:
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import begin
 
-    return begin.push(app, schema.read(schema.PUSH), Edges())
+    return begin.push(app, schema.read(schema.PUSH), Host())
 
 
 def _env(app: App, _: argparse.Namespace) -> Json:
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import begin
 
-    return begin.push(app, schema.read(schema.PUSH), Edges(), "env")
+    return begin.push(app, schema.read(schema.PUSH), Host(), "env")
 
 
 def _seal(app: App, given: argparse.Namespace) -> Json:
@@ -230,33 +230,33 @@ def _seal(app: App, given: argparse.Namespace) -> Json:
 
 
 def _rollback(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import begin
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.plan:
-        return begin.way_back(app, given.to, Edges())
+        return begin.way_back(app, given.to, Host())
     if given.with_data:
-        return begin.rollback_with_data(app, given.to, given.point, who, given.origin, given.lock_wait, Edges())
-    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Edges(), given.force)
+        return begin.rollback_with_data(app, given.to, given.point, who, given.origin, given.lock_wait, Host())
+    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Host(), given.force)
 
 
 def _restore(app: App, given: argparse.Namespace) -> Json | None:
     from hostctl.backup import recovery_target
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import begin, restore
 
-    edges = Edges()
-    data = restore.source(app, given.at, given.point, edges)
+    host = Host()
+    data = restore.source(app, given.at, given.point, host)
     if given.plan:
         return {"at": recovery_target.instant(data), "gives_up": restore.gives_up(app, data)}
     if given.dry_run:
-        return restore.rehearse(app, data, edges)
+        return restore.rehearse(app, data, host)
     if given.file:
-        restore.send(app, data, given.database, edges, sys.stdout.buffer)
+        restore.send(app, data, given.database, host, sys.stdout.buffer)
         return None
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return begin.restore_in_place(app, data, who, given.origin, given.lock_wait, edges)
+    return begin.restore_in_place(app, data, who, given.origin, given.lock_wait, host)
 
 
 def _points(app: App, _: argparse.Namespace) -> Json:
@@ -267,57 +267,57 @@ def _points(app: App, _: argparse.Namespace) -> Json:
 
 def _doctor(app: App, _: argparse.Namespace) -> Json:
     from hostctl.doctor import doctor
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
-    return doctor(app, Edges())
+    return doctor(app, Host())
 
 
 def _apps(app: App, _: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.verbs import apps
 
-    return {"apps": apps.every(app.layout, Edges())}
+    return {"apps": apps.every(app.layout, Host())}
 
 
 def _maintenance(app: App, given: argparse.Namespace) -> Json:
     from hostctl.core import schema
     from hostctl.edge import maintenance
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
     who = maintenance.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "on":
-        return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Edges())
+        return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Host())
     return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
 
 
 def _remove(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.removal import remove
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     wish = remove.Wish(who, given.origin, given.keep_data, given.force, given.lock_wait)
-    return remove.verb(app, given.action, wish, Edges())
+    return remove.verb(app, given.action, wish, Host())
 
 
 def _certs(app: App, given: argparse.Namespace) -> Json:
     from hostctl.edge import certificates
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
     who = certificates.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "push":
         from hostctl.core import schema
         from hostctl.edge import custom_certificates
 
-        return certificates.push(app, schema.read(custom_certificates.SPEC)["certificates"], who, Edges())
-    return certificates.verb(app, given.action, who, Edges())
+        return certificates.push(app, schema.read(custom_certificates.SPEC)["certificates"], who, Host())
+    return certificates.verb(app, given.action, who, Host())
 
 
 def _cron(app: App, given: argparse.Namespace) -> Json | None:
     from hostctl.cron import jobs, runs, verb
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
     who = jobs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    told = verb.verb(app, given.action, given.names, who, Edges())
+    told = verb.verb(app, given.action, given.names, who, Host())
     if "result" not in told:
         return told
     print(runs.sentence(told))  # into the log of the job that has run
@@ -338,10 +338,10 @@ def _follow(app: App, given: argparse.Namespace) -> Json:
 
 
 def _status(app: App, _: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.verbs.status import status
 
-    return status(app, Edges())
+    return status(app, Host())
 
 
 def _inspect(app: App, _: argparse.Namespace) -> Json:
@@ -408,26 +408,26 @@ def _logs(app: App, given: argparse.Namespace) -> None:
 
 def _shell(app: App, given: argparse.Namespace) -> Json | None:
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.instance import shell
 
     if given.action == "ask":
         return shell.ask(app, schema.read(schema.SHELL))
     who = given.who or os.environ.get("SUDO_USER", "root")
-    sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Edges()))
+    sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Host()))
 
 
 def _build(app: App, _: argparse.Namespace) -> Json:
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.instance import build
 
-    return build.begin(app, schema.read(schema.BUILD), Edges())
+    return build.begin(app, schema.read(schema.BUILD), Host())
 
 
 def _backup(app: App, given: argparse.Namespace) -> Json:
     from hostctl.core.actor import Who
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.verbs import backup
 
     who = Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
@@ -436,11 +436,11 @@ def _backup(app: App, given: argparse.Namespace) -> Json:
 
         name = given.id or ""
         return kept.find(app, name) if given.plan else kept.forget(app, name, *who)
-    return backup.verb(app, given.action, who, Edges())
+    return backup.verb(app, given.action, who, Host())
 
 
 def _db(app: App, given: argparse.Namespace) -> Json | None:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.verbs import db
 
     who = given.who or os.environ.get("SUDO_USER", "root")
@@ -448,9 +448,9 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
         from hostctl.postgres.upgrade import plan
         from hostctl.transitions import upgrade
 
-        return plan(app) if given.plan else upgrade.begin(app, who, given.origin, Edges())
+        return plan(app) if given.plan else upgrade.begin(app, who, given.origin, Host())
     if given.action == "load":
-        return db.load(app, given.bytes, given.digest or "", who, given.origin, Edges())
+        return db.load(app, given.bytes, given.digest or "", who, given.origin, Host())
     if given.action == "dump":
         db.dump(app, given.database, given.sql, sys.stdout.buffer)
     else:
@@ -462,7 +462,7 @@ def _stream(app: App, given: argparse.Namespace) -> Json:
     from hostctl import engines
     from hostctl.backup import settings
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
     if given.action == "credentials":
         return {"changed": settings.keep_credentials(app, schema.read(settings.KEYS))}
@@ -471,48 +471,48 @@ def _stream(app: App, given: argparse.Namespace) -> Json:
 
         cluster.refuse_libraries(app, given.names)
         return {}
-    told = engines.require(app).streams.verb(app, given.action, Edges(), given.allow_empty)
+    told = engines.require(app).streams.verb(app, given.action, Host(), given.allow_empty)
     if given.action == "watch":
         _tell_trouble(app, told)
     return told
 
 
 def _tell_trouble(app: App, looked: Json) -> None:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.notify import events
 
     if events.receivers(app):
         from hostctl.verbs.status import database
 
-        events.watched(app, looked, database(app, Edges()))
+        events.watched(app, looked, database(app, Host()))
 
 
 def _notify(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.notify import queue
 
     if given.action == "list":
         return {"receivers": queue.listing(app)}
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return {"receivers": queue.test(app, who, given.origin, Edges())}
+    return {"receivers": queue.test(app, who, given.origin, Host())}
 
 
 def _notifier(app: App, given: argparse.Namespace) -> Json:
     from hostctl.core import schema
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.notify import events, queue
 
     if given.action == "keep":
         return {"changed": events.keep(app, schema.read(events.KEPT))}
-    return queue.run(app, Edges())
+    return queue.run(app, Host())
 
 
 def _accessory(app: App, given: argparse.Namespace) -> Json | None:
     from hostctl.accessories import services
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
     if given.action == "list":
-        return {"accessories": services.told(app, Edges())}
+        return {"accessories": services.told(app, Host())}
     if given.action == "logs":
         from hostctl.verbs import logs
 
@@ -522,25 +522,25 @@ def _accessory(app: App, given: argparse.Namespace) -> Json | None:
         return None
     who = given.who or os.environ.get("SUDO_USER", "root")
     act = services.restart if given.action == "restart" else services.remove
-    return act(app, given.name or "", who, given.origin, Edges())
+    return act(app, given.name or "", who, given.origin, Host())
 
 
 def _accessories(app: App, _: argparse.Namespace) -> Json:
     from hostctl.accessories import services
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
-    return services.start(app, Edges())
+    return services.start(app, Host())
 
 
 def _transition(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import run
 
-    return run.run(app, given.id, Edges())
+    return run.run(app, given.id, Host())
 
 
 def _drain(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.journal import journal
     from hostctl.journal.steps import Work
     from hostctl.transitions import drain
@@ -548,21 +548,21 @@ def _drain(app: App, given: argparse.Namespace) -> Json:
     entry = journal.load(app, given.id)
     if entry is None or entry.result is None:
         raise HostError(f"transition {given.id} has nothing to drain", str(app.transitions), "deploy status", FAILED)
-    return drain.run(Work(app, entry, Edges()))
+    return drain.run(Work(app, entry, Host()))
 
 
 def _recover(app: App, _: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import recover
 
-    return recover.verb(app, Edges())
+    return recover.verb(app, Host())
 
 
 def _building(app: App, given: argparse.Namespace) -> Json:
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.instance import build
 
-    return build.run(app, given.id, Edges())
+    return build.run(app, given.id, Host())
 
 
 def _spread(_: App, given: argparse.Namespace) -> Json:
@@ -583,12 +583,12 @@ VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
     """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
     if verb == "boot" and not rest:
-        from hostctl.host.host import Edges
+        from hostctl.host.host import Host
         from hostctl.removal import remove
         from hostctl.transitions import recover
 
-        going = remove.go_on(layout, Edges())
-        return recover.boot([app for app in layout.apps() if app.name not in going], Edges())
+        going = remove.go_on(layout, Host())
+        return recover.boot([app for app in layout.apps() if app.name not in going], Host())
     if verb == "edge":
         from hostctl.edge import caddy
 
@@ -605,9 +605,9 @@ def _own_certificates(app: str) -> Json:
     """Provisioning hands them over, which is before there is an app.json."""
     from hostctl.core import schema
     from hostctl.edge import custom_certificates
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
 
-    return custom_certificates.put(app, schema.read(custom_certificates.SPEC)["certificates"], Edges())
+    return custom_certificates.put(app, schema.read(custom_certificates.SPEC)["certificates"], Host())
 
 
 def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Json | None:

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hostctl.backup.epochs import Epoch
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.journal.steps import Work
 
 
 class Backups(Protocol):
     """`hostctl APP backup`, and what status tells. Every function raises HostError."""
 
-    def summary(self, app: App, edges: Edges) -> Json:
+    def summary(self, app: App, host: Host) -> Json:
         """The database and, under `backup`, its backup, from this host alone: no request leaves it."""
 
     def listing(self, app: App) -> Json:
         """Restore points, and per epoch of the bucket what can be restored."""
 
-    def run(self, app: App, edges: Edges) -> None:
+    def run(self, app: App, host: Host) -> None:
         """Everything written until now goes to S3, with a whole copy that nothing older is needed for."""
 
-    def drill(self, app: App, edges: Edges) -> Json:
+    def drill(self, app: App, host: Host) -> Json:
         """Restore the newest backup beside, and compare."""
 
-    def takeover(self, app: App, edges: Edges) -> Epoch:
+    def takeover(self, app: App, host: Host) -> Epoch:
         """Make this host's database the one that counts."""
 
     def check(self, app: App) -> Json:
@@ -47,7 +47,7 @@ class Backups(Protocol):
 class Streams(Protocol):
     """`hostctl APP stream ACTION`."""
 
-    def verb(self, app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+    def verb(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
         """Do what a unit or provisioning asks. Raises HostError."""
 
 
@@ -57,7 +57,7 @@ class Restores(Protocol):
     `data` is what the journal keeps of the wish: see restore.source.
     """
 
-    def reach(self, app: App, edges: Edges) -> tuple[float, float]:
+    def reach(self, app: App, host: Host) -> tuple[float, float]:
         """The oldest and the newest instant that can be restored, in seconds since the epoch."""
 
     def counted(self, app: App, data: Json) -> Json:
@@ -90,10 +90,10 @@ class Restores(Protocol):
     def beside(self, app: App) -> Path:
         """Where data is brought to for a look at it."""
 
-    def bring(self, app: App, data: Json, into: Path, edges: Edges) -> Json:
+    def bring(self, app: App, data: Json, into: Path, host: Host) -> Json:
         """The data below `into`, checked. Returns what was seen of each database, by name."""
 
-    def extract(self, app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+    def extract(self, app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
         """One database of the data as one file below `into`, and what was seen of it."""
 
 

@@ -27,7 +27,7 @@ from hostctl.core import audit, lock
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
 from hostctl.host import credentials, listeners
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import app_config, envfile, records
 
 # what an app has an instance of to itself, and the scheme of its URL
@@ -174,7 +174,7 @@ def secret(kind: str, password: str) -> bytes:
 # ---------------------------------------------------------------------------------------------- bringing them up
 
 
-def start(app: App, edges: Edges) -> Json:
+def start(app: App, host: Host) -> Json:
     """Bring up every accessory of deploy.yml as it is configured. Returns `changed`: whether anything was (re)started.
 
     Raises HostError, also for one that listens beyond the host itself: it is stopped again, unless it ran already.
@@ -183,7 +183,7 @@ def start(app: App, edges: Edges) -> Json:
     refused: list[HostError] = []
     for one in wanted(app):
         try:
-            started += [one.name] if _start(app, one, edges) else []
+            started += [one.name] if _start(app, one, host) else []
         except HostError as error:  # the others are needed all the same
             refused.append(error)
     if refused:
@@ -191,10 +191,10 @@ def start(app: App, edges: Edges) -> Json:
     return {"changed": bool(started), "started": started}
 
 
-def _start(app: App, one: Accessory, edges: Edges) -> bool:
+def _start(app: App, one: Accessory, host: Host) -> bool:
     _make(app, one)
     known = read_json(_made(app, one.name)) or {}
-    ran, fingerprint = edges.systemd.show(one.unit)[0].state == "active", _fingerprint(one, edges)
+    ran, fingerprint = host.systemd.show(one.unit)[0].state == "active", _fingerprint(one, host)
     started_with = known.pop("fingerprint", None)
     if ran and started_with == fingerprint and not beyond(listens(one)):
         return False
@@ -203,14 +203,14 @@ def _start(app: App, one: Accessory, edges: Edges) -> bool:
     write_json(_made(app, one.name), known, 0o644)
     _systemctl("enable", "--quiet", one.unit)
     _systemctl("restart", one.unit)
-    _wait(app, one, edges)
+    _wait(app, one, host)
     _refuse_exposed(app, one)
     write_json(_made(app, one.name), {**known, "fingerprint": fingerprint}, 0o644)
     return True
 
 
-def _fingerprint(one: Accessory, edges: Edges) -> str:
-    return hashlib.sha256(f"{one.fingerprint}\n{edges.systemd.text(one.unit)}".encode()).hexdigest()
+def _fingerprint(one: Accessory, host: Host) -> str:
+    return hashlib.sha256(f"{one.fingerprint}\n{host.systemd.text(one.unit)}".encode()).hexdigest()
 
 
 def _make(app: App, one: Accessory) -> None:
@@ -273,19 +273,19 @@ def _usable(number: int) -> bool:
     return True
 
 
-def _wait(app: App, one: Accessory, edges: Edges) -> None:
+def _wait(app: App, one: Accessory, host: Host) -> None:
     """Until it listens on something. Raises HostError when its unit fails, and when an own service does not in time."""
-    deadline = edges.clock() + PATIENCE
+    deadline = host.clock() + PATIENCE
     while not listens(one):
-        unit = edges.systemd.show(one.unit)[0]
-        late = edges.clock() >= deadline
+        unit = host.systemd.show(one.unit)[0]
+        late = host.clock() >= deadline
         if late and unit.state == "active" and one.kind == PACKAGE:  # it need not listen at all
             return
         if not unit.runs or unit.restarts > 2 or late:
-            said = edges.systemd.journal(one.unit, 3).strip().replace("\n", "; ")[-400:]
+            said = host.systemd.journal(one.unit, 3).strip().replace("\n", "; ")[-400:]
             what = f"the accessory {one.name} does not come up: its unit is {unit.state}, and says: {said or 'nothing'}"
             raise HostError(what, one.unit, f"deploy accessory logs {one.name}", FAILED)
-        edges.sleep(LOOK)
+        host.sleep(LOOK)
 
 
 def listens(one: Accessory) -> list[listeners.Socket]:
@@ -313,10 +313,10 @@ def _refuse_exposed(app: App, one: Accessory) -> None:
 # ---------------------------------------------------------------------------------------------- what is so
 
 
-def told(app: App, edges: Edges) -> list[Json]:
+def told(app: App, host: Host) -> list[Json]:
     """Every accessory as it is now; sizes in bytes. No password. Raises HostError as `wanted`."""
     found = every(app)
-    units = edges.systemd.show(*(one.unit for one in found))
+    units = host.systemd.show(*(one.unit for one in found))
     return [_told(app, one, unit.state, unit.memory, unit.restarts) for one, unit in zip(found, units, strict=True)]
 
 
@@ -350,18 +350,18 @@ def _bytes(place: Path) -> int:
 # ---------------------------------------------------------------------------------------------- by a person's word
 
 
-def restart(app: App, name: str, who: str, origin: str, edges: Edges) -> Json:
+def restart(app: App, name: str, who: str, origin: str, host: Host) -> Json:
     """Restart one, and return it as it is then. Raises HostError (usage, locked)."""
     with _alone(app):
         one = find(app, name)
         _systemctl("restart", one.unit)
-        _wait(app, one, edges)
+        _wait(app, one, host)
         _refuse_exposed(app, one)
         audit.note(app, who, origin, "accessory restart", name)
-    return next(each for each in told(app, edges) if each["name"] == name)
+    return next(each for each in told(app, host) if each["name"] == name)
 
 
-def remove(app: App, name: str, who: str, origin: str, edges: Edges) -> Json:
+def remove(app: App, name: str, who: str, origin: str, host: Host) -> Json:
     """Take away one that deploy.yml names no more; its data goes aside. Returns where to.
 
     Raises HostError (usage) while deploy.yml names it, or the live release finds it in its environment; (locked).
@@ -369,17 +369,17 @@ def remove(app: App, name: str, who: str, origin: str, edges: Edges) -> Json:
     with _alone(app):
         one = find(app, name)
         _refuse_needed(app, one)
-        kept = take_away(app, one, edges)
+        kept = take_away(app, one, host)
         audit.note(app, who, origin, "accessory remove", f"{name}: its data is in {kept}")
     return {"removed": name, "aside": str(kept) if kept else None, "unit": one.unit, "kind": one.kind}
 
 
-def take_away(app: App, one: Accessory, edges: Edges) -> Path | None:
+def take_away(app: App, one: Accessory, host: Host) -> Path | None:
     """Stop it, move what it keeps aside, and forget its unit. Returns where to; None where it kept nothing.
 
     Killed at any instant, the same again does the rest: its directory and its unit tell that there is something to do.
     """
-    _stop(app, one, edges)
+    _stop(app, one, host)
     _put_aside(app, one.name, one.files)
     kept = _set_aside(app, one.name)
     own = _units(app.layout) / app.helper_unit(f"accessory-{one.name}")
@@ -390,17 +390,17 @@ def take_away(app: App, one: Accessory, edges: Edges) -> Path | None:
     return kept
 
 
-def take_all_away(app: App, edges: Edges, keep_data: bool = False) -> None:
+def take_all_away(app: App, host: Host, keep_data: bool = False) -> None:
     """As `take_away` of every one: for an app that leaves the host. With `keep_data` they are stopped, and no more."""
     for one in every(app):
-        _stop(app, one, edges) if keep_data else take_away(app, one, edges)
+        _stop(app, one, host) if keep_data else take_away(app, one, host)
 
 
-def _stop(app: App, one: Accessory, edges: Edges) -> None:
+def _stop(app: App, one: Accessory, host: Host) -> None:
     """Now, and at the next boot; but not what ran before it was named, or what another app names as well."""
     others = [each for other in app.layout.apps() if other.name != app.name for each in wanted(other)]
     if _ours(app, one) and one.unit not in [each.unit for each in others]:
-        edges.systemd.stop(one.unit)
+        host.systemd.stop(one.unit)
         with suppress(HostError):  # a unit whose file is gone already
             _systemctl("disable", "--quiet", one.unit)
 

@@ -23,7 +23,7 @@ from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.notify import events
 
 SPARE = 256 << 20  # bytes left free beside the copy
@@ -33,7 +33,7 @@ class Work(NamedTuple):
     """What one drill works on. `scratch` is where the copy goes; it is removed at the end."""
 
     app: App
-    edges: Edges
+    host: Host
     backup: Backup
     epoch: str
     scratch: Path
@@ -65,7 +65,7 @@ class BrokenError(Exception):
 # ---------------------------------------------------------------------------------------------- the drill as a whole
 
 
-def run(app: App, edges: Edges, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> Json:
+def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> Json:
     """Drill, write down what came of it, and return it. Raises HostError when anything is wrong with the backup.
 
     Raises HostError (locked) when a drill runs already.
@@ -74,7 +74,7 @@ def run(app: App, edges: Edges, scratch: Path, prove: Prove, remove: Remove = re
     make_directory(app.backup, 0o700)
     with _alone(app), _ended_by_exception():
         before = last(app)
-        result = _written(app, _drilled(Work(app, edges, backup, "", scratch), prove, remove))
+        result = _written(app, _drilled(Work(app, host, backup, "", scratch), prove, remove))
         events.drilled(app, before, result)
         if result["ok"]:
             _forget_outlived(app, backup)
@@ -148,7 +148,7 @@ def tell(work: Work, step: str) -> None:
 
 def _drilled(work: Work, prove: Prove, remove: Remove) -> Json:
     """The result of a drill; what keeps it from being one is a failure of it, too."""
-    begun, clock = time.time(), work.edges.clock()
+    begun, clock = time.time(), work.host.clock()
     copies: dict[str, Copy] = {}
     trouble: list[str] = []
     try:
@@ -162,7 +162,7 @@ def _drilled(work: Work, prove: Prove, remove: Remove) -> Json:
     finally:
         remove(work.scratch)
         unlink(work.app.backup / "drill.progress")
-    return _result(begun, work.edges.clock() - clock, work.epoch or None, copies, trouble)
+    return _result(begun, work.host.clock() - clock, work.epoch or None, copies, trouble)
 
 
 def _result(begun: float, took: float, epoch: str | None, copies: Mapping[str, Copy], trouble: list[str]) -> Json:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from hostctl.backup import drill, epochs, settings, state
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 
-def common(app: App, edges: Edges, unit: str) -> Json | None:
+def common(app: App, host: Host, unit: str) -> Json | None:
     """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
     backup = settings.configured(app)
     if backup is None:
         return None
     mine, last = epochs.local(app), drill.last(app)
-    told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": edges.systemd.show(unit)[0].state}
+    told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": host.systemd.show(unit)[0].state}
     told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
     told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
     told |= {"superseded": epochs.superseded(app), "owed": state.owed(app), "schedule": backup.drill}

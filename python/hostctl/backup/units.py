@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.core.paths import PROGRAM, App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 
 def drill_unit(app: App) -> str:
@@ -16,11 +16,11 @@ def run_unit(app: App) -> str:
     return app.helper_unit("backup")
 
 
-def start_run(app: App, edges: Edges) -> None:
+def start_run(app: App, host: Host) -> None:
     """Begin a backup in a unit of its own. Raises HostError."""
-    edges.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
+    host.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
 
 
-def refuse_second(edges: Edges, unit: str, what: str) -> None:
-    if edges.systemd.show(unit)[0].runs:
+def refuse_second(host: Host, unit: str, what: str) -> None:
+    if host.systemd.show(unit)[0].runs:
         raise HostError(f"{what} runs already", unit, "deploy backup status tells when it is done", LOCKED)

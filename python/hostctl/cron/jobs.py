@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.instance import shell
 
 GATE = 60.0  # seconds; who has the gate only begins or ends a job, or changes the timers
@@ -65,11 +65,11 @@ def find(app: App, name: str, release: str | None) -> Json:
     return found
 
 
-def refuse(settings: Json, edges: Edges) -> None:
+def refuse(settings: Json, host: Host) -> None:
     """Raises HostError (usage) for a schedule that this host's systemd does not know, or whose time never comes."""
     for job in settings.get("cron") or []:
         for event in job["calendar"]:
-            if reason := edges.systemd.not_a_time(event):
+            if reason := host.systemd.not_a_time(event):
                 what = f"the schedule {job['schedule']!r} of the job {job['name']} is none on this host: {reason}"
                 raise HostError(what, "cron in deploy.yml", "systemd-analyze calendar tells; correct it there", USAGE)
 

@@ -17,7 +17,7 @@ from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import jobs
 from hostctl.cron.jobs import FAILURE, INTERRUPTED, OK, TIMEOUT, Who
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import Systemd
 from hostctl.instance import one_off, shell
 from hostctl.journal import journal
@@ -42,30 +42,30 @@ class Begun(NamedTuple):
     program: Running
 
 
-def run(app: App, name: str, who: Who, edges: Edges) -> Json:
+def run(app: App, name: str, who: Who, host: Host) -> Json:
     """Inside its service the run itself; from anywhere else that service is started, which needs no connection.
 
     Raises HostError when there is no such job, or it runs already.
     """
-    if edges.systemd.running_inside(jobs.service(app, name)):
-        return _run(app, name, edges)
+    if host.systemd.running_inside(jobs.service(app, name)):
+        return _run(app, name, host)
     jobs.find(app, name, app.live())
-    if edges.systemd.show(jobs.service(app, name))[0].runs:
+    if host.systemd.show(jobs.service(app, name))[0].runs:
         raise HostError(f"the job {name} runs already", jobs.service(app, name), f"deploy cron logs {name} -f", LOCKED)
     begun = time.time()
-    edges.systemd.start(jobs.service(app, name))
+    host.systemd.start(jobs.service(app, name))
     audit.note(app, who.name, who.origin, "cron run", name)
     return {"started": begun}
 
 
-def _run(app: App, name: str, edges: Edges) -> Json:
+def _run(app: App, name: str, host: Host) -> Json:
     """Run it, and write down how it ended; what kept it from beginning is how it ended as well."""
     before = read_json(jobs.last(app, name)) or {}
     told: Json = {"begun": time.time(), "release": app.live(), "ended": None, "result": None, "status": None}
     write_json(jobs.last(app, name), {**_kept(before), **told})
     try:
-        begun = _begin(app, name, edges)
-        told |= {"release": begun.release, **_ended(app, begun, edges)}
+        begun = _begin(app, name, host)
+        told |= {"release": begun.release, **_ended(app, begun, host)}
     except (HostError, OSError) as error:
         told |= {"result": FAILURE, "error": str(error)}
     told["ended"] = time.time()
@@ -73,10 +73,10 @@ def _run(app: App, name: str, edges: Edges) -> Json:
     return {"job": name, **told}
 
 
-def _ended(app: App, begun: Begun, edges: Edges) -> Json:
-    clock = edges.clock()
+def _ended(app: App, begun: Begun, host: Host) -> Json:
+    clock = host.clock()
     status = begun.program.wait()
-    took = edges.clock() - clock
+    took = host.clock() - clock
     stopped = (read_json(jobs.last(app, begun.job["name"])) or {}).get("stopped", False)
     result = judged(status, took, begun.job["timeout"], stopped)
     return {"result": result, "status": status, "seconds": round(took, 3)}
@@ -110,16 +110,16 @@ def judged(status: int, took: float, timeout: float, stopped: bool) -> str:
     return TIMEOUT if took >= timeout else FAILURE
 
 
-def _begin(app: App, name: str, edges: Edges) -> Begun:
+def _begin(app: App, name: str, host: Host) -> Begun:
     """Start the program as soon as it may run, in its own unit."""
-    deadline = edges.clock() + PATIENCE
+    deadline = host.clock() + PATIENCE
     while True:
         with Flock(jobs.state(app) / "gate", wait=jobs.GATE):
-            if not (reason := hindrance(app, edges)):
-                return _launch(app, name, edges)
-        if edges.clock() >= deadline:
+            if not (reason := hindrance(app, host)):
+                return _launch(app, name, host)
+        if host.clock() >= deadline:
             raise HostError(f"it could not begin: {reason}", jobs.service(app, name), "deploy status", FAILED)
-        edges.sleep(POLL)
+        host.sleep(POLL)
 
 
 def _tell(app: App, name: str, **facts: object) -> None:
@@ -132,30 +132,30 @@ def exchanging(app: App) -> bool:
     return any(step["name"] == "stop" for entry in journal.unfinished(app) for step in entry.content["steps"])
 
 
-def hindrance(app: App, edges: Edges) -> str:
+def hindrance(app: App, host: Host) -> str:
     """Why no job may run now; "" for nothing. A job runs beside the live instance, never in place of it."""
     live = app.live()
     if exchanging(app):
         return "a transition has stopped the app"
-    if live is None or edges.systemd.show(app.unit(live))[0].state != "active":
+    if live is None or host.systemd.show(app.unit(live))[0].state != "active":
         return "the live instance does not run"
     return ""
 
 
-def _launch(app: App, name: str, edges: Edges) -> Begun:
+def _launch(app: App, name: str, host: Host) -> Begun:
     live = one_off.release(app)
     job = jobs.find(app, name, live)
-    edges.systemd.stop(jobs.unit(app, name))  # of a run whose service was killed
+    host.systemd.stop(jobs.unit(app, name))  # of a run whose service was killed
     _tell(app, name, release=live, stopped=False)
     environment = jobs.state(app) / "jobs" / f"{name}.cred"
     more = {shell.EXPRESSION: job["expression"]} if job["expression"] else {}
     one_off.write_environment(app, live, environment, f"cron-{name}", more)
     try:
-        beside = one_off.properties(app, live, f"cron-{name}", environment, edges)
+        beside = one_off.properties(app, live, f"cron-{name}", environment, host)
         # it ends with its service, however that ends
         own = ["Type=exec", f"RuntimeMaxSec={job['timeout']:g}", f"BindsTo={jobs.service(app, name)}"]
         argv = one_off.command(_argv(app, live, job))
-        return Begun(live, job, edges.systemd.watched(jobs.unit(app, name), argv, [*beside, *own]))
+        return Begun(live, job, host.systemd.watched(jobs.unit(app, name), argv, [*beside, *own]))
     finally:
         files.unlink(environment)
 
@@ -167,7 +167,7 @@ def _argv(app: App, live: str, job: Json) -> list[str]:
     return [str(app.tree(live) / "bin" / own), "eval", shell.EVAL]
 
 
-def stop_all(app: App, edges: Edges) -> list[str]:
+def stop_all(app: App, host: Host) -> list[str]:
     """No job runs any more, and none begins until the transition that has stopped the app is decided.
 
     Returns those that ran. Its journal says already that it stops the app: whoever has the gate after this reads it.
@@ -175,10 +175,10 @@ def stop_all(app: App, edges: Edges) -> list[str]:
     if not jobs.state(app).is_dir():
         return []
     with Flock(jobs.state(app) / "gate", wait=jobs.GATE):
-        running = at_work(app, edges.systemd)
+        running = at_work(app, host.systemd)
         for name in running:
             _tell(app, name, stopped=True)
-            edges.systemd.stop(jobs.unit(app, name))
+            host.systemd.stop(jobs.unit(app, name))
     return sorted(running)
 
 

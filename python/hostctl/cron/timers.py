@@ -11,14 +11,14 @@ from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
 from hostctl.cron import jobs
 from hostctl.cron.jobs import Who
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 UNITS = "etc/systemd/system"
 WANTS = f"{UNITS}/timers.target.wants"
 STAMPS = "var/lib/systemd/timers"  # systemd keeps when a timer fired last as the time of a file (systemd.timer(5))
 
 
-def follow(app: App, release: str | None, edges: Edges, anew: Collection[str] = ()) -> None:
+def follow(app: App, release: str | None, host: Host, anew: Collection[str] = ()) -> None:
     """Make the timers those of a release; None for none. What is so already costs nothing. Raises HostError.
 
     Killed at any instant, it is done whole when it is called again. `anew` are jobs whose timers are started whatever
@@ -38,7 +38,7 @@ def follow(app: App, release: str | None, edges: Edges, anew: Collection[str] = 
             # until it is done, the timers are those of neither: whichever comes next begins with all of them
             both = {**held["units"], **wanted["units"]}
             write_json(jobs.state(app) / "timers.json", {"release": held["release"], "units": both, "active": []})
-            _apply(app, held, wanted, edges)
+            _apply(app, held, wanted, host)
         if wanted != held:
             write_json(jobs.state(app) / "timers.json", wanted)
 
@@ -84,7 +84,7 @@ WantedBy=timers.target
 """
 
 
-def _apply(app: App, held: Json, wanted: Json, edges: Edges) -> None:
+def _apply(app: App, held: Json, wanted: Json, host: Host) -> None:
     """Write what is to be, take away what is not, and have systemd read it."""
     directory, wants = app.layout.root / UNITS, app.layout.root / WANTS
     wants.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _apply(app: App, held: Json, wanted: Json, edges: Edges) -> None:
     gone = sorted({*held["units"]} - {*wanted["units"]})
     resting = [name for name in [*gone, *wanted["units"]] if name.endswith(".timer") and name not in wanted["active"]]
     for name in resting:
-        edges.systemd.stop(name)
+        host.systemd.stop(name)
         files.unlink(wants / name)
     for name in gone:
         files.unlink(directory / name)
@@ -105,8 +105,8 @@ def _apply(app: App, held: Json, wanted: Json, edges: Edges) -> None:
     for name in fresh:
         _forget_the_past(app, name)
         files.point(wants / name, f"../{name}")
-    edges.systemd.read_units()
-    edges.systemd.restart(*fresh)
+    host.systemd.read_units()
+    host.systemd.restart(*fresh)
 
 
 def _differs(name: str, held: Json, wanted: Json) -> bool:
@@ -132,7 +132,7 @@ def suspended(app: App) -> set[str]:
     return set((read_json(jobs.state(app) / "suspended.json") or {}).get("jobs", []))
 
 
-def suspend(app: App, names: Sequence[str], rest: bool, who: Who, edges: Edges) -> None:
+def suspend(app: App, names: Sequence[str], rest: bool, who: Who, host: Host) -> None:
     """Let jobs of the live release rest, or have them run again. Raises HostError (usage) for one that is none."""
     release = made(app)["release"]
     before = suspended(app)
@@ -143,4 +143,4 @@ def suspend(app: App, names: Sequence[str], rest: bool, who: Who, edges: Edges) 
     if after != before:
         write_json(jobs.state(app) / "suspended.json", {"jobs": sorted(after)})
         audit.note(app, who.name, who.origin, f"cron {'suspend' if rest else 'resume'}", ", ".join(names))
-    follow(app, release, edges, anew=() if rest else names)
+    follow(app, release, host, anew=() if rest else names)

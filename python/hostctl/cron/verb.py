@@ -13,29 +13,29 @@ from hostctl.core.paths import App
 from hostctl.cron import jobs, runs
 from hostctl.cron import timers as cron_timers
 from hostctl.cron.jobs import INTERRUPTED, Who
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 
-def verb(app: App, action: str, names: Sequence[str], who: Who, edges: Edges) -> Json:
+def verb(app: App, action: str, names: Sequence[str], who: Who, host: Host) -> Json:
     """Do one of list, run, progress, suspend, resume. Raises HostError."""
     if action == "list":
-        return {"jobs": every(app, edges)}
+        return {"jobs": every(app, host)}
     if action == "progress":
-        return progress(app, edges)
+        return progress(app, host)
     if action in ("suspend", "resume"):
-        cron_timers.suspend(app, names, action == "suspend", who, edges)
-        return {"jobs": every(app, edges)}
+        cron_timers.suspend(app, names, action == "suspend", who, host)
+        return {"jobs": every(app, host)}
     if len(names) != 1:
         raise HostError("one job is run at a time", "the arguments", "deploy cron run NAME", USAGE)
-    return runs.run(app, names[0], who, edges)
+    return runs.run(app, names[0], who, host)
 
 
-def every(app: App, edges: Edges) -> list[Json]:
+def every(app: App, host: Host) -> list[Json]:
     """Each job of the live release, its last run and its next; times in seconds since the epoch."""
     if not (known := jobs.jobs(app, app.live())):
         return []
-    asleep, running = cron_timers.suspended(app), runs.at_work(app, edges.systemd)
-    timers = edges.systemd.elapses(*(jobs.timer(app, job["name"]) for job in known))
+    asleep, running = cron_timers.suspended(app), runs.at_work(app, host.systemd)
+    timers = host.systemd.elapses(*(jobs.timer(app, job["name"]) for job in known))
     return [
         _told(job, job["name"] in asleep, job["name"] in running, read_json(jobs.last(app, job["name"])), *when)
         for job, when in zip(known, timers, strict=True)
@@ -63,9 +63,9 @@ def ended(last: Json | None, runs: bool) -> Json | None:
     return {**{key: last.get(key) for key in keys}, "result": result}
 
 
-def progress(app: App, edges: Edges) -> Json:
+def progress(app: App, host: Host) -> Json:
     """Every job that ever ran, as the laptop asks for it until it ends; a push meanwhile may have taken it away."""
-    running = runs.at_work(app, edges.systemd)
+    running = runs.at_work(app, host.systemd)
     begun = {path.stem: ended(read_json(path), path.stem in running) for path in jobs.state(app).glob("jobs/*.json")}
     known = dict.fromkeys(job["name"] for job in jobs.jobs(app, app.live())) | begun
     return {name: _progress(last, name in running) for name, last in known.items()}

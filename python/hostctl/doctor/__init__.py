@@ -11,7 +11,7 @@ from hostctl.common.finding import Finding, examined
 from hostctl.core.paths import App
 from hostctl.doctor import machine, service
 from hostctl.doctor.case import Case
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.verbs import inspect
 
 CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
@@ -33,9 +33,9 @@ CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
 }
 
 
-def doctor(app: App, edges: Edges) -> Json:
+def doctor(app: App, host: Host) -> Json:
     """Every check's findings, and what the laptop compares itself with. `time` in seconds since the epoch."""
-    case = Case(app, edges)
+    case = Case(app, host)
     checks = [told for name, look in CHECKS.items() for told in examined(name, partial(look, case))]
     known = inspect.inspect(app)
     told = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}

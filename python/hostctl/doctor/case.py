@@ -6,7 +6,7 @@ from functools import cached_property
 
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import app_config, records
 from hostctl.verbs.status import status
 
@@ -14,13 +14,13 @@ from hostctl.verbs.status import status
 class Case:
     """One app on this host."""
 
-    def __init__(self, app: App, edges: Edges) -> None:
-        self.app, self.edges = app, edges
+    def __init__(self, app: App, host: Host) -> None:
+        self.app, self.host = app, host
 
     @cached_property
     def status(self) -> Json:
         """The document of `hostctl APP status`."""
-        return status(self.app, self.edges)
+        return status(self.app, self.host)
 
     @cached_property
     def settings(self) -> Json:

@@ -36,7 +36,7 @@ def app(case: Case) -> list[Finding]:
 
 def edge(case: Case) -> list[Finding]:
     """Whether Caddy runs."""
-    state = case.edges.systemd.show("caddy.service")[0].state
+    state = case.host.systemd.show("caddy.service")[0].state
     if state == "active":
         return ok("Caddy runs")
     return [
@@ -159,7 +159,7 @@ def store(case: Case) -> list[Finding]:
     """The bucket, asked from here with the host's own keys."""
     if not (case.status["database"] or {}).get("backup"):
         return skipped("no backup goes to S3 from here")
-    told = backups.verb(case.app, "check", actor.Who("doctor", ""), case.edges)
+    told = backups.verb(case.app, "check", actor.Who("doctor", ""), case.host)
     return ok(f"the host reads and writes s3://{told['bucket']}")
 
 

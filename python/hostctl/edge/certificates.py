@@ -24,7 +24,7 @@ from hostctl.common.tls import Certificate
 from hostctl.core import audit
 from hostctl.core.paths import PROGRAM, App
 from hostctl.edge import caddy
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import app_config
 
 STORAGE = Path("/var/lib/caddy/certificates")
@@ -45,21 +45,21 @@ class Who(NamedTuple):
     origin: str
 
 
-def verb(app: App, action: str, who: Who, edges: Edges) -> Json:
+def verb(app: App, action: str, who: Who, host: Host) -> Json:
     """Do one of list, renew, progress. Raises HostError."""
     if action == "renew":
-        return _renew(app, who, edges)
-    return _progress(app, edges) if action == "progress" else {"certificates": every(app)}
+        return _renew(app, who, host)
+    return _progress(app, host) if action == "progress" else {"certificates": every(app)}
 
 
-def push(app: App, given: Mapping[str, Json], who: Who, edges: Edges) -> Json:
+def push(app: App, given: Mapping[str, Json], who: Who, host: Host) -> Json:
     """Put the team's own certificates in force without provisioning. Raises HostError."""
     from hostctl.edge import custom_certificates
 
     if unknown := sorted(set(given) - set(own(app))):
         what = f"the host does not know yet that the certificate of {unknown[0]} is the team's own"
         raise HostError(what, str(snippet(app)), "deploy provision", USAGE)
-    told = custom_certificates.put(app.name, given, edges)
+    told = custom_certificates.put(app.name, given, host)
     if told["changed"]:
         audit.note(app, who.name, who.origin, "certs push", ", ".join(told["changed"]))
     return told
@@ -162,42 +162,42 @@ def result(app: App) -> Path:
     return app.state / "certs.json"
 
 
-def _renew(app: App, who: Who, edges: Edges) -> Json:
+def _renew(app: App, who: Who, host: Host) -> Json:
     """Inside its unit the renewal itself; from anywhere else that unit is started, which needs no connection."""
     wanted = sorted(set(names(app)) - set(own(app)))
-    if edges.systemd.running_inside(unit(app)):
-        return renewal(app, wanted, edges)
+    if host.systemd.running_inside(unit(app)):
+        return renewal(app, wanted, host)
     if not wanted:
         what = "every certificate of this app is the team's own: nobody else renews it"
         raise HostError(what, str(snippet(app)), "put newer ones in their files, then run: deploy certs push", USAGE)
     # of any app: a second one would load its own window over that of the first
     units = [unit(one) for one in app.layout.apps()]
-    if running := [name for name, told in zip(units, edges.systemd.show(*units), strict=True) if told.runs]:
+    if running := [name for name, told in zip(units, host.systemd.show(*units), strict=True) if told.runs]:
         raise HostError("a renewal runs already", running[0], "deploy certs list, and again when it is done", LOCKED)
     if not caddy.running():
         raise HostError("Caddy does not run", "caddy.service", "deploy provision", FAILED)
     begun = time.time()
     # whatever ends the renewal, a kill included: what is on the disk is loaded again
     after = f"ExecStopPost={caddy.CADDY} reload --config {caddy.CONFIG} --address {caddy.ADMIN}"
-    edges.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
+    host.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
     audit.note(app, who.name, who.origin, "certs renew", ", ".join(wanted))
     return {"started": begun}
 
 
-def renewal(app: App, wanted: Sequence[str], edges: Edges) -> Json:
+def renewal(app: App, wanted: Sequence[str], host: Host) -> Json:
     """Widen the window, and wait until every name shows another certificate. What came of it is written down."""
-    begun, clock = time.time(), edges.clock()
+    begun, clock = time.time(), host.clock()
     before = {name: der for name in wanted if (der := tls.presented(name))}
     try:
-        found = _ordered(app, before, begun, edges) if before else ["no name has a certificate yet"]
+        found = _ordered(app, before, begun, host) if before else ["no name has a certificate yet"]
     except HostError as error:
         found = [error.what]
-    ended: Json = {"at": begun, "ok": not found, "seconds": round(edges.clock() - clock, 3), "found": found}
+    ended: Json = {"at": begun, "ok": not found, "seconds": round(host.clock() - clock, 3), "found": found}
     write_json(result(app), ended)
     return ended
 
 
-def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:
+def _ordered(app: App, before: Mapping[str, bytes], begun: float, host: Host) -> list[str]:
     candidate = caddy.CONFIG.with_name(f"caddy.{app.name}.renew")
     lives = [shown for der in before.values() if (shown := readable(der))]
     wide = widened(json.loads(caddy.CONFIG.read_text()), sorted(before), window(lives, begun))
@@ -206,14 +206,14 @@ def _ordered(app: App, before: Mapping[str, bytes], begun: float, edges: Edges) 
         caddy.reload(candidate)
     finally:
         candidate.unlink()
-    return _waited(before, begun, edges)
+    return _waited(before, begun, host)
 
 
-def _waited(before: Mapping[str, bytes], begun: float, edges: Edges) -> list[str]:
+def _waited(before: Mapping[str, bytes], begun: float, host: Host) -> list[str]:
     """Reasons why it failed; none when every name shows another certificate."""
-    deadline, waits = edges.clock() + PATIENCE, dict(before)
-    while waits and edges.clock() < deadline:
-        edges.sleep(LOOK)
+    deadline, waits = host.clock() + PATIENCE, dict(before)
+    while waits and host.clock() < deadline:
+        host.sleep(LOOK)
         waits = {name: der for name, der in waits.items() if tls.presented(name) in (der, None)}
         if refusals := refused(journal(begun), waits):
             return [f"{name}: {why}" for name, why in refusals.items()]
@@ -242,9 +242,9 @@ def _widened(policy: Json, wanted: Sequence[str], ratio: float) -> Json:
     return {**policy, "renewal_window_ratio": ratio} if set(policy.get("subjects", [])) & set(wanted) else policy
 
 
-def _progress(app: App, edges: Edges) -> Json:
+def _progress(app: App, host: Host) -> Json:
     """What the laptop asks while it runs, and when it has ended."""
-    running = edges.systemd.show(unit(app))[0].runs
+    running = host.systemd.show(unit(app))[0].runs
     return {
         "renew": {"running": running, "step": "waiting for Caddy and the authority", "result": read_json(result(app))}
     }

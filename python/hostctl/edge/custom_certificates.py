@@ -18,7 +18,7 @@ from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.common.names import matches
 from hostctl.core import schema
 from hostctl.edge import caddy
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 LARGEST = 256 << 10  # characters
 # seconds until the edge shows what it was given: it takes it before `reload` returns
@@ -41,20 +41,20 @@ def _of_names(value: Any) -> bool:
 SPEC = {"certificates": _of_names}
 
 
-def put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
+def put(app: str, given: Mapping[str, Json], host: Host) -> Json:
     """Put the certificates of these names in force: each with its key, or with the one that the host has.
 
     All are checked before one is changed. Returns {"changed": names}. Raises HostError; the former ones are shown then.
     """
     _refuse_others(app, given)
     try:
-        return _put(app, given, edges)
+        return _put(app, given, host)
     finally:
         for name in given:
             _candidate(app, name).unlink(missing_ok=True)
 
 
-def _put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
+def _put(app: str, given: Mapping[str, Json], host: Host) -> Json:
     candidates = {name: _proven(app, name, told) for name, told in given.items()}
     former = {name: _bytes(caddy.bundle(app, name)) for name in given}
     changed = {name for name, path in candidates.items() if path.read_bytes() != former[name]}
@@ -64,7 +64,7 @@ def _put(app: str, given: Mapping[str, Json], edges: Edges) -> Json:
     stale = {name for name in _in_force(app) & set(given) if not _shown(app, name)} if caddy.running() else set()
     if stale:
         _reload(app, former)
-        _require_shown(app, stale, edges)
+        _require_shown(app, stale, host)
     return {"changed": sorted(changed | stale)}
 
 
@@ -135,11 +135,11 @@ def _reload(app: str, former: Mapping[str, bytes]) -> None:
         raise
 
 
-def _require_shown(app: str, names: set[str], edges: Edges) -> None:
-    begun = edges.clock()
+def _require_shown(app: str, names: set[str], host: Host) -> None:
+    begun = host.clock()
     while left := [name for name in sorted(names) if not _shown(app, name)]:
-        if edges.clock() - begun >= PATIENCE:
+        if host.clock() - begun >= PATIENCE:
             raise HostError(
                 f"the edge goes on to show another certificate of {left[0]}", left[0], "deploy doctor", FAILED
             )
-        edges.sleep(LOOK)
+        host.sleep(LOOK)

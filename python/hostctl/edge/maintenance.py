@@ -19,7 +19,7 @@ from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core import audit
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.instance import agent
 from hostctl.journal import journal
 from hostctl.release import app_config, records
@@ -69,7 +69,7 @@ def lets_through(app: App, release: str, path: str) -> None:
 # ---------------------------------------------------------------------------------------------- on
 
 
-def on(app: App, spec: Json, who: Who, edges: Edges) -> Json:
+def on(app: App, spec: Json, who: Who, host: Host) -> Json:
     """Show the page `spec.page`, or another than before; returns what `now` tells, and what `cut` did.
 
     Raises HostError, and changes nothing, where the edge does not show it.
@@ -81,10 +81,10 @@ def on(app: App, spec: Json, who: Who, edges: Edges) -> Json:
     told = {"since": before["since"] if before else time.time(), "who": who.name, "from": who.origin}
     told |= {name: spec[name] for name in ("message", "allow", "retry_after")}
     files.write_json(place(app) / ON, told, 0o644)  # the edge opens what it looks for
-    _require_shown(app, edges, before)
+    _require_shown(app, host, before)
     _sweep(app)
     audit.note(app, who.name, who.origin, "maintenance on", spec["message"])
-    return {"maintenance": told, **cut(app, edges)}
+    return {"maintenance": told, **cut(app, host)}
 
 
 def _write_page(app: App, spec: Json) -> None:
@@ -108,10 +108,10 @@ def _sweep(app: App) -> None:
             files.remove_tree(page)
 
 
-def _require_shown(app: App, edges: Edges, before: Json | None) -> None:
+def _require_shown(app: App, host: Host, before: Json | None) -> None:
     """An edge that an older Homeport has set up knows of no page. One that does not run shows it as soon as it does."""
     for name in app_config.load(app)["domains"]:
-        status = edges.get(443, name, PROBE_PATH, PROBE, tls=True).status
+        status = host.get(443, name, PROBE_PATH, PROBE, tls=True).status
         if status not in (0, 503):
             if before is None:
                 files.unlink(place(app) / ON)
@@ -119,7 +119,7 @@ def _require_shown(app: App, edges: Edges, before: Json | None) -> None:
             raise HostError(what, f"/etc/homeport/edge/apps/{app.name}.json", "deploy provision", FAILED)
 
 
-def cut(app: App, edges: Edges) -> Json:
+def cut(app: App, host: Host) -> Json:
     """Let requests in progress end, then close what is still connected to an instance; whoever may pass connects anew.
 
     Returns how many were closed, and how many stay open because their instance cannot be asked.
@@ -127,7 +127,7 @@ def cut(app: App, edges: Edges) -> Json:
     told = {"closed": 0, "open": 0}
     for release in filter(None, (app.live(), *(entry.previous for entry in journal.draining(app)))):
         number = records.port(app, release) or 0
-        if left := _silence(number, _grace(app, release), edges):
+        if left := _silence(number, _grace(app, release), host):
             told["closed" if _close(app, release, number) else "open"] += left
     return told
 
@@ -137,13 +137,13 @@ def _grace(app: App, release: str) -> float:
     return min(longest, GRACE)
 
 
-def _silence(number: int, longest: float, edges: Edges) -> int:
+def _silence(number: int, longest: float, host: Host) -> int:
     """Wait until nobody is connected to the port; returns how many still are after `longest` seconds."""
-    begun = edges.clock()
-    while left := edges.connections(number):
-        if edges.clock() - begun >= longest:
+    begun = host.clock()
+    while left := host.connections(number):
+        if host.clock() - begun >= longest:
             return left
-        edges.sleep(SILENCE)
+        host.sleep(SILENCE)
     return 0
 
 

@@ -11,7 +11,7 @@ from hostctl.host import http, ports
 from hostctl.host.systemd import Systemd
 
 
-class Edges:
+class Host:
     """The real host."""
 
     def __init__(self) -> None:

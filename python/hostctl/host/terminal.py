@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 # systemd 256 and later would colour the background and set the window's title
 PLAIN = {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"}
@@ -23,7 +23,7 @@ def command(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool
     return ["systemd-run", "--quiet", "--collect", "--wait", how, f"--unit={unit}", *options, "--", *argv]
 
 
-def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool, edges: Edges) -> int:
+def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool, host: Host) -> int:
     """Run it to its end and return its exit status. When the person leaves, it is stopped."""
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _left)
@@ -34,7 +34,7 @@ def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: b
         return 128 + signal.SIGHUP
     finally:
         if child.poll() is None:
-            edges.systemd.stop(unit)
+            host.systemd.stop(unit)
             child.kill()
             child.wait()
 

@@ -22,7 +22,7 @@ from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import self_command
 from hostctl.journal import journal
 from hostctl.notify import events
@@ -34,7 +34,7 @@ SHOWN_LINES = 40
 PART = 256 << 10  # bytes of a log that are read for its last lines
 
 
-def begin(app: App, spec: Json, edges: Edges) -> Json:
+def begin(app: App, spec: Json, host: Host) -> Json:
     """Begin a build in its own unit. Returns the transition to follow. Raises HostError."""
     if not app.artifact(spec["source"]).is_file():
         raise HostError("the source is not on the host", str(app.artifact(spec["source"])), "push again", FAILED)
@@ -43,7 +43,7 @@ def begin(app: App, spec: Json, edges: Edges) -> Json:
     entry = journal.create(app, transition_id(), "build", None, who, origin, spec=spec)
     argv = self_command(PROGRAM, app.name, "building", entry.id)
     try:
-        edges.systemd.background(app.helper_unit("build"), argv, ["Type=exec", "KillMode=mixed", "TimeoutStopSec=10"])
+        host.systemd.background(app.helper_unit("build"), argv, ["Type=exec", "KillMode=mixed", "TimeoutStopSec=10"])
     except HostError:
         files.remove_tree(entry.directory)
         raise HostError(
@@ -52,7 +52,7 @@ def begin(app: App, spec: Json, edges: Edges) -> Json:
     return {"transition": entry.id}
 
 
-def run(app: App, transition: str, edges: Edges) -> Json:
+def run(app: App, transition: str, host: Host) -> Json:
     """Build as `begin` wrote it down. The result, with the artifact's digest, is in the journal."""
     entry = journal.load(app, transition)
     if entry is None or entry.result is not None:
@@ -61,7 +61,7 @@ def run(app: App, transition: str, edges: Edges) -> Json:
     digest, error = None, None
     try:
         with Flock(app.state / "build.lock", wait=10):
-            digest = _build(app, entry, edges)
+            digest = _build(app, entry, host)
     except (HostError, OSError, KeyboardInterrupt) as failure:
         error = (
             failure
@@ -86,7 +86,7 @@ def run(app: App, transition: str, edges: Edges) -> Json:
     return result
 
 
-def _build(app: App, entry: journal.Journal, edges: Edges) -> str:
+def _build(app: App, entry: journal.Journal, host: Host) -> str:
     spec = entry.content["spec"]
     source, output = app.build / "src", app.build / "release.tar"
     log = entry.directory / "build.log"
@@ -97,7 +97,7 @@ def _build(app: App, entry: journal.Journal, edges: Edges) -> str:
     steps += [("build", list(command)) for command in spec["commands"]]
     steps += [("pack", [PROGRAM, app.name, "collect", str(release), str(output)])]
     for number, (name, command) in enumerate(steps):
-        _step(app, entry, edges, f"{name}-{number}", command, log)
+        _step(app, entry, host, f"{name}-{number}", command, log)
     return _take(app, output)
 
 
@@ -117,14 +117,14 @@ def _prepare(app: App, spec: Json) -> None:
         shutil.copyfileobj(tar, out, 1 << 20)
 
 
-def _step(app: App, entry: journal.Journal, edges: Edges, name: str, command: Sequence[str], log: Path) -> None:
+def _step(app: App, entry: journal.Journal, host: Host, name: str, command: Sequence[str], log: Path) -> None:
     """One command as the build user. Raises HostError with its last lines."""
     entry.begin(name)
     entry.event(name, "begin", " ".join(command[:6]))
     before = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         unit = app.helper_unit(f"build-{name}")
-        status = edges.systemd.foreground(unit, command, properties(app, entry.content["spec"]), output)
+        status = host.systemd.foreground(unit, command, properties(app, entry.content["spec"]), output)
     shown = _last_lines(log, before)
     if status != 0:
         own = refusal(shown) if command[0] == PROGRAM else None

@@ -18,7 +18,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import remove_tree
 from hostctl.core.paths import App
 from hostctl.host import terminal
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.instance import agent, one_off
 from hostctl.release import app_config
 from hostctl.release.envfile import DIST_PORT
@@ -28,7 +28,7 @@ PATIENCE = 15.0  # seconds until it must listen
 FRESH = 60.0  # seconds in which a home may not have its unit yet
 
 
-def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
+def run(app: App, live: str, name: str, tty: bool, host: Host) -> int:
     """Until the person leaves; returns the exit status. Raises HostError."""
     if not tty:
         fix = "run it in a terminal; deploy rpc EXPR asks one thing"
@@ -38,28 +38,28 @@ def run(app: App, live: str, name: str, tty: bool, edges: Edges) -> int:
     # the unit's own runtime directory: systemd removes it with the unit, whatever becomes of this process
     home = _homes(app) / f"run-{name}"
     try:
-        sweep(app, edges)
+        sweep(app, host)
         _prepare(home, app_config.load(app)["user"], cookie)
         over = threading.Event()
         threading.Thread(target=_knock, args=(app, live, peer, cookie, over), daemon=True).start()
         try:
             environment = _environment(app, live, home, name, instance)
-            properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, edges)]
+            properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, host)]
             argv = command(app.tree(live), peer, address, home)
             unit = app.helper_unit(f"run-{name}")
-            return terminal.foreground(unit, one_off.command(argv), properties, True, edges)
+            return terminal.foreground(unit, one_off.command(argv), properties, True, host)
         finally:
             over.set()
     finally:
         remove_tree(home)
 
 
-def sweep(app: App, edges: Edges) -> None:
+def sweep(app: App, host: Host) -> None:
     """Remove the homes of consoles that were killed before they had a unit."""
     for home in _homes(app).glob("run-*"):
         with contextlib.suppress(FileNotFoundError):  # its unit has ended meanwhile
             old = home.stat().st_mtime < time.time() - FRESH
-            if old and not edges.systemd.show(app.helper_unit(home.name))[0].runs:
+            if old and not host.systemd.show(app.helper_unit(home.name))[0].runs:
                 remove_tree(home)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import confinement, environment, records
 
 # systemd removes a unit's runtime directory when it ends: never that of the instance; and its variables are its own
@@ -36,12 +36,12 @@ def command(argv: Sequence[str]) -> list[str]:
     return environment.launched(argv)
 
 
-def properties(app: App, live: str, name: str, path: Path, edges: Edges) -> list[str]:
+def properties(app: App, live: str, name: str, path: Path, host: Host) -> list[str]:
     """The settings of its unit: those of the instance, and over them the program's own. `name` is part of a path.
 
     `path` is what write_environment wrote; systemd reads it when the program starts.
     """
-    shared = confinement.properties(edges.systemd.text(app.unit(live)), live)
+    shared = confinement.properties(host.systemd.text(app.unit(live)), live)
     shared = confinement.without(shared, *OWN, f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
     own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700", environment.loaded(path)]
     # else systemd would take the arguments for it, and write them into the journal

@@ -24,7 +24,7 @@ def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -
     long was killed.
     """
     app, own = work.app, _own(work, what)
-    shared = confinement.properties(work.edges.systemd.text(app.unit(work.release)), work.release)
+    shared = confinement.properties(work.host.systemd.text(app.unit(work.release)), work.release)
     shared = shared or confinement.minimal(load_config(app)["user"])
     properties = confinement.without(shared, "EnvironmentFile=", f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
     sealed = own if own.exists() else app.record(work.release) / environment.SEALED
@@ -32,7 +32,7 @@ def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -
     limits = [f"RuntimeMaxSec={longest:g}", "TimeoutStopSec=5"]
     with open(log, "wb", opener=_private) as output:
         command = environment.launched(argv)
-        return work.edges.systemd.foreground(unit(work, what), command, [*properties, *limits], output)
+        return work.host.systemd.foreground(unit(work, what), command, [*properties, *limits], output)
 
 
 def write_environment(work: Work, what: str, values: Mapping[str, str]) -> None:
@@ -51,7 +51,7 @@ def _own(work: Work, what: str) -> Path:
 
 def stop(work: Work, what: str) -> None:
     """End the program, if it still runs."""
-    work.edges.systemd.stop(unit(work, what))
+    work.host.systemd.stop(unit(work, what))
 
 
 def _private(path: str, flags: int) -> int:

@@ -18,7 +18,7 @@ from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host import terminal
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.instance import one_off
 from hostctl.release import app_config
 
@@ -51,7 +51,7 @@ def _sweep(app: App) -> None:
             unlink(path)
 
 
-def run(app: App, name: str, tty: bool, who: str, origin: str, edges: Edges) -> int:
+def run(app: App, name: str, tty: bool, who: str, origin: str, host: Host) -> int:
     """Do what was asked under that id; returns its exit status.
 
     A person reads what is printed, so an error is lines on standard error.
@@ -63,7 +63,7 @@ def run(app: App, name: str, tty: bool, who: str, origin: str, edges: Edges) -> 
             raise HostError("this was not asked for, or was done already", str(path), "the deploy verb again", USAGE)
         unlink(path)
         audit.note(app, who, origin, spec["verb"], _told(spec))
-        return _do(app, name, spec, tty, edges)
+        return _do(app, name, spec, tty, host)
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
         return error.code
@@ -74,7 +74,7 @@ def _told(spec: Json) -> str:
     return str(spec["words"][0])[:200] if spec["words"] else ""
 
 
-def _do(app: App, name: str, spec: Json, tty: bool, edges: Edges) -> int:
+def _do(app: App, name: str, spec: Json, tty: bool, host: Host) -> int:
     live = one_off.release(app)
     if spec["verb"] == "rpc":
         from hostctl.instance import agent
@@ -83,15 +83,15 @@ def _do(app: App, name: str, spec: Json, tty: bool, edges: Edges) -> int:
     if spec["verb"] == "console":
         from hostctl.instance import console
 
-        return console.run(app, live, name, tty, edges)
+        return console.run(app, live, name, tty, host)
     if spec["verb"] == "observer":
         from hostctl.instance import observer
 
         return observer.run(app, live, sys.stdin.fileno(), sys.stdout.fileno())
     if spec["verb"] == "eval":
         own = app.tree(live) / "bin" / app_config.load(app)["release_name"]
-        return _run(app, live, name, spec, [str(own), "eval", EVAL], tty, edges)
-    return _run(app, live, name, spec, program(app, live, spec["words"]), tty, edges)
+        return _run(app, live, name, spec, [str(own), "eval", EVAL], tty, host)
+    return _run(app, live, name, spec, program(app, live, spec["words"]), tty, host)
 
 
 def program(app: App, live: str, words: list[str]) -> list[str]:
@@ -113,20 +113,20 @@ def unit(app: App, name: str) -> str:
     return app.helper_unit(f"run-{name}")
 
 
-def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, edges: Edges) -> int:
+def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, host: Host) -> int:
     """In its own unit, until it ends; detached, only until it has begun."""
     environment = _asked(app) / f"{name}.cred"
     more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
     one_off.write_environment(app, live, environment, f"run-{name}", more)
     try:
-        properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, edges)]
+        properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, host)]
         if spec["verb"] == "exec":
             # the same private /tmp as the instance's
             properties.append(f"JoinsNamespaceOf={app.unit(live)}")
         command = one_off.command(argv)
         if not spec["detach"]:
-            return terminal.foreground(unit(app, name), command, properties, tty, edges)
-        edges.systemd.background(unit(app, name), command, properties, wait=True)
+            return terminal.foreground(unit(app, name), command, properties, tty, host)
+        host.systemd.background(unit(app, name), command, properties, wait=True)
         print(f"{unit(app, name)} runs; deploy logs run shows what it writes")
         return DONE
     finally:

@@ -30,12 +30,12 @@ def assign_port(work: Work, name: str = records.PORT) -> int:
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
         own = records.port(app, work.release, name)
-        if own is not None and work.edges.usable(own):
+        if own is not None and work.host.usable(own):
             return own
         mine = app.record(work.release) / name
         taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
         latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
-        number = port(taken, work.edges.usable, latest[-1] if latest else None)
+        number = port(taken, work.host.usable, latest[-1] if latest else None)
         environment.write_port(app, work.release, number)
         records.write_port(app, work.release, number, name)
     return number

@@ -15,7 +15,7 @@ from hostctl.common.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_
 from hostctl.common.files import Json
 from hostctl.core import audit, lock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal.journal import Journal
 from hostctl.notify import events
 from hostctl.release import records
@@ -31,8 +31,8 @@ class Interrupted(Exception):  # noqa: N818 - what happened, not a mistake
 class Work:
     """What a step works with."""
 
-    def __init__(self, app: App, journal: Journal, edges: Edges, booting: bool = False) -> None:
-        self.app, self.journal, self.edges = app, journal, edges
+    def __init__(self, app: App, journal: Journal, host: Host, booting: bool = False) -> None:
+        self.app, self.journal, self.host = app, journal, host
         # at boot systemd starts units after this process: nothing may wait for one
         self.booting = booting
 

@@ -15,7 +15,7 @@ from hostctl.common.names import transition_id
 from hostctl.common.webhook import Answer
 from hostctl.core import audit
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.notify import events
 
 WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one repeats
@@ -46,17 +46,17 @@ def next_try(told: Json, now: float) -> float | None:
 # ---------------------------------------------------------------------------------------------- the unit's work
 
 
-def run(app: App, edges: Edges, send: Send = webhook.send) -> Json:
+def run(app: App, host: Host, send: Send = webhook.send) -> Json:
     """Send what waits, until nothing does. Returns how much was sent and given up."""
     counted = {"sent": 0, "given_up": 0}
     # after a reboot, or a crash, what could not be sent then is tried at once
-    idle, fresh = edges.clock(), True
-    while (found := waiting(app)) or edges.clock() - idle < LINGER:
+    idle, fresh = host.clock(), True
+    while (found := waiting(app)) or host.clock() - idle < LINGER:
         for path, told in found:
             if (fresh or due(told, time.time())) and (outcome := _try(app, path, told, send)):
                 counted[outcome] += 1
-        idle, fresh = edges.clock() if found else idle, False
-        edges.sleep(WAKE if found else 0.1)
+        idle, fresh = host.clock() if found else idle, False
+        host.sleep(WAKE if found else 0.1)
     return counted
 
 
@@ -118,17 +118,17 @@ def _last(app: App, name: str) -> Json | None:
     return read_json(app.notify / "last" / f"{name}.json")
 
 
-def test(app: App, who: str, origin: str, edges: Edges) -> list[Json]:
+def test(app: App, who: str, origin: str, host: Host) -> list[Json]:
     """Send a notice to everybody as any other is sent; returns what each receiver answered. Raises HostError."""
     if not events.receivers(app):
         fix = "add notify to deploy.yml, then run deploy provision"
         raise HostError("nobody is to be told anything", "notify in deploy.yml", fix, USAGE)
     audit.note(app, who, origin, "notify test", "")
-    edges.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
+    host.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
     sent = events.tell(app, message.test(app.name, who), f"test-{transition_id()}", events.receivers(app))
-    deadline = edges.clock() + PATIENCE
-    while (left := [path for path in sent if path.exists()]) and edges.clock() < deadline:
-        edges.sleep(0.1)
+    deadline = host.clock() + PATIENCE
+    while (left := [path for path in sent if path.exists()]) and host.clock() < deadline:
+        host.sleep(0.1)
     for path in left:
         unlink(path)
     return [_told(app, path) for path in sent]

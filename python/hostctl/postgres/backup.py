@@ -16,7 +16,7 @@ from hostctl.common.files import Json, read_json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.postgres import cluster, monitor, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base
 
@@ -32,13 +32,13 @@ QUICK = 5.0  # seconds that the server may take for a status
 # ---------------------------------------------------------------------------------------------- what is so
 
 
-def summary(app: App, edges: Edges) -> Json:
+def summary(app: App, host: Host) -> Json:
     """The database and its backup, from this host alone. As Backups has it."""
     wanted = cluster.require(app)
     told: Json = {"engine": "postgres", "path": str(app.cluster_data), "name": wanted.name, "unsafe": False}
-    told |= {"server": edges.systemd.show(app.cluster_unit)[0].state, **_asked(app, wanted), "pool": wanted.pool}
+    told |= {"server": host.systemd.show(app.cluster_unit)[0].state, **_asked(app, wanted), "pool": wanted.pool}
     told |= {"disk": disk.space(app.cluster) if app.cluster.is_dir() else None, "log_bytes": 0}
-    return told | {"indexes": _indexes(app, wanted), "backup": _backup(app, edges)}
+    return told | {"indexes": _indexes(app, wanted), "backup": _backup(app, host)}
 
 
 def _asked(app: App, wanted: cluster.Cluster) -> Json:
@@ -62,8 +62,8 @@ def _indexes(app: App, wanted: cluster.Cluster) -> list[Json]:
         return []
 
 
-def _backup(app: App, edges: Edges) -> Json | None:
-    told = backup_summary.common(app, edges, app.tail_unit)
+def _backup(app: App, host: Host) -> Json | None:
+    told = backup_summary.common(app, host, app.tail_unit)
     if told is None:
         return None
     line, bases, lag = timelines.load(app), monitor.known(app), wal_stream.lag(app)
@@ -127,7 +127,7 @@ def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> J
 # ---------------------------------------------------------------------------------------------- acts
 
 
-def run(app: App, edges: Edges) -> None:
+def run(app: App, host: Host) -> None:
     """A base backup of now: whole when one is owed or due, else what has changed since the last. Raises HostError."""
     backup, debt = settings.backup(app), state.owed(app)
     if not replication.prepare(app):
@@ -140,23 +140,23 @@ def run(app: App, edges: Edges) -> None:
         monitor.heal(app, newest)
 
 
-def drill(app: App, edges: Edges) -> Json:
+def drill(app: App, host: Host) -> Json:
     """Restore the newest into a scratch cluster, and compare. Raises HostError."""
     from hostctl.postgres import drill
 
-    return drill.run(app, edges)
+    return drill.run(app, host)
 
 
-def takeover(app: App, edges: Edges) -> Epoch:
+def takeover(app: App, host: Host) -> Epoch:
     """This host's cluster is archived into an epoch of its own, which counts from now on. Raises HostError."""
     with replication.working(app, patience=MOMENT):
         told = backup_epochs.takeover(app)
         if settings.present(app):
-            replication.move(app, edges, told)
+            replication.move(app, host, told)
     if settings.present(app):
-        replication.pay(app, edges)
+        replication.pay(app, host)
     else:
-        replication.start(app, edges)
+        replication.start(app, host)
     return told
 
 

@@ -23,7 +23,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import make_directory, point, read_json, remove_tree
 from hostctl.common.names import checked
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 SUPERUSER = "postgres"  # the user of the system, and the role
 VERSIONS = Path("/usr/lib/postgresql")  # where Debian puts each major version
@@ -285,33 +285,33 @@ def furnish(server: Server, wanted: Cluster, database: str) -> None:
 # ---------------------------------------------------------------------------------------------- start and stop
 
 
-def start(app: App, edges: Edges) -> None:
+def start(app: App, host: Host) -> None:
     """Start the server and wait until it lets sessions in, which after a crash is when it has recovered.
 
     Raises HostError with its last words when it ends instead.
     """
-    if not edges.systemd.show(app.cluster_unit)[0].runs:
-        edges.systemd.start(app.cluster_unit)
-    wait(app, edges)
+    if not host.systemd.show(app.cluster_unit)[0].runs:
+        host.systemd.start(app.cluster_unit)
+    wait(app, host)
 
 
-def wait(app: App, edges: Edges) -> None:
+def wait(app: App, host: Host) -> None:
     """Wait until the server lets sessions in. Raises HostError when it ends instead."""
-    server, begun = live(app), edges.clock()
+    server, begun = live(app), host.clock()
     while not accepts(server):
-        if edges.clock() - begun > RECOVERY or _ended(app, edges):
-            words = said(edges.systemd.journal(app.cluster_unit, 40))
+        if host.clock() - begun > RECOVERY or _ended(app, host):
+            words = said(host.systemd.journal(app.cluster_unit, 40))
             fix = f"journalctl -u {app.cluster_unit} tells why; then deploy provision"
             raise HostError(f"PostgreSQL does not start: {words}", app.cluster_unit, fix)
-        edges.sleep(POLL)
+        host.sleep(POLL)
 
 
-def _ended(app: App, edges: Edges) -> bool:
-    unit = edges.systemd.show(app.cluster_unit)[0]
+def _ended(app: App, host: Host) -> bool:
+    unit = host.systemd.show(app.cluster_unit)[0]
     return not unit.runs and not unit.queued
 
 
-def stop(app: App, edges: Edges) -> None:
+def stop(app: App, host: Host) -> None:
     """Stop the server as it wants to be stopped, and wait until it has ended: the data is whole, nothing to recover.
 
     A checkpoint first makes the stop itself short. Raises HostError.
@@ -319,28 +319,28 @@ def stop(app: App, edges: Edges) -> None:
     server = live(app)
     if accepts(server):
         query(server, "CHECKPOINT", timeout=600)
-    edges.systemd.stop(app.cluster_unit)
+    host.systemd.stop(app.cluster_unit)
     if (pid := postmaster(server)) is not None:
         raise HostError(
             "PostgreSQL still runs", f"process {pid} on {server.data}", f"systemctl stop {app.cluster_unit}"
         )
 
 
-def restart(app: App, edges: Edges) -> float:
+def restart(app: App, host: Host) -> float:
     """Stop the server and start it; returns the seconds in which it let no session in. Raises HostError."""
     begun = time.monotonic()
     if accepts(live(app)):
         query(live(app), "CHECKPOINT", timeout=600)
         begun = time.monotonic()
-    edges.systemd.stop(app.cluster_unit)
-    start(app, edges)
+    host.systemd.stop(app.cluster_unit)
+    start(app, host)
     return time.monotonic() - begun
 
 
 # ---------------------------------------------------------------------------------------------- settings and updates
 
 
-def apply(app: App, edges: Edges) -> list[str]:
+def apply(app: App, host: Host) -> list[str]:
     """Let the running server take its configuration as it is now; returns the settings it had to be restarted for.
 
     Raises HostError when it is not one that it would start with; it runs on with what it has then.
@@ -349,7 +349,7 @@ def apply(app: App, edges: Edges) -> list[str]:
     query(live(app), "SELECT pg_reload_conf()")
     waiting = pending(live(app))
     if waiting:
-        restart(app, edges)
+        restart(app, host)
     return waiting
 
 
@@ -405,7 +405,7 @@ def _gone(line: str) -> str | None:
     return fields[5].removesuffix(" (deleted)") if fields[5].startswith("/usr/") else None
 
 
-def update(app: App, edges: Edges) -> str | None:
+def update(app: App, host: Host) -> str | None:
     """Restart the server if an update replaced what it runs; returns what was done, for the audit, or None.
 
     Raises HostError.
@@ -415,7 +415,7 @@ def update(app: App, edges: Edges) -> str | None:
         return None
     check(app)
     before = _version(live(app))
-    seconds = restart(app, edges)
+    seconds = restart(app, host)
     return f"PostgreSQL {before} to {_version(live(app))} in {seconds:.1f} s: an update replaced {', '.join(old)[:200]}"
 
 

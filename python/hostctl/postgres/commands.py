@@ -5,16 +5,16 @@ from __future__ import annotations
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.postgres import monitor, replication, wal_stream
 
 
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """`hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
-        return replication.start(app, edges, allow_empty)
+        return replication.start(app, host, allow_empty)
     if action == "tail":
-        return wal_stream.run(app, edges)
+        return wal_stream.run(app, host)
     if action == "watch":
-        return monitor.watch(app, edges)
+        return monitor.watch(app, host)
     raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

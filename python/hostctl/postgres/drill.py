@@ -23,7 +23,7 @@ from hostctl.backup.drill import BrokenError, Copy, Work
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, remove_tree
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.inspect import look, write_canary
@@ -47,9 +47,9 @@ SELECT :'statement' \\gexec
 """
 
 
-def run(app: App, edges: Edges) -> Json:
+def run(app: App, host: Host) -> Json:
     """Drill the cluster. As drill.run. What the retention has passed leaves the archive after a drill that passed."""
-    result = drill.run(app, edges, place(app), partial(_prove, cluster.require(app)), _remove)
+    result = drill.run(app, host, place(app), partial(_prove, cluster.require(app)), _remove)
     with contextlib.suppress(HostError):  # a bucket that lets nobody delete keeps it
         pgbackrest.expire(app)
     return result
@@ -107,11 +107,11 @@ def _round(work: Work, wanted: Cluster) -> Copy:
     # written last: a copy that has this row is of a later moment than all that was seen
     before = before._replace(canary=before.canary._replace(last=write_canary(live, wanted)))
     drill.tell(work, "waiting until it is on S3")
-    replication.catch_up(work.app, max(PATIENCE, work.backup.max_lag), work.edges)
+    replication.catch_up(work.app, max(PATIENCE, work.backup.max_lag), work.host)
     drill.tell(work, "restoring")
-    begun = work.edges.clock()
+    begun = work.host.clock()
     with _copy(work) as beside:
-        seconds = work.edges.clock() - begun
+        seconds = work.host.clock() - begun
         drill.tell(work, "comparing")
         restored = _readable(beside, wanted, before)
         denied = verify(beside, wanted, work.backup.verify)

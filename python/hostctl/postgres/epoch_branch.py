@@ -53,7 +53,7 @@ def move(work: Work, at: float | None = None) -> None:
     """
     mine = epochs.local(work.app)
     if mine is not None:
-        replication.move(work.app, work.edges, mine, at)
+        replication.move(work.app, work.host, mine, at)
 
 
 def counts(work: Work) -> None:
@@ -62,7 +62,7 @@ def counts(work: Work) -> None:
     if work.journal.content.get("epoch") is not None:
         if epochs.superseded(app) is None:
             _publish(app)
-        replication.pay(app, work.edges)
+        replication.pay(app, work.host)
     state.unpause(app)
 
 

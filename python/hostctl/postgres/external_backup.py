@@ -6,10 +6,10 @@ from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 
-def summary(app: App, _: Edges) -> Json:
+def summary(app: App, _: Host) -> Json:
     """Whose it is. Nothing of it is on this host."""
     told = read_json(app.database) or {}
     return {"engine": "external", "url": told.get("url"), "pool": told.get("pool"), "disk": None, "backup": None}
@@ -20,15 +20,15 @@ def listing(app: App) -> Json:
     raise settings.no_backup(app)
 
 
-def run(app: App, _: Edges) -> None:
+def run(app: App, _: Host) -> None:
     raise settings.no_backup(app)
 
 
-def drill(app: App, _: Edges) -> Json:
+def drill(app: App, _: Host) -> Json:
     raise settings.no_backup(app)
 
 
-def takeover(app: App, _: Edges) -> Epoch:
+def takeover(app: App, _: Host) -> Epoch:
     raise settings.no_backup(app)
 
 
@@ -36,7 +36,7 @@ def check(app: App) -> Json:
     raise settings.no_backup(app)
 
 
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """Nothing streams from here. Raises HostError (usage), but for a start: there is nothing to do then."""
     if action == "start":
         return {"changed": False}

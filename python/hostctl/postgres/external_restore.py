@@ -8,11 +8,11 @@ from pathlib import Path
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal.steps import Work
 
 
-def reach(app: App, _: Edges) -> tuple[float, float]:
+def reach(app: App, _: Host) -> tuple[float, float]:
     """Raises HostError (usage), as everything here."""
     raise _refused(app)
 
@@ -58,11 +58,11 @@ def beside(app: App) -> Path:
     raise _refused(app)
 
 
-def bring(app: App, data: Json, into: Path, edges: Edges) -> Json:
+def bring(app: App, data: Json, into: Path, host: Host) -> Json:
     raise _refused(app)
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     raise _refused(app)
 
 

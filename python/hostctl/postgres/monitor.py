@@ -18,7 +18,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json, append_json, read_json, unlink, write_json
 from hostctl.core import audit
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.postgres import cluster, drill, inspect, pgbackrest, replication, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Gap
@@ -74,7 +74,7 @@ def due(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | 
 # ---------------------------------------------------------------------------------------------- the watch
 
 
-def watch(app: App, edges: Edges) -> Json:
+def watch(app: App, host: Host) -> Json:
     """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
 
     None is taken while somebody else is at work on the stream. Raises HostError.
@@ -83,10 +83,10 @@ def watch(app: App, edges: Edges) -> Json:
     if left_to_others(app):
         return {"paused": True}
     if backup is None:
-        return {"error": _served(app, edges)}
+        return {"error": _served(app, host)}
     try:
         with replication.working(app, patience=0):
-            told = _look(app, backup, edges)
+            told = _look(app, backup, host)
     except replication.AtWorkError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     write_json(app.backup / "watch.json", told)
@@ -104,17 +104,17 @@ def left_to_others(app: App) -> bool:
     return False
 
 
-def _look(app: App, backup: Backup, edges: Edges) -> Json:
+def _look(app: App, backup: Backup, host: Host) -> Json:
     before = read_json(app.backup / "watch.json") or {}
     told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
-    wrong = [_served(app, edges)]
+    wrong = [_served(app, host)]
     _shorten(pgbackrest.log(app))
     if cluster.accepts(cluster.live(app)):
         timelines.settle(app)
         drill.sweep(app)
-        wrong += [*_archived(app, backup, edges), _counts(app, edges)]
-        told["canary"], late = _arrives(app, backup, edges)
-        wrong += [late, _backed_up(app, backup, edges)]
+        wrong += [*_archived(app, backup, host), _counts(app, host)]
+        told["canary"], late = _arrives(app, backup, host)
+        wrong += [late, _backed_up(app, backup, host)]
     since = None if wal_stream.lag(app) == 0 else before.get("since") or told["at"]
     told |= {"lag": _lag(app, since), "since": since}
     return {**told, "error": next((one for one in wrong if one), None)}
@@ -131,19 +131,19 @@ def _lag(app: App, since: float | None) -> float:
     return found if found is not None else round(time.time() - since, 3) if since else 0.0
 
 
-def _served(app: App, edges: Edges) -> str | None:
+def _served(app: App, host: Host) -> str | None:
     """See that the server runs, and runs what is installed; returns what was wrong with it."""
-    if not edges.systemd.show(app.cluster_unit)[0].runs:
+    if not host.systemd.show(app.cluster_unit)[0].runs:
         with suppress(HostError):
-            cluster.start(app, edges)
+            cluster.start(app, host)
         return "PostgreSQL did not run"
     if not cluster.accepts(cluster.live(app)):
         return "PostgreSQL does not answer"
     # without S3 a stop takes long: the archiver tries to the end
-    if journal.unfinished(app) or edges.systemd.show(units.run_unit(app))[0].runs or wal_stream.lag(app):
+    if journal.unfinished(app) or host.systemd.show(units.run_unit(app))[0].runs or wal_stream.lag(app):
         return None
     try:
-        note = cluster.update(app, edges)
+        note = cluster.update(app, host)
     except HostError as error:
         return error.what
     if note is not None:
@@ -154,16 +154,16 @@ def _served(app: App, edges: Edges) -> str | None:
 # ---------------------------------------------------------------------------------------------- who counts
 
 
-def _counts(app: App, edges: Edges) -> str | None:
+def _counts(app: App, host: Host) -> str | None:
     """See that CURRENT is this host's, and note it if not; returns what is wrong."""
     try:
         store = epochs.bucket(app)
-        return _compared(app, edges, store, epochs.current(app, store))
+        return _compared(app, host, store, epochs.current(app, store))
     except HostError as error:
         return error.what
 
 
-def _compared(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
+def _compared(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
     mine = epochs.local(app)
     if mine is None:
         return "nothing is archived: this host has no epoch"
@@ -174,7 +174,7 @@ def _compared(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None
         epochs.publish(app, store)
     elif now is None:
         opened = epochs.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
-        replication.move(app, edges, opened)
+        replication.move(app, host, opened)
         return "CURRENT is gone from the bucket: another epoch is opened"
     else:
         return str(epochs.yield_to(app, now)["why"])
@@ -185,7 +185,7 @@ def _compared(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None
 # ---------------------------------------------------------------------------------------------- what waits
 
 
-def _archived(app: App, backup: Backup, edges: Edges) -> list[str | None]:
+def _archived(app: App, backup: Backup, host: Host) -> list[str | None]:
     """Look at the archiver and at the disk, and act where the disk would fill; returns what is wrong."""
     found, held = archiver(app), replication.waiting(app)
     if dropping(app) is not None:
@@ -263,13 +263,13 @@ def _healed(gap: Gap, base: Base) -> Gap:
 # ---------------------------------------------------------------------------------------------- whether it arrives
 
 
-def _arrives(app: App, backup: Backup, edges: Edges) -> tuple[int | None, str | None]:
+def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | None]:
     """Write a row, and wait until it is on S3; returns its number, and why it is not there."""
     number = None
-    stopped = replication.stream_tail(app, edges, anew=False)
+    stopped = replication.stream_tail(app, host, anew=False)
     try:
         number = inspect.write_canary(cluster.live(app), cluster.require(app))
-        replication.catch_up(app, min(PATIENCE, backup.max_lag), edges)
+        replication.catch_up(app, min(PATIENCE, backup.max_lag), host)
     except HostError as error:
         return number, error.what
     return number, "the tail did not run" if stopped else None
@@ -301,9 +301,9 @@ def refresh(app: App) -> list[Base]:
     return found
 
 
-def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
+def _backed_up(app: App, backup: Backup, host: Host) -> str | None:
     """Begin the base backup that is due; returns why the last one failed."""
-    if dropping(app) is not None or edges.systemd.show(units.run_unit(app))[0].runs:
+    if dropping(app) is not None or host.systemd.show(units.run_unit(app))[0].runs:
         return None
     last = read_json(app.backup / "run.json")
     failed = last is not None and not last["ok"]
@@ -317,7 +317,7 @@ def _backed_up(app: App, backup: Backup, edges: Edges) -> str | None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:
         try:
-            units.start_run(app, edges)
+            units.start_run(app, host)
         except HostError as error:
             return error.what
     return f"the last base backup failed: {(last or {})['found'][0]}" if failed else None

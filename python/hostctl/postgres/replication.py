@@ -16,7 +16,7 @@ from hostctl.common.errors import PERSON, HostError
 from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.postgres import cluster, create, pgbackrest, scratch_server, timelines, wal_stream
 from hostctl.sqlite.replication import AtWorkError as AtWorkError
 from hostctl.sqlite.replication import working as working
@@ -29,7 +29,7 @@ AGAIN = "deploy backup status tells what is so now"
 # ---------------------------------------------------------------------------------------------- start
 
 
-def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
+def start(app: App, host: Host, allow_empty: bool = False) -> Json:
     """See that the server runs as it is configured, and is archived; returns whether anything was changed.
 
     Restores, or makes, a cluster that is not here. Raises HostError.
@@ -38,18 +38,18 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
     make_directory(app.backup, 0o700)
     if wanted.backup is None:
         made = create.create(app)
-        return {"changed": _run(app, edges) or made}
+        return {"changed": _run(app, host) or made}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     with working(app):
-        told = _decided(app, wanted.backup, edges, allow_empty)
-        changed = _archive(app, edges, bool(told.get("changed")))
+        told = _decided(app, wanted.backup, host, allow_empty)
+        changed = _archive(app, host, bool(told.get("changed")))
     if state.owed(app) is not None:
-        pay(app, edges)
+        pay(app, host)
     return {**told, "changed": changed}
 
 
-def _decided(app: App, backup: Backup, edges: Edges, allow_empty: bool) -> Json:
+def _decided(app: App, backup: Backup, host: Host, allow_empty: bool) -> Json:
     mine, present = epochs.local(app), settings.present(app)
     seen, unanswered = epochs.look(app, hurried=mine is not None and present)
     decision = epochs.decide(mine, present, seen, allow_empty)
@@ -121,23 +121,23 @@ def _place(app: App, source: Path) -> None:
 # ---------------------------------------------------------------------------------------------- what runs
 
 
-def _run(app: App, edges: Edges) -> bool:
+def _run(app: App, host: Host) -> bool:
     """The server runs, with its configuration as it is now; returns whether it did not."""
-    ran = edges.systemd.show(app.cluster_unit)[0].runs
-    cluster.start(app, edges)
-    return bool(cluster.apply(app, edges)) or not ran
+    ran = host.systemd.show(app.cluster_unit)[0].runs
+    cluster.start(app, host)
+    return bool(cluster.apply(app, host)) or not ran
 
 
-def _archive(app: App, edges: Edges, moved: bool) -> bool:
+def _archive(app: App, host: Host, moved: bool) -> bool:
     """Server, repository and tail of this host's epoch; returns whether anything was changed."""
     mine = epochs.local(app)
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), AGAIN)
     configured = pgbackrest.configure(app, mine.epoch)
     prepare(app)
-    ran = _run(app, edges)
+    ran = _run(app, host)
     timelines.settle(app)
-    streams = stream_tail(app, edges, configured or moved)
+    streams = stream_tail(app, host, configured or moved)
     return configured or ran or streams or moved
 
 
@@ -156,22 +156,22 @@ def prepare(app: App) -> bool:
     return True
 
 
-def stream_tail(app: App, edges: Edges, anew: bool) -> bool:
+def stream_tail(app: App, host: Host, anew: bool) -> bool:
     """See that the tail streams; `anew` when it has to hear of another epoch. Returns whether it was started."""
-    if edges.systemd.show(app.tail_unit)[0].runs and not anew:
+    if host.systemd.show(app.tail_unit)[0].runs and not anew:
         return False
-    edges.systemd.stop(app.tail_unit)
-    edges.systemd.start(app.tail_unit)
+    host.systemd.stop(app.tail_unit)
+    host.systemd.start(app.tail_unit)
     return True
 
 
-def pay(app: App, edges: Edges) -> None:
+def pay(app: App, host: Host) -> None:
     """Begin a backup in a unit of its own, unless one runs. Raises HostError."""
-    if not edges.systemd.show(units.run_unit(app))[0].runs:
-        units.start_run(app, edges)
+    if not host.systemd.show(units.run_unit(app))[0].runs:
+        units.start_run(app, host)
 
 
-def move(app: App, edges: Edges, epoch: Epoch, at: float | None = None) -> None:
+def move(app: App, host: Host, epoch: Epoch, at: float | None = None) -> None:
     """Archive into another epoch of this host's from now on; a base backup is owed. Raises HostError.
 
     `at`: the instant whose data the server goes on from, where that is known.
@@ -180,21 +180,21 @@ def move(app: App, edges: Edges, epoch: Epoch, at: float | None = None) -> None:
     state.owe(app, epoch.why or "the epoch is new")
     timelines.settle(app, at)
     prepare(app)
-    stream_tail(app, edges, anew=True)
+    stream_tail(app, host, anew=True)
 
 
 # ---------------------------------------------------------------------------------------------- until it is there
 
 
-def flush(app: App, edges: Edges, patience: float = ARCHIVED) -> None:
+def flush(app: App, host: Host, patience: float = ARCHIVED) -> None:
     """End the segment that is written, and wait until all of them are archived. Raises HostError."""
     (found,) = cluster.query(cluster.live(app), "SELECT pg_walfile_name(pg_switch_wal())")
-    begun = edges.clock()
+    begun = host.clock()
     while left := waiting(app, found[0]):
-        if edges.clock() - begun > patience:
+        if host.clock() - begun > patience:
             what = f"{len(left)} segments of PostgreSQL's log are not archived after {patience:.0f} s: {failing(app)}"
             raise HostError(what, "the backup on S3", AGAIN)
-        edges.sleep(POLL)
+        host.sleep(POLL)
 
 
 def waiting(app: App, until: str = "~") -> list[str]:
@@ -210,16 +210,16 @@ def failing(app: App) -> str:
     return pgbackrest.complaint(app) or "the archiver does not say why"
 
 
-def catch_up(app: App, patience: float, edges: Edges) -> None:
+def catch_up(app: App, patience: float, host: Host) -> None:
     """Wait until everything that is committed now is on S3, in the archive or in the tail. Raises HostError."""
     timeline = timelines.live(app)
     (found,) = cluster.query(cluster.live(app), "SELECT pg_current_wal_flush_lsn()")
-    at, begun = timelines.position(found[0]), edges.clock()
+    at, begun = timelines.position(found[0]), host.clock()
     while not wal_stream.has(app, timeline, at):
-        if edges.clock() - begun > patience:
+        if host.clock() - begun > patience:
             error = (wal_stream.noted(app) or {}).get("error") or "the tail does not say why"
             raise HostError(f"what was written is not on S3 after {patience:.0f} s: {error}", app.tail_unit, AGAIN)
-        edges.sleep(POLL)
+        host.sleep(POLL)
 
 
 # ---------------------------------------------------------------------------------------------- refusing

@@ -20,7 +20,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.common.names import matches
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal.steps import Work
 from hostctl.postgres import (
     cluster,
@@ -43,7 +43,7 @@ KEPT = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname ~ '
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
-def reach(app: App, edges: Edges) -> tuple[float, float]:
+def reach(app: App, host: Host) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored. Raises HostError.
 
     A server that runs is asked for all that it has before a restore, so the newest is now.
@@ -95,7 +95,7 @@ def _point(app: App, data: Json) -> Point | None:
 
 def fetch(work: Work) -> str:
     """The step: bring the data beside, whole and checked, while the app serves."""
-    app, begun = work.app, work.edges.clock()
+    app, begun = work.app, work.host.clock()
     file = _dump(app, wanted(work))
     found = _loaded(work, file) if file else _restored(work)
     name = cluster.require(app).name
@@ -104,7 +104,7 @@ def fetch(work: Work) -> str:
     if file is None:
         # what is written now need not be written while the edge holds requests
         _checkpoint(app)
-    seconds = work.edges.clock() - begun
+    seconds = work.host.clock() - begun
     told = f"{found['bytes'] / 1e6:.1f} MB, {sum(found['tables'].values())} rows, whole, in {seconds:.1f} s"
     return f"{name} of {utc(instant(wanted(work)))}: {told}"
 
@@ -116,7 +116,7 @@ def _checkpoint(app: App) -> None:
 
 
 def _restored(work: Work) -> Json:
-    found = _brought(work.app, wanted(work), _fetched(work.app), work.edges, live=True)
+    found = _brought(work.app, wanted(work), _fetched(work.app), work.host, live=True)
     if not found["reached"]:
         work.note("the log ends before that instant: nothing that was written later had arrived there")
     return found
@@ -124,13 +124,13 @@ def _restored(work: Work) -> Json:
 
 def _loaded(work: Work, file: Path) -> Json:
     """The dump as a second database of the live cluster."""
-    app, known, begun = work.app, cluster.require(work.app), work.edges.clock()
+    app, known, begun = work.app, cluster.require(work.app), work.host.clock()
     server, name = cluster.live(app), _second(work)
     dumps.load(server, known, file, name)
     told = _seen(server, name)
     if "file" in wanted(work):
         files.unlink(file)  # it was a copy for this transition alone
-    return told | {"bytes": row_counts.size(server, name), "seconds": round(work.edges.clock() - begun, 3)}
+    return told | {"bytes": row_counts.size(server, name), "seconds": round(work.host.clock() - begun, 3)}
 
 
 def _second(work: Work) -> str:
@@ -145,7 +145,7 @@ def forget(work: Work) -> None:
     """The undo of fetch."""
     _remove(_fetched(work.app))
     if _of_dump(work):
-        cluster.start(work.app, work.edges)
+        cluster.start(work.app, work.host)
         dumps.drop(cluster.live(work.app), _second(work))
 
 
@@ -160,17 +160,17 @@ def _remove(directory: Path) -> None:
     files.remove_tree(directory)
 
 
-def bring(app: App, data: Json, into: Path, edges: Edges) -> Json:
+def bring(app: App, data: Json, into: Path, host: Host) -> Json:
     """The data of `data` in a cluster below `into`, checked. Raises HostError."""
-    return {cluster.require(app).name: _brought(app, data, into, edges, live=False)}
+    return {cluster.require(app).name: _brought(app, data, into, host, live=False)}
 
 
-def _brought(app: App, data: Json, into: Path, edges: Edges, live: bool, dump: Path | None = None) -> Json:
+def _brought(app: App, data: Json, into: Path, host: Host, live: bool, dump: Path | None = None) -> Json:
     """Restore into a directory, recover, look; `live`: the data is to become the live server's; `dump`: a new file to
     dump the database into.
     """
-    begun, known = edges.clock(), cluster.require(app)
-    _flush(app, edges)
+    begun, known = host.clock(), cluster.require(app)
+    _flush(app, host)
     _remove(into)
     room(app.cluster, _size(app.cluster_data))
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
@@ -178,15 +178,15 @@ def _brought(app: App, data: Json, into: Path, edges: Edges, live: bool, dump: P
         found = _seen(server, known.name)
         if dump is not None:
             dumps.dump(server, known.name, dump)
-    return found | {"reached": reached, "bytes": _size(into), "seconds": round(edges.clock() - begun, 3)}
+    return found | {"reached": reached, "bytes": _size(into), "seconds": round(host.clock() - begun, 3)}
 
 
-def _flush(app: App, edges: Edges) -> None:
+def _flush(app: App, host: Host) -> None:
     """Everything that was written is in the archive, and a row that is later than any wanted instant."""
     server = cluster.live(app)
     if cluster.accepts(server):
         inspect.write_canary(server, cluster.require(app))
-        replication.flush(app, edges)
+        replication.flush(app, host)
 
 
 def _seen(server: Server, name: str) -> Json:
@@ -220,10 +220,10 @@ def replace(work: Work) -> str:
 
 def _exchange(work: Work) -> str:
     """Whole data directories. The log goes on in a new timeline of the same archive, or in an archive of its own."""
-    app, edges, at = work.app, work.edges, instant(wanted(work))
+    app, host, at = work.app, work.host, instant(wanted(work))
     state.pause(app, "hostctl exchanges the data")
     apart = epoch_branch.apart(app, _fetched(app))
-    cluster.stop(app, edges)
+    cluster.stop(app, host)
     data_swap.exchange(app.cluster_data, _fetched(app), _aside(work))
     if apart:
         epoch_branch.begin(work, f"{work.verb} to {utc(at)}")
@@ -246,9 +246,9 @@ def _resume(work: Work) -> None:
     app = work.app
     cluster.use(app, cluster.major(app.cluster_data))
     if work.booting:
-        work.edges.systemd.start(app.cluster_unit)
+        work.host.systemd.start(app.cluster_unit)
     else:
-        cluster.start(app, work.edges)
+        cluster.start(app, work.host)
 
 
 def _rename(work: Work) -> str:
@@ -303,7 +303,7 @@ def _exchange_back(work: Work) -> None:
     app, aside = work.app, _aside(work)
     if data_swap.exchanged(aside):
         state.pause(app, "hostctl puts the data back")
-        work.edges.systemd.stop(app.cluster_unit)
+        work.host.systemd.stop(app.cluster_unit)
         data_swap.exchange_back(app.cluster_data, aside)
     moved = epoch_branch.back(work)
     state.unpause(app)
@@ -318,7 +318,7 @@ def _exchange_back(work: Work) -> None:
 
 def _rename_back(work: Work) -> None:
     app, server = work.app, cluster.live(work.app)
-    cluster.start(app, work.edges)
+    cluster.start(app, work.host)
     data_swap.rename_back(server, cluster.require(app).name, _old(work), _undone(work))
     if "flip" not in work.journal.begun:
         dumps.drop(server, _undone(work))
@@ -332,11 +332,11 @@ def beside(app: App) -> Path:
     return app.cluster / "scratch"
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     """The database of `data` as a dump below `into`, and what was seen of it. Raises HostError."""
     known = cluster.require(app).name
     if name not in (None, known):
         raise HostError(f"there is no database {name}", "database in deploy.yml", f"it is {known}", USAGE)
     target = into / "database.dump"
-    found = _brought(app, data, into, edges, live=False, dump=target)
+    found = _brought(app, data, into, host, live=False, dump=target)
     return target, {"name": f"{known}.dump", **found}

@@ -82,7 +82,7 @@ def _proven(work: Work) -> str:
     work.note("backing up")
     pgbackrest.backup(app, "incr")
     work.note("proving the backup by restoring it")
-    drill.run(app, work.edges)
+    drill.run(app, work.host)
     return "the backup was restored and is sound"
 
 
@@ -148,17 +148,17 @@ def replace(work: Work) -> str:
     app, (old, new) = work.app, _versions(work)
     state.pause(app, "hostctl upgrades PostgreSQL")
     if epochs.local(app) is not None:
-        replication.flush(app, work.edges)
-    cluster.stop(app, work.edges)
-    begun = work.edges.clock()
+        replication.flush(app, work.host)
+    cluster.stop(app, work.host)
+    begun = work.host.clock()
     _pg_upgrade(work)
     data_swap.exchange(app.cluster_data, _made(app), _aside(work))
     cluster.use(app, new)
     epoch_branch.begin(work, f"upgraded to PostgreSQL {new}")
-    cluster.start(app, work.edges)
+    cluster.start(app, work.host)
     _analyze(app)
     epoch_branch.move(work)
-    seconds = work.edges.clock() - begun
+    seconds = work.host.clock() - begun
     return f"PostgreSQL {old} is {new} after {seconds:.1f} s; the data of before is kept in {_aside(work) / 'old'}"
 
 
@@ -186,14 +186,14 @@ def put_back(work: Work) -> None:
     app, aside, (old, _) = work.app, _aside(work), _versions(work)
     if data_swap.exchanged(aside):
         state.pause(app, "hostctl puts the data back")
-        work.edges.systemd.stop(app.cluster_unit)
+        work.host.systemd.stop(app.cluster_unit)
         data_swap.exchange_back(app.cluster_data, aside)
     cluster.use(app, old)
     moved = epoch_branch.back(work)
     if work.booting:
-        work.edges.systemd.start(app.cluster_unit)
+        work.host.systemd.start(app.cluster_unit)
     else:
-        cluster.start(app, work.edges)
+        cluster.start(app, work.host)
         if moved is not None:
             epoch_branch.move(work)
     state.unpause(app)

@@ -29,7 +29,7 @@ from hostctl.backup import epochs, s3, settings
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.postgres import cluster, timelines
 
 MAGIC = b"HPT1"
@@ -389,18 +389,18 @@ class Pump:
 # ---------------------------------------------------------------------------------------------- the service
 
 
-def run(app: App, edges: Edges, enough: Callable[[], bool] = lambda: False) -> Json:
+def run(app: App, host: Host, enough: Callable[[], bool] = lambda: False) -> Json:
     """Stream until `enough`, through restarts of the server and absences of S3."""
     make_directory(app.backup, 0o700)
     while not enough():
         with suppress(HostError, OSError, zlib.error):
-            _session(app, edges, enough)
+            _session(app, host, enough)
         if not enough():
-            edges.sleep(AGAIN)
+            host.sleep(AGAIN)
     return {}
 
 
-def _session(app: App, edges: Edges, enough: Callable[[], bool]) -> None:
+def _session(app: App, host: Host, enough: Callable[[], bool]) -> None:
     """Stream as long as the server answers and stays on its timeline, into the epoch of the beginning."""
     mine = epochs.local(app)
     if mine is None:
@@ -410,14 +410,14 @@ def _session(app: App, edges: Edges, enough: Callable[[], bool]) -> None:
     session = Session(cluster.live(app))
     try:
         while not enough():
-            begun = edges.clock()
+            begun = host.clock()
             seen = session.ask()
             if seen is not None:
                 pump = pump if pump and pump.timeline == seen.timeline else Pump(app, store, sealer, seen)
                 pump.step(seen)
                 if pump.error is not None and not _same(app, mine.epoch):
                     return
-            edges.sleep(max(AGAIN if pump is None or pump.error else 0.0, interval - (edges.clock() - begun)))
+            host.sleep(max(AGAIN if pump is None or pump.error else 0.0, interval - (host.clock() - begun)))
     finally:
         session.close()
 

@@ -13,7 +13,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core import actor, moving
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import file_swap
 from hostctl.verbs import backup
 
@@ -28,14 +28,14 @@ def units(app: App) -> list[str]:
     return [app.stream_unit, app.cluster_unit, app.tail_unit]
 
 
-def told(app: App, edges: Edges) -> list[Json]:
+def told(app: App, host: Host) -> list[Json]:
     """The app's databases here: `name`, `path`, and `bytes`, None where only a server that does not answer knows."""
     found = settings.load(app)
     if found is not None:
         return [{"name": one.name, "path": str(one.path), "bytes": _size(one.path)} for one in found.databases]
     if settings.engine(app) != "postgres":
         return []
-    summary = engines.require(app).backups.summary(app, edges)
+    summary = engines.require(app).backups.summary(app, host)
     return [{"name": summary["name"], "path": summary["path"], "bytes": summary["bytes"]}]
 
 
@@ -48,59 +48,59 @@ def bucket(app: App) -> Json | None:
 # ---------------------------------------------------------------------------------------------- the final backup
 
 
-def ask(app: App, edges: Edges) -> None:
+def ask(app: App, host: Host) -> None:
     """Whether the bucket takes what it is given: better known before the app is stopped. Raises HostError."""
     if streams(app):
-        backup.verb(app, "check", actor.Who("", ""), edges)
+        backup.verb(app, "check", actor.Who("", ""), host)
 
 
-def snapshot(app: App, edges: Edges) -> None:
+def snapshot(app: App, host: Host) -> None:
     """A whole backup while the app serves: what is left for `send_all` is little. Raises HostError."""
     # files that an earlier removal left have no stream: what S3 lacks of them is sent when they are let go
-    if streams(app) and (settings.engine(app) == "postgres" or edges.systemd.show(app.stream_unit)[0].runs):
-        engines.require(app).backups.run(app, edges)
+    if streams(app) and (settings.engine(app) == "postgres" or host.systemd.show(app.stream_unit)[0].runs):
+        engines.require(app).backups.run(app, host)
 
 
-def send_all(app: App, edges: Edges) -> bool:
+def send_all(app: App, host: Host) -> bool:
     """What the app, stopped now, has written since: proven to be on S3, and nothing streams after it.
 
     Returns whether it is: not without a backup of this host's data. Raises HostError when S3 has not got it all.
     """
     if not streams(app):
-        stop(app, edges)
+        stop(app, host)
     elif settings.engine(app) == "postgres":
         from hostctl.postgres import replication as archive
 
-        archive.flush(app, edges)
-        stop(app, edges)
+        archive.flush(app, host)
+        stop(app, host)
     else:
         from hostctl.sqlite import replication
 
-        replication.pause(app, edges)
+        replication.pause(app, host)
     return streams(app)
 
 
-def stop(app: App, edges: Edges) -> None:
+def stop(app: App, host: Host) -> None:
     """End what streams and serves the data, as it wants to be ended. Raises HostError."""
     if settings.engine(app) == "postgres":
         from hostctl.postgres import cluster
 
-        cluster.stop(app, edges)
-        edges.systemd.stop(app.tail_unit)
+        cluster.stop(app, host)
+        host.systemd.stop(app.tail_unit)
     elif settings.engine(app) == settings.SQLITE:
         state.pause(app, "the app is being removed")
-        edges.systemd.stop(app.stream_unit)
+        host.systemd.stop(app.stream_unit)
 
 
-def go_on(app: App, edges: Edges) -> None:
+def go_on(app: App, host: Host) -> None:
     """The undo of `send_all`, which does not wait for an S3 that may be what failed. Raises HostError."""
     state.unpause(app)
     if settings.engine(app) == settings.SQLITE:
         from hostctl.sqlite import replication
 
-        replication.resume(app, edges)
+        replication.resume(app, host)
     elif engine := engines.of(app):
-        engine.streams.verb(app, "start", edges)
+        engine.streams.verb(app, "start", host)
 
 
 # ---------------------------------------------------------------------------------------------- what was sent goes

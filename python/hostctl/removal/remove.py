@@ -20,7 +20,7 @@ from hostctl.common.names import matches, transition_id
 from hostctl.core import audit, lock
 from hostctl.core.paths import PROGRAM, App, Layout
 from hostctl.edge import certificates
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import records
 from hostctl.removal import data
 from hostctl.removal.steps import AGAIN, STEPS, Removal, home, left, unit
@@ -47,16 +47,16 @@ class Wish(NamedTuple):
 # ---------------------------------------------------------------------------------------------- what is asked of it
 
 
-def verb(app: App, action: str, wish: Wish, edges: Edges) -> Json:
+def verb(app: App, action: str, wish: Wish, host: Host) -> Json:
     """`plan`, `begin`, `progress`; `run` is what the unit does. Raises HostError."""
     if action == "plan":
-        return plan(app, edges, Machine())
+        return plan(app, host, Machine())
     if action == "begin":
-        return begin(app, wish, edges)
-    return progress(app, edges) if action == "progress" else run(app, edges, Machine())
+        return begin(app, wish, host)
+    return progress(app, host) if action == "progress" else run(app, host, Machine())
 
 
-def plan(app: App, edges: Edges, machine: Machine) -> Json:
+def plan(app: App, host: Host, machine: Machine) -> Json:
     """What would go, sizes in bytes; where nothing is left, how the last removal ended. Raises HostError (usage)."""
     entry, last = unfinished(app), newest(app)
     if entry is None and not _anything(app):
@@ -66,55 +66,55 @@ def plan(app: App, edges: Edges, machine: Machine) -> Json:
     settings = read_json(app.config) or {}
     told: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
     told |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
-    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.told(app, edges)}
+    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.told(app, host)}
     told |= {"backup": data.bucket(app) if data.streams(app) else None}
     told |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
     return told | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}
 
 
-def progress(app: App, edges: Edges) -> Json:
+def progress(app: App, host: Host) -> Json:
     """What the laptop asks while it runs, and when it has ended."""
     entry = newest(app) or {"done": [], "result": None}
     step = next((step.name for step in STEPS if step.name not in entry["done"]), "")
-    return {"remove": {"running": _runs(app, edges), "step": step, "result": entry["result"]}, "time": time.time()}
+    return {"remove": {"running": _runs(app, host), "step": step, "result": entry["result"]}, "time": time.time()}
 
 
-def _runs(app: App, edges: Edges) -> bool:
+def _runs(app: App, host: Host) -> bool:
     """Whether it is at work, or was killed and is about to go on."""
-    told = edges.systemd.show(unit(app))[0]
+    told = host.systemd.show(unit(app))[0]
     return told.runs or told.sub == "auto-restart"
 
 
-def begin(app: App, wish: Wish, edges: Edges) -> Json:
+def begin(app: App, wish: Wish, host: Host) -> Json:
     """Begin a removal, or go on with one. Returns since when it is under way. Raises HostError."""
     entry = unfinished(app)
     if entry is not None:
-        return _begin_again(app, entry, wish, edges)
+        return _begin_again(app, entry, wish, host)
     if not _anything(app):
         raise _nothing(app)
-    with alone(app, edges, wish.lock_wait):
-        removal = _written(app, wish, edges)
-        _launch(app, edges)
+    with alone(app, host, wish.lock_wait):
+        removal = _written(app, wish, host)
+        _launch(app, host)
     return {"started": removal.content["at"]}
 
 
-def _begin_again(app: App, entry: Json, wish: Wish, edges: Edges) -> Json:
+def _begin_again(app: App, entry: Json, wish: Wish, host: Host) -> Json:
     if entry["keep_data"] != wish.keep_data:
         said = " --keep-data" if entry["keep_data"] else ""
         what = f"the removal that {entry['who'] or 'somebody'} began as {AGAIN}{said} has not ended"
         raise HostError(what, str(home(app.layout)), f"{AGAIN}{said}", USAGE)
-    if not _runs(app, edges):
-        Removal(app, entry, edges, Machine()).set(force=wish.force or entry["force"], result=None)
-        _launch(app, edges)
+    if not _runs(app, host):
+        Removal(app, entry, host, Machine()).set(force=wish.force or entry["force"], result=None)
+        _launch(app, host)
     return {"started": entry["at"]}
 
 
-def go_on(layout: Layout, edges: Edges) -> list[str]:
+def go_on(layout: Layout, host: Host) -> list[str]:
     """After a reboot: go on with every removal that has not ended. Returns its apps, which nobody is to start."""
     going = [app for app in map(layout.app, sorted({e["app"] for e in _entries(layout)})) if unfinished(app)]
     for app in going:
         with suppress(HostError):
-            _launch(app, edges)
+            _launch(app, host)
     return [app.name for app in going]
 
 
@@ -151,11 +151,11 @@ def _users(app: App) -> list[str]:
 # ---------------------------------------------------------------------------------------------- how it begins
 
 
-def _written(app: App, wish: Wish, edges: Edges) -> Removal:
+def _written(app: App, wish: Wish, host: Host) -> Removal:
     """The journal of a new removal; that of one which was taken back goes."""
     last = newest(app)
     if last is not None and last["result"]["reverted"]:
-        files.remove_tree(Removal(app, last, edges, Machine()).home)
+        files.remove_tree(Removal(app, last, host, Machine()).home)
     content: Json = {"id": transition_id(), "app": app.name, "who": wish.who, "from": wish.origin, "at": time.time()}
     content |= {"keep_data": wish.keep_data, "force": wish.force, "begun": [], "done": [], "reverting": None}
     content |= {
@@ -164,7 +164,7 @@ def _written(app: App, wish: Wish, edges: Edges) -> Removal:
         "live": app.live(),
     }
     content |= {"bytes": apps.used(app), "releases": len(records.releases(app)), "backup": None, "warnings": []}
-    removal = Removal(app, content, edges, Machine())
+    removal = Removal(app, content, host, Machine())
     files.make_directory(home(app.layout), 0o700)
     files.make_directory(removal.home, 0o700)
     removal.set(result=None)
@@ -172,19 +172,19 @@ def _written(app: App, wish: Wish, edges: Edges) -> Removal:
     return removal
 
 
-def _launch(app: App, edges: Edges) -> None:
-    edges.systemd.background(unit(app), [PROGRAM, app.name, "remove", "run"], PROPERTIES)
+def _launch(app: App, host: Host) -> None:
+    host.systemd.background(unit(app), [PROGRAM, app.name, "remove", "run"], PROPERTIES)
 
 
 # ---------------------------------------------------------------------------------------------- the unit
 
 
-def run(app: App, edges: Edges, machine: Machine) -> Json:
+def run(app: App, host: Host, machine: Machine) -> Json:
     """Do what is left of the unfinished removal. Returns its result, which is on disk by then."""
     entry = unfinished(app)
     if entry is None:
         return {"removed": None}
-    removal = Removal(app, entry, edges, machine)
+    removal = Removal(app, entry, host, machine)
     with _held(removal):
         return _forward(removal) if entry["reverting"] is None else _back(removal)
 

@@ -16,7 +16,7 @@ from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import moving
 from hostctl.core.paths import App, Layout
 from hostctl.edge import caddy, certificates
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.release import records
 from hostctl.removal import data, inventory
 from hostctl.removal.units import Machine
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Removal:
     """One removal on disk, and what a step works with."""
 
-    def __init__(self, app: App, content: Json, edges: Edges, machine: Machine) -> None:
-        self.app, self.content, self.edges, self.machine = app, content, edges, machine
+    def __init__(self, app: App, content: Json, host: Host, machine: Machine) -> None:
+        self.app, self.content, self.host, self.machine = app, content, host, machine
         self.home = home(app.layout) / f"{app.name}-{content['id']}"
 
     @property
@@ -89,7 +89,7 @@ def left(removal: Removal) -> list[Json]:
 
 def _ask(removal: Removal) -> None:
     if not removal.content["force"]:
-        data.ask(removal.app, removal.edges)
+        data.ask(removal.app, removal.host)
 
 
 def _nothing(_: Removal) -> None:
@@ -137,20 +137,20 @@ def _running(removal: Removal) -> list[str]:
 def _start(removal: Removal) -> None:
     """The undo of `_stop`: what ran is started, and the live instance serves before the edge leads to it again."""
     for one in removal.content.get("ran", []):
-        removal.edges.systemd.start(one)
+        removal.host.systemd.start(one)
     if live := removal.content["live"]:
-        removal.edges.systemd.start(removal.app.unit(live))
+        removal.host.systemd.start(removal.app.unit(live))
         _wait_for(removal, live)
 
 
 def _wait_for(removal: Removal, live: str) -> None:
     settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
-    wanted, host = settings["health"], (removal.content["names"] or settings["domains"])[0]
-    deadline = removal.edges.clock() + wanted["deploy_timeout"]
-    while not removal.edges.get(port, host, wanted["path"], wanted["timeout"]).good:
-        if removal.edges.clock() >= deadline:
+    wanted, domain = settings["health"], (removal.content["names"] or settings["domains"])[0]
+    deadline = removal.host.clock() + wanted["deploy_timeout"]
+    while not removal.host.get(port, domain, wanted["path"], wanted["timeout"]).good:
+        if removal.host.clock() >= deadline:
             raise HostError(f"{live} is not healthy again", removal.app.unit(live), "deploy logs")
-        removal.edges.sleep(POLL)
+        removal.host.sleep(POLL)
 
 
 def _snapshot(removal: Removal) -> None:
@@ -163,12 +163,12 @@ def _send_all(removal: Removal) -> None:
     if not removal.content["warnings"] and _or_forced(removal, data.send_all):
         removal.set(backup={**(data.bucket(app) or {}), "at": time.time()})
     elif removal.content["warnings"]:
-        data.stop(app, removal.edges)
+        data.stop(app, removal.host)
 
 
-def _or_forced(removal: Removal, send: Callable[[App, Edges], T]) -> T | None:
+def _or_forced(removal: Removal, send: Callable[[App, Host], T]) -> T | None:
     try:
-        return send(removal.app, removal.edges)
+        return send(removal.app, removal.host)
     except HostError as error:
         what = f"there is no final backup: {error.what}"
         if not removal.content["force"]:
@@ -179,7 +179,7 @@ def _or_forced(removal: Removal, send: Callable[[App, Edges], T]) -> T | None:
 
 
 def _go_on(removal: Removal) -> None:
-    data.go_on(removal.app, removal.edges)
+    data.go_on(removal.app, removal.host)
 
 
 # ---------------------------------------------------------------------------------------------- what is for good
@@ -189,7 +189,7 @@ def _drop_units(removal: Removal) -> None:
     """All of them: what began meanwhile, after a boot, is stopped with those that made the final backup."""
     removal.machine.stop(_running(removal))
     # before their units and settings, by which they are known; what they hold is in no backup, so it goes aside
-    services.take_all_away(removal.app, removal.edges, removal.keep_data)
+    services.take_all_away(removal.app, removal.host, removal.keep_data)
     for path in inventory.unit_files(removal.app):
         files.remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     removal.machine.reload()

@@ -10,7 +10,7 @@ from hostctl.common.files import Json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import drill as drilling
 from hostctl.sqlite import lag, litestream, replication
 
@@ -22,17 +22,17 @@ OPEN = (
 EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
 
 
-def summary(app: App, edges: Edges) -> Json:
+def summary(app: App, host: Host) -> Json:
     """The main database's path and sizes, and its backup. As Backups has it."""
     dbs = settings.require(app)
     main = dbs.main.path
     told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size(main), "unsafe": dbs.unsafe}
     told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.log_size(main)}
-    return told | {"backup": _backup(app, dbs, edges)}
+    return told | {"backup": _backup(app, dbs, host)}
 
 
-def _backup(app: App, dbs: Databases, edges: Edges) -> Json | None:
-    told = backup_summary.common(app, edges, app.stream_unit)
+def _backup(app: App, dbs: Databases, host: Host) -> Json | None:
+    told = backup_summary.common(app, host, app.stream_unit)
     if told is None:
         return None
     told |= {"lag": lag.lag(app, dbs, told["watch"])}
@@ -52,26 +52,26 @@ def _of_epoch(app: App, dbs: Databases, epoch: epochs.Epoch) -> Json:
     return told | {"databases": ranges}
 
 
-def run(app: App, edges: Edges) -> None:
+def run(app: App, host: Host) -> None:
     """Restart the stream with a snapshot in between. Raises HostError."""
-    replication.restart(app, edges, "deploy backup run")
+    replication.restart(app, host, "deploy backup run")
 
 
-def drill(app: App, edges: Edges) -> Json:
+def drill(app: App, host: Host) -> Json:
     """Restore and compare every file. Raises HostError."""
-    return drilling.run(app, edges)
+    return drilling.run(app, host)
 
 
-def takeover(app: App, edges: Edges) -> epochs.Epoch:
+def takeover(app: App, host: Host) -> epochs.Epoch:
     """This host's files are streamed into an epoch of its own from now on. Raises HostError."""
     with replication.working(app, patience=MOMENT):
         # what runs, if anything does, streams into the epoch of before
-        edges.systemd.stop(app.stream_unit)
+        host.systemd.stop(app.stream_unit)
         try:
             return epochs.takeover(app)
         finally:
             state.admit(app)
-            edges.systemd.start(app.stream_unit)
+            host.systemd.start(app.stream_unit)
 
 
 def check(app: App) -> Json:

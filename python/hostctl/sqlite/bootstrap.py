@@ -17,13 +17,13 @@ from hostctl.common.files import Json, make_directory, remove_tree, write_atomic
 from hostctl.common.names import transition_id
 from hostctl.core import moving
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import file_swap, files, litestream
 
 AGAIN = "deploy backup status tells what is so now"
 
 
-def prepare(app: App, edges: Edges) -> Json:
+def prepare(app: App, host: Host) -> Json:
     """Everything that the stream needs, in place. Returns what was decided and done.
 
     Raises HostError when nothing may be streamed; the reason is kept for `start` and for the watch.
@@ -34,13 +34,13 @@ def prepare(app: App, edges: Edges) -> Json:
     if state.running(app) is not None:
         state.owe(app, "Litestream ended without being stopped")
     try:
-        told = _prepared(app, dbs, edges)
+        told = _prepared(app, dbs, host)
     except HostError as error:
         state.refused(app, error, again=error.code != PERSON)
         raise
     state.admit(app)
     state.empty_no_more(app)
-    state.started(app, fingerprint(app, edges))
+    state.started(app, fingerprint(app, host))
     return told
 
 
@@ -52,10 +52,10 @@ def make_absent(dbs: Databases) -> bool:
     return True
 
 
-def fingerprint(app: App, edges: Edges) -> str:
+def fingerprint(app: App, host: Host) -> str:
     """Of everything that Litestream is started with: when it differs, what runs is not what is configured."""
     mine = backup_epochs.local(app)
-    parts = [edges.systemd.text(app.stream_unit), mine.epoch if mine else ""]
+    parts = [host.systemd.text(app.stream_unit), mine.epoch if mine else ""]
     parts += [_text(path) for path in (app.database, app.backup_credentials)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -64,12 +64,12 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _prepared(app: App, dbs: Databases, edges: Edges) -> Json:
+def _prepared(app: App, dbs: Databases, host: Host) -> Json:
     mine, file = backup_epochs.local(app), dbs.main.path.exists()
     # the app waits for this, and what is here may go on without an answer
     seen, unanswered = backup_epochs.look(app, hurried=mine is not None and file)
     decision = backup_epochs.decide(mine, file, seen, state.allows_empty(app))
-    told = _act(app, dbs, decision, mine, seen, unanswered, edges)
+    told = _act(app, dbs, decision, mine, seen, unanswered, host)
     streams = backup_epochs.local(app)
     assert streams is not None  # noqa: S101 - every way through _act ends with an epoch
     litestream.adopt(dbs, streams.epoch)
@@ -85,16 +85,16 @@ def _act(
     mine: Epoch | None,
     seen: Seen,
     unanswered: HostError | None,
-    edges: Edges,
+    host: Host,
 ) -> Json:
     assert dbs.backup is not None  # noqa: S101 - asked by prepare
     if decision is Decision.STREAM:
-        return _go_on(app, dbs, dbs.backup, seen, edges)
+        return _go_on(app, dbs, dbs.backup, seen, host)
     if decision is Decision.PUBLISH:
         backup_epochs.publish(app, backup_epochs.bucket(app))
         return {}
     if decision is Decision.RESTORE:
-        return _restore(app, dbs, dbs.backup, seen, edges)
+        return _restore(app, dbs, dbs.backup, seen, host)
     if decision in (Decision.EMPTY, Decision.EMPTY_LATER):
         return _first(app, dbs, dbs.backup, None, decision is Decision.EMPTY)
     if decision in (Decision.FIRST, Decision.REOPEN):
@@ -112,7 +112,7 @@ def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publi
     return {"made": made}
 
 
-def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
+def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -> Json:
     mine = backup_epochs.local(app)
     assert mine is not None  # noqa: S101 - decided upon
     if not seen.asked:
@@ -127,20 +127,20 @@ def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -
 # ---------------------------------------------------------------------------------------------- restoring
 
 
-def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, edges: Edges) -> Json:
+def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -> Json:
     """Bring back what the copy has, and go on from it in an epoch of this host's own."""
     begun = time.time()
     epochs = backup_epochs.chain(backup_epochs.bucket(app))
     live = app.live()
     if live is not None:
         # whatever it has open is not what will be there
-        edges.systemd.stop(app.unit(live))
+        host.systemd.stop(app.unit(live))
     restored = _bring(
         app, dbs, epochs, lambda: backup_epochs.begin(app, backup, seen.current, "restored on a new host")
     )
     backup_epochs.publish(app, backup_epochs.bucket(app))
     if live is not None:
-        edges.systemd.start(app.unit(live))
+        host.systemd.start(app.unit(live))
     return {"restored": restored, "seconds": round(time.time() - begun, 3), "started": live}
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import bootstrap, monitor, replication
 
 
-def verb(app: App, action: str, edges: Edges, allow_empty: bool = False) -> Json:
+def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """`hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
-        return replication.start(app, edges, allow_empty)
+        return replication.start(app, host, allow_empty)
     if action == "condition":
         return replication.condition(app)
     if action == "prepare":
-        return bootstrap.prepare(app, edges)
+        return bootstrap.prepare(app, host)
     if action == "stopped":
         return replication.stopped(app)
     if action == "watch":
-        return monitor.watch(app, edges)
+        return monitor.watch(app, host)
     raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

@@ -22,7 +22,7 @@ from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import files, litestream
 
 # Live is written to all the while, so two looks at a busy table can differ from the copy by chance (rows whose numbers
@@ -32,9 +32,9 @@ PATIENCE = 60.0  # seconds at least that a row may take to S3
 HIDDEN = ("_homeport_", "_litestream_", "sqlite_")  # not the app's tables
 
 
-def run(app: App, edges: Edges) -> Json:
+def run(app: App, host: Host) -> Json:
     """Drill every database. As drill.run."""
-    return drill.run(app, edges, app.backup / "drill", partial(_prove, settings.require(app)))
+    return drill.run(app, host, app.backup / "drill", partial(_prove, settings.require(app)))
 
 
 def _prove(dbs: Databases, work: Work) -> Iterator[tuple[str, Copy]]:
@@ -89,7 +89,7 @@ def _round(work: Work, dbs: Databases, database: Database) -> Copy:
     # written last: a copy that has this row is of a later moment than all that was seen
     before = before._replace(canary=before.canary._replace(last=files.canary(database.path)))
     drill.tell(work, f"{database.name}: waiting until it is on S3")
-    litestream.catch_up(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.edges)
+    litestream.catch_up(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.host)
     target = work.scratch / "copy.db"
     drill.tell(work, f"{database.name}: restoring {size(database.path)} bytes")
     seconds = _restore(work, dbs, database, target)
@@ -107,13 +107,13 @@ def _round(work: Work, dbs: Databases, database: Database) -> Copy:
 
 def _restore(work: Work, dbs: Databases, database: Database, target: Path, at: float | None = None) -> float:
     """Fetch a copy; returns the seconds it took. Raises BrokenError."""
-    begun = work.edges.clock()
+    begun = work.host.clock()
     try:
         litestream.restore(work.app, dbs, work.epoch, database.name, target, at)
     except HostError as error:
         _remove(target)
         raise BrokenError(error.what) from None
-    return work.edges.clock() - begun
+    return work.host.clock() - begun
 
 
 def _sound(path: Path, before: Seen | None = None) -> Seen:

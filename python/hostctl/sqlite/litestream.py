@@ -26,7 +26,7 @@ from hostctl.backup.settings import Backup, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 
 ANSWERS = 5.0  # seconds that the socket may take
 LONGEST = 6 * 3600.0  # seconds for a restore or a snapshot
@@ -318,19 +318,19 @@ def local_txid(path: Path) -> int:
     return max((number for number, _ in _kept(path)), default=0)
 
 
-def catch_up(app: App, name: str, patience: float, edges: Edges) -> int:
+def catch_up(app: App, name: str, patience: float, host: Host) -> int:
     """Wait until everything that is committed now is on S3; returns its number. Nothing is asked of Litestream but to
     tell, so this is safe for every app. Raises HostError after `patience` seconds.
     """
     dbs, mine = settings.require(app), backup_epochs.local(app)
     if mine is None:
         raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
-    path, begun, deadline = dbs.named(name).path, time.time(), edges.clock() + patience
+    path, begun, deadline = dbs.named(name).path, time.time(), host.clock() + patience
     while (wanted := looked(app, path, begun)) is None:
-        _patient(name, edges, deadline, patience)
+        _patient(name, host, deadline, patience)
     store = backup_epochs.bucket(app)
     while stored(store, mine.epoch, name, wanted) < wanted:
-        _patient(name, edges, deadline, patience)
+        _patient(name, host, deadline, patience)
     return wanted
 
 
@@ -358,11 +358,11 @@ def _has_read(told: Json) -> bool:
     return not told.get("active") or str(told.get("phase")).startswith("checkpoint_")
 
 
-def _patient(name: str, edges: Edges, deadline: float, patience: float) -> None:
-    if edges.clock() >= deadline:
+def _patient(name: str, host: Host, deadline: float, patience: float) -> None:
+    if host.clock() >= deadline:
         what = f"what was written to {name} is not on S3 after {patience:g} s"
         raise HostError(what, "the backup on S3", "deploy backup status")
-    edges.sleep(POLL)
+    host.sleep(POLL)
 
 
 # ---------------------------------------------------------------------------------------------- what is on S3

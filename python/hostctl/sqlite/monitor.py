@@ -12,7 +12,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import lock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.sqlite import files, lag, litestream, replication
 from hostctl.sqlite.lag import Behind
@@ -21,7 +21,7 @@ PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops wait
 FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
 
 
-def watch(app: App, edges: Edges) -> Json:
+def watch(app: App, host: Host) -> Json:
     """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
 
     None is taken while somebody else is at work on the stream. Raises HostError.
@@ -33,11 +33,11 @@ def watch(app: App, edges: Edges) -> Json:
         return {"paused": True}
     try:
         with replication.working(app, patience=0):
-            told = _look(app, dbs, dbs.backup, edges)
+            told = _look(app, dbs, dbs.backup, host)
     except replication.AtWorkError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     if told["error"] is None and (debt := state.owed(app)) is not None:
-        told["error"] = _pay(app, edges, debt)
+        told["error"] = _pay(app, host, debt)
     write_json(app.backup / "watch.json", told)
     return told
 
@@ -50,24 +50,24 @@ def _left_to_others(app: App) -> bool:
     return bool(lock.holder(app) or journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN)
 
 
-def _pay(app: App, edges: Edges, debt: Json) -> str | None:
+def _pay(app: App, host: Host, debt: Json) -> str | None:
     try:
-        replication.restart(app, edges, debt["why"])
+        replication.restart(app, host, debt["why"])
     except HostError as error:
         return error.what
     return None
 
 
-def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
+def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
     before = read_json(app.backup / "watch.json") or {}
     told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
     told |= {"arrived": before.get("arrived")}
-    wrong = _counts(app, edges)
+    wrong = _counts(app, host)
     if epochs.superseded(app) is not None:
         return {**told, "error": wrong}
-    ran = _keep_running(app, edges)
+    ran = _keep_running(app, host)
     number, written = _mark(app, dbs, told["canary"])
-    late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), edges)
+    late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), host)
     found = Behind(written, None) if late is None else _behind(app, dbs, before, written)
     lag = time.time() - (written if found.since is None else found.since)
     told |= {"lag": round(lag, 3), "canary": number, "since": found.since, "arrived": found.arrived}
@@ -77,16 +77,16 @@ def _look(app: App, dbs: Databases, backup: Backup, edges: Edges) -> Json:
 # ---------------------------------------------------------------------------------------------- who counts
 
 
-def _counts(app: App, edges: Edges) -> str | None:
+def _counts(app: App, host: Host) -> str | None:
     """See that CURRENT is still this host's, and act if it is not; returns what is wrong."""
     try:
         store = epochs.bucket(app)
-        return _compare(app, edges, store, epochs.current(app, store))
+        return _compare(app, host, store, epochs.current(app, store))
     except HostError as error:
         return error.what
 
 
-def _compare(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
+def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
     mine = epochs.local(app)
     if mine is None:
         return None
@@ -99,27 +99,27 @@ def _compare(app: App, edges: Edges, store: s3.Bucket, now: epochs.Epoch | None)
         return None
     if now is None:
         # the next start opens another epoch
-        edges.systemd.stop(app.stream_unit)
+        host.systemd.stop(app.stream_unit)
         return "CURRENT is gone from the bucket: another epoch is opened"
     told = epochs.yield_to(app, now)
-    edges.systemd.stop(app.stream_unit)
+    host.systemd.stop(app.stream_unit)
     return str(told["why"])
 
 
 # ---------------------------------------------------------------------------------------------- whether it runs
 
 
-def _keep_running(app: App, edges: Edges) -> str | None:
+def _keep_running(app: App, host: Host) -> str | None:
     """Start a stream that does not run; returns why it did not."""
     if state.paused(app) is not None:
-        replication.resume(app, edges, snapshot=True)
+        replication.resume(app, host, snapshot=True)
         return "the stream was left paused"
-    if edges.systemd.show(app.stream_unit)[0].runs:
+    if host.systemd.show(app.stream_unit)[0].runs:
         found = state.refusal(app)
         return None if found is None else str(found["what"])
     found = state.refusal(app)
     state.admit(app)
-    edges.systemd.start(app.stream_unit)
+    host.systemd.start(app.stream_unit)
     return str(found["what"]) if found else "Litestream did not run"
 
 
@@ -137,12 +137,12 @@ def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float
     return number, written
 
 
-def _arrived(app: App, dbs: Databases, patience: float, edges: Edges) -> str | None:
+def _arrived(app: App, dbs: Databases, patience: float, host: Host) -> str | None:
     """Wait until what was written is on S3; returns why it is not."""
     try:
         for one in dbs.databases:
             if one.path.exists():
-                litestream.catch_up(app, one.name, patience, edges)
+                litestream.catch_up(app, one.name, patience, host)
     except HostError as error:
         return error.what + _refused(app)
     return None

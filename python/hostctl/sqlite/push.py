@@ -57,12 +57,12 @@ def keep(work: Work, directory: Path) -> tuple[Json, str]:
     """Copy the databases into the directory, or where there is no room note the instant to which the replica can be
     restored. Raises HostError where neither can be had.
     """
-    app, dbs, begun = work.app, settings.require(work.app), work.edges.clock()
+    app, dbs, begun = work.app, settings.require(work.app), work.host.clock()
     present = [one for one in dbs.databases if one.path.exists()]
     missing = room_wanted(app, present)
     point: Json = _position(work, dbs) if missing else {"files": _copies(present, directory), "position": None}
     point["versions"] = list(files.look(dbs.main.path).versions)
-    return point, _told(point, missing, work.edges.clock() - begun)
+    return point, _told(point, missing, work.host.clock() - begun)
 
 
 def room_wanted(app: App, present: Sequence[Database]) -> int:
@@ -88,7 +88,7 @@ def _position(work: Work, dbs: Databases) -> Json:
     if dbs.backup is None:
         what = "no restore point can be taken: the disk has no room for a copy, and there is no backup"
         raise HostError(what, str(work.app.points), "free some space on the host (df -h), and push again")
-    position = replica.of(work.edges).caught_up(work.app, work.edges, dbs.main.name, CATCH_UP)
+    position = replica.of(work.host).caught_up(work.app, work.host, dbs.main.name, CATCH_UP)
     return {"files": {}, "position": position, "at": time.time()}
 
 

@@ -10,7 +10,7 @@ from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import litestream, replication
 
 
@@ -22,15 +22,15 @@ class Replica:
         mine = backup_epochs.local(app)
         return mine._asdict() if mine else None
 
-    def pause(self, app: App, edges: Edges) -> None:
+    def pause(self, app: App, host: Host) -> None:
         """Nothing streams until `resume`, whoever starts what. Litestream sends what it has before it ends; that S3 got
         it is not asked: the files that go aside have it all, and S3 may be away.
         """
-        replication.pause(app, edges, verify=False)
+        replication.pause(app, host, verify=False)
 
-    def resume(self, app: App, edges: Edges) -> None:
+    def resume(self, app: App, host: Host) -> None:
         """Stream what is there into this host's epoch. A new epoch begins with a snapshot by itself."""
-        replication.resume(app, edges, snapshot=False)
+        replication.resume(app, host, snapshot=False)
 
     def branch(self, app: App, dbs: Databases, why: str) -> bool:
         """Begin a new epoch: the data is not the continuation of what was streamed. Whether S3 knows of it already."""
@@ -61,16 +61,16 @@ class Replica:
         epochs = backup_epochs.chain(backup_epochs.bucket(app))
         return litestream.fetch(app, dbs, epochs, database.name, target, at) is not None
 
-    def caught_up(self, app: App, edges: Edges, name: str, patience: float) -> Json:
+    def caught_up(self, app: App, host: Host, name: str, patience: float) -> Json:
         """Wait until everything that is committed now is on S3, at most so many seconds; where that is."""
-        number = litestream.catch_up(app, name, patience, edges)
+        number = litestream.catch_up(app, name, patience, host)
         mine = backup_epochs.local(app)
         return {"epoch": mine.epoch if mine else None, "txid": number}
 
 
-def of(edges: Edges) -> Replica:
+def of(host: Host) -> Replica:
     """The replica that belongs to a host. A host of a test brings its own."""
-    return getattr(edges, "replica", REPLICA)
+    return getattr(host, "replica", REPLICA)
 
 
 REPLICA = Replica()

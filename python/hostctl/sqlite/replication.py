@@ -17,7 +17,7 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, make_directory
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import bootstrap as preparing
 from hostctl.sqlite import files, litestream
 
@@ -65,7 +65,7 @@ def stopped(app: App) -> Json:
 # ---------------------------------------------------------------------------------------------- start
 
 
-def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
+def start(app: App, host: Host, allow_empty: bool = False) -> Json:
     """See that the stream runs as it is configured; returns whether anything was changed.
 
     Restores, or makes, a database that is not here. Raises HostError when it does not come up.
@@ -80,43 +80,43 @@ def start(app: App, edges: Edges, allow_empty: bool = False) -> Json:
         return {"changed": False, "paused": paused}
     if allow_empty:
         state.allow_empty(app)
-    if not edges.systemd.show(app.stream_unit)[0].runs:
-        return _started(app, dbs, edges)
+    if not host.systemd.show(app.stream_unit)[0].runs:
+        return _started(app, dbs, host)
     begun = state.running(app)
-    if begun is None or begun["fingerprint"] == preparing.fingerprint(app, edges):
-        wait(app, dbs, edges, time.time())
+    if begun is None or begun["fingerprint"] == preparing.fingerprint(app, host):
+        wait(app, dbs, host, time.time())
         return {"changed": False}
-    restart(app, edges, "it was configured anew")
+    restart(app, host, "it was configured anew")
     return {"changed": True}
 
 
-def _started(app: App, dbs: Databases, edges: Edges) -> Json:
+def _started(app: App, dbs: Databases, host: Host) -> Json:
     begun = time.time()
     state.admit(app)
-    edges.systemd.start(app.stream_unit)
-    wait(app, dbs, edges, begun)
+    host.systemd.start(app.stream_unit)
+    wait(app, dbs, host, begun)
     return {"changed": True}
 
 
-def wait(app: App, dbs: Databases, edges: Edges, since: float) -> None:
+def wait(app: App, dbs: Databases, host: Host, since: float) -> None:
     """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
 
     A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without
     S3 Litestream looks at nothing (it asks there first how far it is), so then it is enough that it runs: the watch
     tells the rest.
     """
-    begun, patience = edges.clock(), BACK + _bytes(dbs) / SLOWEST
+    begun, patience = host.clock(), BACK + _bytes(dbs) / SLOWEST
     while not _up(app, dbs, since):
         refusal = state.refusal(app)
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
-        waited = edges.clock() - begun
+        waited = host.clock() - begun
         if waited >= AWAY and litestream.listening(app) and not _answers(app):
             return
-        if waited >= patience and edges.systemd.show(app.stream_unit)[0].state != "activating":
+        if waited >= patience and host.systemd.show(app.stream_unit)[0].state != "activating":
             fix = f"journalctl -u {app.stream_unit} tells why"
             raise HostError(f"Litestream is not up after {patience:.0f} s", app.stream_unit, fix)
-        edges.sleep(POLL)
+        host.sleep(POLL)
 
 
 def _bytes(dbs: Databases) -> int:
@@ -139,7 +139,7 @@ def _up(app: App, dbs: Databases, since: float) -> bool:
 # ---------------------------------------------------------------------------------------------- stop and go on
 
 
-def pause(app: App, edges: Edges, verify: bool = True) -> None:
+def pause(app: App, host: Host, verify: bool = True) -> None:
     """Stop the stream until `resume`, whatever starts it meanwhile; everything that was written is on S3 then.
 
     The app must not write any more. Raises HostError when S3 has not got everything (unless `verify` is False); the
@@ -150,7 +150,7 @@ def pause(app: App, edges: Edges, verify: bool = True) -> None:
         return
     ran = litestream.listening(app)
     state.pause(app, "hostctl works on the database")
-    edges.systemd.stop(app.stream_unit)
+    host.systemd.stop(app.stream_unit)
     if verify and epochs.superseded(app) is None:
         _verify(app, dbs, ran)
 
@@ -178,7 +178,7 @@ def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
     return litestream.stored(store, epoch, one.name, local) >= local
 
 
-def resume(app: App, edges: Edges, snapshot: bool = False) -> None:
+def resume(app: App, host: Host, snapshot: bool = False) -> None:
     """The opposite of `pause`: stream again, after a whole snapshot if asked. Idempotent.
 
     Does not wait until Litestream is up. A snapshot that fails stays owed.
@@ -195,10 +195,10 @@ def resume(app: App, edges: Edges, snapshot: bool = False) -> None:
     state.unpause(app)
     if epochs.superseded(app) is None:
         state.admit(app)
-        edges.systemd.start(app.stream_unit)
+        host.systemd.start(app.stream_unit)
 
 
-def restart(app: App, edges: Edges, why: str) -> None:
+def restart(app: App, host: Host, why: str) -> None:
     """Restart Litestream so that nothing is missed, with a whole snapshot in between.
 
     A snapshot that was owed opens an epoch: in the one that may have a hole, Litestream's next compaction would lay the
@@ -213,19 +213,19 @@ def restart(app: App, edges: Edges, why: str) -> None:
         with contextlib.ExitStack() as held:
             for one in present:
                 held.enter_context(files.hold(one.path))
-            _restarted(app, dbs, edges, debt)
+            _restarted(app, dbs, host, debt)
 
 
-def _restarted(app: App, dbs: Databases, edges: Edges, debt: Json | None) -> None:
-    edges.systemd.stop(app.stream_unit)
+def _restarted(app: App, dbs: Databases, host: Host, debt: Json | None) -> None:
+    host.systemd.stop(app.stream_unit)
     begun = time.time()
     try:
         if epochs.superseded(app) is None:
             _snapshot(app, dbs, debt)
     finally:
         state.admit(app)
-        edges.systemd.start(app.stream_unit)
-    wait(app, dbs, edges, begun)
+        host.systemd.start(app.stream_unit)
+    wait(app, dbs, host, begun)
 
 
 def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:

@@ -16,7 +16,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core import moving
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal.steps import Work
 from hostctl.sqlite import file_swap, replica
 from hostctl.sqlite import files as sqlite_files
@@ -24,9 +24,9 @@ from hostctl.sqlite import files as sqlite_files
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
-def reach(app: App, edges: Edges) -> tuple[float, float]:
+def reach(app: App, host: Host) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored. Raises HostError."""
-    return replica.of(edges).reach(app, settings.require_backup(app)[0])
+    return replica.of(host).reach(app, settings.require_backup(app)[0])
 
 
 def counted(app: App, data: Json) -> Json:
@@ -61,10 +61,10 @@ def copies(app: App, data: Json) -> dict[str, Path]:
 
 def fetch(work: Work) -> str:
     """The step: bring the data beside, whole and checked, while the app serves."""
-    begun = work.edges.clock()
-    found = bring(work.app, wanted(work), staged(work), work.edges)
+    begun = work.host.clock()
+    found = bring(work.app, wanted(work), staged(work), work.host)
     work.journal.set(names=list(found))
-    seconds = work.edges.clock() - begun
+    seconds = work.host.clock() - begun
     size = sum(one["bytes"] for one in found.values())
     return f"{', '.join(found)} of {utc(instant(wanted(work)))}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
 
@@ -85,7 +85,7 @@ def forget(work: Work) -> None:
         aside(work).rmdir()
 
 
-def bring(app: App, data: Json, into: Path, edges: Edges, only: Database | None = None) -> Json:
+def bring(app: App, data: Json, into: Path, host: Host, only: Database | None = None) -> Json:
     """The data of `data` as files under `into`, each checked. Returns what was seen of each, by name.
 
     Raises HostError when it cannot be had, or is not whole.
@@ -98,21 +98,21 @@ def bring(app: App, data: Json, into: Path, edges: Edges, only: Database | None 
     for database in [only] if only else dbs.databases:
         target = into / database.name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        begun = edges.clock()
-        if _fetched(app, dbs, database, data, held, target, edges):
-            found[database.name] = {**check(target, whole=not held), "seconds": round(edges.clock() - begun, 3)}
+        begun = host.clock()
+        if _fetched(app, dbs, database, data, held, target, host):
+            found[database.name] = {**check(target, whole=not held), "seconds": round(host.clock() - begun, 3)}
     if not found:
         raise HostError("there is nothing to bring back", str(into), "deploy backup list tells what there is", USAGE)
     return found
 
 
 def _fetched(
-    app: App, dbs: Databases, database: Database, data: Json, held: Mapping[str, Path], target: Path, edges: Edges
+    app: App, dbs: Databases, database: Database, data: Json, held: Mapping[str, Path], target: Path, host: Host
 ) -> bool:
     """Fetch one database; whether there was anything to fetch: one that came later has no past."""
     if not held:
         room(target.parent, _size(database.path))
-        return replica.of(edges).fetch(app, dbs, database, target, data["at"])
+        return replica.of(host).fetch(app, dbs, database, target, data["at"])
     if database.name not in held:
         return False
     if "file" in data:
@@ -168,8 +168,8 @@ def replace(work: Work) -> str:
 def _part_from(work: Work, dbs: Databases) -> None:
     """Everything that was written goes to S3, into the epoch that the undo goes back to."""
     if dbs.backup is not None:
-        work.journal.set(epoch=replica.of(work.edges).epoch(work.app))
-        replica.of(work.edges).pause(work.app, work.edges)
+        work.journal.set(epoch=replica.of(work.host).epoch(work.app))
+        replica.of(work.host).pause(work.app, work.host)
 
 
 def _refuse_openers(dbs: Databases, names: list[str]) -> None:
@@ -183,9 +183,9 @@ def _refuse_openers(dbs: Databases, names: list[str]) -> None:
 def _stream_anew(work: Work, dbs: Databases) -> None:
     if dbs.backup is None:
         return
-    if not replica.of(work.edges).branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
+    if not replica.of(work.host).branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
         work.note("S3 cannot be asked: the new epoch is published there once it can")
-    replica.of(work.edges).resume(work.app, work.edges)
+    replica.of(work.host).resume(work.app, work.host)
 
 
 def counts(work: Work) -> None:
@@ -198,12 +198,12 @@ def put_back(work: Work) -> None:
     """
     dbs = settings.require(work.app)
     if dbs.backup is not None:
-        replica.of(work.edges).pause(work.app, work.edges)
+        replica.of(work.host).pause(work.app, work.host)
     file_swap.swap_back(aside(work))
     if dbs.backup is not None:
         if "epoch" in work.journal.content:
-            replica.of(work.edges).back_to(work.app, dbs, work.journal.content["epoch"])
-        replica.of(work.edges).resume(work.app, work.edges)
+            replica.of(work.host).back_to(work.app, dbs, work.journal.content["epoch"])
+        replica.of(work.host).resume(work.app, work.host)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside(work))
 
@@ -225,9 +225,9 @@ def beside(app: App) -> Path:
     return app.state / "scratch"
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, edges: Edges) -> tuple[Path, Json]:
+def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
     dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main
-    found = bring(app, data, into, edges, only=database)[database.name]
+    found = bring(app, data, into, host, only=database)[database.name]
     return into / database.name, {"name": database.name, **found}

@@ -20,7 +20,7 @@ from hostctl.common.names import transition_id
 from hostctl.core import lock
 from hostctl.core.paths import PROGRAM, App
 from hostctl.cron import jobs
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import self_command
 from hostctl.instance import agent
 from hostctl.journal import journal
@@ -43,23 +43,23 @@ COMPARED = (
 )
 
 
-def push(app: App, spec: Json, edges: Edges, verb: str = "push") -> Json:
+def push(app: App, spec: Json, host: Host, verb: str = "push") -> Json:
     """Begin a push, or with `env` that of what is live with another environment and settings.
 
     Returns the transition, or that nothing differs from what is live. Raises HostError.
     """
-    with alone(app, edges, float(spec.get("lock_wait") or 0)):
+    with alone(app, host, float(spec.get("lock_wait") or 0)):
         if verb == "env":
             _refuse_other(app, spec["digest"])
         values = environment(app, spec)
-        if unchanged(app, spec, values) and edges.systemd.show(app.unit(app.live() or ""))[0].state == "active":
+        if unchanged(app, spec, values) and host.systemd.show(app.unit(app.live() or ""))[0].state == "active":
             return {"unchanged": True, "release": app.live()}
         _refuse(app, spec)
-        jobs.refuse(spec["settings"], edges)
+        jobs.refuse(spec["settings"], host)
         who, origin = spec.get("who") or "", spec.get("from") or ""
         entry = _journal(app, verb, spec["release"], who, origin, spec["settings"])
         _write_release(app, spec, values)
-        _launch(app, entry, edges)
+        _launch(app, entry, host)
     return {"transition": entry.id}
 
 
@@ -68,74 +68,72 @@ def compared(settings: Json) -> Json:
     return {key: settings.get(key) for key in COMPARED}
 
 
-def rollback(
-    app: App, wanted: str | None, who: str, origin: str, wait: float, edges: Edges, force: bool = False
-) -> Json:
+def rollback(app: App, wanted: str | None, who: str, origin: str, wait: float, host: Host, force: bool = False) -> Json:
     """Begin a rollback of the code alone. Returns the transition and the release it goes to.
 
     Raises HostError, also when the older code would meet a schema that it may not know, unless `force`.
     """
-    with alone(app, edges, wait):
+    with alone(app, host, wait):
         target = selection.rollback_target(prune.see(app, None), app.live(), wanted)
         warning = _schema_ahead(app, target, force)
         entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target))
         if warning:
             entry.event("lock", "note", warning)
-        _launch(app, entry, edges)
+        _launch(app, entry, host)
     return {"transition": entry.id, "release": target}
 
 
 def rollback_with_data(
-    app: App, wanted: str | None, point: str | None, who: str, origin: str, wait: float, edges: Edges
+    app: App, wanted: str | None, point: str | None, who: str, origin: str, wait: float, host: Host
 ) -> Json:
     """Begin a rollback of code and data to before the push of what is live, `point` being what was agreed to.
 
     Returns the transition and the release. Raises HostError.
     """
-    with alone(app, edges, wait):
-        target, data = _before(app, wanted, point, edges)
+    with alone(app, host, wait):
+        target, data = _before(app, wanted, point, host)
         entry = _journal(app, "rollback", target, who, origin, _settings_now(app, target), data=data)
-        _launch(app, entry, edges)
+        _launch(app, entry, host)
     return {"transition": entry.id, "release": target}
 
 
-def way_back(app: App, wanted: str | None, edges: Edges) -> Json:
+def way_back(app: App, wanted: str | None, host: Host) -> Json:
     """Where `rollback --with-data` would go, and what that gives up, with nothing done. Raises HostError."""
-    target, data = _before(app, wanted, None, edges)
+    target, data = _before(app, wanted, None, host)
     return {"release": target, "point": data["point"], "gives_up": restore.gives_up(app, data)}
 
 
-def _before(app: App, wanted: str | None, agreed: str | None, edges: Edges) -> tuple[str, Json]:
+def _before(app: App, wanted: str | None, agreed: str | None, host: Host) -> tuple[str, Json]:
     """The release and the data of before the push of what is live."""
     found = restore_points.before(app, app.live())
     selection.same_point(found, wanted, agreed)
     target = selection.rollback_target(prune.see(app, None), app.live(), found["release"])
-    return target, restore.source(app, None, found["id"], edges)
+    return target, restore.source(app, None, found["id"], host)
 
 
-def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
+def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, host: Host) -> Json:
     """Begin a `restore` (or `load`) of the data under the release that is live. Returns the transition.
 
     Raises HostError.
     """
-    with alone(app, edges, wait):
+    with alone(app, host, wait):
         live = app.live()
         if live is None:
             raise HostError("nothing is live, so there is no app to restore for", str(app.live_link), "deploy push")
         entry = _journal(app, verb, live, who, origin, _settings_now(app, live), data=data)
-        _launch(app, entry, edges)
+        _launch(app, entry, host)
     return {"transition": entry.id, "release": live}
 
 
-def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, edges: Edges) -> Json:
+def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, host: Host) -> Json:
     """Begin a restore in place. Returns the transition. Raises HostError."""
-    return replace_data(app, "restore", data, who, origin, wait, edges)
+    return replace_data(app, "restore", data, who, origin, wait, host)
 
 
-def load(app: App, path: Path, who: str, origin: str, edges: Edges) -> Json:
+def load(app: App, path: Path, who: str, origin: str, host: Host) -> Json:
     """Begin a restore in place from a file on this host, which is used up. Returns the transition. Raises HostError."""
     data = {"point": None, "at": time.time(), "file": str(path)}
-    return replace_data(app, "load", data, who, origin, 0.0, edges)
+    return replace_data(app, "load", data, who, origin, 0.0, host)
 
 
 def _settings_now(app: App, release: str) -> Json:
@@ -159,7 +157,7 @@ def _schema_ahead(app: App, target: str, force: bool) -> str:
 
 
 @contextmanager
-def alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
+def alone(app: App, host: Host, wait: float) -> Iterator[None]:
     """No other transition begins or runs meanwhile, and what a killed one left is mended.
 
     Raises HostError (locked).
@@ -172,7 +170,7 @@ def alone(app: App, edges: Edges, wait: float) -> Iterator[None]:
             lock.wait_until_free(app, max(0.0, wait - (time.monotonic() - begun)))
             if journal.unfinished(app):
                 with lock.Flock(app.lock, wait=2):
-                    recover.everything(app, edges)
+                    recover.everything(app, host)
             yield
     except BlockingIOError:
         raise lock.refusal(app, lock.holder(app) or {"since": time.time()}) from None
@@ -295,7 +293,7 @@ def _told_of(app: App, values: dict[str, str]) -> Json:
     return {"env_digest": envfile.digest(key, values), "env_digests": envfile.digests(key, values)}
 
 
-def _launch(app: App, entry: journal.Journal, edges: Edges) -> None:
+def _launch(app: App, entry: journal.Journal, host: Host) -> None:
     """Start the unit and wait until it holds the lock."""
     argv = self_command(PROGRAM, app.name, "transition", entry.id)
     # mixed: SIGTERM goes to hostctl alone, which undoes its steps; ExecStopPost runs however hostctl ended,
@@ -303,26 +301,26 @@ def _launch(app: App, entry: journal.Journal, edges: Edges) -> None:
     after = f"ExecStopPost={PROGRAM} {app.name} recover"
     properties = ["Type=exec", "KillMode=mixed", "TimeoutStopSec=60", "OOMScoreAdjust=-900", after]
     try:
-        _start_unit(app.helper_unit("transition"), argv, properties, edges)
-        _wait_for(lambda: _taken(app, entry.id), app, edges)
+        _start_unit(app.helper_unit("transition"), argv, properties, host)
+        _wait_for(lambda: _taken(app, entry.id), app, host)
     except HostError:
         with lock.Flock(app.lock, wait=2):
-            recover.everything(app, edges)
+            recover.everything(app, host)
         raise
 
 
-def _start_unit(unit: str, argv: list[str], properties: list[str], edges: Edges) -> None:
+def _start_unit(unit: str, argv: list[str], properties: list[str], host: Host) -> None:
     """Start it, once the unit of the transition before has left: its process lets the lock go a moment
     earlier.
     """
-    deadline = edges.clock() + UNIT_START
+    deadline = host.clock() + UNIT_START
     while True:
         try:
-            return edges.systemd.background(unit, argv, properties)
+            return host.systemd.background(unit, argv, properties)
         except HostError as error:
-            if "already loaded" not in error.what or edges.clock() >= deadline:
+            if "already loaded" not in error.what or host.clock() >= deadline:
                 raise
-        edges.sleep(0.02)
+        host.sleep(0.02)
 
 
 def _taken(app: App, transition: str) -> bool:
@@ -330,10 +328,10 @@ def _taken(app: App, transition: str) -> bool:
     return latest is not None and (latest.result is not None or latest.content.get("taken") is not None)
 
 
-def _wait_for(done: Callable[[], bool], app: App, edges: Edges) -> None:
-    deadline = edges.clock() + UNIT_START
+def _wait_for(done: Callable[[], bool], app: App, host: Host) -> None:
+    deadline = host.clock() + UNIT_START
     while not done():
-        if edges.clock() >= deadline:
+        if host.clock() >= deadline:
             unit = app.helper_unit("transition")
             raise HostError("the transition did not begin", unit, f"journalctl -u {unit}", FAILED)
-        edges.sleep(0.005)
+        host.sleep(0.005)

@@ -30,7 +30,7 @@ def launch(work: Work) -> None:
     Raises HostError when systemd refuses; the next command takes care of it then.
     """
     argv = self_command(PROGRAM, work.app.name, "drain", work.journal.id)
-    work.edges.systemd.background(
+    work.host.systemd.background(
         unit(work.app, work.journal), argv, ["Type=exec", "TimeoutStopSec=5", "OOMScoreAdjust=-500"]
     )
 
@@ -49,27 +49,27 @@ def run(work: Work) -> Json:
 
 def _drain(work: Work, old: str) -> None:
     work.journal.event("drain", "begin", work.app.unit(old))
-    begun = work.edges.clock()
+    begun = work.host.clock()
     left = switch.wait_for_silence(work, records.port(work.app, old), work.settings["drain_timeout"])
     text = f"{left} connections were cut after {work.settings['drain_timeout']:g} s" if left else "nobody is connected"
     work.journal.event("drain", "ok", text, _ms(work, begun))
 
 
 def _stop(work: Work, old: str) -> None:
-    begun = work.edges.clock()
+    begun = work.host.clock()
     work.journal.event("stop", "begin", work.app.unit(old))
     if work.app.live() != old:
-        work.edges.systemd.stop(work.app.unit(old))
+        work.host.systemd.stop(work.app.unit(old))
     work.journal.event("stop", "ok", "", _ms(work, begun))
 
 
 def _prune(work: Work) -> None:
     """A transition at work keeps the lock: then the pruning is left to its own drain."""
-    begun = work.edges.clock()
+    begun = work.host.clock()
     work.journal.event("prune", "begin")
     try:
         with Flock(work.app.lock):
-            gone = prune.run(work.app, work.edges.systemd, work.settings["retain_releases"])
+            gone = prune.run(work.app, work.host.systemd, work.settings["retain_releases"])
     except BlockingIOError:
         work.journal.event("prune", "ok", "left to the transition at work", _ms(work, begun))
         return
@@ -77,7 +77,7 @@ def _prune(work: Work) -> None:
 
 
 def _ms(work: Work, begun: float) -> int:
-    return round((work.edges.clock() - begun) * 1000)
+    return round((work.host.clock() - begun) * 1000)
 
 
 # -------------------------------------------------------------------------- drains that meet a new transition
@@ -96,12 +96,12 @@ def others(work: Work) -> list[Journal]:
 
 def _wait_one(work: Work, entry: Journal) -> str:
     name, limit = unit(work.app, entry), entry.content["settings"]["drain_timeout"]
-    begun = work.edges.clock()
+    begun = work.host.clock()
     number = records.port(work.app, entry.previous or "")
-    left = work.edges.connections(number) if number else 0
+    left = work.host.connections(number) if number else 0
     work.note(f"{entry.previous} still drains ({left} connections); waiting, at most {limit:g} s")
-    while work.edges.systemd.show(name)[0].runs and work.edges.clock() - begun < limit:
-        work.edges.sleep(POLL)
+    while work.host.systemd.show(name)[0].runs and work.host.clock() - begun < limit:
+        work.host.sleep(POLL)
     cut(work, entry, keep=None)
     return f"{entry.previous} has ended"
 
@@ -116,11 +116,11 @@ def cut_all(work: Work, keep: str | None) -> str | None:
 
 def cut(work: Work, entry: Journal, keep: str | None) -> None:
     """End one drain: its unit, then the instance, unless that is kept or live."""
-    work.edges.systemd.stop(unit(work.app, entry))
+    work.host.systemd.stop(unit(work.app, entry))
     latest = journal.load(work.app, entry.id)
     if latest is None or latest.content["closed"]:
         return
     old = entry.previous
     if old is not None and old not in (keep, work.app.live()):
-        work.edges.systemd.stop(work.app.unit(old))
+        work.host.systemd.stop(work.app.unit(old))
     latest.set(closed=True)

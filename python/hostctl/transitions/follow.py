@@ -32,10 +32,10 @@ def follow(app: App, transition: str | None, after: int, wait: float) -> Json:
 
 def _recover(app: App) -> None:
     # imported late: following is what a push does most often, recovering what it hardly ever does
-    from hostctl.host.host import Edges
+    from hostctl.host.host import Host
     from hostctl.transitions import recover
 
-    recover.verb(app, Edges())
+    recover.verb(app, Host())
 
 
 def _nobody_works(app: App) -> bool:

@@ -105,7 +105,7 @@ def migrate(work: Work) -> str:
         return "nothing to run"
     start.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "migrate.log"
-    begun = work.edges.clock()
+    begun = work.host.clock()
     with _around(work):
         status = release_command.run(work, "migrate", [str(program)], log, work.settings["migrate_timeout"])
         text = redact(log.read_text(errors="replace"), work.app, work.release)
@@ -114,7 +114,7 @@ def migrate(work: Work) -> str:
         if shown:
             work.note(shown)
         if status != 0:
-            raise _failed_migration(work, command, status, work.edges.clock() - begun, shown)
+            raise _failed_migration(work, command, status, work.host.clock() - begun, shown)
     return str(command)
 
 
@@ -148,7 +148,7 @@ def halt(work: Work) -> str | None:
     previous = work.journal.previous
     if previous is None:
         return None
-    work.edges.systemd.stop(work.app.unit(previous))
+    work.host.systemd.stop(work.app.unit(previous))
     return f"{work.app.unit(previous)} stopped; the edge holds requests"
 
 
@@ -160,19 +160,19 @@ def start_old(work: Work) -> None:
     if file_swap.under_way(aside := work.app.aside / work.journal.id):
         raise HostError(f"{previous} is not started on data that is not its own", str(aside))
     unit = work.app.unit(previous)
-    work.edges.systemd.start(unit)
+    work.host.systemd.start(unit)
     if work.booting:
         return
     wanted, number = (
         records.load(work.app, previous)["settings"]["health"],
         records.port(work.app, previous) or 0,
     )
-    host = domains(work.app, work.settings)[0]
-    deadline = work.edges.clock() + wanted["deploy_timeout"]
-    while not (answer := work.edges.get(number, host, wanted["path"], wanted["timeout"])).good:
-        if work.edges.clock() >= deadline:
-            raise HostError(f"{unit} is not healthy again: {health.explain(answer, host, wanted['path'])}", unit)
-        work.edges.sleep(transitions_switch.POLL)
+    domain = domains(work.app, work.settings)[0]
+    deadline = work.host.clock() + wanted["deploy_timeout"]
+    while not (answer := work.host.get(number, domain, wanted["path"], wanted["timeout"])).good:
+        if work.host.clock() >= deadline:
+            raise HostError(f"{unit} is not healthy again: {health.explain(answer, domain, wanted['path'])}", unit)
+        work.host.sleep(transitions_switch.POLL)
 
 
 PUSH = [

@@ -9,30 +9,30 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core import lock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.journal.journal import Journal
 from hostctl.journal.steps import Work, settle
 from hostctl.transitions import drain, push
 
 
-def everything(app: App, edges: Edges, booting: bool = False) -> list[str]:
+def everything(app: App, host: Host, booting: bool = False) -> list[str]:
     """Mend what was left, under the lock. Returns a line for each switch that was."""
-    told = [_settle(app, entry, edges, booting) for entry in journal.unfinished(app)]
+    told = [_settle(app, entry, host, booting) for entry in journal.unfinished(app)]
     for entry in journal.draining(app):
-        _resume(Work(app, entry, edges, booting))
+        _resume(Work(app, entry, host, booting))
     return told
 
 
 def others(work: Work) -> list[str]:
     """As `everything`, from within a transition of its own: drains are left to its own steps."""
     found = [entry for entry in journal.unfinished(work.app) if entry.id != work.journal.id]
-    return [_settle(work.app, entry, work.edges, False) for entry in found]
+    return [_settle(work.app, entry, work.host, False) for entry in found]
 
 
-def _settle(app: App, entry: Journal, edges: Edges, booting: bool) -> str:
+def _settle(app: App, entry: Journal, host: Host, booting: bool) -> str:
     entry.event("recover", "begin", "the transition was interrupted")
-    work = Work(app, entry, edges, booting)
+    work = Work(app, entry, host, booting)
     result = settle(work, list(push.steps(work).values()))
     text = f"{entry.content['verb']} of {entry.release}: " + ("finished" if result["result"] == "live" else "undone")
     entry.event("recover", "ok", text)
@@ -43,11 +43,11 @@ def _resume(work: Work) -> None:
     """A drain whose unit is gone. After a reboot there is no old instance, and nothing to wait for."""
     if work.booting:
         work.journal.set(closed=True)
-    elif not work.edges.systemd.show(drain.unit(work.app, work.journal))[0].runs:
+    elif not work.host.systemd.show(drain.unit(work.app, work.journal))[0].runs:
         drain.launch(work)
 
 
-def verb(app: App, edges: Edges) -> Json:
+def verb(app: App, host: Host) -> Json:
     """What ExecStopPost runs however the transition ended.
 
     A transition that holds the lock needs no mending.
@@ -58,35 +58,35 @@ def verb(app: App, edges: Edges) -> Json:
         return {"recovered": []}
     try:
         with lock.Flock(app.lock, wait=2):
-            told = everything(app, edges)
+            told = everything(app, host)
     except BlockingIOError:
         return {"recovered": [], "held": True}
     return {"recovered": told}
 
 
-def boot(apps: list[App], edges: Edges) -> Json:
+def boot(apps: list[App], host: Host) -> Json:
     """After a reboot: mend every app, then start what is live. One app's failure does not stop another's."""
     started: dict[str, str | None] = {}
     errors: dict[str, str] = {}
     for app in apps:
         try:
-            started[app.name] = _boot(app, edges)
+            started[app.name] = _boot(app, host)
         except Exception as error:
             errors[app.name] = f"{type(error).__name__}: {error}"
             with suppress(HostError):
-                started[app.name] = _start_live(app, edges)
+                started[app.name] = _start_live(app, host)
     return {"started": started, "errors": errors}
 
 
-def _boot(app: App, edges: Edges) -> str | None:
+def _boot(app: App, host: Host) -> str | None:
     if app.state.is_dir():
         with suppress(BlockingIOError), lock.Flock(app.lock):
-            everything(app, edges, booting=True)
-    return _start_live(app, edges)
+            everything(app, host, booting=True)
+    return _start_live(app, host)
 
 
-def _start_live(app: App, edges: Edges) -> str | None:
+def _start_live(app: App, host: Host) -> str | None:
     live = app.live()
     if live is not None:
-        edges.systemd.start(app.unit(live))
+        host.systemd.start(app.unit(live))
     return live

@@ -23,7 +23,7 @@ from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
 from hostctl.journal.steps import Step, Work
 from hostctl.release import environment, records
@@ -41,7 +41,7 @@ def of(app: App) -> Restores:
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
-def source(app: App, at: float | None, point: str | None, edges: Edges) -> Json:
+def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
     """What to bring back, as the journal keeps it: {"point": id or None, "at": seconds since the epoch}.
 
     Without either the newest that is on S3. Raises HostError when there is no such point, the instant is outside what
@@ -50,7 +50,7 @@ def source(app: App, at: float | None, point: str | None, edges: Edges) -> Json:
     epochs.refuse_superseded(app)
     if point is not None:
         return {"point": point, "at": restore_points.load(app, point)["at"]}
-    first, last = of(app).reach(app, edges)
+    first, last = of(app).reach(app, host)
     if at is not None and not first <= at <= max(last, time.time()):
         window = f"{recovery_target.utc(first)} to {recovery_target.utc(last)}"
         what = f"{recovery_target.utc(at)} is outside what can be restored: {window}"
@@ -84,13 +84,13 @@ def forget(work: Work) -> None:
 def stop_all(work: Work) -> str:
     """The step: no instance of the app runs any more, none that drains, no job; the edge holds the requests."""
     drain.cut_all(work, keep=None)
-    if jobs := runs.stop_all(work.app, work.edges):
+    if jobs := runs.stop_all(work.app, work.host):
         work.note(f"{', '.join(jobs)} ended: no job runs while the data is exchanged")
     units = [work.app.unit(release) for release in records.releases(work.app)]
     ended = ("inactive", "failed", "unknown")
-    running = [u for u, seen in zip(units, work.edges.systemd.show(*units), strict=True) if seen.state not in ended]
+    running = [u for u, seen in zip(units, work.host.systemd.show(*units), strict=True) if seen.state not in ended]
     for unit in running:
-        work.edges.systemd.stop(unit)
+        work.host.systemd.stop(unit)
     return f"{', '.join(running) or 'nothing'} stopped; the edge holds requests"
 
 
@@ -123,13 +123,13 @@ def start(work: Work) -> str:
     own = records.port(work.app, work.release)
     work.journal.set(baseline=0, port_before=own)
     number = instance_start.assign_port(work, records.NEXT_PORT)
-    work.edges.systemd.start(unit)
+    work.host.systemd.start(unit)
     return f"{unit} on port {number}"
 
 
 def stop_again(work: Work) -> None:
     """The undo of start."""
-    work.edges.systemd.stop(work.app.unit(work.release))
+    work.host.systemd.stop(work.app.unit(work.release))
     files.unlink(work.app.record(work.release) / records.NEXT_PORT)
     before = work.journal.content.get("port_before")
     if before is not None:
@@ -162,10 +162,10 @@ GATES = [
 # ---------------------------------------------------------------------------------------------- without the app
 
 
-def rehearse(app: App, data: Json, edges: Edges) -> Json:
+def rehearse(app: App, data: Json, host: Host) -> Json:
     """Restore beside, check, and tell what a restore in place would bring and give up."""
     with _beside(app) as into:
-        found = of(app).bring(app, data, into, edges)
+        found = of(app).bring(app, data, into, host)
         now = of(app).now(app)
     tables = {name: recovery_target.compared(now.get(name, {}), one["tables"]) for name, one in found.items()}
     return {
@@ -176,12 +176,12 @@ def rehearse(app: App, data: Json, edges: Edges) -> Json:
     }
 
 
-def send(app: App, data: Json, name: str | None, edges: Edges, out: BinaryIO) -> None:
+def send(app: App, data: Json, name: str | None, host: Host, out: BinaryIO) -> None:
     """Restore beside, check, and write a database to `out`: a line of JSON that says how many bytes follow and what
     their SHA-256 is, then the bytes. Raises HostError before the first byte, or not at all.
     """
     with _beside(app) as into:
-        path, found = of(app).extract(app, data, name, into, edges)
+        path, found = of(app).extract(app, data, name, into, host)
         head = {
             "at": recovery_target.instant(data),
             **found,

@@ -12,7 +12,7 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json
 from hostctl.core import lock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.journal.steps import Interrupted, Work, perform, revert
 from hostctl.transitions import drain, prune, push, recover
@@ -20,7 +20,7 @@ from hostctl.transitions import drain, prune, push, recover
 LOCK_WAIT = 10.0  # seconds; only a glance at the lock can be in the way
 
 
-def run(app: App, transition: str, edges: Edges) -> Json:
+def run(app: App, transition: str, host: Host) -> Json:
     """Perform a transition that `begin` wrote down.
 
     Raises HostError when there is none, or the lock is taken.
@@ -33,7 +33,7 @@ def run(app: App, transition: str, edges: Edges) -> Json:
             )
         signal.signal(signal.SIGTERM, partial(_interrupt, entry))
         try:
-            return _locked(Work(app, entry, edges))
+            return _locked(Work(app, entry, host))
         finally:
             app.lock_json.unlink(missing_ok=True)
 
@@ -68,6 +68,6 @@ def after(work: Work) -> None:
     if not work.journal.content["closed"]:
         drain.launch(work)
         return
-    gone = prune.run(work.app, work.edges.systemd, work.settings["retain_releases"])
+    gone = prune.run(work.app, work.host.systemd, work.settings["retain_releases"])
     if gone:
         work.journal.event("prune", "ok", ", ".join(gone))

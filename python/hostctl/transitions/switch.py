@@ -29,15 +29,15 @@ LAST_LINES = 50
 def start(work: Work) -> str:
     """Start the instance on a port of its own; one that still runs (it was draining) is taken as it is."""
     unit = work.app.unit(work.release)
-    found = work.edges.systemd.show(unit)[0]
+    found = work.host.systemd.show(unit)[0]
     if work.verb == "rollback" and found.state == "active":
         work.journal.set(baseline=found.restarts)
         return f"{unit} still runs"
     if found.state not in ("inactive", "unknown"):
-        work.edges.systemd.stop(unit)
+        work.host.systemd.stop(unit)
     number = instance_start.assign_port(work)
     work.journal.set(baseline=0)
-    work.edges.systemd.start(unit)
+    work.host.systemd.start(unit)
     return f"{unit} on port {number}"
 
 
@@ -45,7 +45,7 @@ def stop_new(work: Work) -> None:
     """The undo of start. What is live is never stopped, whatever the journal says."""
     if work.app.live() == work.release:
         raise HostError(f"{work.release} is still live", str(work.app.live_link))
-    work.edges.systemd.stop(work.app.unit(work.release))
+    work.host.systemd.stop(work.app.unit(work.release))
 
 
 # ---------------------------------------------------------------------------------------------- health
@@ -54,19 +54,19 @@ def stop_new(work: Work) -> None:
 def check_health(work: Work) -> str:
     """Ask until the answer is 2xx. A unit that dies fails at once, with its last lines."""
     wanted = work.settings["health"]
-    host, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
-    begun = work.edges.clock()
+    domain, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
+    begun = work.host.clock()
     while True:
-        answer = work.edges.get(number, host, wanted["path"], wanted["timeout"])
-        unit = work.edges.systemd.show(work.app.unit(work.release))[0]
+        answer = work.host.get(number, domain, wanted["path"], wanted["timeout"])
+        unit = work.host.systemd.show(work.app.unit(work.release))[0]
         if answer.good and unit.state == "active":
             return f"GET {wanted['path']} answered {answer.status}"
-        waited = work.edges.clock() - begun
+        waited = work.host.clock() - begun
         if _died(work, unit, waited):
             raise _death(work, unit)
         if waited >= wanted["deploy_timeout"]:
-            raise _unhealthy(work, health.explain(answer, host, wanted["path"]), wanted["deploy_timeout"])
-        work.edges.sleep(min(wanted["interval"], 1.0) if answer.status else POLL)
+            raise _unhealthy(work, health.explain(answer, domain, wanted["path"]), wanted["deploy_timeout"])
+        work.host.sleep(min(wanted["interval"], 1.0) if answer.status else POLL)
 
 
 def _died(work: Work, unit: Unit, waited: float) -> bool:
@@ -91,7 +91,7 @@ def _unhealthy(work: Work, why: str, waited: float) -> HostError:
 
 def keep_boot_log(work: Work) -> str:
     """Save the instance's last lines beside its record, secrets taken out; returns them."""
-    text = work.edges.systemd.journal(work.app.unit(work.release), LAST_LINES)
+    text = work.host.systemd.journal(work.app.unit(work.release), LAST_LINES)
     text = redact(text, work.app, work.release)
     files.write_atomic(work.app.record(work.release) / "boot.log", text.encode(errors="replace"), durable=False)
     return text
@@ -125,12 +125,12 @@ def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
     """Wait at least a second, and until nobody is connected to the port; returns how many still are after
     `longest`.
     """
-    begun = work.edges.clock()
-    work.edges.sleep(min(1.0, longest))
-    while number is not None and (left := work.edges.connections(number)):
-        if work.edges.clock() - begun >= longest:
+    begun = work.host.clock()
+    work.host.sleep(min(1.0, longest))
+    while number is not None and (left := work.host.connections(number)):
+        if work.host.clock() - begun >= longest:
             return left
-        work.edges.sleep(POLL)
+        work.host.sleep(POLL)
     return 0
 
 
@@ -148,18 +148,18 @@ def verify(work: Work) -> str:
 
 def _verify_name(work: Work, name: str, names: list[str]) -> None:
     path, timeout = work.settings["health"]["path"], work.settings["health"]["timeout"]
-    begun, wrong, told = work.edges.clock(), 0, False
+    begun, wrong, told = work.host.clock(), 0, False
     while True:
-        answer = work.edges.get(443, name, path, timeout, tls=True)
+        answer = work.host.get(443, name, path, timeout, tls=True)
         if answer.good or _leads_to(answer, name, names):
             return
         wrong += bool(answer.status)
-        if wrong >= WRONG_ANSWERS or work.edges.clock() - begun >= _patience(answer):
+        if wrong >= WRONG_ANSWERS or work.host.clock() - begun >= _patience(answer):
             raise _unverified(answer, name, path)
         if answer.why == "tls" and not told:
             work.note(f"waits for the first certificate of {name}")
             told = True
-        work.edges.sleep(2 * POLL)
+        work.host.sleep(2 * POLL)
 
 
 def _leads_to(answer: Answer, name: str, names: list[str]) -> bool:
@@ -194,7 +194,7 @@ def live(work: Work) -> str:
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
-    timers.follow(work.app, work.release, work.edges)
+    timers.follow(work.app, work.release, work.host)
     return f"{work.release} is live"
 
 
@@ -204,7 +204,7 @@ def live_back(work: Work) -> None:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
-    timers.follow(work.app, work.journal.previous, work.edges)
+    timers.follow(work.app, work.journal.previous, work.host)
 
 
 def nothing(_: Work) -> None:

@@ -8,31 +8,31 @@ from hostctl.backup import settings
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App, Layout
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.verbs.status import status
 
 PATIENCE = 60  # seconds for counting what an app has on the disk
 
 
-def every(layout: Layout, edges: Edges) -> list[Json]:
+def every(layout: Layout, host: Host) -> list[Json]:
     """Each provisioned app, sorted by name; times in seconds since the epoch, sizes in bytes."""
-    return [one(app, edges) for app in layout.apps()]
+    return [one(app, host) for app in layout.apps()]
 
 
-def one(app: App, edges: Edges) -> Json:
+def one(app: App, host: Host) -> Json:
     """An app in short. What cannot be told of one says why, and hides no other."""
     settings = read_json(app.config) or {}
     # of provisioning: deploy.yml alone has no destination
     named = {"app": app.name, "destination": settings.get("destination") or None}
     try:
-        return {**named, **_told(app, edges), "bytes": used(app)}
+        return {**named, **_told(app, host), "bytes": used(app)}
     except (HostError, OSError, ValueError, LookupError) as error:
         known = {"domains": settings.get("domains", []), "live": None, "lock": None}
         return {**named, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
 
 
-def _told(app: App, edges: Edges) -> Json:
-    found = status(app, edges)
+def _told(app: App, host: Host) -> Json:
+    found = status(app, host)
     live, names = found["live"], (read_json(app.config) or {}).get("domains", [])
     told = {
         "domains": names,

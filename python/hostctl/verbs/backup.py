@@ -13,39 +13,39 @@ from hostctl.common.files import Json, make_directory, read_json, write_json
 from hostctl.core import actor, audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.notify import alerts
 from hostctl.verbs import kept
 
-Action = Callable[[App, Edges, actor.Who], Json]
+Action = Callable[[App, Host, actor.Who], Json]
 
 
-def verb(app: App, action: str, who: actor.Who, edges: Edges) -> Json:
+def verb(app: App, action: str, who: actor.Who, host: Host) -> Json:
     """Do one of ACTIONS. Raises HostError."""
-    return ACTIONS[action](app, edges, who)
+    return ACTIONS[action](app, host, who)
 
 
 # ---------------------------------------------------------------------------------------------- what is so
 
 
-def summary(app: App, edges: Edges) -> Json | None:
+def summary(app: App, host: Host) -> Json | None:
     """The database and its backup in short, from this host alone: no request leaves it. None without a database.
 
     Times in seconds since the epoch, `lag` and `max_lag` in seconds, sizes in bytes.
     """
     engine = engines.of(app)
-    return engine.backups.summary(app, edges) | {"aside": kept.space(app)} if engine else None
+    return engine.backups.summary(app, host) | {"aside": kept.space(app)} if engine else None
 
 
-def _status(app: App, edges: Edges, _: actor.Who) -> Json:
+def _status(app: App, host: Host, _: actor.Who) -> Json:
     engines.require(app)
-    told, now = summary(app, edges) or {}, time.time()
+    told, now = summary(app, host) or {}, time.time()
     if told["backup"]:
-        told["backup"]["next_drill"] = edges.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
+        told["backup"]["next_drill"] = host.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
     return {"app": app.name, "time": now, "database": told, "trouble": alerts.of_database(told, now)}
 
 
-def _list(app: App, _: Edges, __: actor.Who) -> Json:
+def _list(app: App, _: Host, __: actor.Who) -> Json:
     settings.backup(app)
     return engines.require(app).backups.listing(app) | {"aside": kept.every(app)}
 
@@ -53,35 +53,35 @@ def _list(app: App, _: Edges, __: actor.Who) -> Json:
 # ---------------------------------------------------------------------------------------------- long work, in units
 
 
-def _drill(app: App, edges: Edges, who: actor.Who) -> Json:
+def _drill(app: App, host: Host, who: actor.Who) -> Json:
     """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
     settings.backup(app)
-    if edges.systemd.running_inside(units.drill_unit(app)):
-        return engines.require(app).backups.drill(app, edges)
-    units.refuse_second(edges, units.drill_unit(app), "a drill")
+    if host.systemd.running_inside(units.drill_unit(app)):
+        return engines.require(app).backups.drill(app, host)
+    units.refuse_second(host, units.drill_unit(app), "a drill")
     begun = time.time()
-    edges.systemd.start(units.drill_unit(app))
+    host.systemd.start(units.drill_unit(app))
     audit.note(app, who.name, who.origin, "backup drill", "")
     return {"started": begun}
 
 
-def _run(app: App, edges: Edges, who: actor.Who) -> Json:
+def _run(app: App, host: Host, who: actor.Who) -> Json:
     """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
     settings.backup(app)
-    if edges.systemd.running_inside(units.run_unit(app)):
-        return _now(app, edges)
-    units.refuse_second(edges, units.run_unit(app), "a backup")
+    if host.systemd.running_inside(units.run_unit(app)):
+        return _now(app, host)
+    units.refuse_second(host, units.run_unit(app), "a backup")
     begun = time.time()
-    units.start_run(app, edges)
+    units.start_run(app, host)
     audit.note(app, who.name, who.origin, "backup run", "")
     return {"started": begun}
 
 
-def _now(app: App, edges: Edges) -> Json:
+def _now(app: App, host: Host) -> Json:
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "run.lock"):
-            told = _ran(app, edges)
+            told = _ran(app, host)
     except BlockingIOError:
         raise HostError("a backup runs already", str(app.backup), "deploy backup status", LOCKED) from None
     if not told["ok"]:
@@ -89,21 +89,21 @@ def _now(app: App, edges: Edges) -> Json:
     return told
 
 
-def _ran(app: App, edges: Edges) -> Json:
+def _ran(app: App, host: Host) -> Json:
     """Run it, and write down what came of it."""
-    begun, clock, found = time.time(), edges.clock(), []
+    begun, clock, found = time.time(), host.clock(), []
     try:
-        engines.require(app).backups.run(app, edges)
+        engines.require(app).backups.run(app, host)
     except HostError as error:
         found = [error.what]
-    told: Json = {"at": begun, "ok": not found, "seconds": round(edges.clock() - clock, 3), "found": found}
+    told: Json = {"at": begun, "ok": not found, "seconds": round(host.clock() - clock, 3), "found": found}
     write_json(app.backup / "run.json", told)
     return told
 
 
-def _progress(app: App, edges: Edges, _: actor.Who) -> Json:
+def _progress(app: App, host: Host, _: actor.Who) -> Json:
     """What the laptop asks while one of the two runs, and when it has ended."""
-    drilling, running = edges.systemd.show(units.drill_unit(app), units.run_unit(app))
+    drilling, running = host.systemd.show(units.drill_unit(app), units.run_unit(app))
     told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last(app)}}
     result = read_json(app.backup / "run.json")
     return told | {"run": {"running": running.runs, "step": "", "result": result}, "time": time.time()}
@@ -112,18 +112,18 @@ def _progress(app: App, edges: Edges, _: actor.Who) -> Json:
 # ---------------------------------------------------------------------------------------------- acts
 
 
-def _takeover(app: App, edges: Edges, who: actor.Who) -> Json:
+def _takeover(app: App, host: Host, who: actor.Who) -> Json:
     """This host's database becomes the one that counts, in an epoch of its own."""
     settings.backup(app)
     mine, now = epochs.local(app), epochs.current(app, epochs.bucket(app))
     if mine is not None and now is not None and mine.epoch == now.epoch and epochs.superseded(app) is None:
         return {"changed": False, "epoch": mine.epoch, "parent": mine.parent}
-    told = engines.require(app).backups.takeover(app, edges)
+    told = engines.require(app).backups.takeover(app, host)
     audit.note(app, who.name, who.origin, "backup takeover", told.epoch)
     return {"changed": True, "epoch": told.epoch, "parent": told.parent}
 
 
-def _check(app: App, _: Edges, __: actor.Who) -> Json:
+def _check(app: App, _: Host, __: actor.Who) -> Json:
     """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
     backup, bucket = settings.backup(app), epochs.bucket(app)
     bucket.check()

@@ -21,7 +21,7 @@ from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.host import disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.transitions import begin
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _written(target: Path, size: int, source: BinaryIO) -> str:
     return found.hexdigest()
 
 
-def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) -> Json:
+def load(app: App, size: int, digest: str, who: str, origin: str, host: Host) -> Json:
     """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
 
     with _alone(app, "load") as scratch:
@@ -127,7 +127,7 @@ def load(app: App, size: int, digest: str, who: str, origin: str, edges: Edges) 
         # the transition takes it away, after this has answered
         path = received.replace(app.state / f"load-{transition_id()}.db")
     try:
-        return begin.load(app, path, who, origin, edges)
+        return begin.load(app, path, who, origin, host)
     except BaseException:
         unlink(path)
         raise

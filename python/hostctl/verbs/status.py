@@ -12,7 +12,7 @@ from hostctl.core.paths import App
 from hostctl.cron import verb
 from hostctl.edge import maintenance
 from hostctl.host import disk as host_disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
 from hostctl.journal import journal
@@ -22,35 +22,35 @@ from hostctl.release import app_config, records
 PROBE = 2.0  # seconds
 
 
-def status(app: App, edges: Edges) -> Json:
+def status(app: App, host: Host) -> Json:
     """The app as it is now, times in seconds since the epoch, sizes in bytes."""
     live = app.live()
     record = (read_json(app.record(live) / "record.json") if live else None) or {}
     names = app_config.load(app)["domains"] or record.get("settings", {}).get("domains", [])
     drains = journal.draining(app)
-    units = edges.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
+    units = host.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
     unit = units[0] if live else None
     told: Json = {
         "app": app.name,
         "live": _live(app, live, record, unit),
-        "health": _health(app, edges, live, record, names),
+        "health": _health(app, host, live, record, names),
     }
     told |= {"maintenance": maintenance.now(app)}
     told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
-    told |= {"drains": [_drain(app, edges, entry) for entry in drains]}
+    told |= {"drains": [_drain(app, host, entry) for entry in drains]}
     told |= {"certificate": {"name": names[0], "not_after": tls.served(names[0])} if names else None}
-    told |= {"memory": unit.memory if unit else None, "database": database(app, edges)}
-    told |= {"cron": verb.every(app, edges), "accessories": services.told(app, edges)}
+    told |= {"memory": unit.memory if unit else None, "database": database(app, host)}
+    told |= {"cron": verb.every(app, host), "accessories": services.told(app, host)}
     return told | {"trouble": alerts.trouble(told, time.time())}
 
 
-def database(app: App, edges: Edges) -> Json | None:
+def database(app: App, host: Host) -> Json | None:
     """The database and its backup, as this host knows them; None without one."""
     if not app.database.exists():
         return None
     from hostctl.verbs import backup
 
-    return backup.summary(app, edges)
+    return backup.summary(app, host)
 
 
 def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> Json | None:
@@ -66,12 +66,12 @@ def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> Json |
     return told | {"digest": record.get("digest"), "who": record.get("who")}
 
 
-def _health(app: App, edges: Edges, live: str | None, record: Json, names: list[str]) -> Json:
+def _health(app: App, host: Host, live: str | None, record: Json, names: list[str]) -> Json:
     number = records.port(app, live) if live else None
     if number is None or not names or "settings" not in record:
         return {"ok": False, "status": 0, "text": "nothing is live"}
     path = record["settings"]["health"]["path"]
-    answer = edges.get(number, names[0], path, PROBE)
+    answer = host.get(number, names[0], path, PROBE)
     return {
         "ok": answer.good,
         "status": answer.status,
@@ -102,8 +102,8 @@ def disk(app: App) -> Json:
     return host_disk.space(app.trees if app.trees.is_dir() else app.layout.root)
 
 
-def _drain(app: App, edges: Edges, entry: journal.Journal) -> Json:
+def _drain(app: App, host: Host, entry: journal.Journal) -> Json:
     number = records.port(app, entry.previous or "")
-    left = edges.connections(number) if number else 0
+    left = host.connections(number) if number else 0
     ends = (entry.content.get("ended") or 0) + entry.content["settings"]["drain_timeout"]
     return {"release": entry.previous, "until": ends, "connections": left}

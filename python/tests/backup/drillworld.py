@@ -20,7 +20,7 @@ from hostctl.backup.s3 import Object
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import drill as sqlite_drill
 from hostctl.sqlite import files, litestream
 
@@ -129,7 +129,7 @@ class DrillWorld:
         deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(HostError):
-                litestream.catch_up(self.app, "shop.db", PATIENCE, Edges())
+                litestream.catch_up(self.app, "shop.db", PATIENCE, Host())
                 return
             assert time.monotonic() < deadline, (self.app.stream_runtime / "log").read_text()[-3000:]
             time.sleep(0.05)
@@ -261,7 +261,7 @@ class DrillWorld:
     # ------------------------------------------------------------------------------- the drill
 
     def drill(self) -> Json:
-        return sqlite_drill.run(self.app, Edges())
+        return sqlite_drill.run(self.app, Host())
 
     def failed(self) -> Json:
         """A drill that must fail; what it wrote down."""

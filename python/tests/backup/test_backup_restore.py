@@ -16,7 +16,7 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
-from hostctl.host.host import Edges
+from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.sqlite import restore as files
@@ -32,19 +32,19 @@ def host(new_host: Callable[..., Host]) -> Host:
     return made
 
 
-def edges(host: Host) -> Edges:
+def real(host: Host) -> RealHost:
     return host  # type: ignore[return-value]
 
 
 def source(host: Host, at: float | None = None) -> Json:
-    return restore.source(host.app, at, None, edges(host))
+    return restore.source(host.app, at, None, real(host))
 
 
 def work(host: Host, data: Json) -> Work:
     """A restore in place that has come to its steps."""
     name = f"2026010{len(journal.ids(host.app)) + 1}T000000000Z-aaaaaa"
     entry = journal.create(host.app, name, "restore", RELEASE, "ann", "", settings={}, data=data)
-    return Work(host.app, entry, edges(host))
+    return Work(host.app, entry, real(host))
 
 
 def exchange(host: Host, data: Json) -> Work:
@@ -84,7 +84,7 @@ def test_restored_to_a_second_the_rows_are_those_of_that_second(host: Host) -> N
     insert(host, 6)
     for at, wanted in ((first, [1, 2, 3]), (second, [1, 2, 3, 4, 5])):
         into = host.root / "into"
-        files.bring(host.app, source(host, at), into, edges(host))
+        files.bring(host.app, source(host, at), into, real(host))
         assert rows(into / "shop.db") == wanted
 
 
@@ -96,7 +96,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_second_is_mis
     writer.stop()
     host.catch_up()
     into = host.root / "into"
-    files.bring(host.app, source(host, at), into, edges(host))
+    files.bring(host.app, source(host, at), into, real(host))
     found = rows(into / "shop.db")
     with closing(sqlite3.connect(into / "shop.db")) as connection:
         (last,) = connection.execute("SELECT max(at) FROM rows").fetchone()
@@ -126,7 +126,7 @@ def test_the_data_of_another_time_streams_into_an_epoch_of_its_own(host: Host) -
     insert(host, 4)
     assert rows(host.restored(now.epoch)) == [1, 2, 4]
     given_up = host.root / "given-up"
-    files.bring(host.app, source(host, now.opened), given_up, edges(host))
+    files.bring(host.app, source(host, now.opened), given_up, real(host))
     assert rows(given_up / "shop.db") == [1, 2, 3]
 
 
@@ -157,7 +157,7 @@ def test_with_s3_away_the_data_is_exchanged_all_the_same_and_published_later(hos
     insert(host, 3)
     host.store.stop()
     try:
-        exchange(host, restore.source(host.app, None, kept.name, edges(host)))
+        exchange(host, restore.source(host.app, None, kept.name, real(host)))
         assert rows(host.path) == [1, 2]
         mine = backup_epochs.local(host.app)
         assert mine

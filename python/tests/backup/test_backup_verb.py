@@ -18,7 +18,7 @@ from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import Json, write_json
 from hostctl.core import audit
 from hostctl.core.actor import Who
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import Systemd, Unit
 from hostctl.notify import alerts
 from hostctl.verbs import backup
@@ -69,32 +69,32 @@ def world(store: Store, bucket: str, litestream: Path) -> Iterator[DrillWorld]:
 
 
 @pytest.fixture
-def edges(world: DrillWorld) -> Edges:
-    found = Edges()
+def host(world: DrillWorld) -> Host:
+    found = Host()
     found.systemd = Units(world)
     return found
 
 
-def ask(world: DrillWorld, edges: Edges, action: str) -> Json:
-    return backup.verb(world.app, action, ANN, edges)
+def ask(world: DrillWorld, host: Host, action: str) -> Json:
+    return backup.verb(world.app, action, ANN, host)
 
 
-def asked(edges: Edges) -> list[str]:
-    assert isinstance(edges.systemd, Units)
-    return edges.systemd.asked
+def asked(host: Host) -> list[str]:
+    assert isinstance(host.systemd, Units)
+    return host.systemd.asked
 
 
-def short(world: DrillWorld, edges: Edges) -> Json:
-    told = backup.summary(world.app, edges)
+def short(world: DrillWorld, host: Host) -> Json:
+    told = backup.summary(world.app, host)
     assert told is not None
     found: Json = told["backup"]
     return found
 
 
-def test_the_status_tells_of_lag_epoch_and_drills(world: DrillWorld, edges: Edges) -> None:
+def test_the_status_tells_of_lag_epoch_and_drills(world: DrillWorld, host: Host) -> None:
     world.uploaded()
     world.drill()
-    told = ask(world, edges, "status")
+    told = ask(world, host, "status")
     found = told["database"]["backup"]
     assert told["database"]["bytes"] > 0
     assert (found["stream"], found["superseded"], found["owed"], found["left_open"]) == ("active", None, None, None)
@@ -108,58 +108,58 @@ def test_the_status_tells_of_lag_epoch_and_drills(world: DrillWorld, edges: Edge
 
 
 def test_the_lag_grows_while_s3_is_away_and_is_gone_when_it_is_back(
-    world: DrillWorld, edges: Edges, store: Store
+    world: DrillWorld, host: Host, store: Store
 ) -> None:
     world.uploaded()
     store.freeze()
     try:
         deadline = time.monotonic() + 20
-        while not (short(world, edges)["lag"] or 0) > 1:
+        while not (short(world, host)["lag"] or 0) > 1:
             world.add(1)
             assert time.monotonic() < deadline
-        behind = short(world, edges)["lag"]
-        found = alerts.of_backup({**short(world, edges), "max_lag": 1}, time.time())
+        behind = short(world, host)["lag"]
+        found = alerts.of_backup({**short(world, host), "max_lag": 1}, time.time())
         assert any("newest write on S3" in reason for reason in found)
     finally:
         store.thaw()
     world.uploaded()
     deadline = time.monotonic() + 20
-    while short(world, edges)["lag"] >= behind:
+    while short(world, host)["lag"] >= behind:
         assert time.monotonic() < deadline
 
 
-def test_without_litestream_the_lag_is_what_the_watch_saw_and_the_time_since(world: DrillWorld, edges: Edges) -> None:
+def test_without_litestream_the_lag_is_what_the_watch_saw_and_the_time_since(world: DrillWorld, host: Host) -> None:
     world.stop()
-    assert short(world, edges)["lag"] is None
+    assert short(world, host)["lag"] is None
     write_json(world.app.backup / "watch.json", {"at": time.time() - 100, "lag": 3.0, "canary": 1, "error": None})
-    assert 103 <= short(world, edges)["lag"] < 110
+    assert 103 <= short(world, host)["lag"] < 110
 
 
-def test_no_backup_and_no_database_are_told_as_such(world: DrillWorld, edges: Edges) -> None:
+def test_no_backup_and_no_database_are_told_as_such(world: DrillWorld, host: Host) -> None:
     told = json.loads(world.app.database.read_text())
     world.app.database.write_text(json.dumps({**told, "backup": None}))
-    summary = backup.summary(world.app, edges)
+    summary = backup.summary(world.app, host)
     assert summary is not None
     assert summary["backup"] is None
     world.app.database.unlink()
-    assert backup.summary(world.app, edges) is None
+    assert backup.summary(world.app, host) is None
 
 
-def test_an_app_that_may_checkpoint_is_drilled_daily_and_told_what_stays_open(world: DrillWorld, edges: Edges) -> None:
+def test_an_app_that_may_checkpoint_is_drilled_daily_and_told_what_stays_open(world: DrillWorld, host: Host) -> None:
     told = json.loads(world.app.database.read_text())
     world.app.database.write_text(json.dumps({**told, "unsafe_checkpoints": "allow"}))
-    found = short(world, edges)
+    found = short(world, host)
     assert found["schedule"] == "daily"
     assert "wal_autocheckpoint" in found["left_open"]
 
 
-def test_a_drill_from_outside_starts_the_timers_unit(world: DrillWorld, edges: Edges) -> None:
-    begun = ask(world, edges, "drill")["started"]
-    assert asked(edges) == ["start homeport-shop-drill.service"]
-    assert ask(world, edges, "progress")["drill"] == {"running": False, "step": "", "result": None}
-    edges.systemd.running.add("homeport-shop-drill.service")  # type: ignore[attr-defined]
-    assert ask(world, edges, "drill")["ok"]
-    told = ask(world, edges, "progress")["drill"]
+def test_a_drill_from_outside_starts_the_timers_unit(world: DrillWorld, host: Host) -> None:
+    begun = ask(world, host, "drill")["started"]
+    assert asked(host) == ["start homeport-shop-drill.service"]
+    assert ask(world, host, "progress")["drill"] == {"running": False, "step": "", "result": None}
+    host.systemd.running.add("homeport-shop-drill.service")  # type: ignore[attr-defined]
+    assert ask(world, host, "drill")["ok"]
+    told = ask(world, host, "progress")["drill"]
     assert told["running"]
     assert told["result"]["at"] >= begun
 
@@ -168,32 +168,32 @@ def test_a_drill_from_outside_starts_the_timers_unit(world: DrillWorld, edges: E
     ("action", "unit"), [("drill", "homeport-shop-drill.service"), ("run", "homeport-shop-backup.service")]
 )
 def test_what_runs_already_is_not_started_again(
-    world: DrillWorld, edges: Edges, action: str, unit: str, monkeypatch: pytest.MonkeyPatch
+    world: DrillWorld, host: Host, action: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edges.systemd.running.add(unit)  # type: ignore[attr-defined]
+    host.systemd.running.add(unit)  # type: ignore[attr-defined]
     monkeypatch.setattr(Units, "running_inside", lambda self, unit: False)
     with pytest.raises(HostError) as refused:
-        ask(world, edges, action)
+        ask(world, host, action)
     assert refused.value.code == LOCKED
 
 
-def test_a_run_from_outside_is_a_unit_of_its_own_and_forces_a_snapshot(world: DrillWorld, edges: Edges) -> None:
-    ask(world, edges, "run")
-    assert asked(edges) == ["run homeport-shop-backup.service: shop backup run"]
+def test_a_run_from_outside_is_a_unit_of_its_own_and_forces_a_snapshot(world: DrillWorld, host: Host) -> None:
+    ask(world, host, "run")
+    assert asked(host) == ["run homeport-shop-backup.service: shop backup run"]
     world.add(3)
-    edges.systemd.running.add("homeport-shop-backup.service")  # type: ignore[attr-defined]
+    host.systemd.running.add("homeport-shop-backup.service")  # type: ignore[attr-defined]
     assert world.objects(9) == []
-    told = ask(world, edges, "run")
+    told = ask(world, host, "run")
     assert (told["ok"], told["found"]) == (True, [])
     assert len(world.objects(9)) == 1
-    assert ask(world, edges, "progress")["run"]["result"] == told
+    assert ask(world, host, "progress")["run"]["result"] == told
     assert [line["verb"] for line in audit.read(world.app, 9)] == ["backup run"]
 
 
-def test_the_list_names_points_epochs_and_times(world: DrillWorld, edges: Edges) -> None:
+def test_the_list_names_points_epochs_and_times(world: DrillWorld, host: Host) -> None:
     world.add(1)
     world.uploaded()
-    told = ask(world, edges, "list")
+    told = ask(world, host, "list")
     (epoch,) = told["epochs"]
     assert epoch["host"]
     times = epoch["databases"]["shop.db"]
@@ -201,8 +201,8 @@ def test_the_list_names_points_epochs_and_times(world: DrillWorld, edges: Edges)
     assert (told["points"], told["last_good"]) == ([], None)
 
 
-def test_the_check_tells_of_a_good_bucket(world: DrillWorld, edges: Edges) -> None:
-    told = ask(world, edges, "check")
+def test_the_check_tells_of_a_good_bucket(world: DrillWorld, host: Host) -> None:
+    told = ask(world, host, "check")
     assert abs(told["skew"]) < 60
     assert world.store.bucket(world.name).list("shop/.") == []
 
@@ -216,40 +216,40 @@ def test_the_check_tells_of_a_good_bucket(world: DrillWorld, edges: Edges) -> No
         ({"endpoint": "http://127.0.0.1:1"}, "nothing listens"),
     ],
 )
-def test_the_check_tells_what_is_wrong_with_a_bucket(world: DrillWorld, edges: Edges, more: Json, says: str) -> None:
+def test_the_check_tells_what_is_wrong_with_a_bucket(world: DrillWorld, host: Host, more: Json, says: str) -> None:
     world.configure(**more)
     with pytest.raises(HostError, match=says):
-        ask(world, edges, "check")
+        ask(world, host, "check")
 
 
 def test_the_check_tells_of_a_key_that_may_not_write_and_of_clocks_apart(
-    world: DrillWorld, edges: Edges, monkeypatch: pytest.MonkeyPatch
+    world: DrillWorld, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "SKEW", -1.0)
     with pytest.raises(HostError, match="clock"):
-        ask(world, edges, "check")
+        ask(world, host, "check")
     settings.keep_credentials(world.app, {"access_key_id": "READER", "secret_access_key": "only-reads"})
     with pytest.raises(HostError, match="may not PUT"):
-        ask(world, edges, "check")
+        ask(world, host, "check")
 
 
-def test_a_takeover_of_what_is_ones_own_touches_nothing(world: DrillWorld, edges: Edges) -> None:
-    assert ask(world, edges, "takeover")["changed"] is False
-    assert asked(edges) == []
+def test_a_takeover_of_what_is_ones_own_touches_nothing(world: DrillWorld, host: Host) -> None:
+    assert ask(world, host, "takeover")["changed"] is False
+    assert asked(host) == []
 
 
-def test_a_takeover_opens_an_epoch_that_goes_on_from_the_others(world: DrillWorld, edges: Edges) -> None:
+def test_a_takeover_opens_an_epoch_that_goes_on_from_the_others(world: DrillWorld, host: Host) -> None:
     mine = epochs.local(world.app)
     assert mine is not None
     bucket = world.store.bucket(world.name)
     other = mine._replace(epoch="20260101T000000Z-abcdef", host="web2")
     bucket.put("shop/CURRENT", json.dumps(other._asdict()).encode())
     epochs.yield_to(world.app, other)
-    assert "web2 took over" in short(world, edges)["superseded"]["why"]
-    assert next(alerts.of_backup(short(world, edges), time.time())).startswith("nothing streams from here: web2")
-    told = ask(world, edges, "takeover")
+    assert "web2 took over" in short(world, host)["superseded"]["why"]
+    assert next(alerts.of_backup(short(world, host), time.time())).startswith("nothing streams from here: web2")
+    told = ask(world, host, "takeover")
     assert (told["changed"], told["parent"]) == (True, other.epoch)
-    assert short(world, edges)["superseded"] is None
+    assert short(world, host)["superseded"] is None
     assert epochs.current(world.app, bucket).epoch == told["epoch"]  # type: ignore[union-attr]
     assert [line["verb"] for line in audit.read(world.app, 9)] == ["backup takeover"]
     world.add(1)

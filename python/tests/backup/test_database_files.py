@@ -17,7 +17,7 @@ from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
 from hostctl.host import disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import files
 from hostctl.transitions import restore
 from hostctl.verbs import db
@@ -102,7 +102,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that a restore was begun with."""
     found: list[Path] = []
 
-    def load(app: App, path: Path, who: str, origin: str, edges: Edges) -> Json:
+    def load(app: App, path: Path, who: str, origin: str, host: Host) -> Json:
         found.append(path)
         return {"transition": "t1"}
 
@@ -112,7 +112,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def load(app: App, data: bytes, monkeypatch: pytest.MonkeyPatch, sent: bytes | None = None) -> Json:
     monkeypatch.setattr("sys.stdin", Stdin(data if sent is None else sent))
-    return db.load(app, len(data), hashlib.sha256(data).hexdigest(), "ann", "laptop", Edges())
+    return db.load(app, len(data), hashlib.sha256(data).hexdigest(), "ann", "laptop", Host())
 
 
 def test_a_sound_file_is_handed_over_and_waits_for_the_transition(

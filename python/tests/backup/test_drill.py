@@ -21,7 +21,7 @@ from hostctl.backup.s3 import Bucket
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import read_lines
 from hostctl.core.lock import Flock
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.sqlite import drill as sqlite_drill
 from hostctl.sqlite import files, litestream
 
@@ -227,6 +227,6 @@ def test_a_full_disk_is_told_before_anything_is_fetched(world: DrillWorld, monke
 
 def test_two_at_once_are_refused(world: DrillWorld) -> None:
     with Flock(world.app.backup / "drill.lock"), pytest.raises(HostError) as refused:
-        sqlite_drill.run(world.app, Edges())
+        sqlite_drill.run(world.app, Host())
     assert refused.value.code == LOCKED
     assert drill.last(world.app) is None

@@ -146,7 +146,7 @@ class Units:
 
 
 class Host:
-    """One host with one app. It is its own Edges."""
+    """One host with one app. It is its own hostctl Host."""
 
     def __init__(self, root: Path, store: Store, bucket: str, program: Path, **more: Any) -> None:
         self.root, self.store, self.bucket_name, self.program = root, store, bucket, program

@@ -16,7 +16,7 @@ from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, read_json, write_json
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.http import Answer
 from hostctl.release import records
 from hostctl.sqlite.file_swap import beside
@@ -59,14 +59,14 @@ class FakeReplica:
     def epoch(self, app: App) -> str | None:
         return str((read_json(app.backup / "epoch.json") or {"epoch": FIRST})["epoch"])
 
-    def pause(self, app: App, edges: Edges) -> None:
+    def pause(self, app: App, host: Host) -> None:
         make_directory(app.backup, 0o700)
         write_json(app.backup / "paused", {})
-        edges.systemd.stop(app.stream_unit)
+        host.systemd.stop(app.stream_unit)
 
-    def resume(self, app: App, edges: Edges) -> None:
+    def resume(self, app: App, host: Host) -> None:
         (app.backup / "paused").unlink(missing_ok=True)
-        edges.systemd.start(app.stream_unit)
+        host.systemd.start(app.stream_unit)
 
     def branch(self, app: App, dbs: Databases, why: str) -> bool:
         write_json(app.backup / "epoch.json", {"epoch": f"{self.epoch(app)}+"})
@@ -87,7 +87,7 @@ class FakeReplica:
         shutil.copy(self.kept, target)
         return True
 
-    def caught_up(self, app: App, edges: Edges, name: str, patience: float) -> dict[str, Any]:
+    def caught_up(self, app: App, host: Host, name: str, patience: float) -> dict[str, Any]:
         return {"txid": 7}
 
 
@@ -177,19 +177,19 @@ class DataWorld(World):
 
     def rollback_with_data(self, to: str | None = None) -> dict[str, Any]:
         self.result = None
-        begin.rollback_with_data(self.app, to, None, "ann", "198.51.100.9", 0, self.edges)
+        begin.rollback_with_data(self.app, to, None, "ann", "198.51.100.9", 0, self.host)
         assert self.result is not None
         return self.result
 
     def restore(self, at: float | None = None, point: str | None = None) -> dict[str, Any]:
         self.result = None
-        data = restore.source(self.app, at, point, self.edges)
-        begin.restore_in_place(self.app, data, "ann", "198.51.100.9", 0, self.edges)
+        data = restore.source(self.app, at, point, self.host)
+        begin.restore_in_place(self.app, data, "ann", "198.51.100.9", 0, self.host)
         assert self.result is not None
         return self.result
 
     @property
-    def edges(self) -> Edges:
+    def host(self) -> Host:
         return self  # type: ignore[return-value]
 
 

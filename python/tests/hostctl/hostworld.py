@@ -144,7 +144,7 @@ class World:
         self.now = 0.0
         self.count = 0
 
-    # ------------------------------------------------------------------------------- what edges.Edges has
+    # ------------------------------------------------------------------------------- what hostctl.host.host.Host has
 
     def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> Answer:
         if not tls:

@@ -16,7 +16,7 @@ from hostctl.cron import jobs, verb
 from hostctl.cron import runs as cron_runs
 from hostctl.cron import timers as cron_timers
 from hostctl.cron.jobs import Who
-from hostctl.host.host import Edges
+from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
 from hostctl.instance import one_off
 from hostctl.journal import journal
@@ -99,7 +99,7 @@ def systemd(world: World) -> Systemd:
     return world.systemd
 
 
-def edges(world: World) -> Edges:
+def host(world: World) -> Host:
     made: Any = world
     return made  # type: ignore[no-any-return]
 
@@ -114,7 +114,7 @@ def run(world: World, name: str = "report") -> dict[str, Any]:
     """As its timer has it run."""
     systemd(world).inside = jobs.service(world.app, name)
     try:
-        return cron_runs.run(world.app, name, ANN, edges(world))
+        return cron_runs.run(world.app, name, ANN, host(world))
     finally:
         systemd(world).inside = ""
 
@@ -158,7 +158,7 @@ def test_a_push_that_is_taken_back_after_its_timers_were_changed_brings_back_the
     push(world, "one", job("a"))
     follow = cron_timers.follow
 
-    def breaks(app: Any, release: str | None, at: Edges) -> None:
+    def breaks(app: Any, release: str | None, at: Host) -> None:
         follow(app, release, at)
         if "b" in timers(world):
             raise HostError("systemd is not well")
@@ -194,13 +194,13 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
     first = push(world, "one", job("a"), job("b"))["release"]
     second = push(world, "two", job("b", calendar=["*-*-* 01:00:00"]), job("c"))["release"]
     for after in range(60):
-        cron_timers.follow(world.app, first, edges(world))
+        cron_timers.follow(world.app, first, host(world))
         KILLER.arm(world.root, after)
         try:
-            cron_timers.follow(world.app, second, edges(world))
+            cron_timers.follow(world.app, second, host(world))
         except Killed:
             KILLER.disarm()
-            cron_timers.follow(world.app, second if goes_on else first, edges(world))
+            cron_timers.follow(world.app, second if goes_on else first, host(world))
             assert timers(world) == (["b", "c"] if goes_on else ["a", "b"])
             written = {path.name: path.read_text() for path in (world.root / cron_timers.UNITS).glob("homeport-*")}
             assert written == cron_timers.texts(world.app, jobs.jobs(world.app, second if goes_on else first))
@@ -216,12 +216,12 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
 
 def test_a_suspended_job_rests_over_pushes_until_it_is_resumed(world: World) -> None:
     push(world, "one", job("a"), job("b"))
-    told = verb.verb(world.app, "suspend", ["a"], ANN, edges(world))["jobs"]
+    told = verb.verb(world.app, "suspend", ["a"], ANN, host(world))["jobs"]
     assert [(one["name"], one["suspended"], one["fires"]) for one in told] == [("a", True, False), ("b", False, True)]
     push(world, "two", job("a", timeout=5), job("b"))
     assert timers(world) == ["b"]
 
-    verb.verb(world.app, "resume", ["a"], ANN, edges(world))
+    verb.verb(world.app, "resume", ["a"], ANN, host(world))
     assert timers(world) == ["a", "b"]
     assert [(one["verb"], one["message"]) for one in audit.read(world.app, 9) if "message" in one] == [
         ("cron suspend", "a"),
@@ -233,7 +233,7 @@ def test_a_timer_that_somebody_stopped_is_started_by_resuming_its_job(world: Wor
     push(world, "one", job("a"), job("b"))
     world.systemd.stop(jobs.timer(world.app, "a"))
 
-    told = verb.verb(world.app, "resume", ["a"], ANN, edges(world))["jobs"]
+    told = verb.verb(world.app, "resume", ["a"], ANN, host(world))["jobs"]
 
     assert [one["fires"] for one in told] == [True, True]
     assert timers(world) == ["a", "b"]
@@ -243,7 +243,7 @@ def test_a_job_that_is_not_there_cannot_be_suspended_nor_run(world: World) -> No
     push(world, "one", job("a"))
     for action in ("suspend", "resume", "run"):
         with pytest.raises(HostError, match="has no job b; its jobs: a") as caught:
-            verb.verb(world.app, action, ["b"], ANN, edges(world))
+            verb.verb(world.app, action, ["b"], ANN, host(world))
         assert caught.value.code == USAGE
 
 
@@ -289,24 +289,24 @@ def test_an_expression_is_in_no_argument(runs: World) -> None:
 
 def test_runs_are_counted_and_what_failed_twice_is_told(runs: World) -> None:
     def told() -> list[str]:
-        return [reason for one in verb.every(runs.app, edges(runs)) for reason in alerts.of_job(one)]
+        return [reason for one in verb.every(runs.app, host(runs)) for reason in alerts.of_job(one)]
 
     systemd(runs).status = 3
     assert run(runs)["result"] == "failed"
     assert told() == []
     run(runs)
     assert told() == ["the job report failed 2 times in a row: deploy cron logs report"]
-    one = verb.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, host(runs))[0]
     assert (one["failures"], one["last"]["status"], one["good"]) == (2, 3, None)
 
     systemd(runs).status = 0
     run(runs)
     assert told() == []
-    assert verb.every(runs.app, edges(runs))[0]["good"] is not None
+    assert verb.every(runs.app, host(runs))[0]["good"] is not None
 
 
 def test_a_suspended_job_is_nobodys_trouble_and_one_without_its_timer_is(runs: World) -> None:
-    one = verb.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, host(runs))[0]
     assert list(alerts.of_job({**one, "suspended": True, "fires": False, "failures": 9})) == []
     assert "does not run" in next(alerts.of_job({**one, "fires": False}))
 
@@ -318,7 +318,7 @@ def test_a_job_that_leaves_and_comes_back_begins_with_no_failure(runs: World) ->
     push(runs, "two", job("other"))
     push(runs, "three", job())
 
-    one = verb.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, host(runs))[0]
     assert (one["failures"], one["last"]["result"]) == (0, "failed")
 
 
@@ -330,7 +330,7 @@ def test_a_run_that_waited_until_a_restore_was_done_is_judged_by_what_its_progra
 
     def decided(_: float) -> None:
         systemd(runs).states[jobs.service(runs.app, "report")] = "active"
-        cron_runs.stop_all(runs.app, edges(runs))
+        cron_runs.stop_all(runs.app, host(runs))
         entry.set(result={"result": "live"}, closed=True)
 
     monkeypatch.setattr(runs, "sleep", decided)
@@ -364,20 +364,20 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
     class Endless(Program):
         def wait(self) -> int:
             systemd(runs).states[jobs.service(runs.app, "report")] = "active"
-            assert cron_runs.stop_all(runs.app, edges(runs)) == ["report"]
+            assert cron_runs.stop_all(runs.app, host(runs)) == ["report"]
             return 0
 
     monkeypatch.setattr(systemd(runs), "watched", lambda *_: Endless(0))
     assert run(runs)["result"] == "interrupted"
     systemd(runs).states.clear()
-    assert verb.every(runs.app, edges(runs))[0]["failures"] == 0
+    assert verb.every(runs.app, host(runs))[0]["failures"] == 0
 
 
 def test_a_job_that_runs_is_not_begun_by_hand(runs: World) -> None:
-    assert "started" in cron_runs.run(runs.app, "report", ANN, edges(runs))
+    assert "started" in cron_runs.run(runs.app, "report", ANN, host(runs))
     systemd(runs).states[jobs.service(runs.app, "report")] = "active"
     with pytest.raises(HostError, match="runs already") as caught:
-        cron_runs.run(runs.app, "report", ANN, edges(runs))
+        cron_runs.run(runs.app, "report", ANN, host(runs))
     assert caught.value.code == LOCKED
 
 
@@ -391,16 +391,16 @@ def test_a_run_that_was_cut_short_is_told_so_and_counts_for_nothing(
     with pytest.raises(Killed):
         run(runs)
 
-    one = verb.every(runs.app, edges(runs))[0]
+    one = verb.every(runs.app, host(runs))[0]
     assert (one["last"]["result"], one["failures"]) == ("interrupted", 0)
-    assert verb.verb(runs.app, "progress", [], ANN, edges(runs))["report"]["result"]["result"] == "interrupted"
+    assert verb.verb(runs.app, "progress", [], ANN, host(runs))["report"]["result"]["result"] == "interrupted"
 
 
 def test_a_run_is_followed_to_its_end_though_a_push_takes_its_job_away(runs: World) -> None:
     run(runs)
     push(runs, "two", job("other"))
 
-    told = verb.verb(runs.app, "progress", [], ANN, edges(runs))
+    told = verb.verb(runs.app, "progress", [], ANN, host(runs))
     assert (told["report"]["result"]["result"], told["other"]["result"]) == ("ok", None)
 
 
@@ -408,11 +408,11 @@ def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run
     write_json(jobs.last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None})
     systemd(runs).states[jobs.service(runs.app, "sweep")] = "active"
     entry = journal.create(runs.app, "20260101T000000000Z-abcdef", "restore", runs.app.live(), "", "", settings={})
-    assert cron_runs.hindrance(runs.app, edges(runs)) == ""
+    assert cron_runs.hindrance(runs.app, host(runs)) == ""
     entry.begin("stop")
 
-    assert cron_runs.stop_all(runs.app, edges(runs)) == ["sweep"]
-    assert cron_runs.hindrance(runs.app, edges(runs)) == "a transition has stopped the app"
+    assert cron_runs.stop_all(runs.app, host(runs)) == ["sweep"]
+    assert cron_runs.hindrance(runs.app, host(runs)) == "a transition has stopped the app"
     told = run(runs)
     assert (told["result"], runs.now >= cron_runs.PATIENCE) == ("failed", True)
     assert "a transition has stopped the app" in told["error"]
@@ -423,7 +423,7 @@ def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run
 
 def test_no_job_begins_where_the_live_instance_does_not_run(runs: World) -> None:
     runs.reboot()
-    assert cron_runs.hindrance(runs.app, edges(runs)) == "the live instance does not run"
+    assert cron_runs.hindrance(runs.app, host(runs)) == "the live instance does not run"
 
 
 def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:

@@ -146,7 +146,7 @@ def test_a_rollback_with_data_brings_back_code_and_data_of_before_the_push(world
 
 def test_what_a_rollback_with_data_gives_up_is_told_before_and_kept_after(world: DataWorld) -> None:
     first, second = pushed(world)
-    asked = begin.way_back(world.app, None, world.edges)
+    asked = begin.way_back(world.app, None, world.host)
     assert asked["release"] == first
     assert asked["gives_up"]["tables"]["shop.db"]["items"] == [2, 2]
     assert 0 <= asked["gives_up"]["seconds"] < 60
@@ -271,7 +271,7 @@ def test_without_a_point_there_is_no_rollback_with_data(world: DataWorld) -> Non
 def test_what_was_agreed_to_must_still_be_so(world: DataWorld) -> None:
     pushed(world)
     with pytest.raises(HostError, match="another release went live meanwhile"):
-        begin.rollback_with_data(world.app, None, "20260101T000000000Z-aaaaaa", "ann", "198.51.100.9", 0, world.edges)
+        begin.rollback_with_data(world.app, None, "20260101T000000000Z-aaaaaa", "ann", "198.51.100.9", 0, world.host)
 
 
 # ---------------------------------------------------------------------------------------------- rollback without data
@@ -294,7 +294,7 @@ def test_a_rollback_of_the_code_alone_over_a_migration_that_takes_away_needs_for
     assert caught.value.code == FAILED
     assert "deploy rollback --with-data" in caught.value.fix
     assert world.app.live() == second
-    begin.rollback(world.app, None, "ann", "", 0, world.edges, force=True)
+    begin.rollback(world.app, None, "ann", "", 0, world.host, force=True)
     assert world.app.live() == first
 
 
@@ -355,7 +355,7 @@ def test_data_that_is_not_whole_never_takes_the_place_of_the_live_one(world: Dat
     data = bytearray(world.replica.kept.read_bytes())
     data[8192:12288] = bytes(4096)
     world.replica.kept.write_bytes(data)
-    begin.load(world.app, world.replica.kept, "ann", "198.51.100.9", world.edges)
+    begin.load(world.app, world.replica.kept, "ann", "198.51.100.9", world.host)
     assert world.result
     assert "integrity check" in world.result["error"]["what"]
     assert world.rows() == ["between", "after"]
@@ -392,7 +392,7 @@ def test_an_unknown_point_and_a_host_that_was_superseded_are_refused(world: Data
 def test_a_rehearsal_tells_what_would_come_back_and_leaves_no_trace(world: DataWorld) -> None:
     pushed(world)
     of_s3(world, "then")
-    found = restore.rehearse(world.app, restore.source(world.app, 1500.0, None, world.edges), world.edges)
+    found = restore.rehearse(world.app, restore.source(world.app, 1500.0, None, world.host), world.host)
     assert found["databases"]["shop.db"]["tables"]["items"] == 1
     assert found["gives_up"]["tables"]["shop.db"]["items"] == [2, 1]
     assert world.rows() == ["between", "after"]
@@ -403,10 +403,10 @@ def test_a_rehearsal_tells_what_would_come_back_and_leaves_no_trace(world: DataW
 def test_a_copy_is_sent_with_its_size_and_digest_before_it(world: DataWorld, tmp_path: Path) -> None:
     pushed(world)
     of_s3(world, "then")
-    data = restore.source(world.app, 1500.0, None, world.edges)
+    data = restore.source(world.app, 1500.0, None, world.host)
     out = tmp_path / "sent"
     with out.open("wb") as file:
-        restore.send(world.app, data, None, world.edges, file)
+        restore.send(world.app, data, None, world.host, file)
     head, _, body = out.read_bytes().partition(b"\n")
     fetched = tmp_path / "fetched.db"
     fetched.write_bytes(body)
@@ -419,7 +419,7 @@ def test_a_loaded_file_takes_the_place_of_the_database_and_is_used_up(world: Dat
     pushed(world)
     given = world.root / "given.db"
     world.execute("CREATE TABLE items(n); CREATE TABLE boots(unit); INSERT INTO items VALUES ('loaded')", given)
-    begin.load(world.app, given, "ann", "198.51.100.9", world.edges)
+    begin.load(world.app, given, "ann", "198.51.100.9", world.host)
     assert world.rows() == ["loaded"]
     assert not given.exists()
     assert audit.read(world.app, 1)[0]["verb"] == "load"

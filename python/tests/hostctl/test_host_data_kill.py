@@ -60,9 +60,9 @@ def scenario(world: DataWorld, verb: str, how: str | None = None) -> Callable[[]
 
 def begun(world: DataWorld, verb: str) -> object:
     if verb == "rollback":
-        return begin.rollback_with_data(world.app, None, None, "ann", "", 0, world.edges)
-    data = restore.source(world.app, 1500.0, None, world.edges)
-    return begin.restore_in_place(world.app, data, "ann", "", 0, world.edges)
+        return begin.rollback_with_data(world.app, None, None, "ann", "", 0, world.host)
+    data = restore.source(world.app, 1500.0, None, world.host)
+    return begin.restore_in_place(world.app, data, "ann", "", 0, world.host)
 
 
 def assert_sound(world: DataWorld, verb: str) -> bool:

@@ -180,7 +180,7 @@ def answer(world: World, **given: object) -> str:
 
 
 def asked(work: Work) -> list[list[str]]:
-    systemd: Any = work.edges.systemd
+    systemd: Any = work.host.systemd
     found: list[list[str]] = systemd.asked
     return found
 

@@ -305,7 +305,7 @@ def test_nobody_pushes_to_what_a_killed_removal_left(world: World, monkeypatch: 
 
 @pytest.fixture
 def no_backup(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(app: App, edges: object) -> bool:
+    def refuse(app: App, host: object) -> bool:
         raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
     monkeypatch.setattr(data, "send_all", refuse)
@@ -330,7 +330,7 @@ def test_a_bucket_that_is_away_is_noticed_before_the_app_is_touched(
 ) -> None:
     machine = furnished(world)
 
-    def away(app: App, edges: object) -> None:
+    def away(app: App, host: object) -> None:
         raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
     monkeypatch.setattr(data, "ask", away)
@@ -354,7 +354,7 @@ def test_a_backup_that_fails_while_the_app_serves_touches_nothing(
 def test_forced_nothing_more_is_sent_after_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(data, "snapshot", _refuse)
-    monkeypatch.setattr(data, "send_all", lambda app, edges: sent.append(app.name))
+    monkeypatch.setattr(data, "send_all", lambda app, host: sent.append(app.name))
     result = removed(world, furnished(world), force=True)
     assert (result["ok"], result["backup"], sent) == (True, None, [])
 
@@ -449,8 +449,8 @@ def test_a_cluster_is_archived_to_its_end_before_it_is_stopped(
     backup = {"bucket": "b", "prefix": "shop", "region": "r"} if backed_up else None
     told = {"engine": "postgres", "user": "shop", "name": "shop", "pool": 1, "lock_timeout": 5, "backup": backup}
     world.app.database.write_text(json.dumps(told))
-    monkeypatch.setattr("hostctl.postgres.replication.flush", lambda app, edges: did.append("flush"))
-    monkeypatch.setattr("hostctl.postgres.cluster.stop", lambda app, edges: did.append("stop"))
+    monkeypatch.setattr("hostctl.postgres.replication.flush", lambda app, host: did.append("flush"))
+    monkeypatch.setattr("hostctl.postgres.cluster.stop", lambda app, host: did.append("stop"))
     assert data.send_all(world.app, world) is backed_up  # type: ignore[arg-type]
     assert did == (["flush", "stop"] if backed_up else ["stop"])
 
@@ -513,7 +513,7 @@ def test_killed_while_it_is_taken_back_it_is_taken_back(
     assert world.running == ran
 
 
-def _refuse(app: App, edges: object) -> bool:
+def _refuse(app: App, host: object) -> bool:
     raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
 

@@ -34,10 +34,10 @@ ANN = Who("ann", "laptop")
 TAIL = """
 import sys
 from pathlib import Path
-from hostctl.edges import Edges
-from hostctl.layout import Layout
-from hostctl.postgres import tail
-tail.run(Layout(Path(sys.argv[1])).app("shop"), Edges())
+from hostctl.core.paths import Layout
+from hostctl.host.host import Host
+from hostctl.postgres import wal_stream
+wal_stream.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 WRITER = """
 import subprocess, sys, time
@@ -165,7 +165,7 @@ def _children(of: int) -> list[int]:
 
 
 class Host:
-    """One host with one app. It is its own Edges."""
+    """One host with one app. It is its own hostctl Host."""
 
     def __init__(self, root: Path, store: Store, bucket: str, **more: Any) -> None:
         self.root, self.store, self.bucket_name = root, store, bucket

@@ -81,9 +81,9 @@ def test_chunks_are_joined_up_to_the_first_hole_and_damaged_ones_are_holes(given
 
 @given(st.lists(st.integers(1, 1023), unique=True), st.integers(0, 5))
 def test_of_whole_chunks_everything_is_used_however_often_each_was_sent(cuts: list[int], again: int) -> None:
-    edges = [0, *sorted(cuts), 1024]
-    pieces = list(itertools.pairwise(edges))
-    pieces += [(0, edges[min(again, len(edges) - 1)])] if again else []
+    host = [0, *sorted(cuts), 1024]
+    pieces = list(itertools.pairwise(host))
+    pieces += [(0, host[min(again, len(host) - 1)])] if again else []
     assert wal_stream.joined(pieces, lambda begin, end: CONTENT[begin:end]) == CONTENT
 
 

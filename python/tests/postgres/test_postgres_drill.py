@@ -21,17 +21,17 @@ from hostctl.backup import epochs, state
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, read_lines
 from hostctl.core.paths import App
-from hostctl.host.host import Edges
+from hostctl.host.host import Host as RealHost
 from hostctl.postgres import cluster, drill, pgbackrest, replication
 
 HANGS = "SELECT pg_sleep(600) IS NOT NULL"
 DRILL = """
 import sys
 from pathlib import Path
-from hostctl.edges import Edges
-from hostctl.layout import Layout
+from hostctl.core.paths import Layout
+from hostctl.host.host import Host
 from hostctl.postgres import drill
-drill.run(Layout(Path(sys.argv[1])).app("shop"), Edges())
+drill.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 
 
@@ -179,8 +179,8 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
     cluster.query(world.server, "SELECT pg_reload_conf()")
     arrived, bucket = replication.catch_up, world.store.bucket(world.bucket_name)
 
-    def lost(app: App, patience: float, edges: Edges) -> None:
-        arrived(app, patience, edges)
+    def lost(app: App, patience: float, host: RealHost) -> None:
+        arrived(app, patience, host)
         world.systemd.stop(app.tail_unit)
         for key in keys(world, "/tail/"):
             bucket.delete(key)

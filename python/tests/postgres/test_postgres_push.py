@@ -59,7 +59,7 @@ class Push:
         self.app, self.release, self.notes = app, RELEASE, list[str]()
         self.journal = SimpleNamespace(previous=OLDER, id="t1")
         self.systemd = Runs()
-        self.edges = SimpleNamespace(systemd=self.systemd)
+        self.host = SimpleNamespace(systemd=self.systemd)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -22,7 +22,7 @@ from hostctl.backup import state
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
-from hostctl.host.host import Edges
+from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
@@ -60,7 +60,7 @@ def host(running: Host) -> Host:
     return running
 
 
-def edges(host: Host) -> Edges:
+def real(host: Host) -> RealHost:
     return host  # type: ignore[return-value]
 
 
@@ -77,14 +77,14 @@ def rest() -> float:
 
 
 def source(host: Host, at: float | None = None, point: str | None = None) -> Json:
-    return restore.source(host.app, at, point, edges(host))
+    return restore.source(host.app, at, point, real(host))
 
 
 def work(host: Host, data: Json | None, verb: str = "restore") -> Work:
     """A transition that has come to its steps."""
     name = f"2026010{len(journal.ids(host.app)) + 1}T000000000Z-aaaaaa"
     entry = journal.create(host.app, name, verb, RELEASE, "ann", "", settings={}, data=data)
-    return Work(host.app, entry, edges(host))
+    return Work(host.app, entry, real(host))
 
 
 def exchange(host: Host, data: Json) -> Work:
@@ -174,7 +174,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_instant_is_mi
         at = time.time()
         writer.wait(300)
         into = host.app.cluster / "scratch"
-        restore.of(host.app).bring(host.app, source(host, at), into, edges(host))
+        restore.of(host.app).bring(host.app, source(host, at), into, real(host))
     finally:
         writer.end()
     with scratch_server.server(host.app, into) as server:
@@ -239,11 +239,11 @@ def test_tried_or_taken_away_the_live_data_is_left_alone_and_nothing_stays(host:
     insert(host, 1, 2)
     at = rest()
     insert(host, 3)
-    told = restore.rehearse(host.app, source(host, at), edges(host))
+    told = restore.rehearse(host.app, source(host, at), real(host))
     assert told["databases"]["shop"]["tables"] == {"rows": 2}
     assert told["gives_up"]["tables"] == {"shop": {"rows": [3, 2]}}
     out = io.BytesIO()
-    restore.send(host.app, source(host, at), None, edges(host), out)
+    restore.send(host.app, source(host, at), None, real(host), out)
     head, _, body = out.getvalue().partition(b"\n")
     assert (json.loads(head)["name"], json.loads(head)["bytes"]) == ("shop.dump", len(body))
     (host.root / "then.dump").write_bytes(body)

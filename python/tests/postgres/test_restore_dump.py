@@ -16,7 +16,7 @@ from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core import audit
 from hostctl.host import disk
-from hostctl.host.host import Edges
+from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, dumps, push, row_counts
@@ -49,7 +49,7 @@ def host(new_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Host
     return made
 
 
-def edges(host: Host) -> Edges:
+def real(host: Host) -> RealHost:
     return host  # type: ignore[return-value]
 
 
@@ -57,7 +57,7 @@ def work(host: Host, data: Json | None, verb: str = "load") -> Work:
     """A transition that has come to its steps."""
     name = f"2026010{len(journal.ids(host.app)) + 1}T000000000Z-aaaaaa"
     entry = journal.create(host.app, name, verb, RELEASE, "ann", "", settings={}, data=data)
-    return Work(host.app, entry, edges(host))
+    return Work(host.app, entry, real(host))
 
 
 def dumped(host: Host, sql: bool = False) -> bytes:
@@ -219,7 +219,7 @@ def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host:
     point = {"id": directory.name, "at": 1000.0, "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(point))
     host.sql("DELETE FROM rows WHERE n < 3; INSERT INTO rows VALUES (7)")
-    data = restore.source(host.app, None, directory.name, Edges())
+    data = restore.source(host.app, None, directory.name, RealHost())
     assert restore.gives_up(host.app, data)["tables"] == {"shop": {"rows": [2, 3]}}
     exchange(work(host, data, "rollback"))
     assert numbers(host) == [1, 2, 3]

@@ -18,7 +18,7 @@ from homeport.options import completion
 
 # `deploy` as it is installed, but for the sandboxes that it finds
 PROGRAM = f"""#!{sys.executable}
-import pathlib, homeport.completing
+import pathlib, homeport.options.completion
 homeport.options.completion.SANDBOXES = pathlib.Path({{boxes!r}})
 from homeport.cli import main
 main()

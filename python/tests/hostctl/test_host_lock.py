@@ -15,11 +15,11 @@ from hostworld import World
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.core import lock
 
-PYTHON_PATH = str(Path(lock.__file__).parents[1])
+PYTHON_PATH = str(Path(lock.__file__).parents[2])
 HOLD = """
 import sys, time
 from pathlib import Path
-from hostctl.lock import Flock
+from hostctl.core.lock import Flock
 with Flock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -122,7 +122,7 @@ def test_every_way_begins_with_the_first_timeline_and_uses_only_what_counted(lin
 WRITER = """
 import sys
 from pathlib import Path
-from hostctl.layout import Layout
+from hostctl.core.paths import Layout
 from hostctl.postgres import timelines
 from hostctl.postgres.timelines import Gap
 app, first = Layout(Path(sys.argv[1])).app("shop"), int(sys.argv[2])

@@ -29,11 +29,11 @@ RELEASE = "20260101T000000Z-abcdef0"
 CONSOLE = """
 import sys
 from pathlib import Path
-from hostctl import database
-from hostctl.layout import Layout
-from hostctl.postgres import database as own
-own.become = lambda user: None  # the role has no user of the system here
-sys.exit(database.console(Layout(Path(sys.argv[1])).app("shop"), None, sys.argv[2] == "write", "ann", "laptop"))
+from hostctl.core.paths import Layout
+from hostctl.postgres import console
+from hostctl.verbs import db
+console.become = lambda user: None  # the role has no user of the system here
+sys.exit(db.console(Layout(Path(sys.argv[1])).app("shop"), None, sys.argv[2] == "write", "ann", "laptop"))
 """
 
 

@@ -151,6 +151,13 @@ def new_project(
     return Project(root, box, dict(settings), domain)
 
 
+def bring_up(project: Project, artifact: Path) -> None:
+    """The app is provisioned and this release is live, also where another file's tests have set the app up before."""
+    known = project.box.run(f"test -e /var/lib/homeport/{project.app}/live").returncode == 0
+    # a push provisions only what differs
+    project.deploy("push" if known else "setup", "--artifact", artifact)
+
+
 def build(directory: Path, version: int) -> Path:
     """The release directory of a version: its VERSION differs, and so does its style sheet."""
     app = directory / "app"

@@ -24,7 +24,7 @@ from homeport.sandbox import Sandbox
 from hostctl.backup.s3 import Bucket
 from hostctl.backup.settings import Backup, Credentials
 from tests.apps.support import build_ledger
-from tests.host.support import SETTINGS, Done, Project, check_told, new_project, on_host, until, unwatched
+from tests.host.support import SETTINGS, Done, Project, bring_up, check_told, new_project, on_host, until, unwatched
 
 APP = "ledger"
 DOMAIN = f"{APP}.sandbox.test"
@@ -55,7 +55,7 @@ def app(box: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Project:
     directory = tmp_path_factory.mktemp("ledger")
     settings = {**SETTINGS, "domains": [DOMAIN]}
     project = new_project(directory / "project", box, settings, DOMAIN, APP)
-    project.deploy("setup", "--artifact", build_ledger(directory, 1))
+    bring_up(project, build_ledger(directory, 1))
     return project
 
 

@@ -17,6 +17,7 @@ from tests.host.support import (
     LONGEST_SECONDS,
     SETTINGS,
     Project,
+    bring_up,
     check_told,
     footprint,
     new_project,
@@ -75,7 +76,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def set_up(box: Sandbox, releases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The app on SQLite, provisioned and pushed once."""
     project = new_project(tmp_path_factory.mktemp("ledger") / "project", box, settings(), DOMAIN, APP)
-    project.deploy("setup", "--artifact", releases["first"])
+    bring_up(project, releases["first"])
     return project
 
 

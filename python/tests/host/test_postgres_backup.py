@@ -17,7 +17,7 @@ from homeport.sandbox import Sandbox
 from hostctl.backup.s3 import Bucket
 from hostctl.backup.settings import Backup, Credentials
 from tests.apps.support import build_guestbook
-from tests.host.support import SETTINGS, Done, Project, check_told, new_project, on_host, until
+from tests.host.support import SETTINGS, Done, Project, bring_up, check_told, new_project, on_host, until
 
 APP = "guestbook"
 DOMAIN = f"{APP}.sandbox.test"
@@ -34,7 +34,7 @@ def app(box: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Project:
     directory = tmp_path_factory.mktemp(APP)
     settings = {**SETTINGS, "domains": [DOMAIN]}
     project = new_project(directory / "project", box, settings, DOMAIN, APP)
-    project.deploy("setup", "--artifact", build_guestbook(directory, 1))
+    bring_up(project, build_guestbook(directory, 1))
     steady(project)
     return project
 

@@ -20,6 +20,7 @@ from tests.host.support import (
     Done,
     Json,
     Project,
+    bring_up,
     check_told,
     get,
     new_project,
@@ -61,7 +62,7 @@ def set_up(box: Sandbox, releases: Releases, tmp_path_factory: pytest.TempPathFa
     database = {"engine": "postgres", "lock_timeout": f"{LOCK_TIMEOUT:g}s"}
     settings = {**SETTINGS, "domains": [DOMAIN], "database": database}
     project = new_project(tmp_path_factory.mktemp("guestbook") / "project", box, settings, DOMAIN, APP)
-    project.deploy("setup", "--artifact", releases["first"])
+    bring_up(project, releases["first"])
     return project
 
 

@@ -13,7 +13,7 @@ import pytest
 from demo.writer import Writer
 from homeport.sandbox import Sandbox, reboot
 from tests.apps.support import build_guestbook
-from tests.host.support import SETTINGS, Json, Project, check_told, get, new_project, on_host, until
+from tests.host.support import SETTINGS, Json, Project, bring_up, check_told, get, new_project, on_host, until
 from tests.host.test_restore import iso, quiet_second
 
 APP = "guestbook"
@@ -37,7 +37,7 @@ def set_up(box: Sandbox, releases: Releases, tmp_path_factory: pytest.TempPathFa
     """The app on PostgreSQL, provisioned and pushed once, archived."""
     settings = {**SETTINGS, "domains": [DOMAIN]}
     project = new_project(tmp_path_factory.mktemp("restored") / "project", box, settings, DOMAIN, APP)
-    project.deploy("setup", "--artifact", releases["good"])
+    bring_up(project, releases["good"])
     until(lambda: backed_up(project), "a base backup is taken", 240)
     return project
 

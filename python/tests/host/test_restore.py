@@ -17,7 +17,19 @@ import pytest
 from demo.writer import Writer
 from homeport.sandbox import Sandbox, cut, reboot
 from tests.apps.support import build_ledger
-from tests.host.support import SETTINGS, Json, Project, check_told, get, new_project, on_host, settled, until, unwatched
+from tests.host.support import (
+    SETTINGS,
+    Json,
+    Project,
+    bring_up,
+    check_told,
+    get,
+    new_project,
+    on_host,
+    settled,
+    until,
+    unwatched,
+)
 
 APP = "ledger"
 DOMAIN = f"{APP}.sandbox.test"
@@ -48,7 +60,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def set_up(box: Sandbox, releases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The app on SQLite, provisioned and pushed once, on a database that holds something."""
     project = new_project(tmp_path_factory.mktemp("restored") / "project", box, settings(), DOMAIN, APP)
-    project.deploy("setup", "--artifact", releases["good"])
+    bring_up(project, releases["good"])
     return project
 
 

@@ -18,7 +18,19 @@ from homeport import sandbox
 from homeport.sandbox import Sandbox, cut, faults, reboot
 from homeport.sandbox.services import read_credentials
 from tests.apps.support import build_ledger
-from tests.host.support import SETTINGS, Json, Project, check_told, get, new_project, on_host, settled, until
+from tests.host.support import (
+    SETTINGS,
+    Done,
+    Json,
+    Project,
+    bring_up,
+    check_told,
+    get,
+    new_project,
+    on_host,
+    settled,
+    until,
+)
 
 APP = "ledger"
 DOMAIN = f"{APP}.sandbox.test"
@@ -41,7 +53,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(box: Sandbox, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The app on SQLite, provisioned and pushed once."""
     project = new_project(tmp_path_factory.mktemp("streamed") / "project", box, settings(), DOMAIN, APP)
-    project.deploy("setup", "--artifact", release)
+    bring_up(project, release)
     return project
 
 
@@ -183,12 +195,22 @@ def test_needrestart_leaves_litestream_alone_though_its_program_was_replaced(app
     assert show(app, STREAM, "MainPID") == before
 
 
-def test_a_second_provision_changes_nothing_and_leaves_litestream_running(app: Project) -> None:
-    before = show(app, STREAM, "MainPID")
+@pytest.fixture(scope="module")
+def again(first: Project) -> tuple[Done, bool]:
+    """How a second, talkative provision ended, and whether Litestream is the same process after it."""
+    before = show(first, STREAM, "MainPID")
+    done = first.deploy("--verbose", "provision", "--json")
+    return done, show(first, STREAM, "MainPID") == before
 
-    assert app.deploy("provision", "--json").json["changed"] == 0
 
-    assert show(app, STREAM, "MainPID") == before
+def test_a_second_provision_changes_nothing_and_leaves_litestream_running(
+    app: Project, again: tuple[Done, bool]
+) -> None:
+    done, same_process = again
+
+    assert done.json["changed"] == 0
+
+    assert same_process
 
 
 def test_another_interval_restarts_litestream_without_losing_a_write(app: Project) -> None:
@@ -223,9 +245,9 @@ def test_the_stream_is_confined_and_sees_only_its_own_app(app: Project) -> None:
         assert app.box.run(f"{inside} touch {path}").returncode != 0
 
 
-def test_the_keys_of_the_bucket_are_roots_alone_and_are_told_nowhere(app: Project) -> None:
+def test_the_keys_of_the_bucket_are_roots_alone_and_are_told_nowhere(app: Project, again: tuple[Done, bool]) -> None:
     said = [
-        app.deploy("--verbose", "provision").err,
+        again[0].err,
         plain_ansible(app, *read_credentials(app.box.credentials)),
         on_host(app.box, "journalctl -q --no-pager -o json -a"),
         on_host(app.box, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),

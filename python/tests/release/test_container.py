@@ -51,7 +51,7 @@ def remove(storage: Path) -> None:
 @pytest.fixture(scope="module")
 def image() -> Iterator[str]:
     """The tree as an image, in a storage of its own that is removed afterwards."""
-    storage = CACHE / "podman"
+    storage = CACHE / f"podman{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     remove(storage)  # of a killed run
     (storage / "tmp").mkdir(parents=True)
     paths = f'graphroot = "{storage}/graph"\nrunroot = "{storage}/run"\n'

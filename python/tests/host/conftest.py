@@ -20,7 +20,7 @@ from tests.host.support import Project, build, new_project
 NAMED = os.environ.get("HOMEPORT_TEST_BOX")
 OWN_BOX = f"{NAMED or 't-e2e'}{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
 HERE = Path(__file__).parent
-LONGEST = 1200  # seconds of one test, with a first host that is made for it
+LONGEST = 1800  # seconds of one test, with a first host that is made for it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,7 +32,7 @@ APP = "hello"
 DOMAIN = f"{APP}.sandbox.test"
 OLD_NAME = f"www.{DOMAIN}"  # only redirects to DOMAIN
 DEPLOY = Path(sys.executable).with_name("deploy")
-LONGEST_SECONDS = 300.0  # of one `deploy`: only a hang takes that long
+LONGEST_SECONDS = 900.0  # of one `deploy`: only a hang takes that long
 SCAN_BATCH, SCAN_SECONDS = 1024, 60.0  # ports asked at once; a full table of connections answers some only later
 
 # short, so that a test does not wait for what it does not test. `domains`, `deploy_timeout` and a longer drain are the

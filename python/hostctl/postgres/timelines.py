@@ -156,10 +156,10 @@ def ranges(bases: Iterable[Base], line: Line, last: float) -> list[Range]:
     Each stretch begins with the end of a base backup of a timeline that counted, and ends with a gap or a restore.
     """
     starts = sorted(one.ended for one in bases if any(one.timeline == span.timeline for span in line.spans))
-    starts = sorted(gap.since for gap in line.gaps)
+    dropped = sorted(gap.since for gap in line.gaps)
     found: list[Range] = []
     for start in starts:
-        end = next((edge for edge in starts if edge >= start), last)
+        end = next((gap for gap in dropped if gap >= start), last)
         if not found or start > found[-1].last:
             found.append(Range(start, max(start, end)))
     return found

@@ -16,7 +16,7 @@ from hostctl.common.migration_safety import additive
 from hostctl.release import records
 from hostctl.transitions import rollback_risk
 
-APPS = Path(__file__).parents[3] / "molecule" / "apps"
+APPS = Path(__file__).parents[4] / "molecule" / "apps"
 
 
 def migration(body: str, name: str = "change") -> str:

@@ -3,7 +3,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 
 say() { printf '%s\n' "$*" >&2; }
-die() { say "error: $1"; say "  to mend it: $2"; exit "${3:-1}"; }
+die() { say "error: $1"; say "  fix: $2"; exit "${3:-1}"; }
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

@@ -36,7 +36,7 @@ class HomeportError(Exception):
         if self.where:
             parts.append(f"  where: {self.where}")
         if self.fix:
-            parts.append(f"  to mend it: {self.fix}")
+            parts.append(f"  fix: {self.fix}")
         return parts
 
     def as_dict(self) -> dict[str, str | int]:

@@ -67,7 +67,7 @@ def lines(found: list[Json]) -> list[str]:
 
 def _rows(one: Json) -> list[tuple[str, str, str]]:
     said = (f"{_SIGNS[one['state']]:<7}", one["check"], one["says"])
-    return [said, ("", "", f"to mend it: {one['fix']}")] if one["fix"] else [said]
+    return [said, ("", "", f"fix: {one['fix']}")] if one["fix"] else [said]
 
 
 _SIGNS = {"ok": "ok", "skipped": "-", "warning": "WARNING", "error": "ERROR"}

@@ -70,7 +70,7 @@ def _commit(git: Json | None) -> str:
 def failure(app: str, verb: str, who: str, error: Json, facts: Json) -> Notice:
     """A verb that failed, on the host or before it got there. `facts["live"]` is what serves on, None for nothing."""
     serves = f"; {facts['live']} serves on" if facts.get("live") else ""
-    mend = f"to mend it: {error['fix']}" if error["fix"] else ""
+    mend = f"fix: {error['fix']}" if error["fix"] else ""
     text = "\n".join(filter(None, [shortened(str(error["what"])), mend]))
     told = {**facts, "verb": verb, "who": who, "error": error}
     return Notice(FAILURE, False, f"{app}: {_act(verb, who)} failed{serves}", text, told)

@@ -65,7 +65,7 @@ def run(app: App, name: str, tty: bool, who: str, origin: str, host: Host) -> in
         audit.note(app, who, origin, spec["verb"], _told(spec))
         return _do(app, name, spec, tty, host)
     except HostError as error:
-        print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
+        print(f"error: {error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         return error.code
 
 

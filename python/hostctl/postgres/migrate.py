@@ -170,7 +170,7 @@ def note_invalid(work: Work, ask: Ask) -> None:
 def told(one: Invalid) -> str:
     """An invalid index in words, with what mends it."""
     text = f"the index {one.name} on {one.table} is invalid: a concurrent build of it failed, and no query uses it; "
-    text += f"to mend it: deploy db console --write, then {one.repair};"
+    text += f"fix: deploy db console --write, then {one.repair};"
     if one.leftover:
         return text
     drop = one.repair.replace("REINDEX INDEX", "DROP INDEX")

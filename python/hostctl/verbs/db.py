@@ -50,7 +50,7 @@ def console(app: App, name: str | None, write: bool, who: str, origin: str) -> i
             audit.note(app, who, origin, "db console", f"writing to {database}")
         return of(app).converse(app, database, write)
     except HostError as error:
-        print(f"error: {error.what}\n  where: {error.where}\n  to mend it: {error.fix}", file=sys.stderr)
+        print(f"error: {error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         return error.code
 
 

@@ -56,7 +56,7 @@ def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:
     assert caught.value.lines() == [
         "there is no deploy.yml here or in a directory above",
         f"  where: {tmp_path}",
-        "  to mend it: write one: deploy init, or name one: deploy -c FILE",
+        "  fix: write one: deploy init, or name one: deploy -c FILE",
     ]
 
 

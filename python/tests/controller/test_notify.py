@@ -69,7 +69,7 @@ def test_a_failure_that_never_reached_the_host_is_told_without_any_secret(sessio
     (got,) = receiver.got
     assert got.path == "/T0-secret"
     assert (got.json["event"], got.json["verb"], got.json["code"]) == ("failure", "push", 1)
-    assert got.json["text"] == "the build failed with key [KEY]\nto mend it: mend the build"
+    assert got.json["text"] == "the build failed with key [KEY]\nfix: mend the build"
 
 
 @pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED])

@@ -163,7 +163,7 @@ def test_each_finding_is_a_line_with_its_fix_below(examined: list[dict[str, Any]
     assert done.stdout.splitlines() == [
         "ok       disk  77 GB free",
         "ERROR    dns   shop.test does not resolve",
-        "               to mend it: point it at the host",
+        "               fix: point it at the host",
     ]
     assert done.exit_code == 5
 

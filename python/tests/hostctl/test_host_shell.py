@@ -95,7 +95,7 @@ def test_a_program_with_a_slash_is_the_releases_own(world: World) -> None:
 def test_an_id_that_was_not_given_or_is_used_up_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("20260101T000000000Z-abcdef", ""):
         assert shell.run(world.app, name, False, "ann", "here", world) == USAGE  # type: ignore[arg-type]
-    assert "to mend it: the deploy verb again" in capsys.readouterr().err
+    assert "fix: the deploy verb again" in capsys.readouterr().err
 
 
 def test_the_audit_names_the_program_and_no_argument_nor_expression(

@@ -39,7 +39,7 @@ def test_a_failure_says_why_what_mends_it_and_what_serves_on() -> None:
     found = message.of_transition("shop", ASKED, FAILED, GIT)
     assert (found.event, found.well) == ("failure", False)
     assert found.title == "shop: push by ann failed; R1 serves on"
-    assert found.text == "the migration failed:\n  no such table\nto mend it: mend the migration"
+    assert found.text == "the migration failed:\n  no such table\nfix: mend the migration"
     assert found.facts["error"] == ERROR
 
 

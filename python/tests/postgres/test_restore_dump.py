@@ -247,7 +247,7 @@ def test_off_a_terminal_the_console_prints_rows_with_tabs_and_stops_at_the_first
     wrong = console(host, "SELECT nothing; SELECT 1;")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert 'column "nothing" does not exist' in wrong.stderr
-    assert "to mend it: " in wrong.stderr
+    assert "fix: " in wrong.stderr
 
 
 def test_the_console_writes_only_when_asked_to_and_that_is_noted(host: Host) -> None:

@@ -35,6 +35,7 @@ from demo.writer import Writer
 from homeport import sandbox
 from homeport.core import pinned_programs
 from homeport.sandbox import faults
+from hostctl.common.documents import Json
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = str(Path(sys.executable).with_name("deploy"))
@@ -44,8 +45,6 @@ INTERVALS = ("1s", "250ms", "100ms")
 STREAM = f"homeport-{APP}-litestream.service"
 PROGRAM = "$(ls /usr/local/lib/homeport/litestream-*)"
 SETTLED_SECONDS = 20.0  # for the last writes to be on S3
-
-Json = dict[str, Any]
 
 
 class Bench:

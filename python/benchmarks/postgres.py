@@ -31,6 +31,7 @@ import yaml
 from demo.load import Load
 from demo.writer import Writer
 from homeport import sandbox
+from hostctl.common.documents import Json
 from tests.apps.support import build_guestbook
 
 DEPLOY = str(Path(sys.executable).with_name("deploy"))
@@ -41,8 +42,6 @@ CLUSTER, STATE = f"/var/lib/postgresql/homeport/{APP}", f"/var/lib/homeport/{APP
 PSQL = f"psql -XAtq -h /run/homeport-{APP}-postgres -U postgres -d {APP}"
 PATIENCE = 900.0  # seconds for a backup to be as it should be again
 SETTLED = 60.0  # seconds for the last writes to be on S3
-
-Json = dict[str, Any]
 
 
 class Bench:

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from demo.load import Load
 from demo.report import Report
 from homeport.core.humanize import size
+from hostctl.common.documents import Json
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = Path(sys.executable).with_name("deploy")
@@ -26,8 +26,6 @@ DOMAIN = "hello.sandbox.test"
 CLIENTS, RATE = 20, 300
 # load before, between and after the switches, so that what happens around them is counted too
 QUIET_SECONDS = 2
-
-Json = dict[str, Any]
 
 
 def main() -> int:

@@ -26,8 +26,8 @@ from homeport.config.model import (
     Verify,
 )
 from homeport.config.notify import Notify
+from hostctl.common.documents import Json
 
-Json = dict[str, Any]
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that every editor knows
 SECTIONS: dict[str, type[Section]] = {
     each.__name__: each

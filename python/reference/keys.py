@@ -12,9 +12,9 @@ from homeport.config.database import ENGINES
 from homeport.config.descriptions import inner_section, joint, of_fields
 from homeport.config.fields import PATTERNS, Section
 from homeport.config.model import Config
+from hostctl.common.documents import Json
 from reference import json_schema
 
-Json = dict[str, Any]
 WIDTH = 120
 HEAD = """\
 # deploy.yml

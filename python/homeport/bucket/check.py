@@ -23,8 +23,8 @@ from homeport.config.database import Backup
 from homeport.config.secret_names import BUCKET_KEYS, backup_names
 from homeport.config.values import DAY_SECONDS
 from homeport.core.errors import ExitCode, HomeportError
+from hostctl.common.documents import Json
 
-Json = dict[str, Any]
 Keys = Mapping[str, SecretStr | None]
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20

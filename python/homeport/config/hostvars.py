@@ -7,7 +7,6 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from homeport.config import accessories, cron
@@ -18,8 +17,7 @@ from homeport.config.model import Config, Domain
 from homeport.config.problems import ConfigError, Problem
 from homeport.config.secret_names import backup_names
 from homeport.ssh.connection import Target, options
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 # How long the edge holds a request while no instance answers. One that died is back in a second or two; after
 # this long a visitor is better served by an error than by waiting.

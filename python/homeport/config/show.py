@@ -14,9 +14,8 @@ from homeport.config.database import ENGINES
 from homeport.config.descriptions import every_key
 from homeport.config.layers import Loaded, leaves
 from homeport.core.errors import ExitCode, HomeportError
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
-
-Json = dict[str, Any]
 
 
 def document(loaded: Loaded) -> Json:

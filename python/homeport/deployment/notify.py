@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 from homeport.config.layers import Loaded
 from homeport.config.notify import Notify
@@ -19,8 +18,7 @@ from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
 from homeport.secrets.resolve import Secrets
 from hostctl.common import message, webhook
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 # a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C are nobody's news
 QUIET = (ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED)

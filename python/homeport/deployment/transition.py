@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -27,8 +26,7 @@ from homeport.remote.session import Session
 from homeport.screen import env_changes
 from homeport.screen.screen import PushScreen, Screen
 from homeport.secrets import resolve
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 
 def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from homeport.config import Redactor
 from homeport.core.errors import ExitCode, HomeportError
@@ -14,9 +13,9 @@ from homeport.doctor import login, outside, together
 from homeport.doctor.patient import Check, Patient
 from homeport.remote.session import Session
 from homeport.secrets.resolve import Secrets
+from hostctl.common.documents import Json
 from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
 
-Json = dict[str, Any]
 Tell = Callable[[str], None]
 
 STATES = (OK, SKIPPED, WARNING, ERROR)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from homeport.config import Config, Loaded
 from homeport.remote.session import Session
+from hostctl.common.documents import Json
 from hostctl.common.finding import Finding
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

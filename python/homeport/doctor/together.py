@@ -5,9 +5,10 @@ from __future__ import annotations
 from homeport import __version__
 from homeport.config.secret_names import BUCKET_KEYS
 from homeport.deployment import preflight
-from homeport.doctor.patient import Json, Patient
+from homeport.doctor.patient import Patient
 from homeport.release import build
 from homeport.secrets.resolve import of_backup
+from hostctl.common.documents import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 
 # a clock that is further off is told; S3 refuses at 15 minutes

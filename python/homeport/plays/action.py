@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -13,8 +12,7 @@ from homeport.core.errors import HomeportError
 from homeport.remote.hostctl import ROOT_HOSTCTL, Hostctl
 from homeport.screen import events
 from homeport.ssh import connection
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 
 class Action(ActionBase):  # type: ignore[misc]

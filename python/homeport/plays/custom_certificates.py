@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from homeport.config import host_vars
 from homeport.core import private_directory
@@ -13,8 +12,7 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session
 from homeport.secrets.resolve import reveal
 from hostctl.common import tls
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 
 def check(session: Session) -> dict[str, Json]:

@@ -18,8 +18,7 @@ from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import collection, content
 from homeport.screen import events
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 # how soon an interrupt is noticed, in seconds; the default of five is too long for a person
 NOTICE_SECONDS = 1

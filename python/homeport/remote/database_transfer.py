@@ -16,6 +16,7 @@ from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.screen.screen import Screen
 from homeport.ssh import connection
+from hostctl.common.documents import Json
 
 CHUNK = 1 << 20
 LONGEST_HEADER = 4096
@@ -70,7 +71,7 @@ def _fetched(session: Session, words: list[str], part: Path, screen: Screen, ver
     return int(told["bytes"])
 
 
-def _header(line: bytes) -> hostctl.Json | None:
+def _header(line: bytes) -> Json | None:
     """What the host says before it sends; None when it sends nothing."""
     try:
         told = json.loads(line)
@@ -154,7 +155,7 @@ def _whole(file: Path) -> None:
         raise HomeportError(what, str(file), f"sqlite3 {file} 'PRAGMA wal_checkpoint(TRUNCATE)'", ExitCode.USAGE)
 
 
-def send(session: Session, file: Path, words: list[str], screen: Screen) -> hostctl.Json:
+def send(session: Session, file: Path, words: list[str], screen: Screen) -> Json:
     """Run a verb of hostctl that takes a file in; returns its answer. Raises HomeportError."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -7,10 +7,11 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.ssh import connection
+from hostctl.common.documents import Json
 
 HOSTCTL = "/usr/local/sbin/hostctl"
 # what provisioning calls in its place, as root: roles/base/files/root-hostctl
@@ -18,8 +19,6 @@ ROOT_HOSTCTL = "/usr/local/lib/homeport/root-hostctl"
 # how long a lost connection is tried again while a transition goes on by itself on the host
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 5.0
-
-Json = dict[str, Any]
 
 
 class Run(Protocol):

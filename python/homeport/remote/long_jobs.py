@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.remote.hostctl import PATIENCE_SECONDS, Hostctl, Json
+from homeport.remote.hostctl import PATIENCE_SECONDS, Hostctl
 from homeport.ssh import connection
+from hostctl.common.documents import Json
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15.0  # until systemd has begun what it was asked to

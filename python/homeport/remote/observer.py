@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from homeport.core import private_directory
 from homeport.core.errors import HomeportError
@@ -25,12 +24,11 @@ from homeport.remote.session import Session
 from homeport.remote.tunnel import LOCAL, Way, free
 from homeport.ssh import connection as ssh_connection
 from hostctl.common import relay
+from hostctl.common.documents import Json
 
 PORT = 14370  # here, unless another is asked for
 KNOCK = 0.2  # seconds between two looks at whether the local node listens
 VERB = "deploy observer"
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from hostctl.common.documents import Json
 
 VARIABLE = "HOMEPORT_EVENTS"
 LOOK_SECONDS = 0.03
-
-Json = dict[str, Any]
 
 
 def emit(event: Json) -> None:

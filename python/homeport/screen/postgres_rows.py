@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from homeport.core.humanize import size
+from hostctl.common.documents import Json
 
-Json = dict[str, Any]
 Rows = Iterator[tuple[str, str]]
 
 

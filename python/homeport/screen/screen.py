@@ -9,12 +9,11 @@ import os
 import sys
 import threading
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 from homeport.core.humanize import size
 from homeport.core.redact import Redactor
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 TICK_SECONDS = 0.2

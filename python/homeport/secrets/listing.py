@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from homeport.config.layers import Loaded
 from homeport.config.secret_names import backup_names, names
 from homeport.secrets import files
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
-
-Json = dict[str, Any]
 
 
 def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:

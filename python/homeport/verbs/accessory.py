@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from homeport.options.options import Options, an_accessory, as_json, common, listing
 from homeport.verbs.logs import a_pattern, a_time
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 EPILOG = """Examples:
@@ -22,7 +22,6 @@ EPILOG = """Examples:
   deploy accessory remove redis        (its data is moved aside)
 """
 
-Json = dict[str, Any]
 
 _name = click.argument("name", callback=an_accessory)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from homeport.options.options import Options, as_json, common
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 EPILOG = """Examples:
@@ -16,8 +16,6 @@ EPILOG = """Examples:
 
   deploy -d production apps --json | jq '.[] | select(.state != "live") | .app'
 """
-
-Json = dict[str, Any]
 
 
 @click.command(epilog=EPILOG)

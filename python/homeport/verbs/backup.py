@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, a_transition, as_json, common
 from homeport.screen import confirm
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 EPILOG = """Examples:
 

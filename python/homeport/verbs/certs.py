@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, as_json, common, listing
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 EPILOG = """Examples:
@@ -19,8 +19,6 @@ EPILOG = """Examples:
 
   deploy certs renew          (now, and without an outage: the old ones are served until the new are there)
 """
-
-Json = dict[str, Any]
 
 
 @listing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -13,6 +13,7 @@ from homeport.core.errors import ExitCode
 from homeport.core.timestamps import iso
 from homeport.options.options import Options, a_job, as_json, common, listing
 from homeport.verbs.logs import a_pattern
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ EPILOG = """Examples:
   deploy cron list --json | jq '.[] | select(.failures > 0)'
 """
 
-Json = dict[str, Any]
 
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...", callback=a_job)
 _name = click.argument("name", callback=a_job)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 
 from homeport.core.errors import ExitCode
 from homeport.options.options import Options, as_json, common
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 EPILOG = """Examples:
@@ -21,7 +21,6 @@ EPILOG = """Examples:
   deploy doctor --json | jq '.checks[] | select(.state == "error")'
 """
 
-Json = dict[str, Any]
 
 CODES = {"warning": ExitCode.FAILED, "error": ExitCode.PERSON}
 

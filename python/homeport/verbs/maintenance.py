@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from homeport.options.options import Options, a_line, as_json, common
+from hostctl.common.documents import Json
 
 EPILOG = """Examples:
 
@@ -19,8 +19,6 @@ EPILOG = """Examples:
 
   deploy maintenance off
 """
-
-Json = dict[str, Any]
 
 
 def _addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:

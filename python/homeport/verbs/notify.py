@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, as_json, common, listing
+from hostctl.common.documents import Json
 from hostctl.common.table import columns
 
 EPILOG = """Examples:
@@ -17,8 +17,6 @@ EPILOG = """Examples:
 
   deploy notify list --json | jq '.[] | select(.last.ok == false)'
 """
-
-Json = dict[str, Any]
 
 
 @listing(EPILOG, "List every receiver: what it is told, and what it answered last.")

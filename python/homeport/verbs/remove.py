@@ -10,12 +10,12 @@ import click
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options, common, lock_wait
+from hostctl.common.documents import Json
 
 if TYPE_CHECKING:
     from homeport.remote.hostctl import Hostctl
     from homeport.remote.session import Session
 
-Json = dict[str, Any]
 
 EPILOG = """Examples:
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from homeport.options.options import Options, a_line, common, lock_wait
+from hostctl.common.documents import Json
 from hostctl.common.names import matches
 
 if TYPE_CHECKING:
     from homeport.remote.session import Session
 
-Json = dict[str, Any]
 
 # a restore goes on for as long as the data takes; this only ends the wait for a host that has gone silent
 LONGEST_SECONDS = 6 * 3600.0

@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-Json = dict[str, Any]
+from hostctl.common.documents import Json as Json
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:

@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from hostctl.common.documents import Json
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import write_atomic
 
@@ -22,8 +22,6 @@ CADDY = "/usr/local/bin/caddy"
 ADMIN = "unix//run/caddy/admin.sock"
 # how often Caddy looks whether a certificate is to be renewed: as often as a person who asked for it likes to wait
 RENEW_INTERVAL = "30s"
-
-Json = dict[str, Any]
 
 
 def join(shared: Json, snippets: dict[str, Json]) -> Json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote import hostctl
 from homeport.ssh import connection
+from hostctl.common.documents import Json
 
-Json = dict[str, Any]
 RESULT = {"result": "live", "release": "r2", "previous": "r1", "code": 0, "error": None, "steps": []}
 
 

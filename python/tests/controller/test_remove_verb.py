@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from homeport.core.errors import HomeportError
 from homeport.ssh import connection
 from homeport.verbs import remove
+from hostctl.common.documents import Json
 
-Json = dict[str, Any]
 NOTE = "/var/lib/homeport-removed/shop-20261121T184437123Z-10c809"
 PLANNED: Json = {
     "app": "shop", "gone": None, "live": "20261121T184437Z-10c809f", "releases": 3, "domains": ["shop.test"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +11,6 @@ from hypothesis import strategies as st
 from homeport.plays.actions import upload
 from homeport.release.delta import Stream
 from homeport.remote.hostctl import Hostctl
-
-Json = dict[str, Any]
 
 
 class Receiver:

@@ -25,6 +25,7 @@ import yaml
 
 from demo.load import Load
 from homeport.sandbox import Sandbox
+from hostctl.common.documents import Json
 from tests.apps.support import APPS, copy_app, mix
 from tests.websocket import WebSocket
 
@@ -42,8 +43,6 @@ SETTINGS: dict[str, Any] = {
     "health": {"path": "/health", "interval": "200ms", "deploy_timeout": "10s"},
     "drain_timeout": "10s",
 }
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from homeport.plays.action import Action
 from homeport.release import abi
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: abi

@@ -15,8 +15,7 @@ from homeport.plays.actions.upload import transfer
 from homeport.release import abi, build, git, mix, source, tree
 from homeport.release.cache import Artifact, Cache
 from homeport.screen import events
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: build

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from homeport.plays import custom_certificates
 from homeport.plays.action import Action
 from homeport.plays.actions.switch import values_of
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: certificates

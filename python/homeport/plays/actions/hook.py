@@ -7,16 +7,15 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from homeport.plays import hooks
 from homeport.plays.action import Action
 from homeport.plays.actions.switch import push_spec
 from homeport.screen import events
+from hostctl.common.documents import Json
 
 SHOWN_LINES = 20
 
-Json = dict[str, Any]
 
 DOCUMENTATION = """
 module: hook

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from homeport.plays.action import Action
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: hostctl

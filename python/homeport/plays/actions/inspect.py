@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.provision_stamp import NeedsProvisionError
 from homeport.core.timestamps import iso
 from homeport.plays.action import Action
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: inspect

@@ -5,15 +5,13 @@ from __future__ import annotations
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from homeport.plays.action import Action
 from homeport.plays.actions.switch import push_spec, read_secrets
 from homeport.release import delta
 from homeport.release.cache import Cache
 from hostctl.common import migrations
-
-Json = dict[str, Any]
+from hostctl.common.documents import Json
 
 DOCUMENTATION = """
 module: plan

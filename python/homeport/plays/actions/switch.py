@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from homeport.core.errors import HomeportError
 from homeport.core.performer import here, who
@@ -15,11 +14,11 @@ from homeport.plays.action import Action
 from homeport.release import git
 from homeport.remote.hostctl import Hostctl, follow
 from homeport.screen import events
+from hostctl.common.documents import Json
 
 # a file that only this user may read, where the wrapper leaves the values of env.secret
 SECRETS_VARIABLE = "HOMEPORT_SECRETS"
 
-Json = dict[str, Any]
 
 DOCUMENTATION = """
 module: switch

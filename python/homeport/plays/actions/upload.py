@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from homeport.core.humanize import size
 from homeport.plays.action import Action
@@ -12,11 +11,11 @@ from homeport.release import delta
 from homeport.release.cache import Cache
 from homeport.remote.hostctl import Hostctl
 from homeport.screen import events
+from hostctl.common.documents import Json
 
 # large enough that a remote command's cost (about 0.1 s) does not show, small enough that a cut loses little
 PIECE_BYTES = 4 * 1024 * 1024
 
-Json = dict[str, Any]
 
 DOCUMENTATION = """
 module: upload

@@ -5,15 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays.action import Action
+from hostctl.common.documents import Json
 
 TIMEOUT_SECONDS = 15.0
 PORT = 443
 
-Json = dict[str, Any]
 
 DOCUMENTATION = """
 module: verify

@@ -1,0 +1,383 @@
+"""The documents that host and laptop exchange, and that the host keeps as JSON, as types.
+
+Times are seconds since the epoch, durations seconds, sizes bytes. A key that an older version did not write is
+`NotRequired`. Readers take the documents as they are: schema.py checks what comes from outside.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+# a document whose keys only its reader knows
+Json = dict[str, Any]
+
+
+class ErrorDocument(TypedDict):
+    """A refusal: what is wrong, where, the fix, and the exit code."""
+
+    what: str
+    where: str
+    fix: str
+    code: int
+
+
+# ---------------------------------------------------------------------------------------------- what a push sends
+
+
+class Git(TypedDict):
+    """The commit that a release was built from."""
+
+    sha: str | None
+    ref: str | None
+    dirty: bool
+    subject: str | None
+
+
+class HealthCheck(TypedDict):
+    """How an instance is asked whether it is healthy."""
+
+    path: str
+    interval: float
+    timeout: float
+    deploy_timeout: float
+
+
+class Commands(TypedDict):
+    """Programs of the release; None for one that it has not."""
+
+    migrate: str | None
+
+
+class SqliteSettings(TypedDict):
+    """The database of an app on SQLite."""
+
+    engine: Literal["sqlite"]
+    path: str
+    settings: str | None
+    unsafe_checkpoints: Literal["refuse", "allow"]
+
+
+class PostgresSettings(TypedDict):
+    """The database of an app on a cluster of its own; `lock_timeout` in seconds."""
+
+    engine: Literal["postgres"]
+    pool: int
+    lock_timeout: float
+
+
+class ExternalSettings(TypedDict):
+    """The database of an app on a server elsewhere; `url` is the name of a secret."""
+
+    engine: Literal["external"]
+    pool: int
+    url: str
+
+
+DatabaseSettings = SqliteSettings | PostgresSettings | ExternalSettings
+
+
+class Job(TypedDict):
+    """A scheduled job: a command (`words`) or an Elixir expression, at systemd calendar events."""
+
+    name: str
+    schedule: str
+    calendar: list[str]
+    words: list[str]
+    expression: str
+    timeout: float
+
+
+class Settings(TypedDict):
+    """The settings that a release goes live with: they travel with a push, and its record keeps them."""
+
+    release_name: str
+    health: HealthCheck
+    drain_timeout: float
+    retain_releases: int
+    strategy: Literal["overlap", "restart"]
+    commands: Commands
+    migrate_timeout: float
+    domains: list[str]
+    database: NotRequired[DatabaseSettings | None]
+    cron: NotRequired[list[Job] | None]
+
+
+# the keys `who` and `from` are no names in Python
+PushSpec = TypedDict(
+    "PushSpec",
+    {
+        "release": str,
+        "digest": str,
+        "git": NotRequired[Git | None],
+        "who": NotRequired[str | None],
+        "from": NotRequired[str | None],
+        "settings": Settings,
+        "env": NotRequired[dict[str, str] | None],
+        # None keeps the value that the host has
+        "secrets": dict[str, str | None],
+        "lock_wait": NotRequired[float | None],
+    },
+)
+
+
+class Plan(TypedDict):
+    """What a push would do."""
+
+    unchanged: bool
+    changed_keys: list[str]
+    previous: str | None
+    release: str
+    restart: bool
+    held: bool
+    migrations: list[str]
+    brings: list[str]
+
+
+# ---------------------------------------------------------------------------------------------- releases
+
+
+class Change(TypedDict):
+    """One state of a release, since when, and why if it failed."""
+
+    state: str
+    at: float
+    why: NotRequired[str]
+
+
+class Migration(TypedDict):
+    """One migration of a release; `why` holds the reasons for which it is not additive."""
+
+    version: int
+    name: str
+    additive: bool
+    why: list[str]
+
+
+class NamedChanges(TypedDict):
+    """The names that differ between two environments."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+
+
+Record = TypedDict(
+    "Record",
+    {
+        "release": str,
+        "digest": str,
+        "git": Git | None,
+        "who": str | None,
+        "from": str | None,
+        "created": float,
+        "state": str,
+        "history": list[Change],
+        "size": int,
+        # the names of the secrets in the environment
+        "secrets": list[str],
+        "settings": Settings,
+        # keyed digests: whether an environment differs, and in which variables, without their values
+        "env_digest": str,
+        "env_digests": NotRequired[dict[str, str]],
+        "env_changes": NotRequired[NamedChanges | None],
+        "migrations": NotRequired[list[Migration]],
+    },
+)
+
+
+class ReleaseSummary(TypedDict):
+    """A release as a list shows it."""
+
+    release: str
+    digest: str | None
+    git: Git | None
+    created: float | None
+    who: str | None
+    size: int | None
+    env_changes: NamedChanges | None
+    state: str
+    live: bool
+    present: bool
+
+
+# ---------------------------------------------------------------------------------------------- transitions
+
+
+class StepTime(TypedDict):
+    """A step that was done, and how many milliseconds it took."""
+
+    name: str
+    ms: int
+
+
+class JournalStep(TypedDict):
+    """A step that was begun; `ms` is None until it is done."""
+
+    name: str
+    at: float
+    ms: int | None
+
+
+class Event(TypedDict):
+    """One line of a transition's progress."""
+
+    n: int
+    at: float
+    step: str
+    state: str
+    ms: int | None
+    text: str
+
+
+class KeptData(TypedDict):
+    """The data that a transition replaced: the directory that keeps it, and the writes that it has beyond the new."""
+
+    aside: str
+    since: float
+    seconds: float
+    tables: Json
+
+
+class Result(TypedDict):
+    """How a transition ended."""
+
+    result: Literal["live", "failed"]
+    release: str
+    previous: str | None
+    code: int
+    error: ErrorDocument | None
+    steps: list[StepTime]
+    kept: KeptData | None
+    env_changes: NamedChanges | None
+
+
+# the key `from` is no name in Python
+DataSource = TypedDict(
+    "DataSource",
+    {
+        # a restore point; None where an instant counts
+        "point": str | None,
+        # None: the newest that is on S3
+        "at": float | None,
+        # the newest instant, and the window that can be restored
+        "newest": NotRequired[float],
+        "from": NotRequired[float],
+        "to": NotRequired[float],
+        # a file on this host that takes the place of the database
+        "file": NotRequired[str],
+        # major versions of PostgreSQL: {"from", "to"}
+        "upgrade": NotRequired[dict[str, int]],
+    },
+)
+
+
+class Followed(TypedDict):
+    """The events of a transition since the last look."""
+
+    transition: str
+    verb: str
+    release: str
+    events: list[Event]
+    next: int
+    done: bool
+    result: Result | None
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+Point = TypedDict(
+    "Point",
+    {
+        "id": str,
+        "at": float,
+        # what was live when the point was taken, and the release whose migrations it precedes
+        "release": str | None,
+        "for": str,
+        # copies, by name: bytes and sha256; empty where `position` names the place in the backup
+        "files": Json,
+        "position": Json | None,
+        # the migrations that the database names as applied, and the rows of each table by database
+        "versions": NotRequired[list[int]],
+        "tables": NotRequired[Json],
+    },
+)
+
+
+# ---------------------------------------------------------------------------------------------- status
+
+
+class LiveRelease(TypedDict):
+    """The live release and its unit."""
+
+    release: str
+    git: Git | None
+    since: float | None
+    instance: str
+    port: int | None
+    state: str
+    restarts: int
+    digest: str | None
+    who: str | None
+
+
+class Health(TypedDict):
+    """The answer of the live instance to its health check; `status` is 0 without one."""
+
+    ok: bool
+    status: int
+    text: str
+
+
+class TransitionSummary(TypedDict):
+    """The running or last transition."""
+
+    id: str
+    verb: str
+    release: str
+    done: bool
+    phase: str
+    result: str | None
+
+
+class Space(TypedDict):
+    """A file system: bytes and inodes, in all and free."""
+
+    total: int
+    free: int
+    inodes: int
+    inodes_free: int
+
+
+class Drain(TypedDict):
+    """An older instance that still serves its open connections, at most until then."""
+
+    release: str | None
+    until: float
+    connections: int
+
+
+class Certificate(TypedDict):
+    """The certificate that the edge serves for a name."""
+
+    name: str
+    not_after: float | None
+
+
+class Status(TypedDict):
+    """`hostctl APP status`."""
+
+    app: str
+    live: LiveRelease | None
+    health: Health
+    maintenance: Json | None
+    lock: Json | None
+    transition: TransitionSummary | None
+    disk: Space
+    drains: list[Drain]
+    certificate: Certificate | None
+    memory: int | None
+    database: Json | None
+    cron: list[Json]
+    accessories: list[Json]
+    trouble: list[str]

@@ -195,7 +195,7 @@ def unwatched(box: Sandbox, app: str) -> Iterator[None]:
         on_host(box, f"rm -r {directory} && systemctl daemon-reload")
 
 
-def until(holds: Callable[[], bool], what: str, patience: float = 60.0) -> None:
+def until(holds: Callable[[], bool], what: str, patience: float = 180.0) -> None:
     """Wait until something holds. Fails the test when it does not within `patience` seconds."""
     deadline = time.monotonic() + patience
     while not holds():

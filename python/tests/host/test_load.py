@@ -91,6 +91,7 @@ def test_a_rollback_takes_back_the_instance_that_still_drains(
 ) -> None:
     before = version(app)
     app.configure(drain_timeout="5m")  # the old one drains until the socket is closed, however busy this machine is
+    app.deploy("provision")
     with app.load() as load, app.websocket() as socket:
         push = app.start("push", "--artifact", another(app, artifacts))
         until(lambda: app.status()["lock"] is not None, "the push is at work", 120)

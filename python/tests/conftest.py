@@ -14,9 +14,9 @@ from hostctl.host import credentials
 # The files that take longest, in the order in which they begin. Where several processes share the tests by file (--dist
 # loadfile --no-loadscope-reorder), a file of several minutes must not be the last to begin.
 _LONGEST = """
-test_postgres_upgrade test_stream test_faults test_markers test_load test_failures
-test_postgres_restore test_postgres_load test_restore test_apps test_postgres_backup test_remove test_second_app
-test_backup test_ledger test_postgres_provision test_own_certificates test_accessories test_cron test_env
+test_postgres_upgrade test_stream test_faults test_markers test_upgrade test_load test_failures
+test_postgres_restore test_postgres_load test_restore test_apps test_shell test_postgres_backup test_remove test_second_app
+test_backup test_ledger test_postgres_provision test_own_certificates test_accessories test_host test_cron test_env
 test_postgres_drill test_archive test_backup_stream test_upgrade_and_back test_restore_archive test_postgres_push
 test_host_data_kill test_host_kill
 """
@@ -28,7 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-list", metavar="FILE", type=Path, help="write to the end of FILE which long forms ran")
 
 
+# where bin/test looks for tests on real hosts: to collect all others takes longer than some of these
+_WITH_HOSTS = {"host", "release", "sandbox"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    elsewhere = {item.path.parent.name for item in items if item.get_closest_marker("host")} - _WITH_HOSTS
+    if elsewhere:
+        raise pytest.UsageError(f"bin/test looks for no test on a real host in {', '.join(sorted(elsewhere))}")
     items.sort(key=lambda item: LONGEST_FIRST.get(item.path.name, len(LONGEST_FIRST)))
     if not config.getoption("--full"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])

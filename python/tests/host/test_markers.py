@@ -94,6 +94,7 @@ WRONG_PASSWORD = {"HOMEPORT_VAULT_PASSWORD": "{OTHER_PASSWORD}"}
 TABLE: dict[str, list[Run]] = {
     "sandbox": [Run("sandbox status --name {box} --json"), Run("sandbox status --name nobody-has-this", 1)],
     "completion": [Run("completion bash"), Run("completion tcsh", 2)],
+    "docs": [Run("docs --json"), Run("docs nothing", 2)],
     "init": [Run("init", 2)],
     "config": [Run("config --explain"), Run("config --json")],
     "secrets": [
@@ -167,7 +168,7 @@ TABLE: dict[str, list[Run]] = {
 }
 
 # these ask no host, or are given a marker that only the host must not keep
-ALONE = ("sandbox", "completion", "init", "config", "secrets", "open", "rpc", "eval")
+ALONE = ("sandbox", "completion", "docs", "init", "config", "secrets", "open", "rpc", "eval")
 
 
 def test_every_verb_has_its_runs() -> None:

@@ -65,7 +65,7 @@ def _unit_name(value: object) -> str:
 
 
 class Accessory(Section):
-    """One service beside the app. `kind` is its name's, where that is one of OWN."""
+    """One service beside the app. Its name implies `kind` if it is one of OWN."""
 
     kind: Literal["redis", "valkey", "memcached", "package"]
     """redis, valkey or memcached: an instance of the distribution's program for this app alone; package: any service of

@@ -194,7 +194,7 @@ Expression = Annotated[str, BeforeValidator(expression)]
 
 
 class Job(Section):
-    """One entry of `cron`: what runs beside the live release, and when."""
+    """One entry of `cron`: a program or expression that runs beside the live release, and its schedule."""
 
     name: Name
     """The job's name."""

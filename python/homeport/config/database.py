@@ -53,7 +53,7 @@ BACKED_UP = ("sqlite", "postgres")
 
 
 class Database(Section):
-    """Where the app's data is: what Homeport makes, streams to S3 and restores, a server elsewhere, or nothing."""
+    """The app's database: SQLite or PostgreSQL on the host, a server elsewhere, or none."""
 
     engine: Literal["none", "sqlite", "postgres", "external"] = "none"
     """sqlite: one file, streamed to S3 and restored automatically. postgres: a cluster of the distribution's server on
@@ -99,7 +99,7 @@ class Database(Section):
 
 
 class Backup(Section):
-    """The bucket that the database streams to, how often, and how the copy is proven."""
+    """The bucket that the database is backed up to, how often, and how the backup is verified."""
 
     enabled: Flag = True
     """false disables the backup; otherwise sqlite and postgres require one."""

@@ -77,7 +77,7 @@ Port = Annotated[int, BeforeValidator(values.whole(1, 65535)), between(1, 65535)
 
 
 class Section(BaseModel):
-    """A map of keys. One with nothing under it is as good as one left out."""
+    """A map of keys. An empty one is equivalent to a missing one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What deploy.yml may say: one class per section, validated whole, frozen. Seconds and bytes, not texts.
+"""The model of deploy.yml: one class per section, validated as a whole, frozen. Durations are seconds, sizes bytes.
 
 The docstring below a key is its description: the reference, the JSON Schema, the example that `deploy init` fills in
 and `deploy config --explain KEY` are made of it.
@@ -54,7 +54,7 @@ LONGEST_USER = 32
 
 
 class Domain(Section):
-    """A name the app answers at, or one that only redirects to such a name."""
+    """A name at which the app answers, or one that redirects to such a name."""
 
     name: DomainName
     """A public DNS name, in lower case. A list entry that is only text is a name."""
@@ -130,7 +130,7 @@ class Release(Section):
 
 
 class Env(Section):
-    """The app's environment: values here, or names alone, whose values nobody may see."""
+    """The app's environment: variables with their values, and names of secrets."""
 
     clear: dict[str, str] = Field(default_factory=dict)
     """Variables whose values anybody may read."""
@@ -161,9 +161,9 @@ class Env(Section):
 
 
 class SecretSources(Section):
-    """What opens the file with the secrets, and which of them a command gives.
+    """Where the vault's password comes from, and which secrets a command prints.
 
-    The variable counts before the others, of which there is one at most: it is what CI has.
+    The variable takes precedence over the other sources, at most one of which may be set.
     """
 
     password_env: PasswordVariable = "HOMEPORT_VAULT_PASSWORD"  # noqa: S105 - the name of one
@@ -195,7 +195,7 @@ class SecretSources(Section):
 
 
 class Health(Section):
-    """When an instance counts as up: GET `path` answers 200 within `deploy_timeout` of its start."""
+    """When an instance is healthy: GET `path` answers with a 2xx status within `deploy_timeout` of its start."""
 
     path: UrlPath = "/health"
     """The path of the health check: GET, over plain HTTP, with the first domain as Host and X-Forwarded-Proto: https.
@@ -213,7 +213,7 @@ class Health(Section):
 
 
 class Limits(Section):
-    """The most one instance may take; nothing for no limit."""
+    """What one instance may use at most; null for no limit."""
 
     memory: Bytes | None = None
     """The memory that one instance may use, such as 512M; null for no limit."""
@@ -223,7 +223,7 @@ class Limits(Section):
 
 
 class Ssh(Section):
-    """Who logs in, and how. Keys and jump hosts of ~/.ssh/config work without any of this."""
+    """Who logs in, and how. Keys and jump hosts of ~/.ssh/config work without these settings."""
 
     user: Annotated[str, BeforeValidator(values.deploy_login)] = "deploy"
     """The user who pushes. Homeport creates this user and lets it run one program, hostctl."""
@@ -245,7 +245,7 @@ class Ssh(Section):
 
 
 class Acme(Section):
-    """Where certificates come from; Let's Encrypt when nothing is said."""
+    """The certificate authority; Let's Encrypt by default."""
 
     directory: HttpsUrl | None = None
     """The URL of the ACME directory. By default Let's Encrypt's."""
@@ -261,14 +261,14 @@ class Acme(Section):
 
 
 class Verify(Section):
-    """How the checks from outside reach the host."""
+    """How checks from outside reach the host."""
 
     address: Address | None = None
     """The address that checks from outside connect to, instead of the one in DNS."""
 
 
 class Config(Section):
-    """All of deploy.yml, with every default filled in."""
+    """The whole of deploy.yml, with every default filled in."""
 
     app: AppName
     """The app's name. Its user, its directories and its units on the host have this name; two apps on one host need two

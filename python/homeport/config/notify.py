@@ -27,7 +27,7 @@ def _events(data: object) -> tuple[object, ...]:
 
 
 class Notify(Section):
-    """A receiver: the name of the secret that holds its URL, what it understands, and what it wants to know of."""
+    """A receiver: the name of the secret that holds its URL, the format it understands, and the events it receives."""
 
     url: Annotated[str, BeforeValidator(values.secret_name("NOTIFY_URL"))]
     """The name of the secret that holds the receiver's URL."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -60,9 +61,19 @@ def page(section: str) -> Path:
     name = section.rpartition("/")[2].removesuffix(".md")
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3)
-    fix = " or ".join(f"deploy docs {each}" for each in near) if near else "deploy docs lists the sections"
-    raise HomeportError(f"there is no section '{section}' in the documentation", "", fix, ExitCode.USAGE)
+    raise HomeportError(
+        f"there is no section '{section}' in the documentation", "", _meant(name, known), ExitCode.USAGE
+    )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The command that prints what was probably asked for: a verb's help, or a section with a similar name."""
+    context = click.get_current_context().find_root()
+    if isinstance(context.command, click.Group) and name in context.command.list_commands(context):
+        return f"deploy {name} --help"
+    if near := difflib.get_close_matches(name, known, n=3):
+        return " or ".join(f"deploy docs {each}" for each in near)
+    return "deploy docs lists the sections; deploy config KEY explains a key of deploy.yml"
 
 
 def listed() -> list[dict[str, str]]:

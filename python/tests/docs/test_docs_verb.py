@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from homeport.cli import deploy
 from homeport.core.errors import HomeportError
 from homeport.verbs import docs
 
@@ -63,6 +64,13 @@ def test_an_unknown_section_names_near_ones(given: str, fix: str) -> None:
 
     assert (caught.value.what, caught.value.code) == (f"there is no section '{given}' in the documentation", 2)
     assert caught.value.fix.startswith(fix)
+
+
+def test_a_verb_is_explained_by_its_help() -> None:
+    with pytest.raises(HomeportError) as caught:
+        deploy.main(["docs", "push"], standalone_mode=False)
+
+    assert caught.value.fix == "deploy push --help"
 
 
 def test_tab_completes_sections() -> None:

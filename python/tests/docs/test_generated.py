@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from homeport.cli import VERBS
+from homeport.cli import deploy
 from homeport.config.descriptions import every_key, of_fields
 from reference.__main__ import ROOT, generated
 from reference.json_schema import SECTIONS
@@ -15,7 +18,6 @@ from reference.json_schema import SECTIONS
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-COMMAND = re.compile(r"^ *(?:\$ )?deploy (?:-d \S+ )?([a-z]+)\b", re.M)
 
 
 @pytest.mark.parametrize(("name", "text"), generated().items(), ids=list(generated()))
@@ -60,11 +62,35 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_only_verbs_that_exist_are_named(page: Path) -> None:
+def test_every_command_can_be_typed(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = {*COMMAND.findall(text), *re.findall(r"`deploy (?:-d \S+ )?([a-z]+)\b", text)}
 
-    assert named - VERBS.keys() == set()
+    assert [f"{said}: {why}" for said in commands(text) if (why := mistake(said))] == []
+
+
+def commands(text: str) -> Iterator[str]:
+    """Every `deploy …` of a page: the lines of its blocks, and what stands in code marks."""
+    blocks = re.findall(r"^(?: {4,}|)(?:\$ )?(deploy [^\n]*)", text, re.M)
+    for said in (*blocks, *re.findall(r"`(deploy [^`]+)`", " ".join(text.split()))):
+        yield re.split(r" #| {2,}|[|;<>…]|&&|\.\.\.", said)[0].strip()
+
+
+def mistake(said: str) -> str:
+    """What `deploy` would say of the words of a command, whose values may stand for others; empty if nothing."""
+    command: click.Command = deploy
+    words, context = shlex.split(said)[1:], click.Context(deploy)
+    try:
+        while True:
+            _, words, _ = command.make_parser(context).parse_args(words)
+            if not isinstance(command, click.Group) or not words or words[0] == "VERB":
+                return ""
+            found = command.get_command(context, words[0])
+            if found is None:
+                return f"no {words[0]}"
+            command, words = found, words[1:]
+            context = click.Context(command, parent=context, **command.context_settings)
+    except click.UsageError as error:
+        return error.message
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -135,6 +135,28 @@ class Pushes(Protocol):
         """The migrations that the database names as applied; None when it keeps no table of them."""
 
 
+class Removals(Protocol):
+    """An app's data when the app is removed. Every function raises HostError."""
+
+    def databases(self, app: App, host: Host) -> list[Json]:
+        """`name`, `path` and `bytes` of each database on this host."""
+
+    def snapshot(self, app: App, host: Host) -> None:
+        """Take a whole backup while the app serves."""
+
+    def finish(self, app: App, host: Host) -> None:
+        """Send everything that was written to S3, check that it is there, and stop the database. The app is stopped."""
+
+    def stop(self, app: App, host: Host) -> None:
+        """Stop the database and its replication, whatever S3 has of it."""
+
+    def resume(self, app: App, host: Host) -> None:
+        """The undo of `finish` and `stop`."""
+
+    def delete(self, app: App) -> None:
+        """Delete the database, of which S3 has everything."""
+
+
 class Engine(Protocol):
     """What the verbs ask of an engine, by concern."""
 
@@ -156,6 +178,9 @@ class Engine(Protocol):
 
     @property
     def pushes(self) -> Pushes: ...
+
+    @property
+    def removals(self) -> Removals: ...
 
 
 class Sqlite:
@@ -193,6 +218,12 @@ class Sqlite:
 
         return push
 
+    @property
+    def removals(self) -> Removals:
+        from hostctl.sqlite import removal
+
+        return removal
+
 
 class Postgres:
     """A cluster of the app's own, archived by pgBackRest and the tail."""
@@ -229,6 +260,12 @@ class Postgres:
 
         return push
 
+    @property
+    def removals(self) -> Removals:
+        from hostctl.postgres import removal
+
+        return removal
+
 
 class External:
     """A server of somebody else's: its backups are its provider's."""
@@ -264,6 +301,12 @@ class External:
         from hostctl.postgres import external
 
         return external
+
+    @property
+    def removals(self) -> Removals:
+        from hostctl.postgres import external_removal
+
+        return external_removal
 
 
 ENGINES: tuple[Engine, ...] = (Sqlite(), Postgres(), External())

@@ -104,3 +104,11 @@ def remove_tree(path: Path) -> None:
     """Remove a tree that may be gone already."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a tree that may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from hostctl import engines
 from hostctl.backup import epochs, settings, state
-from hostctl.common import files
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core import actor, moving
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import file_swap
 from hostctl.verbs import backup
 
 
@@ -28,15 +26,10 @@ def units(app: App) -> list[str]:
     return [app.stream_unit, app.cluster_unit, app.tail_unit]
 
 
-def told(app: App, host: Host) -> list[Json]:
-    """The app's databases here: `name`, `path`, and `bytes`, None where only a server that does not answer knows."""
-    found = settings.load(app)
-    if found is not None:
-        return [{"name": one.name, "path": str(one.path), "bytes": _size(one.path)} for one in found.databases]
-    if settings.engine(app) != "postgres":
-        return []
-    summary = engines.require(app).backups.summary(app, host)
-    return [{"name": summary["name"], "path": summary["path"], "bytes": summary["bytes"]}]
+def databases(app: App, host: Host) -> list[Json]:
+    """The app's databases here: `name`, `path` and `bytes`, which is None while their server does not answer."""
+    engine = engines.of(app)
+    return engine.removals.databases(app, host) if engine else []
 
 
 def bucket(app: App) -> Json | None:
@@ -55,52 +48,34 @@ def ask(app: App, host: Host) -> None:
 
 
 def snapshot(app: App, host: Host) -> None:
-    """A whole backup while the app serves: what is left for `send_all` is little. Raises HostError."""
-    # files that an earlier removal left have no stream: what S3 lacks of them is sent when they are let go
-    if streams(app) and (settings.engine(app) == "postgres" or host.systemd.show(app.stream_unit)[0].runs):
-        engines.require(app).backups.run(app, host)
+    """Take a whole backup while the app serves, so that `send_all` has little left to send. Raises HostError."""
+    if streams(app):
+        engines.require(app).removals.snapshot(app, host)
 
 
 def send_all(app: App, host: Host) -> bool:
-    """What the app, stopped now, has written since: proven to be on S3, and nothing streams after it.
+    """Send what the stopped app wrote since the snapshot to S3, check that it is there, and stop the database.
 
-    Returns whether it is: not without a backup of this host's data. Raises HostError when S3 has not got it all.
+    Returns whether there is a backup of this host's data. Raises HostError when S3 does not have everything.
     """
     if not streams(app):
         stop(app, host)
-    elif settings.engine(app) == "postgres":
-        from hostctl.postgres import replication as archive
-
-        archive.flush(app, host)
-        stop(app, host)
-    else:
-        from hostctl.sqlite import replication
-
-        replication.pause(app, host)
-    return streams(app)
+        return False
+    engines.require(app).removals.finish(app, host)
+    return True
 
 
 def stop(app: App, host: Host) -> None:
-    """End what streams and serves the data, as it wants to be ended. Raises HostError."""
-    if settings.engine(app) == "postgres":
-        from hostctl.postgres import cluster
-
-        cluster.stop(app, host)
-        host.systemd.stop(app.tail_unit)
-    elif settings.engine(app) == settings.SQLITE:
-        state.pause(app, "the app is being removed")
-        host.systemd.stop(app.stream_unit)
+    """Stop the database and its replication. Raises HostError."""
+    if engine := engines.of(app):
+        engine.removals.stop(app, host)
 
 
-def go_on(app: App, host: Host) -> None:
-    """The undo of `send_all`, which does not wait for an S3 that may be what failed. Raises HostError."""
+def resume(app: App, host: Host) -> None:
+    """Undo `send_all` without waiting for S3, which may be what failed. Raises HostError."""
     state.unpause(app)
-    if settings.engine(app) == settings.SQLITE:
-        from hostctl.sqlite import replication
-
-        replication.resume(app, host)
-    elif engine := engines.of(app):
-        engine.streams.verb(app, "start", host)
+    if engine := engines.of(app):
+        engine.removals.resume(app, host)
 
 
 # ---------------------------------------------------------------------------------------------- what was sent goes
@@ -126,19 +101,8 @@ def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
 
 def _delete(app: App) -> None:
     with suppress(HostError):  # a database.json that cannot be read: nothing is deleted
-        if (found := settings.load(app)) is not None:
-            for path in (each for one in found.databases for each in (one.path, *file_swap.beside(one.path))):
-                _remove(path)
-    for path in app.cluster.glob("*"):
-        if path != app.cluster / "aside":
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        files.remove_tree(path)
-    else:
-        path.unlink(missing_ok=True)
+        if engine := engines.of(app):
+            engine.removals.delete(app)
 
 
 def _holds(place: Path) -> bool:

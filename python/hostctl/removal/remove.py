@@ -66,7 +66,7 @@ def plan(app: App, host: Host, machine: Machine) -> Json:
     settings = read_json(app.config) or {}
     told: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
     told |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
-    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.told(app, host)}
+    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.databases(app, host)}
     told |= {"backup": data.bucket(app) if data.streams(app) else None}
     told |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
     return told | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}

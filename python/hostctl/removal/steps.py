@@ -179,7 +179,7 @@ def _or_forced(removal: Removal, send: Callable[[App, Host], T]) -> T | None:
 
 
 def _go_on(removal: Removal) -> None:
-    data.go_on(removal.app, removal.host)
+    data.resume(removal.app, removal.host)
 
 
 # ---------------------------------------------------------------------------------------------- what is for good

@@ -1,0 +1,44 @@
+"""PostgreSQL's side of `hostctl APP remove`: the final backup of the cluster, and its deletion."""
+
+from __future__ import annotations
+
+from hostctl.common import files
+from hostctl.common.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Host
+from hostctl.postgres import backup, cluster, commands, replication
+
+
+def databases(app: App, host: Host) -> list[Json]:
+    """`name`, `path` and `bytes` of the database; no `bytes` while the server does not answer. Raises HostError."""
+    summary = backup.summary(app, host)
+    return [{name: summary[name] for name in ("name", "path", "bytes")}]
+
+
+def snapshot(app: App, host: Host) -> None:
+    """Take a base backup while the app serves. Raises HostError."""
+    backup.run(app, host)
+
+
+def finish(app: App, host: Host) -> None:
+    """Archive all WAL, then stop the server. Raises HostError."""
+    replication.flush(app, host)
+    stop(app, host)
+
+
+def stop(app: App, host: Host) -> None:
+    """Stop the server and the WAL stream. Raises HostError."""
+    cluster.stop(app, host)
+    host.systemd.stop(app.tail_unit)
+
+
+def resume(app: App, host: Host) -> None:
+    """Start the server and the WAL stream again. Raises HostError."""
+    commands.verb(app, "start", host)
+
+
+def delete(app: App) -> None:
+    """Delete the cluster, except the data that was kept when other data replaced it."""
+    for path in app.cluster.glob("*"):
+        if path != app.cluster / "aside":
+            files.remove(path)

@@ -1,0 +1,54 @@
+"""SQLite's side of `hostctl APP remove`: the final backup of the files, and their deletion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hostctl.backup import settings, state
+from hostctl.common import files
+from hostctl.common.files import Json
+from hostctl.core.paths import App
+from hostctl.host.host import Host
+from hostctl.sqlite import backup, file_swap, replication
+
+
+def databases(app: App, _: Host) -> list[Json]:
+    """`name`, `path` and `bytes` of each file. Raises HostError (usage)."""
+    listed = settings.require(app).databases
+    return [{"name": one.name, "path": str(one.path), "bytes": _size(one.path)} for one in listed]
+
+
+def _size(path: Path) -> int:
+    return path.lstat().st_size if path.is_symlink() or path.exists() else 0
+
+
+def snapshot(app: App, host: Host) -> None:
+    """Send a snapshot to S3 while the app serves. Raises HostError.
+
+    Files that an earlier removal kept are not replicated yet: `finish` sends what S3 lacks of them.
+    """
+    if host.systemd.show(app.stream_unit)[0].runs:
+        backup.run(app, host)
+
+
+def finish(app: App, host: Host) -> None:
+    """Send everything that was written to S3, check that it is there, and stop Litestream. Raises HostError."""
+    replication.pause(app, host)
+
+
+def stop(app: App, host: Host) -> None:
+    """Stop Litestream. Raises HostError."""
+    state.pause(app, "the app is being removed")
+    host.systemd.stop(app.stream_unit)
+
+
+def resume(app: App, host: Host) -> None:
+    """Start Litestream again. Raises HostError."""
+    replication.resume(app, host)
+
+
+def delete(app: App) -> None:
+    """Delete the files and what SQLite and Litestream keep beside them. Raises HostError (usage)."""
+    for database in settings.require(app).databases:
+        for path in (database.path, *file_swap.beside(database.path)):
+            files.remove(path)

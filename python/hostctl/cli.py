@@ -235,7 +235,7 @@ def _rollback(app: App, given: argparse.Namespace) -> Json:
 
     who = given.who or os.environ.get("SUDO_USER", "root")
     if given.plan:
-        return begin.way_back(app, given.to, Host())
+        return begin.plan_rollback(app, given.to, Host())
     if given.with_data:
         return begin.rollback_with_data(app, given.to, given.point, who, given.origin, given.lock_wait, Host())
     return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Host(), given.force)

@@ -13,13 +13,13 @@ PERSON = 5  # a person must look; the message says at what
 
 
 class HostError(Exception):
-    """A refusal or failure: what is wrong, where (file or host:path), the command that mends it, the exit
-    code.
+    """A refusal or failure: what is wrong, where (file or host:path), the command that mends it, the exit code; and for
+    callers that decide by it a `reason`, which is a constant of the module that raises it.
     """
 
-    def __init__(self, what: str, where: str = "", fix: str = "", code: int = FAILED) -> None:
+    def __init__(self, what: str, where: str = "", fix: str = "", code: int = FAILED, *, reason: str = "") -> None:
         super().__init__(what)
-        self.what, self.where, self.fix, self.code = what, where, fix, code
+        self.what, self.where, self.fix, self.code, self.reason = what, where, fix, code, reason
 
     def as_dict(self) -> dict[str, str | int]:
         """The error as JSON prints it."""

@@ -13,6 +13,7 @@ from hostctl.common.errors import FAILED, HostError
 
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
 BEGINNING = 0.02  # seconds between two looks at a unit that is about to begin
+UNIT_EXISTS = "unit exists"  # the reason of a HostError: another unit of that name has not been unloaded yet
 LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
 
@@ -50,6 +51,11 @@ def _utc(shown: dict[str, str]) -> float | None:
         return calendar.timegm(time.strptime(shown.get("NextElapseUSecRealtime", ""), "%a %Y-%m-%d %H:%M:%S UTC"))
     except ValueError:
         return None
+
+
+def refusal_reason(answer: str) -> str:
+    """The reason in systemd-run's answer, whose exit status is 1 for every refusal; "" for any other than UNIT_EXISTS."""
+    return UNIT_EXISTS if "was already loaded or has a fragment file" in answer else ""
 
 
 class Systemd:
@@ -136,7 +142,7 @@ class Systemd:
     def background(self, unit: str, argv: Sequence[str], properties: Sequence[str], wait: bool = False) -> None:
         """Run a command as a transient unit that outlives this process; with `wait`, until it has begun.
 
-        Raises HostError when systemd refuses.
+        Raises HostError when systemd refuses, with the reason UNIT_EXISTS while a unit of that name is loaded.
         """
         options = [*([] if wait else ["--no-block"]), *(item for line in properties for item in ("-p", line))]
         done = _call("systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, "--", *argv)
@@ -146,6 +152,7 @@ class Systemd:
                 unit,
                 f"systemctl status {unit}",
                 FAILED,
+                reason=refusal_reason(done.stderr),
             )
 
     def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:

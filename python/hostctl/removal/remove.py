@@ -25,7 +25,7 @@ from hostctl.release import records
 from hostctl.removal import data
 from hostctl.removal.steps import AGAIN, STEPS, Removal, home, left, unit
 from hostctl.removal.units import Machine
-from hostctl.transitions.begin import alone
+from hostctl.transitions.exclusion import exclusive
 from hostctl.verbs import apps
 
 PATIENCE = 15.0  # seconds for whoever holds the lock at this instant
@@ -92,7 +92,7 @@ def begin(app: App, wish: Wish, host: Host) -> Json:
         return _begin_again(app, entry, wish, host)
     if not _anything(app):
         raise _nothing(app)
-    with alone(app, host, wish.lock_wait):
+    with exclusive(app, host, wish.lock_wait):
         removal = _written(app, wish, host)
         _launch(app, host)
     return {"started": removal.content["at"]}

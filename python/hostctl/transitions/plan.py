@@ -9,7 +9,8 @@ from hostctl.common import artifact, migrations
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.release import changes, envfile, records
-from hostctl.transitions import begin
+from hostctl.release.app_key import app_key
+from hostctl.transitions.new_release import recorded_settings
 
 
 def plan(app: App, spec: Json) -> Json:
@@ -18,8 +19,8 @@ def plan(app: App, spec: Json) -> Json:
     record = records.load(app, live) if live else None
     of_accessories = {name: envfile.sha256(value) for name, value in services.environment(app).items()}
     secrets = {**of_accessories, **spec["secrets"]}
-    env_changed = changed_environment({**spec, "secrets": secrets}, begin.cookie(app) if record else "", record)
-    settings, was = begin.compared(spec["settings"]), begin.compared(record["settings"]) if record else None
+    env_changed = changed_environment({**spec, "secrets": secrets}, app_key(app) if record else "", record)
+    settings, was = recorded_settings(spec["settings"]), recorded_settings(record["settings"]) if record else None
     changed = (changes.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
     told = {"unchanged": same, "changed_keys": changed, "previous": live, "release": spec["release"]}

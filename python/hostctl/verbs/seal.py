@@ -11,8 +11,8 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host import credentials
 from hostctl.release import envfile, environment, records
+from hostctl.release.app_key import app_key, node_cookie
 from hostctl.release.environment import INSTANCE, PLAIN, SEALED
-from hostctl.transitions import begin
 
 
 def seal(app: App) -> Json:
@@ -32,14 +32,14 @@ def _seal(app: App, record: Json) -> bool:
         return False
     if port := values.pop("PORT", None):
         files.write_atomic(at / INSTANCE, envfile.render({"PORT": port}).encode())
-    records.save(app, {**record, "env_digests": envfile.digests(begin.cookie(app), _given(app, record, values))})
+    records.save(app, {**record, "env_digests": envfile.digests(app_key(app), _given(app, record, values))})
     environment.keep(app, release, values, record["secrets"])
     return True
 
 
 def _given(app: App, record: Json, values: dict[str, str]) -> dict[str, str]:
     """The app's own variables: those that are not what hostctl sets by itself. PHX_HOST comes with every push."""
-    defaults = envfile.complete(app.name, record["release"], begin.node_cookie(app), "", {})
+    defaults = envfile.complete(app.name, record["release"], node_cookie(app), "", {})
     return {name: value for name, value in values.items() if defaults.get(name) != value}
 
 

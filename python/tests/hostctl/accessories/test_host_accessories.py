@@ -19,7 +19,7 @@ from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.core import lock
 from hostctl.host.listeners import Socket
 from hostctl.release import records, redact
-from hostctl.transitions import begin
+from hostctl.transitions import push_checks
 
 LOOPBACK = Socket("tcp", "127.0.0.1", 19_000)
 EVERYWHERE = Socket("tcp", "0.0.0.0", 6379)
@@ -244,14 +244,14 @@ def test_a_value_of_env_wins(world: World, services: Services) -> None:
     want(world, redis="redis")
     start(world)
 
-    assert begin.environment(world.app, world.spec("1", env={"REDIS_URL": "mine"}))["REDIS_URL"] == "mine"
+    assert push_checks.environment(world.app, world.spec("1", env={"REDIS_URL": "mine"}))["REDIS_URL"] == "mine"
 
 
 def test_a_push_before_the_service_was_made_says_what_mends_it(world: World, services: Services) -> None:
     want(world, redis="redis")
 
     with pytest.raises(HostError, match="redis was never made") as caught:
-        begin.environment(world.app, world.spec("1"))
+        push_checks.environment(world.app, world.spec("1"))
     assert caught.value.fix == "deploy provision"
 
 

@@ -146,7 +146,7 @@ def test_a_rollback_with_data_brings_back_code_and_data_of_before_the_push(world
 
 def test_what_a_rollback_with_data_gives_up_is_told_before_and_kept_after(world: DataWorld) -> None:
     first, second = pushed(world)
-    asked = begin.way_back(world.app, None, world.host)
+    asked = begin.plan_rollback(world.app, None, world.host)
     assert asked["release"] == first
     assert asked["gives_up"]["tables"]["shop.db"]["items"] == [2, 2]
     assert 0 <= asked["gives_up"]["seconds"] < 60

@@ -11,7 +11,7 @@ from hostworld import World
 
 from hostctl.common import artifact
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
-from hostctl.host import credentials
+from hostctl.host import credentials, systemd
 from hostctl.host.http import Answer
 from hostctl.journal import journal
 from hostctl.release import records
@@ -58,7 +58,8 @@ def test_a_push_waits_until_the_unit_of_the_one_before_has_left(
 
     def background(name: str, argv: Sequence[str], properties: Sequence[str]) -> None:
         if name == unit and next(refusals, None) is not None:
-            raise HostError(f"systemd does not run {name}: Unit {name} was already loaded or has a fragment file.")
+            said = f"Unit {name} was already loaded or has a fragment file."
+            raise HostError(f"systemd does not run {name}: {said}", reason=systemd.refusal_reason(said))
         run(name, argv, properties)
 
     monkeypatch.setattr(world.systemd, "background", background)

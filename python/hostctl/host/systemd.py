@@ -54,7 +54,7 @@ def _utc(shown: dict[str, str]) -> float | None:
 
 
 def refusal_reason(answer: str) -> str:
-    """The reason in systemd-run's answer, whose exit status is 1 for every refusal; "" for any other than UNIT_EXISTS."""
+    """The reason of systemd-run's refusal, whose exit status is always 1: UNIT_EXISTS, or "" for any other."""
     return UNIT_EXISTS if "was already loaded or has a fragment file" in answer else ""
 
 

@@ -259,7 +259,7 @@ def test_one_that_is_not_healthy_leaves_the_old_environment_serving(world: World
 
 
 def test_it_is_refused_where_nothing_is_live_or_another_code_went_live_meanwhile(world: World) -> None:
-    with pytest.raises(HostError, match="nothing is live") as nothing:
+    with pytest.raises(HostError, match="no release is live") as nothing:
         env_push(world)
     assert (nothing.value.fix, world.states()) == ("deploy push", {})
     world.push("one")

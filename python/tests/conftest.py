@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # the process that shares out the tests knows them all
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     ran = [one for one in reports if one.when == "call" and "full" in one.keywords]
     if ran and (path := config.getoption("--full-list")):

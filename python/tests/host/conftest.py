@@ -15,12 +15,18 @@ import pytest
 from demo.report import Phase
 from homeport import sandbox
 from homeport.sandbox import Sandbox
+from tests.host import support
 from tests.host.support import Project, build, new_project
 
 NAMED = os.environ.get("HOMEPORT_TEST_BOX")
 OWN_BOX = f"{NAMED or 't-e2e'}{os.environ.get('PYTEST_XDIST_WORKER', '').replace('gw', '-')}"
 HERE = Path(__file__).parent
 LONGEST = 1800  # seconds of one test, with a first host that is made for it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--full"):
+        support.RATE = support.FULL_RATE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

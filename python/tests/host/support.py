@@ -33,6 +33,7 @@ APP = "hello"
 DOMAIN = f"{APP}.sandbox.test"
 OLD_NAME = f"www.{DOMAIN}"  # only redirects to DOMAIN
 DEPLOY = Path(sys.executable).with_name("deploy")
+RATE, FULL_RATE = 100.0, 300.0  # requests a second of a load, in the short form of the tests and in the long one
 LONGEST_SECONDS = 900.0  # of one `deploy`: only a hang takes that long
 SCAN_BATCH, SCAN_SECONDS = 1024, 60.0  # ports asked at once; a full table of connections answers some only later
 
@@ -129,8 +130,8 @@ class Project:
         return str(self.status()["live"]["release"])
 
     def load(self, **options: Any) -> Load:
-        """20 keep-alive clients, half of the requests POST, as `demo.load` makes them."""
-        given = {"clients": 20, "rate": 300, "seconds": 600, **options}
+        """20 keep-alive clients, half of the requests POST, as `demo.load` makes them; more a second with --full."""
+        given = {"clients": 20, "rate": RATE, "seconds": 1200, **options}
         return Load(self.box.address, self.domain, self.box.root, **given)
 
     def websocket(self) -> WebSocket:

@@ -13,7 +13,19 @@ from pathlib import Path
 import pytest
 
 from homeport.sandbox import Sandbox
-from tests.host.support import DOMAIN, OLD_NAME, Project, another, get, on_host, settled, unchanged, until, version
+from tests.host.support import (
+    DOMAIN,
+    FULL_RATE,
+    OLD_NAME,
+    Project,
+    another,
+    get,
+    on_host,
+    settled,
+    unchanged,
+    until,
+    version,
+)
 
 Artifacts = dict[int, Path]
 Measured = Callable[..., None]
@@ -33,7 +45,7 @@ def test_pushes_and_rollbacks_in_turn_lose_no_request(
 ) -> None:
     app.push(artifacts[1])
     first = app.live()
-    with app.load() as load:
+    with app.load(rate=FULL_RATE) as load:
         for number in range(rounds):
             load.mark("push")
             assert app.push(artifacts[2 + number % 2])["result"] == "live"
@@ -60,7 +72,7 @@ def test_a_killed_app_comes_back_and_only_posts_in_flight_are_lost(app: Project,
 
 def test_restarting_the_unit_loses_no_request(app: Project, measured: Measured) -> None:
     before = version(app)
-    with app.load() as load:
+    with app.load(rate=FULL_RATE) as load:
         time.sleep(QUIET_SECONDS)
         on_host(app.box, f"systemctl restart 'hello@{before['release']}'")
         until(lambda: version(app)["pid"] != before["pid"], "another process answers")
@@ -71,7 +83,7 @@ def test_restarting_the_unit_loses_no_request(app: Project, measured: Measured) 
 
 def test_provisioning_again_changes_nothing_and_loses_no_request(app: Project, measured: Measured) -> None:
     before = version(app)
-    with app.load() as load:
+    with app.load(rate=FULL_RATE) as load:
         assert unchanged(app)
     measured("provision again", load.report.total)
     assert load.report.failures == []
@@ -92,7 +104,7 @@ def test_a_rollback_takes_back_the_instance_that_still_drains(
     before = version(app)
     app.configure(drain_timeout="5m")  # the old one drains until the socket is closed, however busy this machine is
     app.deploy("provision")
-    with app.load() as load, app.websocket() as socket:
+    with app.load(rate=FULL_RATE) as load, app.websocket() as socket:
         push = app.start("push", "--artifact", another(app, artifacts))
         until(lambda: app.status()["lock"] is not None, "the push is at work", 120)
         back = app.deploy("rollback", "--lock-wait", "120", "--json").json

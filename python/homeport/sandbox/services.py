@@ -8,7 +8,6 @@ import json
 import secrets
 import ssl
 import time
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from homeport.sandbox.model import (
     S3_TLS_PORT,
     Sandbox,
 )
+from hostctl.common import http
 
 ENCRYPTION_KEY = "homeport_encryption_key"
 
@@ -182,14 +182,16 @@ def _s3_client(sandbox: Sandbox) -> Any:
 
 def fetch_root(sandbox: Sandbox, within: float = 30.0) -> None:
     """Keep the root certificate that this run of Pebble issues from; it makes a new one at each start."""
-    url = f"https://{sandbox.services_address}:{ACME_MANAGEMENT_PORT}/roots/0"
     context = ssl.create_default_context(cafile=str(sandbox.ca))
+    server = http.Server(sandbox.services_address, ACME_MANAGEMENT_PORT, context)
     deadline = time.monotonic() + within
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2, context=context) as answer:
-                durable.write(sandbox.root, answer.read().decode())
+            answer = http.request(server, "GET", "/roots/0", limits=http.Limits(2.0, 2.0))
+            if answer.status == 200:
+                durable.write(sandbox.root, answer.body.decode())
                 return
+            raise OSError(f"it answers {answer.status}")
         except OSError as error:
             _again(sandbox, "acme", error, deadline)
 

@@ -7,26 +7,26 @@ from __future__ import annotations
 import contextlib
 import datetime
 import email.utils
+import functools
 import hashlib
 import hmac
-import http.client
 import socket
 import ssl
-import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from hostctl.backup.settings import Backup, Credentials
+from hostctl.common import http
 from hostctl.common.errors import HostError
+from hostctl.common.http import Response
 
 CONNECT = 5.0  # seconds for a connection, certificate included
 TOTAL = 30.0  # seconds for one request, whatever the store does
 TRIES = 3
 PAUSE = 0.3  # seconds before the second try; more before the third
-LONGEST = 64 << 20  # bytes of an answer: what is read here are notes and listings
 BUSY = frozenset({429, 500, 502, 503, 504})
 SKEW = 5 * 60.0  # seconds that clocks may differ before a store begins to refuse (AWS: 15 minutes)
 
@@ -53,12 +53,6 @@ class Object(NamedTuple):
     key: str
     size: int
     modified: float
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 Objects = list[Object]
@@ -173,7 +167,7 @@ class Bucket:
         data: bytes = b"",
         headers: Mapping[str, str] | None = None,
         missing: bool = False,
-    ) -> Answer | None:
+    ) -> Response | None:
         answer = self._again(method, key, query or {}, data, headers or {})
         if answer.status // 100 == 2:
             return answer
@@ -184,7 +178,7 @@ class Bucket:
 
     def _again(
         self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> Response:
         """Ask, and again while the store says that it is busy."""
         for attempt in range(1, self.tries):
             answer = self._once(method, key, query, data, headers)
@@ -193,61 +187,42 @@ class Bucket:
             time.sleep(PAUSE * attempt)
         return self._once(method, key, query, data, headers)
 
-    def _once(self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]) -> Answer:
-        path = self._root + ("/" + key if key else "" if self._root else "/")
-        signed = sign(self._keys, self.region, method, self._authority, path, query, data, time.time())
+    def _once(
+        self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]
+    ) -> Response:
+        server, path = self._server(), self._root + ("/" + key if key else "" if self._root else "/")
+        signed = sign(self._keys, self.region, method, server.authority, path, query, data, time.time())
         target = quoted(path) + ("?" + canonical_query(query) if query else "")
+        limits = http.Limits(self.connect, self.total)
         try:
-            with self._connection() as connection:
-                connection.request(method, target, body=data, headers={**headers, **signed})
-                with contextlib.closing(connection.getresponse()) as response:
-                    body = _whole(response)
-        except (OSError, http.client.HTTPException) as error:
+            answer = http.request(server, method, target, body=data, headers={**headers, **signed}, limits=limits)
+        except OSError as error:
             raise self._no_way(error) from None
-        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
         self._note_skew(answer)
         return answer
 
-    @property
-    def _authority(self) -> str:
-        usual = 443 if self._tls else 80
-        return self.host if self.port == usual else f"{self.host}:{self.port}"
+    def _server(self) -> http.Server:
+        return http.Server(self.host, self.port, self._trust if self._tls else None)
 
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        """A connection that is cut when the time is up, however slowly the store drips."""
-        with contextlib.closing(self._unopened()) as connection:
-            connection.connect()
-            connection.sock.settimeout(self.total)
-            timer = threading.Timer(self.total, _cut, (connection.sock,))
-            timer.daemon = True
-            timer.start()
-            try:
-                yield connection
-            finally:
-                timer.cancel()
-
-    def _unopened(self) -> http.client.HTTPConnection:
-        if not self._tls:
-            return http.client.HTTPConnection(self.host, self.port, timeout=self.connect)
+    @functools.cached_property
+    def _trust(self) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self._ca)
+            return ssl.create_default_context(cafile=self._ca)
         except OSError as error:
             what = f"the CA of the backup's endpoint cannot be read: {error.strerror}"
             raise HostError(what, str(self._ca), "set backup.ca to a PEM file, and run deploy provision") from None
-        return http.client.HTTPSConnection(self.host, self.port, timeout=self.connect, context=context)
 
-    def _note_skew(self, answer: Answer) -> None:
+    def _note_skew(self, answer: Response) -> None:
         with contextlib.suppress(TypeError, ValueError):
             told = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
             self.skew = told.timestamp() - time.time()
 
     # ------------------------------------------------------------------------------------------ errors
 
-    def _no_way(self, error: Exception) -> Unreachable:
+    def _no_way(self, error: OSError) -> Unreachable:
         return Unreachable(_why_no_way(error, self.host, self.total), self.where, _NO_WAY)
 
-    def _refusal(self, method: str, key: str, answer: Answer, reason: str) -> Refused:
+    def _refusal(self, method: str, key: str, answer: Response, reason: str) -> Refused:
         document = parse_xml(answer.body)
         if answer.status == 412 or reason in ("PreconditionFailed", "ConditionalRequestConflict"):
             return Conflict(f"{key} is not as expected any more", self.where, "try again", answer.status, reason)
@@ -300,20 +275,7 @@ _KEYS = {
 }
 
 
-def _whole(response: http.client.HTTPResponse) -> bytes:
-    """The body. A bounded read takes one that was cut short for a whole one, so what is left is looked at."""
-    body = response.read(LONGEST)
-    if response.length:
-        raise http.client.IncompleteRead(body, response.length)
-    return body
-
-
-def _cut(opened: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        opened.shutdown(socket.SHUT_RDWR)
-
-
-def _why_no_way(error: Exception, host: str, total: float) -> str:
+def _why_no_way(error: OSError, host: str, total: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {host} is not to be trusted: {error.verify_message}"
     if isinstance(error, socket.gaierror):
@@ -362,7 +324,7 @@ def sign(
     data: bytes,
     now: float,
 ) -> dict[str, str]:
-    """The headers of a request signed with AWS Signature Version 4, at `now` (seconds since the epoch)."""
+    """The headers, Host excepted, of a request signed with AWS Signature Version 4 at `now` (epoch seconds)."""
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     digest = hashlib.sha256(data).hexdigest()
     headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": at}
@@ -373,7 +335,7 @@ def sign(
     text = "\n".join(("AWS4-HMAC-SHA256", at, scope, hashlib.sha256(canonical.encode()).hexdigest()))
     signature = hmac.new(_key(keys, at[:8], region), text.encode(), hashlib.sha256).hexdigest()
     told = f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
-    return {**headers, "authorization": told}
+    return {"x-amz-content-sha256": digest, "x-amz-date": at, "authorization": told}
 
 
 def _key(keys: Credentials, day: str, region: str) -> bytes:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import ssl
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from hostctl.common import http
 from hostctl.common.message import Post
 
-TIMEOUT = 10.0  # seconds
+TIMEOUT = 10.0  # seconds for a connection, and for the answer
 ANSWER = 300  # characters of an answer that are kept
+LIMITS = http.Limits(TIMEOUT, TIMEOUT, body=4 * ANSWER, whole=False)
 MARK = "[URL]"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # a receiver that is busy, or that answers so for a while only; any other 4xx will not change by itself
 AGAIN = (408, 425, 429)
 
 
-class Answer(NamedTuple):
+class Delivery(NamedTuple):
     """What came of a POST: `status` 0 without an answer, and then `text` says why."""
 
     status: int
@@ -49,38 +50,34 @@ def mistake(url: str) -> str:
     return "" if parts.scheme == "https" or plain else expected
 
 
-def send(url: str, what: Post, context: ssl.SSLContext | None = None) -> Answer:
+def send(url: str, what: Post, context: ssl.SSLContext | None = None) -> Delivery:
     """POST to the URL, the certificate checked against the system's authorities.
 
     Never raises for what the way there brings.
     """
     parts = urlsplit(url)
-    connection = _connection(parts, context)
     try:
         headers = {"User-Agent": "homeport", **what.headers}
-        connection.request("POST", _target(parts), what.body, headers)
-        answer = connection.getresponse()
-        text = answer.read(ANSWER * 4).decode(errors="replace")
-        return Answer(answer.status, without(url, shortened(text)))
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(0, without(url, why(error)))
-    finally:
-        connection.close()
+        answer = http.request(
+            _server(parts, context), "POST", _target(parts), body=what.body, headers=headers, limits=LIMITS
+        )
+        return Delivery(answer.status, without(url, shortened(answer.body.decode(errors="replace"))))
+    except OSError as error:
+        return Delivery(0, without(url, why(error)))
 
 
-def _connection(parts: SplitResult, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+def _server(parts: SplitResult, context: ssl.SSLContext | None) -> http.Server:
     host = parts.hostname or ""
     if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT)
-    trust = context or ssl.create_default_context()
-    return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT, context=trust)
+        return http.Server(host, parts.port or 80)
+    return http.Server(host, parts.port or 443, context or ssl.create_default_context())
 
 
 def _target(parts: SplitResult) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def why(error: Exception) -> str:
+def why(error: OSError) -> str:
     """Why there is no answer, as a person says it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message}"

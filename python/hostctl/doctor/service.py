@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
-from hostctl.common import tls
+from hostctl.common import http, tls
 from hostctl.common.files import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.core import actor
 from hostctl.doctor.case import Case
 from hostctl.edge import certificates
-from hostctl.host import http
 from hostctl.notify import alerts
 from hostctl.verbs import backup as backups
 
@@ -110,22 +108,14 @@ def of_origin(answers: dict[str, int]) -> list[Finding]:
 
 def upgrade(port: int, name: str) -> http.Answer:
     """Ask for LiveView's websocket as a browser does that shows a page of https://name. Raises nothing."""
-    head = (
-        "GET /live/websocket?vsn=2.0.0 HTTP/1.1",
-        f"Host: {name}",
-        f"Origin: https://{name}",
-        "X-Forwarded-Proto: https",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: aG9tZXBvcnQgZG9jdG9yIQ==",
-    )
-    try:
-        with socket.create_connection(("127.0.0.1", port), PROBE) as connection:
-            connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
-            return http.parse(connection.recv(8192))
-    except OSError as error:
-        return http.Answer(0, why="closed", detail=str(error))
+    handshake = {
+        "Origin": f"https://{name}",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "aG9tZXBvcnQgZG9jdG9yIQ==",
+    }
+    return http.get(port, name, "/live/websocket?vsn=2.0.0", PROBE, headers=handshake)
 
 
 # ---------------------------------------------------------------------------------------------- the backup

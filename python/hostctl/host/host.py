@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 
-from hostctl.host import http, ports
+from hostctl.common import http
+from hostctl.host import ports
 from hostctl.host.systemd import Systemd
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostctl.host.http import Answer
+from hostctl.common.http import Answer
 
 
 def explain(answer: Answer, host: str, path: str) -> str:

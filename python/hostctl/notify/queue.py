@@ -12,7 +12,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.common.message import Post
 from hostctl.common.names import transition_id
-from hostctl.common.webhook import Answer
+from hostctl.common.webhook import Delivery
 from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -25,7 +25,7 @@ WAKE = 1.0  # seconds between two looks while something waits
 LINGER = 3.0
 PATIENCE = 25.0  # seconds that a test waits for its answers; ssh gives it 60
 
-Send = Callable[[str, Post], Answer]
+Send = Callable[[str, Post], Delivery]
 
 
 # ---------------------------------------------------------------------------------------------- pure
@@ -77,7 +77,7 @@ def _try(app: App, path: Path, told: Json, send: Send) -> str | None:
     try:
         answer = send(events.url_of(app, receiver["url"]), message.post(receiver["format"], told))
     except HostError as error:
-        answer = Answer(0, error.what)
+        answer = Delivery(0, error.what)
     again = None if answer.final else next_try(told, now)
     _keep(app, path, told, answer, again)
     if again is not None:
@@ -89,7 +89,7 @@ def _try(app: App, path: Path, told: Json, send: Send) -> str | None:
     return "sent" if answer.taken else "given_up"
 
 
-def _keep(app: App, path: Path, told: Json, answer: Answer, again: float | None) -> None:
+def _keep(app: App, path: Path, told: Json, answer: Delivery, again: float | None) -> None:
     """What became of the last try, for whoever asks."""
     make_directory(app.notify / "last", 0o700)
     result: Json = {"id": path.stem, "at": time.time(), "event": told["event"], "title": told["title"]}
@@ -97,7 +97,7 @@ def _keep(app: App, path: Path, told: Json, answer: Answer, again: float | None)
     write_json(app.notify / "last" / f"{told['receiver']['url']}.json", result)
 
 
-def _complain(app: App, told: Json, answer: Answer) -> None:
+def _complain(app: App, told: Json, answer: Delivery) -> None:
     how = f"it answered {answer.status}" if answer.status else answer.text
     what = f"{told['receiver']['url']} was not told {told['title']!r}: {how}"
     print(f"<3>{what}", file=sys.stderr, flush=True)

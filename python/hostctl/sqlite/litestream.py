@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,12 +21,13 @@ from urllib.parse import quote
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup, Databases
+from hostctl.common import http
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 
-ANSWERS = 5.0  # seconds that the socket may take
+ANSWERS = http.Limits(5.0, 5.0)  # of the socket
 LONGEST = 6 * 3600.0  # seconds for a restore or a snapshot
 POLL = 0.05
 # Times within this are restored to the interval, older ones to the half minute of Litestream's first level. An app that
@@ -235,30 +234,15 @@ def _rfc3339(at: float) -> str:
 # ---------------------------------------------------------------------------------------------- the socket
 
 
-class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWERS)
-        self.path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWERS)
-        self.sock.connect(self.path)
-
-
 def ask(app: App, target: str) -> Json:
     """What the running Litestream answers. Raises HostError when it does not run, or does not answer."""
-    connection = _Unix(socket_path(app))
     try:
-        connection.request("GET", target)
-        response = connection.getresponse()
-        found = json.loads(response.read())
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        answer = http.request(http.Server("localhost", address=socket_path(app)), "GET", target, limits=ANSWERS)
+        found = json.loads(answer.body)
+    except (OSError, ValueError) as error:
         what = f"Litestream does not run: {type(error).__name__}"
         raise HostError(what, app.stream_unit, "deploy backup status") from None
-    finally:
-        connection.close()
-    return found if isinstance(found, dict) and response.status == 200 else {}
+    return found if isinstance(found, dict) and answer.status == 200 else {}
 
 
 def listening(app: App) -> bool:

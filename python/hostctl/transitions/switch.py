@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hostctl.common import files
 from hostctl.common.errors import HostError
+from hostctl.common.http import Answer
 from hostctl.cron import timers
 from hostctl.edge import maintenance
-from hostctl.host.http import Answer
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
 from hostctl.instance import start as instance_start

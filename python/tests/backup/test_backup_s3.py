@@ -239,7 +239,7 @@ def test_an_answer_that_is_no_s3_is_named() -> None:
 )
 def test_the_address_of_the_bucket(backup: Backup, authority: str, root: str) -> None:
     found = Bucket(backup, DOCUMENTED)
-    assert (found._authority, found._root) == (authority, root)
+    assert (found._server().authority, found._root) == (authority, root)
 
 
 def test_the_host_style_signs_what_it_asks() -> None:

@@ -15,9 +15,9 @@ from hostworld import FakeSystemd, World, unlaunched
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, read_json, write_json
+from hostctl.common.http import Answer
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.host.http import Answer
 from hostctl.release import records
 from hostctl.sqlite.file_swap import beside
 from hostctl.transitions import begin, restore

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from hostctl.common import artifact
 from hostctl.common.errors import HostError
+from hostctl.common.http import Answer
 from hostctl.core.paths import App, Layout
-from hostctl.host.http import Answer
 from hostctl.host.systemd import Unit
 from hostctl.journal import journal
 from hostctl.journal.steps import Work

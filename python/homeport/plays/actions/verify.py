@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays.action import Action
+from hostctl.common import http
 from hostctl.common.documents import Json
 
-TIMEOUT_SECONDS = 15.0
+LIMITS = http.Limits(15.0, 15.0, body=0, whole=False)  # only the status is asked for
 PORT = 443
 
 
@@ -83,7 +83,7 @@ def answer(name: str, path: str, address: str | None, root: str | None) -> int:
     except socket.gaierror:
         what, fix = f"the release is live, but {name} does not resolve from here", f"point {name} at the host in DNS"
         raise HomeportError(what, name, fix, ExitCode.PERSON) from None
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         what = f"the release is live, but https://{name}{path} does not answer from here: {error}"
         raise HomeportError(what, name, fix, ExitCode.PERSON) from None
     if not 200 <= status < 300:
@@ -94,11 +94,5 @@ def answer(name: str, path: str, address: str | None, root: str | None) -> int:
 def get(name: str, path: str, address: str | None, root: str | None) -> int:
     """GET over HTTPS with the certificate checked for `name` against `root` (a PEM file) or the system's trust."""
     context = ssl.create_default_context(cafile=root or None)
-    with (
-        socket.create_connection((address or name, PORT), TIMEOUT_SECONDS) as raw,
-        context.wrap_socket(raw, server_hostname=name) as secured,
-    ):
-        connection = http.client.HTTPConnection(name, timeout=TIMEOUT_SECONDS)
-        connection.sock = secured
-        connection.request("GET", path, headers={"Host": name, "User-Agent": "homeport"})
-        return connection.getresponse().status
+    server = http.Server(name, PORT, context, (address, PORT) if address else None)
+    return http.request(server, "GET", path, headers={"User-Agent": "homeport"}, limits=LIMITS).status

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hostctl.common import webhook
 from hostctl.common.message import Post
-from hostctl.common.webhook import Answer
+from hostctl.common.webhook import Delivery
 from tests.receiver import listening
 
 POST = Post({"Content-Type": "text/plain"}, b"hello")
@@ -20,7 +20,7 @@ POST = Post({"Content-Type": "text/plain"}, b"hello")
 
 def test_it_arrives_and_the_answer_is_told() -> None:
     with listening() as receiver:
-        assert webhook.send(receiver.url("/hook?to=team"), POST) == Answer(200, "ok")
+        assert webhook.send(receiver.url("/hook?to=team"), POST) == Delivery(200, "ok")
         (got,) = receiver.got
         assert (got.path, got.body) == ("/hook?to=team", "hello")
         assert got.headers["User-Agent"] == "homeport"
@@ -58,11 +58,11 @@ def test_an_answer_that_repeats_the_url_is_told_without_it() -> None:
 def test_nobody_there_is_no_exception() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert webhook.send(f"http://127.0.0.1:{port}/hook", POST) == Answer(0, "Connection refused")
+    assert webhook.send(f"http://127.0.0.1:{port}/hook", POST) == Delivery(0, "Connection refused")
 
 
 def test_a_name_that_leads_nowhere_is_no_exception() -> None:
-    assert webhook.send("https://nobody.invalid/hook", POST) == Answer(0, "its name does not resolve")
+    assert webhook.send("https://nobody.invalid/hook", POST) == Delivery(0, "its name does not resolve")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

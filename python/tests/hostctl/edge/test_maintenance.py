@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from hostctl.common import files
 from hostctl.common.errors import HostError
+from hostctl.common.http import Answer
 from hostctl.core import audit, schema
 from hostctl.edge import maintenance
-from hostctl.host.http import Answer
 from hostctl.instance import agent
 from hostctl.release import records
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import tls
-from hostctl.host import http, ports
-from hostctl.host.http import Answer
+from hostctl.common import http, tls
+from hostctl.common.http import Answer
+from hostctl.host import ports
 from hostctl.instance import health
 
 

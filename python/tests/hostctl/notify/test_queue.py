@@ -18,7 +18,7 @@ from hostctl.backup import drill
 from hostctl.common import message
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.message import Post
-from hostctl.common.webhook import Answer
+from hostctl.common.webhook import Delivery
 from hostctl.host import credentials
 from hostctl.journal import journal
 from hostctl.notify import events, queue
@@ -42,12 +42,12 @@ def queued(world: World) -> list[dict[str, Any]]:
 class Wire:
     """Answers as it is told to, 200 when it is told nothing more, and keeps what was sent."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Delivery) -> None:
         self.answers, self.sent = list(answers), []  # type: ignore[var-annotated]
 
-    def __call__(self, url: str, what: Post) -> Answer:
+    def __call__(self, url: str, what: Post) -> Delivery:
         self.sent.append((url, json.loads(what.body)))
-        return self.answers.pop(0) if self.answers else Answer(200, "ok")
+        return self.answers.pop(0) if self.answers else Delivery(200, "ok")
 
 
 # ---------------------------------------------------------------------------------------------- what is told
@@ -216,7 +216,7 @@ def test_a_receiver_that_does_not_take_it_is_asked_again_and_the_others_are_not(
     receive(world, ALL, {**ALL, "url": "OTHER_URL"})
     monkeypatch.setattr(queue.time, "time", lambda: 1_800_000_000.0 + world.now)
     world.push("1")
-    wire = Wire(Answer(503, "busy"), Answer(200, "ok"), Answer(0, "no answer within 10 s"))
+    wire = Wire(Delivery(503, "busy"), Delivery(200, "ok"), Delivery(0, "no answer within 10 s"))
     queue.run(world.app, world, wire)  # type: ignore[arg-type]
     assert len(wire.sent) == 4
     assert queued(world) == []
@@ -226,7 +226,7 @@ def test_a_receiver_that_does_not_take_it_is_asked_again_and_the_others_are_not(
 def test_a_receiver_that_is_gone_for_good_is_given_up(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     receive(world)
     world.push("1")
-    assert queue.run(world.app, world, Wire(Answer(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
+    assert queue.run(world.app, world, Wire(Delivery(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
     assert "TEAM_URL was not told" in capsys.readouterr().err
     last = queue.listing(world.app)[0]["last"]
     assert (last["ok"], last["status"], last["next_try"]) == (False, 404, None)

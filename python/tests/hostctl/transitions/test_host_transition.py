@@ -11,8 +11,8 @@ from hostworld import World
 
 from hostctl.common import artifact
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
+from hostctl.common.http import Answer
 from hostctl.host import credentials, systemd
-from hostctl.host.http import Answer
 from hostctl.journal import journal
 from hostctl.release import records
 from hostctl.transitions import begin, drain, follow, plan, prune, recover

@@ -1,4 +1,4 @@
-"""Reads Elixir source as text, with care: comments, strings and sigils are told apart, nothing is run.
+"""Finds values, keys, repositories and routes in Elixir source. The source is never run.
 
 Two texts of the same length stand beside each other, so that a position in one is a position in the other:
 `code` is the source with comments blanked, `bones` also without what is inside strings.
@@ -9,18 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_OPEN, _CLOSE = "([{", ")]}"
-_SIGIL_CLOSE = {"(": ")", "[": "]", "{": "}", "<": ">"}
+from hostctl.common.elixir import blanked
 
-# one token of source that may hide brackets and keywords; order matters: heredocs before strings
-_HIDING = re.compile(
-    r"""
-    (?P<char>\?\\?.)
-  | (?P<comment>\#[^\n]*)
-  | (?P<open>(?:~[A-Za-z]+)?(?:\"\"\"|''')|~[A-Za-z]+[(\[{<|/"']|["'])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+_OPEN, _CLOSE = "([{", ")]}"
 _WORD = re.compile(r"[A-Za-z0-9_@!?]")
 
 
@@ -28,7 +19,7 @@ class Source:
     """One file of Elixir."""
 
     def __init__(self, text: str) -> None:
-        self.code, self.bones = _strip(text)
+        self.code, self.bones = blanked(text)
 
     def keyword(self, function: str, key: str) -> str:
         """The value of a key in the list that a function returns: an atom's name or a string; "" if none."""
@@ -139,45 +130,3 @@ _ROUTING = re.compile(
     """,
     re.VERBOSE,
 )
-
-
-def _strip(text: str) -> tuple[str, str]:
-    code, bones, at = list(text), list(text), 0
-    while match := _HIDING.search(text, at):
-        start, at = match.start(), match.end()
-        if match["comment"]:
-            _blank(code, start, at)
-            _blank(bones, start, at)
-        elif match["open"]:
-            end = _end_of(text, match["open"], at)
-            _blank(bones, at, end)
-            at = end + len(_closer(match["open"]))
-        elif not _WORD.match(text[start - 1 : start]):
-            _blank(bones, start, at)
-        else:
-            at = start + 1
-    return "".join(code), "".join(bones)
-
-
-def _blank(characters: list[str], start: int, end: int) -> None:
-    for at in range(start, min(end, len(characters))):
-        if characters[at] != "\n":
-            characters[at] = " "
-
-
-def _closer(opened: str) -> str:
-    mark = opened.lstrip("~ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-    return _SIGIL_CLOSE.get(mark, mark)
-
-
-def _end_of(text: str, opened: str, at: int) -> int:
-    """Where the closing mark stands; the end of the text if it is missing. Capital sigils know no escapes."""
-    closer, raw = _closer(opened), opened[:1] == "~" and opened[1:2].isupper()
-    while at < len(text):
-        if text[at] == "\\" and not raw:
-            at += 2
-        elif text.startswith(closer, at):
-            return at
-        else:
-            at += 1
-    return len(text)

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from hostctl.common.elixir import Statement, Token, shown, statements
+from hostctl.common.elixir import Statement, Token, excerpt, statements
 
 NEUTRAL = {"use", "import", "alias", "require", "flush"}
 CREATE = {"create", "create_if_not_exists"}
@@ -132,7 +132,7 @@ class _Judge:
     def execute(self, given: Sequence[Token]) -> list[str]:
         """Of `execute up, down` only the first goes forward."""
         if not given or given[0].kind != "string" or "#{" in given[0].text or _goes_on(given):
-            return [f"not recognised: execute {shown(self.source, given)}"]
+            return [f"not recognised: execute {excerpt(self.source, given)}"]
         text = COMMENT_SQL.sub(" ", given[0].text)
         if re.match(r"\s*CREATE\s+(TEMP\w*\s+)?TRIGGER\b", text, re.I):
             return ["a trigger acts on what older code writes: " + _short(text)]
@@ -154,7 +154,7 @@ class _Judge:
         return f"{'takes away or changes' if changes else 'not recognised'}: {self.show(line)}"
 
     def show(self, line: Statement) -> str:
-        return shown(self.source, line.head)
+        return excerpt(self.source, line.head)
 
 
 def _goes_on(given: Sequence[Token]) -> bool:

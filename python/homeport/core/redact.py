@@ -1,34 +1,28 @@
-"""The one redactor: puts `[NAME]` where a secret's value, or a usual spelling of it, stands in a text."""
+"""The laptop's redactor: puts `[NAME]` where a secret's value, or a usual spelling of it, stands in a text."""
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
 from homeport.core.errors import HomeportError
+from hostctl.common import redact
+from hostctl.common.redact import LEAST_CHARACTERS as LEAST_CHARACTERS
 
-# a shorter value would turn up in every other word
-LEAST_CHARACTERS = 4
-# a line of a multi-line value (a key file) is a secret of its own from this length on: logs come line by line
+# a line of a multi-line value (a key file) is a secret of its own from this length on
 LEAST_LINE = 8
 
 
 class Redactor:
-    """Call it with a text. Knows each value raw, in base64, and quoted for URLs, shells and JSON."""
+    """Call it with a text. Hides each value raw, in base64, and quoted for URLs, shells and JSON."""
 
     def __init__(
         self, secrets: Mapping[str, SecretStr | None], also: Iterable[tuple[str, SecretStr | None]] = ()
     ) -> None:
         self._names = _spellings([*secrets.items(), *also])
-        longest_first = sorted(self._names, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = redact.pattern(self._names)
 
     def __repr__(self) -> str:
         return f"Redactor({', '.join(sorted(set(self._names.values())))})"
@@ -50,49 +44,29 @@ class Redactor:
         return self(value) if isinstance(value, str) else value
 
 
-# every value that this process has met, whoever asked for it
+# every value that this process has read
 _learnt: list[tuple[str, SecretStr]] = []
 
 
 def learn(secrets: Mapping[str, SecretStr | None]) -> None:
-    """From now on `known` hides these values too; those that it knew under the same names stay hidden."""
+    """Add values to those that `known` hides. Earlier values of the same names stay hidden."""
     for name, secret in secrets.items():
         if secret and len(secret.get_secret_value()) >= LEAST_CHARACTERS and (name, secret) not in _learnt:
             _learnt.append((name, secret))
 
 
 def known() -> Redactor:
-    """The redactor of everything that this process has met."""
+    """The redactor of every value that this process has read."""
     return Redactor({}, _learnt)
 
 
 def _spellings(secrets: Iterable[tuple[str, SecretStr | None]]) -> dict[str, str]:
+    """The name of the secret by each spelling of its value, and of its longer lines."""
     return {
         spelling: name
         for name, secret in secrets
         if secret
-        for value in _parts(secret.get_secret_value())
-        for spelling in _forms(value)
+        for value in redact.with_lines(secret.get_secret_value(), LEAST_LINE)
+        for spelling in redact.spellings(value)
         if spelling
     }
-
-
-def _parts(value: str) -> Iterator[str]:
-    yield value
-    if "\n" in value:
-        yield from (line for line in value.splitlines() if len(line) >= LEAST_LINE)
-
-
-def _forms(value: str) -> Iterator[str]:
-    raw = value.encode("utf-8", "surrogateescape")
-    yield value
-    for encoded in (b64encode(raw).decode(), urlsafe_b64encode(raw).decode()):
-        yield encoded
-        yield encoded.rstrip("=")
-    for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw), quote_plus(raw, safe="/")):
-        yield quoted
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
-    yield shlex.quote(value)
-    yield shlex.quote(value)[1:-1] if value != shlex.quote(value) else value
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]

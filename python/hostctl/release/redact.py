@@ -1,17 +1,16 @@
-"""Secrets out of what is shown and kept: an app that prints its environment at boot must not fill logs with
-it.
-"""
+"""The host's redactor: puts a mark in the place of a release's secrets, because apps print their environment."""
 
 from __future__ import annotations
 
 import re
 
+from hostctl.common import redact as common
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.release import records
 
-SHORTEST = 4  # a shorter value would take ordinary words out of every line
+SHORTEST = common.LEAST_CHARACTERS
 MARK = "[redacted]"
 
 
@@ -21,7 +20,7 @@ def redact(text: str, app: App, release: str) -> str:
 
 
 def secrets(app: App, record: Json) -> list[str]:
-    """The values of a release's secrets; none of one whose values nobody can decrypt any more."""
+    """The values of a release's secrets that are long enough to hide; none when they cannot be decrypted."""
     try:
         values = records.environment(app, record["release"])
     except HostError:
@@ -31,15 +30,15 @@ def secrets(app: App, record: Json) -> list[str]:
 
 
 def replace(text: str, secrets: list[str]) -> str:
-    """The text with each secret replaced, the longest first; each line of one with newlines counts by itself
-    too.
-    """
+    """The text with each secret, and each line of a secret, replaced by MARK."""
     found = pattern(secrets)
     return found.sub(MARK, text) if found else text
 
 
 def pattern(secrets: list[str]) -> re.Pattern[str] | None:
-    """What matches any of the secrets, and any line of one with newlines, the longest first; None for none."""
-    lines = {line for secret in secrets for line in (secret, *secret.splitlines()) if len(line) >= SHORTEST}
-    longest_first = sorted(lines, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if lines else None
+    """What matches any of the secrets, and any line of one with newlines; None for none."""
+    return common.pattern({text for secret in secrets for text in common.with_lines(secret, SHORTEST) if _long(text)})
+
+
+def _long(text: str) -> bool:
+    return len(text) >= SHORTEST

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from hostctl.common.documents import Settings
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
@@ -65,7 +66,7 @@ def find(app: App, name: str, release: str | None) -> Json:
     return found
 
 
-def refuse(settings: Json, host: Host) -> None:
+def refuse(settings: Settings, host: Host) -> None:
     """Raises HostError (usage) for a schedule that this host's systemd does not know, or whose time never comes."""
     for job in settings.get("cron") or []:
         for event in job["calendar"]:
@@ -74,7 +75,7 @@ def refuse(settings: Json, host: Host) -> None:
                 raise HostError(what, "cron in deploy.yml", "systemd-analyze calendar tells; correct it there", USAGE)
 
 
-def refuse_missing(app: App, release: str, settings: Json) -> None:
+def refuse_missing(app: App, release: str, settings: Settings) -> None:
     """Raises HostError for a job whose program is not in the release's tree."""
     for job in settings.get("cron") or []:
         if job["words"]:

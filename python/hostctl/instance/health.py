@@ -1,8 +1,26 @@
-"""What an answer to a health check means, in words that say what to mend."""
+"""Health checks of an instance, and what their answers mean."""
 
 from __future__ import annotations
 
+from hostctl.common.documents import HealthCheck
+from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
+from hostctl.host.host import Host
+
+POLL = 0.1  # seconds between two checks
+
+
+def wait_until_healthy(host: Host, unit: str, port: int, domain: str, check: HealthCheck) -> None:
+    """Return when an instance that was started again is healthy.
+
+    Raises HostError when it is not within its deploy_timeout.
+    """
+    deadline = host.clock() + check["deploy_timeout"]
+    while not (answer := host.get(port, domain, check["path"], check["timeout"])).good:
+        if host.clock() >= deadline:
+            why = explain(answer, domain, check["path"])
+            raise HostError(f"{unit} is not healthy again: {why}", unit, "deploy logs")
+        host.sleep(POLL)
 
 
 def explain(answer: Answer, host: str, path: str) -> str:

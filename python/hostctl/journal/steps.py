@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from hostctl.common import files
+from hostctl.common.documents import Settings
 from hostctl.common.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
 from hostctl.common.files import Json
 from hostctl.core import audit, lock
@@ -41,8 +42,10 @@ class Work:
         return self.journal.release
 
     @property
-    def settings(self) -> Json:
-        return dict(self.journal.content["settings"])
+    def settings(self) -> Settings:
+        """The settings that the transition was begun with."""
+        settings: Settings = self.journal.content["settings"]
+        return settings
 
     @property
     def verb(self) -> str:
@@ -89,6 +92,10 @@ class Step(NamedTuple):
     do: Callable[[Work], str | None]
     undo: Callable[[Work], None]
     again: bool = False
+
+
+def nothing(_: Work) -> None:
+    """The undo of a step that changes nothing."""
 
 
 def perform(work: Work, steps: Sequence[Step]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostctl.common.documents import Settings
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.common.names import matches
@@ -22,6 +23,6 @@ def load(app: App) -> Json:
     return found
 
 
-def domains(app: App, settings: Json) -> list[str]:
-    """The names the edge answers now. An old release may remember names that were given up since."""
+def domains(app: App, settings: Settings) -> list[str]:
+    """The domains that the edge answers now; those of the release's own settings where app.json has none."""
     return list(load(app)["domains"]) or list(settings["domains"])

@@ -17,13 +17,13 @@ from hostctl.core import moving
 from hostctl.core.paths import App, Layout
 from hostctl.edge import caddy, certificates
 from hostctl.host.host import Host
+from hostctl.instance import health
 from hostctl.release import records
 from hostctl.removal import data, inventory
 from hostctl.removal.units import Machine
 
 HOME = "var/lib/homeport-removed"
 AGAIN = "deploy remove"
-POLL = 0.2
 T = TypeVar("T")
 
 
@@ -140,17 +140,9 @@ def _start(removal: Removal) -> None:
         removal.host.systemd.start(one)
     if live := removal.content["live"]:
         removal.host.systemd.start(removal.app.unit(live))
-        _wait_for(removal, live)
-
-
-def _wait_for(removal: Removal, live: str) -> None:
-    settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
-    wanted, domain = settings["health"], (removal.content["names"] or settings["domains"])[0]
-    deadline = removal.host.clock() + wanted["deploy_timeout"]
-    while not removal.host.get(port, domain, wanted["path"], wanted["timeout"]).good:
-        if removal.host.clock() >= deadline:
-            raise HostError(f"{live} is not healthy again", removal.app.unit(live), "deploy logs")
-        removal.host.sleep(POLL)
+        settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
+        domain = (removal.content["names"] or settings["domains"])[0]
+        health.wait_until_healthy(removal.host, removal.app.unit(live), port, domain, settings["health"])
 
 
 def _snapshot(removal: Removal) -> None:

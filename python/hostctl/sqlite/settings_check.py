@@ -6,9 +6,11 @@ Nothing later sees unsafe ones as cheaply: the backup would be bad, and look goo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from hostctl.backup import settings
 from hostctl.common import files
+from hostctl.common.documents import SqliteSettings
 from hostctl.common.errors import HostError
 from hostctl.instance import release_command, start
 from hostctl.journal.steps import Work
@@ -87,7 +89,7 @@ def ask(work: Work) -> list[Settings]:
     """
     start.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
     log = work.app.record(work.release) / "settings.log"
-    program = work.settings["database"]["settings"]
+    program = cast("SqliteSettings", work.settings.get("database"))["settings"]
     status = release_command.run(work, "settings", _command(work, program), log, LONGEST)
     text = log.read_text(errors="replace")
     shown = redact(text, work.app, work.release)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from hostctl.accessories import services
 from hostctl.common.files import Json, make_directory, write_atomic
@@ -26,7 +27,7 @@ RECORDED = (
 )
 
 
-def recorded_settings(settings: Json) -> Json:
+def recorded_settings(settings: Mapping[str, object]) -> Json:
     """The settings that a record keeps. A setting that an older record lacks is None, as if it were not set."""
     return {key: settings.get(key) for key in RECORDED}
 

@@ -13,7 +13,7 @@ from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.journal.journal import Journal
 from hostctl.journal.steps import Work, settle
-from hostctl.transitions import drain, push
+from hostctl.transitions import drain, tables
 
 
 def everything(app: App, host: Host, booting: bool = False) -> list[str]:
@@ -33,7 +33,7 @@ def others(work: Work) -> list[str]:
 def _settle(app: App, entry: Journal, host: Host, booting: bool) -> str:
     entry.event("recover", "begin", "the transition was interrupted")
     work = Work(app, entry, host, booting)
-    result = settle(work, list(push.steps(work).values()))
+    result = settle(work, tables.every(work))
     text = f"{entry.content['verb']} of {entry.release}: " + ("finished" if result["result"] == "live" else "undone")
     entry.event("recover", "ok", text)
     return text

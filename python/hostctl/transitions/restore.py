@@ -25,7 +25,7 @@ from hostctl.core.paths import App
 from hostctl.cron import runs
 from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
-from hostctl.journal.steps import Step, Work
+from hostctl.journal.steps import Work
 from hostctl.release import environment, records
 from hostctl.transitions import drain, switch
 
@@ -114,7 +114,7 @@ def put_back(work: Work) -> None:
     of(work.app).put_back(work)
 
 
-# ---------------------------------------------------------------------------------- the gates of a restore in place
+# ---------------------------------------------------------------------------------- the switch of a restore in place
 
 
 def start(work: Work) -> str:
@@ -149,14 +149,6 @@ def flip_back(work: Work) -> None:
     before = work.journal.content.get("port_before")
     if before is not None:
         records.write_port(work.app, work.release, before)
-
-
-GATES = [
-    Step("start", start, stop_again),
-    Step("health", switch.check_health, switch.nothing),
-    Step("flip", flip, flip_back, again=True),
-    Step("verify", verify, switch.nothing),
-]
 
 
 # ---------------------------------------------------------------------------------------------- without the app

@@ -15,7 +15,7 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.journal.steps import Interrupted, Work, perform, revert
-from hostctl.transitions import drain, prune, push, recover
+from hostctl.transitions import drain, prune, recover, tables
 
 LOCK_WAIT = 10.0  # seconds; only a glance at the lock can be in the way
 
@@ -47,15 +47,14 @@ def _interrupt(entry: journal.Journal, *_: int | FrameType | None) -> None:
 def _locked(work: Work) -> Json:
     work.tell("lock")
     mended = recover.others(work)
-    names = push.plan(work.verb, work.settings, bool(drain.others(work)), data=work.data is not None)
+    steps = tables.planned(work, tables.Case(work.settings, bool(drain.others(work))))
     work.journal.set(taken=True, previous=work.app.live())
     work.journal.event("lock", "ok", f"{work.verb} of {work.release}, {work.journal.previous or 'nothing'} is live")
     for text in mended:
         work.journal.event("recover", "ok", text)
     if work.journal.previous == work.release and not work.in_place:
         return revert(work, [], HostError(f"{work.release} is live already", work.app.name, "deploy status"))
-    steps = push.steps(work)
-    result = perform(work, [steps[name] for name in names])
+    result = perform(work, steps)
     after(work)
     return result
 

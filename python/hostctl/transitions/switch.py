@@ -10,7 +10,7 @@ from hostctl.edge import maintenance
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
 from hostctl.instance import start as instance_start
-from hostctl.journal.steps import NEW, Step, Work
+from hostctl.journal.steps import NEW, Work
 from hostctl.release import app_config, records
 from hostctl.release.redact import redact
 
@@ -205,16 +205,3 @@ def live_back(work: Work) -> None:
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
     timers.follow(work.app, work.journal.previous, work.host)
-
-
-def nothing(_: Work) -> None:
-    """The undo of a step that changes nothing."""
-
-
-GATES = [
-    Step("start", start, stop_new),
-    Step("health", check_health, nothing),
-    Step("flip", flip, flip_back, again=True),
-    Step("verify", verify, nothing),
-    Step("live", live, live_back, again=True),
-]

@@ -9,11 +9,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from hostctl.authorise import INTERNAL, authorise
+from hostctl.common.documents import PushSpec
 from hostctl.common.errors import DONE, FAILED, USAGE, HostError, of_system
 from hostctl.common.files import Json
 from hostctl.common.names import checked
@@ -21,7 +22,8 @@ from hostctl.core.paths import App, Layout
 
 GLOBAL = ("boot", "edge")
 AGAIN = "deploy status tells what is so; try again, and report it if it comes again"
-Verb = Callable[[App, argparse.Namespace], Json | None]
+Answer = Mapping[str, object]
+Verb = Callable[[App, argparse.Namespace], Answer | None]
 
 
 class Parser(argparse.ArgumentParser):
@@ -207,29 +209,29 @@ def parse(verb: str, rest: Sequence[str]) -> argparse.Namespace:
 # ---------------------------------------------------------------------------------------------- verbs
 
 
-def _push(app: App, _: argparse.Namespace) -> Json:
+def _push(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.transitions import begin
 
-    return begin.push(app, schema.read(schema.PUSH), Host())
+    return begin.push(app, cast("PushSpec", schema.read(schema.PUSH)), Host())
 
 
-def _env(app: App, _: argparse.Namespace) -> Json:
+def _env(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.transitions import begin
 
-    return begin.push(app, schema.read(schema.PUSH), Host(), "env")
+    return begin.push(app, cast("PushSpec", schema.read(schema.PUSH)), Host(), "env")
 
 
-def _seal(app: App, given: argparse.Namespace) -> Json:
+def _seal(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.verbs import seal
 
     return seal.finish(app) if given.finish else seal.seal(app)
 
 
-def _rollback(app: App, given: argparse.Namespace) -> Json:
+def _rollback(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.transitions import begin
 
@@ -241,7 +243,7 @@ def _rollback(app: App, given: argparse.Namespace) -> Json:
     return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Host(), given.force)
 
 
-def _restore(app: App, given: argparse.Namespace) -> Json | None:
+def _restore(app: App, given: argparse.Namespace) -> Answer | None:
     from hostctl.backup import recovery_target
     from hostctl.host.host import Host
     from hostctl.transitions import begin, restore
@@ -259,27 +261,27 @@ def _restore(app: App, given: argparse.Namespace) -> Json | None:
     return begin.restore_in_place(app, data, who, given.origin, given.lock_wait, host)
 
 
-def _points(app: App, _: argparse.Namespace) -> Json:
+def _points(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.backup import restore_points
 
     return {"points": restore_points.every(app)}
 
 
-def _doctor(app: App, _: argparse.Namespace) -> Json:
+def _doctor(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.doctor import doctor
     from hostctl.host.host import Host
 
     return doctor(app, Host())
 
 
-def _apps(app: App, _: argparse.Namespace) -> Json:
+def _apps(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.verbs import apps
 
     return {"apps": apps.every(app.layout, Host())}
 
 
-def _maintenance(app: App, given: argparse.Namespace) -> Json:
+def _maintenance(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.edge import maintenance
     from hostctl.host.host import Host
@@ -290,7 +292,7 @@ def _maintenance(app: App, given: argparse.Namespace) -> Json:
     return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
 
 
-def _remove(app: App, given: argparse.Namespace) -> Json:
+def _remove(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.removal import remove
 
@@ -299,7 +301,7 @@ def _remove(app: App, given: argparse.Namespace) -> Json:
     return remove.verb(app, given.action, wish, Host())
 
 
-def _certs(app: App, given: argparse.Namespace) -> Json:
+def _certs(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.edge import certificates
     from hostctl.host.host import Host
 
@@ -312,7 +314,7 @@ def _certs(app: App, given: argparse.Namespace) -> Json:
     return certificates.verb(app, given.action, who, Host())
 
 
-def _cron(app: App, given: argparse.Namespace) -> Json | None:
+def _cron(app: App, given: argparse.Namespace) -> Answer | None:
     from hostctl.cron import jobs, runs, verb
     from hostctl.host.host import Host
 
@@ -324,39 +326,39 @@ def _cron(app: App, given: argparse.Namespace) -> Json | None:
     return None
 
 
-def _plan(app: App, _: argparse.Namespace) -> Json:
+def _plan(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.transitions import plan
 
-    return plan.plan(app, schema.read(schema.PLAN))
+    return plan.plan(app, cast("PushSpec", schema.read(schema.PLAN)))
 
 
-def _follow(app: App, given: argparse.Namespace) -> Json:
+def _follow(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.transitions.follow import follow
 
     return follow(app, given.transition, given.after, given.wait)
 
 
-def _status(app: App, _: argparse.Namespace) -> Json:
+def _status(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.verbs.status import status
 
     return status(app, Host())
 
 
-def _inspect(app: App, _: argparse.Namespace) -> Json:
+def _inspect(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.verbs.inspect import inspect
 
     return inspect(app)
 
 
-def _releases(app: App, _: argparse.Namespace) -> Json:
+def _releases(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.release import records
 
     return {"releases": [records.short(app, record) for record in records.every(app)]}
 
 
-def _record(app: App, given: argparse.Namespace) -> Json:
+def _record(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.release import records
     from hostctl.verbs import logs
 
@@ -369,13 +371,13 @@ def _text(path: Path) -> str | None:
     return path.read_text(errors="replace") if path.exists() else None
 
 
-def _audit(app: App, given: argparse.Namespace) -> Json:
+def _audit(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.core import audit
 
     return {"audit": audit.read(app, given.lines)}
 
 
-def _lock(app: App, given: argparse.Namespace) -> Json:
+def _lock(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.core import audit, lock
 
     who = given.who or os.environ.get("SUDO_USER", "root")
@@ -390,7 +392,7 @@ def _lock(app: App, given: argparse.Namespace) -> Json:
     return {"lock": lock.holder(app)}
 
 
-def _receive(app: App, given: argparse.Namespace) -> Json:
+def _receive(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.release.upload import receive
 
     return receive(app, given.digest, given.transfer, given.offset, given.total, given.base, sys.stdin.buffer)
@@ -406,7 +408,7 @@ def _logs(app: App, given: argparse.Namespace) -> None:
     logs.run(app, asked, sys.stdout)
 
 
-def _shell(app: App, given: argparse.Namespace) -> Json | None:
+def _shell(app: App, given: argparse.Namespace) -> Answer | None:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.instance import shell
@@ -417,7 +419,7 @@ def _shell(app: App, given: argparse.Namespace) -> Json | None:
     sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Host()))
 
 
-def _build(app: App, _: argparse.Namespace) -> Json:
+def _build(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.instance import build
@@ -425,7 +427,7 @@ def _build(app: App, _: argparse.Namespace) -> Json:
     return build.begin(app, schema.read(schema.BUILD), Host())
 
 
-def _backup(app: App, given: argparse.Namespace) -> Json:
+def _backup(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.core.actor import Who
     from hostctl.host.host import Host
     from hostctl.verbs import backup
@@ -439,7 +441,7 @@ def _backup(app: App, given: argparse.Namespace) -> Json:
     return backup.verb(app, given.action, who, Host())
 
 
-def _db(app: App, given: argparse.Namespace) -> Json | None:
+def _db(app: App, given: argparse.Namespace) -> Answer | None:
     from hostctl.host.host import Host
     from hostctl.verbs import db
 
@@ -458,7 +460,7 @@ def _db(app: App, given: argparse.Namespace) -> Json | None:
     return None
 
 
-def _stream(app: App, given: argparse.Namespace) -> Json:
+def _stream(app: App, given: argparse.Namespace) -> Answer:
     from hostctl import engines
     from hostctl.backup import settings
     from hostctl.core import schema
@@ -487,7 +489,7 @@ def _tell_trouble(app: App, looked: Json) -> None:
         events.watched(app, looked, database(app, Host()))
 
 
-def _notify(app: App, given: argparse.Namespace) -> Json:
+def _notify(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.notify import queue
 
@@ -497,7 +499,7 @@ def _notify(app: App, given: argparse.Namespace) -> Json:
     return {"receivers": queue.test(app, who, given.origin, Host())}
 
 
-def _notifier(app: App, given: argparse.Namespace) -> Json:
+def _notifier(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.notify import events, queue
@@ -507,7 +509,7 @@ def _notifier(app: App, given: argparse.Namespace) -> Json:
     return queue.run(app, Host())
 
 
-def _accessory(app: App, given: argparse.Namespace) -> Json | None:
+def _accessory(app: App, given: argparse.Namespace) -> Answer | None:
     from hostctl.accessories import services
     from hostctl.host.host import Host
 
@@ -525,21 +527,21 @@ def _accessory(app: App, given: argparse.Namespace) -> Json | None:
     return act(app, given.name or "", who, given.origin, Host())
 
 
-def _accessories(app: App, _: argparse.Namespace) -> Json:
+def _accessories(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.accessories import services
     from hostctl.host.host import Host
 
     return services.start(app, Host())
 
 
-def _transition(app: App, given: argparse.Namespace) -> Json:
+def _transition(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.transitions import run
 
     return run.run(app, given.id, Host())
 
 
-def _drain(app: App, given: argparse.Namespace) -> Json:
+def _drain(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.journal import journal
     from hostctl.journal.steps import Work
@@ -551,27 +553,27 @@ def _drain(app: App, given: argparse.Namespace) -> Json:
     return drain.run(Work(app, entry, Host()))
 
 
-def _recover(app: App, _: argparse.Namespace) -> Json:
+def _recover(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.transitions import recover
 
     return recover.verb(app, Host())
 
 
-def _building(app: App, given: argparse.Namespace) -> Json:
+def _building(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.instance import build
 
     return build.run(app, given.id, Host())
 
 
-def _spread(_: App, given: argparse.Namespace) -> Json:
+def _spread(_: App, given: argparse.Namespace) -> Answer:
     from hostctl.instance import build
 
     return build.spread(given.archive, given.directory)
 
 
-def _collect(_: App, given: argparse.Namespace) -> Json:
+def _collect(_: App, given: argparse.Namespace) -> Answer:
     from hostctl.instance import build
 
     return build.collect(given.directory, given.archive)
@@ -580,7 +582,7 @@ def _collect(_: App, given: argparse.Namespace) -> Json:
 VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 
 
-def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
+def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
     """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
     if verb == "boot" and not rest:
         from hostctl.host.host import Host
@@ -601,7 +603,7 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Json:
     raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply|certificates", USAGE)
 
 
-def _own_certificates(app: str) -> Json:
+def _own_certificates(app: str) -> Answer:
     """Provisioning hands them over, which is before there is an app.json."""
     from hostctl.core import schema
     from hostctl.edge import custom_certificates
@@ -610,7 +612,7 @@ def _own_certificates(app: str) -> Json:
     return custom_certificates.put(app, schema.read(custom_certificates.SPEC)["certificates"], Host())
 
 
-def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Json | None:
+def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) -> Answer | None:
     """Authorise and run one command. Raises HostError."""
     if argv and argv[0] in GLOBAL:
         authorise(argv[0], uid, sudo_user, ())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from hostctl.backup import restore_points
 from hostctl.common import migrations
+from hostctl.common.documents import Json, PushSpec, Settings
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
 from hostctl.cron import jobs
@@ -19,10 +20,28 @@ from hostctl.transitions import new_release, prune, push_checks, restore, rollba
 from hostctl.transitions.exclusion import exclusive
 from hostctl.transitions.launch import launch
 
+
+class Begun(TypedDict):
+    """The transition that was begun; instead of it, `unchanged` when a push has nothing to do."""
+
+    transition: NotRequired[str]
+    unchanged: NotRequired[bool]
+    # the release that becomes or stays live
+    release: NotRequired[str | None]
+
+
+class RollbackPlan(TypedDict):
+    """What `rollback --with-data` would do: the release, the restore point, and the data that it would discard."""
+
+    release: str
+    point: str | None
+    gives_up: Json
+
+
 # ---------------------------------------------------------------------------------------------- push, env
 
 
-def push(app: App, spec: Json, host: Host, verb: str = "push") -> Json:
+def push(app: App, spec: PushSpec, host: Host, verb: str = "push") -> Begun:
     """Begin a push, or with the verb `env` one that changes only the environment and settings of the live release.
 
     Returns the transition, or `unchanged` when nothing differs from the live release. Raises HostError.
@@ -47,7 +66,7 @@ def _live_runs(app: App, host: Host) -> bool:
 
 
 def _create_journal(
-    app: App, verb: str, release: str, who: str, origin: str, settings: Json, data: Json | None = None
+    app: App, verb: str, release: str, who: str, origin: str, settings: Settings, data: Json | None = None
 ) -> journal.Journal:
     return journal.create(app, transition_id(), verb, release, who, origin, settings=settings, data=data)
 
@@ -57,13 +76,13 @@ def _create_journal(
 
 def rollback(
     app: App, reference: str | None, who: str, origin: str, wait: float, host: Host, force: bool = False
-) -> Json:
+) -> Begun:
     """Begin a rollback of the code alone. Returns the transition and the release that becomes live.
 
     Raises HostError, also when the database has migrations that may break the older code, unless `force`.
     """
     with exclusive(app, host, wait):
-        target = selection.rollback_target(prune.see(app, None), app.live(), reference)
+        target = selection.rollback_target(prune.candidates(app, None), app.live(), reference)
         warning = _schema_warning(app, target, force)
         entry = _create_journal(app, "rollback", target, who, origin, _current_settings(app, target))
         if warning:
@@ -86,7 +105,7 @@ def _schema_warning(app: App, target: str, force: bool) -> str:
 
 def rollback_with_data(
     app: App, reference: str | None, point: str | None, who: str, origin: str, wait: float, host: Host
-) -> Json:
+) -> Begun:
     """Begin a rollback of code and data to the restore point before the push of the live release.
 
     `point` is the restore point that the person confirmed. Returns the transition and the release that becomes live.
@@ -99,7 +118,7 @@ def rollback_with_data(
     return {"transition": entry.id, "release": target}
 
 
-def plan_rollback(app: App, reference: str | None, host: Host) -> Json:
+def plan_rollback(app: App, reference: str | None, host: Host) -> RollbackPlan:
     """The release and restore point of `rollback --with-data`, and the data that it would discard, without doing it.
 
     Raises HostError.
@@ -112,22 +131,22 @@ def _target_with_data(app: App, reference: str | None, confirmed: str | None, ho
     """The release and the data from before the push of the live release."""
     point = restore_points.before(app, app.live())
     selection.same_point(point, reference, confirmed)
-    target = selection.rollback_target(prune.see(app, None), app.live(), point["release"])
+    target = selection.rollback_target(prune.candidates(app, None), app.live(), point["release"])
     return target, restore.source(app, None, point["id"], host)
 
 
-def _current_settings(app: App, release: str) -> Json:
+def _current_settings(app: App, release: str) -> Settings:
     """The release's settings with the strategy of today: whether two instances may run side by side depends on the app,
     not on the release.
     """
-    settings: Json = records.load(app, release)["settings"]
+    settings: Settings = records.load(app, release)["settings"]
     return {**settings, "strategy": app_config.load(app).get("strategy", settings["strategy"])}
 
 
 # ---------------------------------------------------------------------------------------------- restore, load
 
 
-def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, host: Host) -> Json:
+def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, host: Host) -> Begun:
     """Begin a transition that replaces the data of the live release. Returns the transition. Raises HostError."""
     with exclusive(app, host, wait):
         live = app.live()
@@ -139,14 +158,14 @@ def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: f
     return {"transition": entry.id, "release": live}
 
 
-def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, host: Host) -> Json:
+def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, host: Host) -> Begun:
     """Begin a restore in place. Returns the transition. Raises HostError."""
     return replace_data(app, "restore", data, who, origin, wait, host)
 
 
-def load(app: App, path: Path, who: str, origin: str, host: Host) -> Json:
+def load(app: App, path: Path, who: str, origin: str, host: Host) -> Begun:
     """Begin a restore from a file on this host, which the transition moves away. Returns the transition. Raises
     HostError.
     """
-    data = {"point": None, "at": time.time(), "file": str(path)}
+    data: Json = {"point": None, "at": time.time(), "file": str(path)}
     return replace_data(app, "load", data, who, origin, 0.0, host)

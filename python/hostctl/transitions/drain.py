@@ -1,7 +1,7 @@
-"""After the flip: the old instance ends when nobody is connected any more, or when its time is up; then
-prune.
+"""The drain after a flip: the old instance is stopped when its connections have ended or drain_timeout has passed.
 
-Runs in a unit of its own, so that neither the laptop nor the next command has to wait for an open websocket.
+It runs in a unit of its own, so that neither the laptop nor the next command waits for an open websocket. It prunes
+afterwards.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from hostctl.journal.steps import Work
 from hostctl.release import records
 from hostctl.transitions import prune, switch
 
-POLL = 0.1
+POLL = 0.1  # seconds
 
 
 def unit(app: App, entry: Journal) -> str:
-    """The transient unit that drains what a transition superseded."""
+    """The transient unit that drains the release which a transition superseded."""
     return app.helper_unit(f"drain-{entry.previous}")
 
 
 def launch(work: Work) -> None:
-    """Hand the old instance over.
+    """Start the unit that drains the old instance.
 
-    Raises HostError when systemd refuses; the next command takes care of it then.
+    Raises HostError when systemd refuses; the next transition ends the instance then.
     """
     argv = self_command(PROGRAM, work.app.name, "drain", work.journal.id)
     work.host.systemd.background(
@@ -36,7 +36,7 @@ def launch(work: Work) -> None:
 
 
 def run(work: Work) -> Json:
-    """Drain, stop, prune. Killed at any instant, it can be run again."""
+    """Drain, stop, prune. Returns the release that was `drained`. After a kill it can be run again."""
     entry = work.journal
     if entry.content["closed"] or entry.previous is None:
         return {"drained": None}
@@ -51,7 +51,9 @@ def _drain(work: Work, old: str) -> None:
     work.journal.event("drain", "begin", work.app.unit(old))
     begun = work.host.clock()
     left = switch.wait_for_silence(work, records.port(work.app, old), work.settings["drain_timeout"])
-    text = f"{left} connections were cut after {work.settings['drain_timeout']:g} s" if left else "nobody is connected"
+    text = (
+        f"{left} connections were closed after {work.settings['drain_timeout']:g} s" if left else "nobody is connected"
+    )
     work.journal.event("drain", "ok", text, _ms(work, begun))
 
 
@@ -64,14 +66,14 @@ def _stop(work: Work, old: str) -> None:
 
 
 def _prune(work: Work) -> None:
-    """A transition at work keeps the lock: then the pruning is left to its own drain."""
+    """Prune, unless a transition holds the lock: its own drain prunes."""
     begun = work.host.clock()
     work.journal.event("prune", "begin")
     try:
         with Flock(work.app.lock):
-            gone = prune.run(work.app, work.host.systemd, work.settings["retain_releases"])
+            gone = prune.prune(work.app, work.host.systemd, work.settings["retain_releases"])
     except BlockingIOError:
-        work.journal.event("prune", "ok", "left to the transition at work", _ms(work, begun))
+        work.journal.event("prune", "ok", "left to the running transition", _ms(work, begun))
         return
     work.journal.event("prune", "ok", ", ".join(gone), _ms(work, begun))
 
@@ -80,25 +82,25 @@ def _ms(work: Work, begun: float) -> int:
     return round((work.host.clock() - begun) * 1000)
 
 
-# -------------------------------------------------------------------------- drains that meet a new transition
+# -------------------------------------------------------------------------- older drains during a transition
 
 
 def wait(work: Work) -> str | None:
-    """Wait until every older drain has ended, each at most its own drain_timeout; then end it."""
+    """Wait until every older drain has ended, each at most its drain_timeout. Returns a line to show, if any."""
     waited = [_wait_one(work, entry) for entry in others(work)]
     return ", ".join(waited) or None
 
 
 def others(work: Work) -> list[Journal]:
-    """Transitions whose old instance still runs."""
+    """Other transitions whose old instance still drains."""
     return [entry for entry in journal.draining(work.app) if entry.id != work.journal.id]
 
 
 def _wait_one(work: Work, entry: Journal) -> str:
     name, limit = unit(work.app, entry), entry.content["settings"]["drain_timeout"]
     begun = work.host.clock()
-    number = records.port(work.app, entry.previous or "")
-    left = work.host.connections(number) if number else 0
+    port = records.port(work.app, entry.previous or "")
+    left = work.host.connections(port) if port else 0
     work.note(f"{entry.previous} still drains ({left} connections); waiting, at most {limit:g} s")
     while work.host.systemd.show(name)[0].runs and work.host.clock() - begun < limit:
         work.host.sleep(POLL)
@@ -107,7 +109,7 @@ def _wait_one(work: Work, entry: Journal) -> str:
 
 
 def cut_all(work: Work, keep: str | None) -> str | None:
-    """End every older drain now; the instance of `keep` runs on."""
+    """End every older drain at once; the instance of `keep` runs on. Returns a line to show, if any."""
     entries = others(work)
     for entry in entries:
         cut(work, entry, keep)
@@ -115,7 +117,7 @@ def cut_all(work: Work, keep: str | None) -> str | None:
 
 
 def cut(work: Work, entry: Journal, keep: str | None) -> None:
-    """End one drain: its unit, then the instance, unless that is kept or live."""
+    """End a drain: stop its unit, then the instance, unless it is that of `keep` or live."""
     work.host.systemd.stop(unit(work.app, entry))
     latest = journal.load(work.app, entry.id)
     if latest is None or latest.content["closed"]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from hostctl.accessories import services
+from hostctl.common.documents import PushSpec
 from hostctl.common.files import Json, make_directory, write_atomic
 from hostctl.core.paths import App
 from hostctl.instance import agent
@@ -32,7 +33,7 @@ def recorded_settings(settings: Mapping[str, object]) -> Json:
     return {key: settings.get(key) for key in RECORDED}
 
 
-def write(app: App, spec: Json, variables: dict[str, str]) -> None:
+def write(app: App, spec: PushSpec, variables: dict[str, str]) -> None:
     """Write the record and the environment of a new release.
 
     The journal exists already: an interrupted push removes both.
@@ -50,7 +51,7 @@ def write(app: App, spec: Json, variables: dict[str, str]) -> None:
     records.save(app, {**record, "env_changes": records.env_changes(app, app.live(), release)})
 
 
-def _record(app: App, spec: Json, variables: dict[str, str], secrets: list[str]) -> Json:
+def _record(app: App, spec: PushSpec, variables: dict[str, str], secrets: list[str]) -> Json:
     now, key = time.time(), app_key(app)
     record = {name: spec.get(name) for name in ("release", "digest", "git", "who", "from")}
     record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}

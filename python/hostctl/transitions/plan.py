@@ -1,4 +1,4 @@
-"""What a push would do, without doing it."""
+"""`hostctl APP plan`: what a push would change, without doing it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import tarfile
 
 from hostctl.accessories import services
 from hostctl.common import artifact, migrations
-from hostctl.common.files import Json
+from hostctl.common.documents import Json, Plan, PushSpec
 from hostctl.core.paths import App
 from hostctl.release import changes, envfile, records
 from hostctl.release.app_key import app_key
 from hostctl.transitions.new_release import recorded_settings
 
 
-def plan(app: App, spec: Json) -> Json:
-    """Compare a spec (secrets as sha256 of their values, or null to keep) with what is live."""
+def plan(app: App, spec: PushSpec) -> Plan:
+    """Compare a spec with the live release. Its secrets are SHA-256 digests, or None to keep a value."""
     live = app.live()
     record = records.load(app, live) if live else None
-    of_accessories = {name: envfile.sha256(value) for name, value in services.environment(app).items()}
-    secrets = {**of_accessories, **spec["secrets"]}
+    accessory_urls = {name: envfile.sha256(value) for name, value in services.environment(app).items()}
+    secrets = {**accessory_urls, **spec["secrets"]}
     env_changed = changed_environment({**spec, "secrets": secrets}, app_key(app) if record else "", record)
     settings, was = recorded_settings(spec["settings"]), recorded_settings(record["settings"]) if record else None
     changed = (changes.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
-    told = {"unchanged": same, "changed_keys": changed, "previous": live, "release": spec["release"]}
-    told |= {
+    return {
+        "unchanged": same,
+        "changed_keys": changed,
+        "previous": live,
+        "release": spec["release"],
         "restart": spec["settings"]["strategy"] == "restart",
         "held": app.artifact(spec["digest"]).is_file(),
+        "migrations": sorted(_migrations_of(app, live)),
+        "brings": sorted(_brought(app, spec["digest"])),
     }
-    return told | {"migrations": sorted(_migrations_of(app, live)), "brings": sorted(_brought(app, spec["digest"]))}
 
 
-def changed_environment(spec: Json, key: str, record: Json | None) -> list[str]:
+def changed_environment(spec: PushSpec, key: str, record: Json | None) -> list[str]:
     """The names of variables that would change against a release, as env.clear.NAME and env.secret.NAME."""
     held: Json = record.get("env_digests", {}) if record else {}
     clear = {name: envfile.sha256(value) for name, value in (spec.get("env") or {}).items()}
@@ -44,12 +48,12 @@ def changed_environment(spec: Json, key: str, record: Json | None) -> list[str]:
 
 
 def _differs(held: Json, key: str, name: str, sha: str | None) -> bool:
-    """Whether a variable would be another one; without a value it is what is held."""
+    """Whether a variable would change; without a value it keeps the one that the live release has."""
     return name not in held or (sha is not None and held[name] != envfile.named_digest(key, name, sha))
 
 
 def _brought(app: App, digest: str) -> set[str]:
-    """The migrations of an artifact that is here already."""
+    """The migrations of an artifact; none when it is not on the host."""
     if not app.artifact(digest).is_file():
         return set()
     with tarfile.open(app.artifact(digest), "r:") as reader:

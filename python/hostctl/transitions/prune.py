@@ -1,8 +1,7 @@
-"""Remove what is no longer needed: releases beyond those kept, their static files and restore points, old artifacts and
-journals.
+"""Removal of old releases, with their static files and restore points, and of old artifacts and journals.
 
-Only under the lock. A record goes before its tree, so a tree without a record is a leftover and goes next
-time.
+The caller holds the lock. A record is removed before its tree: the next run removes a tree without
+a record.
 """
 
 from __future__ import annotations
@@ -21,48 +20,48 @@ from hostctl.host.systemd import Systemd
 from hostctl.journal import journal
 from hostctl.release import assets, records, selection
 
-UNCLAIMED = 86_400.0  # seconds
+UNCLAIMED = 86_400.0  # seconds for which an artifact without a release is kept
 
 
-def see(app: App, systemd: Systemd | None) -> list[selection.Seen]:
-    """All releases as the decisions see them; without systemd none is taken to run."""
+def candidates(app: App, systemd: Systemd | None) -> list[selection.Seen]:
+    """All releases as `selection` decides over them; without systemd none counts as running."""
     every = records.every(app)
     units = systemd.show(*(app.unit(record["release"]) for record in every)) if systemd else []
     running = [unit.state not in ("inactive", "failed", "unknown") for unit in units] or [False] * len(every)
-    beside = set(runs.at_work(app, systemd).values()) if systemd else set()
+    with_jobs = set(runs.at_work(app, systemd).values()) if systemd else set()
     return [
-        selection.seen(record, app.tree(record["release"]).is_dir(), runs or record["release"] in beside)
-        for record, runs in zip(every, running, strict=True)
+        selection.seen(record, app.tree(record["release"]).is_dir(), active or record["release"] in with_jobs)
+        for record, active in zip(every, running, strict=True)
     ]
 
 
-def run(app: App, systemd: Systemd, retain: int) -> list[str]:
-    """Prune everything; returns the releases that went."""
-    found = see(app, systemd)
-    gone = selection.prunable(found, app.live(), retain)
+def prune(app: App, systemd: Systemd, retain: int) -> list[str]:
+    """Remove what is no longer needed; `retain` releases stay. Returns the releases that were removed."""
+    releases = candidates(app, systemd)
+    gone = selection.prunable(releases, app.live(), retain)
     for release in gone:
         _remove(app, release)
     _sweep_trees(app)
-    kept = [one for one in found if one.release not in gone]
-    assets.prune(app, [one.release for one in kept])
-    _artifacts(app, found, selection.kept_artifacts(kept, app.live()))
-    restore_points.prune(app, {one.release for one in kept})
+    kept = [each for each in releases if each.release not in gone]
+    assets.prune(app, [each.release for each in kept])
+    _artifacts(app, releases, selection.kept_artifacts(kept, app.live()))
+    restore_points.prune(app, {each.release for each in kept})
     _journals(app)
     return gone
 
 
 def _remove(app: App, release: str) -> None:
-    """The record leaves in one rename: from then on there is no such release."""
-    grave = app.records / f".gone-{release}"
-    files.remove_tree(grave)
-    app.record(release).rename(grave)
+    """Remove a release. Its record is renamed first: from then on the release does not exist."""
+    removed = app.records / f".gone-{release}"
+    files.remove_tree(removed)
+    app.record(release).rename(removed)
     files.sync_directory(app.records)
     files.remove_tree(app.tree(release))
-    files.remove_tree(grave)
+    files.remove_tree(removed)
 
 
 def _sweep_trees(app: App) -> None:
-    """What a killed prune or unpack left."""
+    """Remove what a killed prune or unpack left."""
     for path in app.records.glob(".gone-*"):
         files.remove_tree(path)
     for path in list(app.trees.iterdir()) if app.trees.is_dir() else []:
@@ -70,12 +69,12 @@ def _sweep_trees(app: App) -> None:
             files.remove_tree(path)
 
 
-def _artifacts(app: App, found: Sequence[selection.Seen], kept: set[str]) -> None:
-    """Tars beyond the bases.
+def _artifacts(app: App, releases: Sequence[selection.Seen], kept: set[str]) -> None:
+    """Remove the artifacts that are not in `kept`.
 
-    One that no release knows may be meant for a push that is about to begin: it has a day.
+    One without a release may be of a push that is about to begin: it is kept for a day.
     """
-    known = {one.digest for one in found}
+    known = {each.digest for each in releases}
     for path in app.artifacts.glob("*"):
         name = path.name.partition(".")[0]
         if name not in kept and matches("digest", name) and (name in known or _age(path) > UNCLAIMED):
@@ -90,7 +89,7 @@ def _age(path: Path) -> float:
 
 
 def _journals(app: App) -> None:
-    """The newest journals stay, and every one that has something left to do."""
+    """Remove old journals, except those of transitions that are not closed."""
     for entry in journal.every(app)[: -selection.KEPT_TRANSITIONS]:
         if entry.content["closed"]:
             with suppress(FileNotFoundError):

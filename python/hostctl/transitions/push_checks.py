@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from hostctl.accessories import services
+from hostctl.common.documents import PushSpec
 from hostctl.common.errors import FAILED, USAGE, HostError
-from hostctl.common.files import Json, read_json
+from hostctl.common.files import read_json
 from hostctl.core.paths import App
 from hostctl.release import envfile, records
 from hostctl.release import environment as at_rest
@@ -14,7 +15,7 @@ from hostctl.release.app_key import app_key
 from hostctl.transitions.new_release import recorded_settings
 
 
-def environment(app: App, spec: Json) -> dict[str, str]:
+def environment(app: App, spec: PushSpec) -> dict[str, str]:
     """The app's variables: those of the spec, for a secret without a value that of the live release, and those of the
     app's accessories.
 
@@ -41,7 +42,7 @@ def _secrets(app: App, sent: dict[str, str | None]) -> dict[str, str]:
     return {name: of_live[name] if value is None else value for name, value in sent.items()}
 
 
-def unchanged(app: App, spec: Json, variables: dict[str, str]) -> bool:
+def unchanged(app: App, spec: PushSpec, variables: dict[str, str]) -> bool:
     """Whether the live release has the same artifact, settings and variables."""
     live = app.live()
     record = read_json(app.record(live) / "record.json") if live else None
@@ -61,7 +62,7 @@ def refuse_other_artifact(app: App, digest: str) -> None:
         raise HostError(f"{live} went live meanwhile", str(app.live_link), "deploy env push", FAILED)
 
 
-def refuse(app: App, spec: Json) -> None:
+def refuse(app: App, spec: PushSpec) -> None:
     """Raises HostError when the release exists already, the artifact is missing, or the disk is too full for it."""
     release = spec["release"]
     if app.record(release).exists() or app.tree(release).exists():

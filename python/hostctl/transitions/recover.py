@@ -1,4 +1,4 @@
-"""After a crash: every unfinished switch is finished or undone, every drain that stopped is taken up again."""
+"""Recovery after a crash: unfinished transitions are finished or undone, and drains that stopped are resumed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from hostctl.transitions import drain, tables
 
 
 def everything(app: App, host: Host, booting: bool = False) -> list[str]:
-    """Mend what was left, under the lock. Returns a line for each switch that was."""
-    told = [_settle(app, entry, host, booting) for entry in journal.unfinished(app)]
+    """Finish or undo every unfinished transition and resume every drain. The caller holds the lock.
+
+    Returns a line for each unfinished transition.
+    """
+    lines = [_settle(app, entry, host, booting) for entry in journal.unfinished(app)]
     for entry in journal.draining(app):
         _resume(Work(app, entry, host, booting))
-    return told
+    return lines
 
 
 def others(work: Work) -> list[str]:
-    """As `everything`, from within a transition of its own: drains are left to its own steps."""
-    found = [entry for entry in journal.unfinished(work.app) if entry.id != work.journal.id]
-    return [_settle(work.app, entry, work.host, False) for entry in found]
+    """As `everything`, from within a transition, whose own steps end the drains."""
+    entries = [entry for entry in journal.unfinished(work.app) if entry.id != work.journal.id]
+    return [_settle(work.app, entry, work.host, False) for entry in entries]
 
 
 def _settle(app: App, entry: Journal, host: Host, booting: bool) -> str:
@@ -40,7 +43,7 @@ def _settle(app: App, entry: Journal, host: Host, booting: bool) -> str:
 
 
 def _resume(work: Work) -> None:
-    """A drain whose unit is gone. After a reboot there is no old instance, and nothing to wait for."""
+    """Start the drain again if its unit is gone. After a reboot the old instance does not run: the drain is closed."""
     if work.booting:
         work.journal.set(closed=True)
     elif not work.host.systemd.show(drain.unit(work.app, work.journal))[0].runs:
@@ -48,9 +51,9 @@ def _resume(work: Work) -> None:
 
 
 def verb(app: App, host: Host) -> Json:
-    """What ExecStopPost runs however the transition ended.
+    """`hostctl APP recover`, which systemd runs after every transition (ExecStopPost).
 
-    A transition that holds the lock needs no mending.
+    Returns a line for each transition that was finished or undone; `held` when a running one holds the lock.
     """
     if os.environ.get("SERVICE_RESULT") == "success":
         return {"recovered": []}
@@ -58,14 +61,17 @@ def verb(app: App, host: Host) -> Json:
         return {"recovered": []}
     try:
         with lock.Flock(app.lock, wait=2):
-            told = everything(app, host)
+            lines = everything(app, host)
     except BlockingIOError:
         return {"recovered": [], "held": True}
-    return {"recovered": told}
+    return {"recovered": lines}
 
 
 def boot(apps: list[App], host: Host) -> Json:
-    """After a reboot: mend every app, then start what is live. One app's failure does not stop another's."""
+    """`hostctl boot`: recover every app, then start its live release. Returns `started` and `errors` by app.
+
+    One app's failure does not stop another's start.
+    """
     started: dict[str, str | None] = {}
     errors: dict[str, str] = {}
     for app in apps:

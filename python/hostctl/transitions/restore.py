@@ -1,8 +1,8 @@
-"""Data of another instant in the place of the app's own: the steps that `restore` and `rollback --with-data` share,
-and what both would give up, told before anything is done. What is particular to an engine is in its own module.
+"""Restores: the steps that `restore`, `load` and `rollback --with-data` share, and what a restore would discard.
 
-The app serves while the data is fetched and checked. Then every instance stops, the edge holds requests, the data
-changes places, and the app starts again. Every step has an undo: until the end the old data is one rename away.
+The app serves while the data is fetched and checked. Then every instance stops, the edge holds requests, the data is
+replaced, and the app starts again. Every step has an undo: until the end the replaced data comes back by a rename. The
+steps delegate to the module of the database's engine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from hostctl import engines
 from hostctl.backup import epochs, recovery_target, restore_points
 from hostctl.common import files
+from hostctl.common.documents import Json
 from hostctl.common.errors import LOCKED, USAGE, HostError
-from hostctl.common.files import Json
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def of(app: App) -> Restores:
-    """How the app's engine does it. Raises HostError (usage) without a database."""
+    """The restores of the app's engine. Raises HostError (usage) without a database."""
     return engines.require(app).restores
 
 
-# ---------------------------------------------------------------------------------------------- what to bring back
+# ---------------------------------------------------------------------------------------------- the source
 
 
 def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
-    """What to bring back, as the journal keeps it: {"point": id or None, "at": seconds since the epoch}.
+    """The data to restore, as the journal records it: that of a restore point, of an instant, else the newest on S3.
 
-    Without either the newest that is on S3. Raises HostError when there is no such point, the instant is outside what
-    can be restored, or another host's copy counts.
+    Raises HostError when there is no such point, the instant is outside what can be restored, or another host has taken
+    over the backup.
     """
     epochs.refuse_superseded(app)
     if point is not None:
@@ -59,8 +59,8 @@ def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
 
 
 def gives_up(app: App, data: Json) -> Json:
-    """What would be lost to the app: seconds of writes and, for a point that knows, the rows of each table now and
-    then.
+    """The data that a restore would discard: seconds of writes and, where they are known, the rows of each table now
+    and then.
     """
     return recovery_target.given(data, of(app).counted(app, data))
 
@@ -69,7 +69,7 @@ def gives_up(app: App, data: Json) -> Json:
 
 
 def fetch(work: Work) -> str:
-    """The step: bring the data beside, whole and checked, while the app serves."""
+    """The step `fetch`: fetch the data and check it while the app serves. Returns a line to show."""
     return of(work.app).fetch(work)
 
 
@@ -82,13 +82,13 @@ def forget(work: Work) -> None:
 
 
 def stop_all(work: Work) -> str:
-    """The step: no instance of the app runs any more, none that drains, no job; the edge holds the requests."""
+    """The step `stop`: stop every instance, drain and job of the app. Returns a line to show."""
     drain.cut_all(work, keep=None)
     if jobs := runs.stop_all(work.app, work.host):
-        work.note(f"{', '.join(jobs)} ended: no job runs while the data is exchanged")
+        work.note(f"{', '.join(jobs)} stopped: no job may run while the data is replaced")
     units = [work.app.unit(release) for release in records.releases(work.app)]
     ended = ("inactive", "failed", "unknown")
-    running = [u for u, seen in zip(units, work.host.systemd.show(*units), strict=True) if seen.state not in ended]
+    running = [u for u, shown in zip(units, work.host.systemd.show(*units), strict=True) if shown.state not in ended]
     for unit in running:
         work.host.systemd.stop(unit)
     return f"{', '.join(running) or 'nothing'} stopped; the edge holds requests"
@@ -98,19 +98,19 @@ def stop_all(work: Work) -> str:
 
 
 def replace(work: Work) -> str:
-    """The step: the data that was fetched takes the place of the app's own, which goes aside."""
+    """The step `data`: replace the app's data with the fetched data. Returns a line that says where the old is kept."""
     return of(work.app).replace(work)
 
 
 def verify(work: Work) -> str:
-    """The step: the edge answers with the app on its data, which counts from now on."""
-    told = switch.verify(work)
+    """The step `verify`: check the app through the edge, then make its new data the one that is backed up."""
+    line = switch.verify(work)
     of(work.app).counts(work)
-    return told
+    return line
 
 
 def put_back(work: Work) -> None:
-    """The undo of `replace`: the old data where it was. What the new had taken in since the flip is kept aside."""
+    """The undo of `replace`: put the old data back. What was written to the new since the flip is kept."""
     of(work.app).put_back(work)
 
 
@@ -118,10 +118,11 @@ def put_back(work: Work) -> None:
 
 
 def start(work: Work) -> str:
-    """Start the instance on another port than the edge knows: it gets no request before it was found healthy."""
+    """The step `start`: start the instance on a port that the edge does not use, so that it gets no request before its
+    health check. Returns a line to show.
+    """
     unit = work.app.unit(work.release)
-    own = records.port(work.app, work.release)
-    work.journal.set(baseline=0, port_before=own)
+    work.journal.set(baseline=0, port_before=records.port(work.app, work.release))
     number = instance_start.assign_port(work, records.NEXT_PORT)
     work.host.systemd.start(unit)
     return f"{unit} on port {number}"
@@ -137,7 +138,7 @@ def stop_again(work: Work) -> None:
 
 
 def flip(work: Work) -> None:
-    """One rename: from the next request on, the edge reads the port of the instance that has the restored data."""
+    """The step `flip`: one rename. From the next request on, the edge uses the instance on the new data."""
     directory = work.app.record(work.release)
     if (directory / records.NEXT_PORT).exists():
         (directory / records.NEXT_PORT).replace(directory / "port")
@@ -151,32 +152,35 @@ def flip_back(work: Work) -> None:
         records.write_port(work.app, work.release, before)
 
 
-# ---------------------------------------------------------------------------------------------- without the app
+# -------------------------------------------------------------------------------------------- without changing the app
 
 
 def rehearse(app: App, data: Json, host: Host) -> Json:
-    """Restore beside, check, and tell what a restore in place would bring and give up."""
-    with _beside(app) as into:
-        found = of(app).bring(app, data, into, host)
+    """Restore into a scratch directory and check the data. Returns it, and what a restore in place would discard.
+
+    Raises HostError.
+    """
+    with _scratch(app) as into:
+        restored = of(app).bring(app, data, into, host)
         now = of(app).now(app)
-    tables = {name: recovery_target.compared(now.get(name, {}), one["tables"]) for name, one in found.items()}
+    tables = {name: recovery_target.compared(now.get(name, {}), then["tables"]) for name, then in restored.items()}
     return {
         "at": recovery_target.instant(data),
         "point": data["point"],
-        "databases": found,
+        "databases": restored,
         "gives_up": recovery_target.given(data, tables),
     }
 
 
 def send(app: App, data: Json, name: str | None, host: Host, out: BinaryIO) -> None:
-    """Restore beside, check, and write a database to `out`: a line of JSON that says how many bytes follow and what
-    their SHA-256 is, then the bytes. Raises HostError before the first byte, or not at all.
+    """Restore into a scratch directory, check, and write one database to `out`: a line of JSON with its `bytes` and
+    `sha256`, then that many bytes. Raises HostError only before the first byte.
     """
-    with _beside(app) as into:
-        path, found = of(app).extract(app, data, name, into, host)
+    with _scratch(app) as into:
+        path, facts = of(app).extract(app, data, name, into, host)
         head = {
             "at": recovery_target.instant(data),
-            **found,
+            **facts,
             "bytes": path.stat().st_size,
             "sha256": restore_points.digest(path),
         }
@@ -187,8 +191,8 @@ def send(app: App, data: Json, name: str | None, host: Host, out: BinaryIO) -> N
 
 
 @contextmanager
-def _beside(app: App) -> Iterator[Path]:
-    """A directory for restored data, gone afterwards; what a killed one left goes first. Raises HostError (locked)."""
+def _scratch(app: App) -> Iterator[Path]:
+    """A directory for restored data, which is removed at the end of the block. Raises HostError (locked)."""
     into = of(app).beside(app)
     try:
         with Flock(app.state / "scratch.lock"):
@@ -197,4 +201,4 @@ def _beside(app: App) -> Iterator[Path]:
             finally:
                 files.remove_tree(into)
     except BlockingIOError:
-        raise HostError("somebody else restores to try it", str(into), "try again later", LOCKED) from None
+        raise HostError("another trial restore is running", str(into), "try again later", LOCKED) from None

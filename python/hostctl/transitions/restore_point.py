@@ -1,4 +1,4 @@
-"""The step that takes a restore point before migrations run."""
+"""How a push takes a restore point before its migrations."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from hostctl.journal.steps import Work
 
 
 def take(work: Work) -> str:
-    """The step: keep the data as it is before it is migrated, or where to find it. Raises HostError where neither can
-    be had.
+    """Record a restore point: copies of the data, or its position in the backup. Returns a line to show.
+
+    Raises HostError when neither is possible.
     """
     app, engine = work.app, engines.require(work.app).pushes
-    if (why := _needless(work) or engine.needless(app)) is not None:
-        return why
+    if (reason := _needless(work) or engine.needless(app)) is not None:
+        return reason
     point: Json = {"id": work.journal.id, "at": time.time(), "release": work.journal.previous, "for": work.release}
     directory = app.points / work.journal.id
     files.make_directory(app.points, 0o700)
     files.make_directory(directory, 0o700)
-    found, told = engine.keep(work, directory)
-    files.write_json(directory / "point.json", point | found)
+    of_engine, line = engine.keep(work, directory)
+    files.write_json(directory / "point.json", point | of_engine)
     files.sync_directory(app.points)
-    return told
+    return line
 
 
 def _needless(work: Work) -> str | None:
-    """Why this push needs no point; None when it does."""
+    """Why this push needs no restore point; None when it does."""
     if work.journal.previous is None:
-        return "none: nothing is live to go back to"
+        return "none: no release is live to roll back to"
     brought = brings(work.app, work.release, work.journal.previous)
     return "none: no migration that the live release lacks" if brought == set() else None

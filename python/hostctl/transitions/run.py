@@ -1,5 +1,5 @@
-"""The process that makes a switch, in its transient unit: takes the lock, performs the steps, hands over to
-the drain.
+"""The process that performs a transition, in its transient unit: it takes the lock, performs the steps and starts the
+drain.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ import signal
 from functools import partial
 from types import FrameType
 
+from hostctl.common.documents import Json
 from hostctl.common.errors import FAILED, HostError
-from hostctl.common.files import Json
 from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -17,13 +17,13 @@ from hostctl.journal import journal
 from hostctl.journal.steps import Interrupted, Work, perform, revert
 from hostctl.transitions import drain, prune, recover, tables
 
-LOCK_WAIT = 10.0  # seconds; only a glance at the lock can be in the way
+LOCK_WAIT = 10.0  # seconds; others hold the lock only for a moment
 
 
 def run(app: App, transition: str, host: Host) -> Json:
-    """Perform a transition that `begin` wrote down.
+    """Perform a transition whose journal `begin` wrote. Returns its result.
 
-    Raises HostError when there is none, or the lock is taken.
+    Raises HostError when there is no such transition or it has ended; BlockingIOError when the lock is held.
     """
     with lock.Flock(app.lock, wait=LOCK_WAIT):
         entry = journal.load(app, transition)
@@ -39,18 +39,18 @@ def run(app: App, transition: str, host: Host) -> Json:
 
 
 def _interrupt(entry: journal.Journal, *_: int | FrameType | None) -> None:
-    # an undo is how a transition ends anyway, and must not itself be cut short
+    # a transition that is being undone ends anyway: the undo must not be interrupted
     if entry.reverting is None:
         raise Interrupted
 
 
 def _locked(work: Work) -> Json:
     work.tell("lock")
-    mended = recover.others(work)
+    recovered = recover.others(work)
     steps = tables.planned(work, tables.Case(work.settings, bool(drain.others(work))))
     work.journal.set(taken=True, previous=work.app.live())
     work.journal.event("lock", "ok", f"{work.verb} of {work.release}, {work.journal.previous or 'nothing'} is live")
-    for text in mended:
+    for text in recovered:
         work.journal.event("recover", "ok", text)
     if work.journal.previous == work.release and not work.in_place:
         return revert(work, [], HostError(f"{work.release} is live already", work.app.name, "deploy status"))
@@ -60,13 +60,11 @@ def _locked(work: Work) -> Json:
 
 
 def after(work: Work) -> None:
-    """What comes once the result is on disk: the drain in its unit, or the pruning when there is nothing to
-    drain.
-    """
+    """Start the drain, once the result is on disk; prune when there is nothing to drain."""
     work.tell(lock.ENDING)
     if not work.journal.content["closed"]:
         drain.launch(work)
         return
-    gone = prune.run(work.app, work.host.systemd, work.settings["retain_releases"])
+    gone = prune.prune(work.app, work.host.systemd, work.settings["retain_releases"])
     if gone:
         work.journal.event("prune", "ok", ", ".join(gone))

@@ -1,4 +1,4 @@
-"""The steps that every switch goes through, push and rollback alike: start, health, flip, verify, live."""
+"""The steps of a switch to another release, which push and rollback share: start, health, flip, verify, live."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hostctl.journal.steps import NEW, Work
 from hostctl.release import app_config, records
 from hostctl.release.redact import redact
 
-POLL = 0.1  # seconds between two tries while nothing listens
-FIRST_CERTIFICATE = 60.0  # seconds that a first certificate may take to come
-EDGE_RESTART = 5.0  # seconds that the edge may be away
-JOB_QUEUED = 2.0  # seconds
+POLL = 0.1  # seconds between two requests while nothing listens
+FIRST_CERTIFICATE = 60.0  # seconds in which the edge gets the first certificate of a name
+EDGE_RESTART = 5.0  # seconds in which the edge restarts
+JOB_QUEUED = 2.0  # seconds in which a start job may still be queued
 WRONG_ANSWERS = 3
-SETTLE = 5.0  # seconds given to requests that met a release which is taken back
+SETTLE = 5.0  # seconds for requests to end that the release got before it was reverted
 LAST_LINES = 50
 
 
@@ -27,13 +27,16 @@ LAST_LINES = 50
 
 
 def start(work: Work) -> str:
-    """Start the instance on a port of its own; one that still runs (it was draining) is taken as it is."""
+    """The step `start`: start the instance on a port of its own. A rollback takes one that still drains as it is.
+
+    Returns a line to show.
+    """
     unit = work.app.unit(work.release)
-    found = work.host.systemd.show(unit)[0]
-    if work.verb == "rollback" and found.state == "active":
-        work.journal.set(baseline=found.restarts)
+    shown = work.host.systemd.show(unit)[0]
+    if work.verb == "rollback" and shown.state == "active":
+        work.journal.set(baseline=shown.restarts)
         return f"{unit} still runs"
-    if found.state not in ("inactive", "unknown"):
+    if shown.state not in ("inactive", "unknown"):
         work.host.systemd.stop(unit)
     number = instance_start.assign_port(work)
     work.journal.set(baseline=0)
@@ -42,7 +45,7 @@ def start(work: Work) -> str:
 
 
 def stop_new(work: Work) -> None:
-    """The undo of start. What is live is never stopped, whatever the journal says."""
+    """The undo of start. Raises HostError for the live release."""
     if work.app.live() == work.release:
         raise HostError(f"{work.release} is still live", str(work.app.live_link))
     work.host.systemd.stop(work.app.unit(work.release))
@@ -52,25 +55,28 @@ def stop_new(work: Work) -> None:
 
 
 def check_health(work: Work) -> str:
-    """Ask until the answer is 2xx. A unit that dies fails at once, with its last lines."""
-    wanted = work.settings["health"]
+    """The step `health`: ask until the instance answers 2xx. Returns a line to show.
+
+    Raises HostError with the last lines of the unit: at once when it dies, else after deploy_timeout.
+    """
+    check = work.settings["health"]
     domain, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
     begun = work.host.clock()
     while True:
-        answer = work.host.get(number, domain, wanted["path"], wanted["timeout"])
+        answer = work.host.get(number, domain, check["path"], check["timeout"])
         unit = work.host.systemd.show(work.app.unit(work.release))[0]
         if answer.good and unit.state == "active":
-            return f"GET {wanted['path']} answered {answer.status}"
+            return f"GET {check['path']} answered {answer.status}"
         waited = work.host.clock() - begun
         if _died(work, unit, waited):
             raise _death(work, unit)
-        if waited >= wanted["deploy_timeout"]:
-            raise _unhealthy(work, health.explain(answer, domain, wanted["path"]), wanted["deploy_timeout"])
-        work.host.sleep(min(wanted["interval"], 1.0) if answer.status else POLL)
+        if waited >= check["deploy_timeout"]:
+            raise _unhealthy(work, health.explain(answer, domain, check["path"]), check["deploy_timeout"])
+        work.host.sleep(min(check["interval"], 1.0) if answer.status else POLL)
 
 
 def _died(work: Work, unit: Unit, waited: float) -> bool:
-    # the start job is only queued: for a moment a unit may still look as it did before
+    # while the start job is queued, systemd still shows the state from before
     never = waited > JOB_QUEUED and not unit.queued and unit.state in ("inactive", "deactivating", "unknown")
     ended = unit.state == "failed" or unit.sub == "auto-restart" or never
     return ended or unit.restarts > work.journal.content.get("baseline", 0)
@@ -90,7 +96,7 @@ def _unhealthy(work: Work, why: str, waited: float) -> HostError:
 
 
 def keep_boot_log(work: Work) -> str:
-    """Save the instance's last lines beside its record, secrets taken out; returns them."""
+    """Save the instance's last lines beside its record, with secrets redacted. Returns them."""
     text = work.host.systemd.journal(work.app.unit(work.release), LAST_LINES)
     text = redact(text, work.app, work.release)
     files.write_atomic(work.app.record(work.release) / "boot.log", text.encode(errors="replace"), durable=False)
@@ -101,14 +107,14 @@ def keep_boot_log(work: Work) -> str:
 
 
 def flip(work: Work) -> None:
-    """One rename: from the next request on, the edge reads the new instance's port."""
+    """The step `flip`: one rename. From the next request on, the edge reads the new instance's port."""
     maintenance.lets_through(work.app, work.release, work.settings["health"]["path"])
     files.point(work.app.live_link, f"releases/{work.release}")
     files.point(work.app.srv / "current", f"releases/{work.release}")
 
 
 def flip_back(work: Work) -> None:
-    """The undo of flip. Requests that met the release meanwhile get the time to end."""
+    """The undo of flip. Waits for requests that the release got meanwhile."""
     was_live = work.app.live() == work.release
     previous = work.journal.previous
     if previous is None:
@@ -122,8 +128,9 @@ def flip_back(work: Work) -> None:
 
 
 def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
-    """Wait at least a second, and until nobody is connected to the port; returns how many still are after
-    `longest`.
+    """Wait at least a second, until no connection to the port is open or `longest` seconds have passed.
+
+    Returns the number of connections that are still open.
     """
     begun = work.host.clock()
     work.host.sleep(min(1.0, longest))
@@ -138,7 +145,7 @@ def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
 
 
 def verify(work: Work) -> str:
-    """HTTPS through the edge, with every public name."""
+    """The step `verify`: request every domain by HTTPS through the edge. Returns a line to show. Raises HostError."""
     names = app_config.domains(work.app, work.settings)
     for name in names:
         _verify_name(work, name, names)
@@ -148,17 +155,17 @@ def verify(work: Work) -> str:
 
 def _verify_name(work: Work, name: str, names: list[str]) -> None:
     path, timeout = work.settings["health"]["path"], work.settings["health"]["timeout"]
-    begun, wrong, told = work.host.clock(), 0, False
+    begun, wrong, noted = work.host.clock(), 0, False
     while True:
         answer = work.host.get(443, name, path, timeout, tls=True)
         if answer.good or _leads_to(answer, name, names):
             return
         wrong += bool(answer.status)
-        if wrong >= WRONG_ANSWERS or work.host.clock() - begun >= _patience(answer):
+        if wrong >= WRONG_ANSWERS or work.host.clock() - begun >= _time_limit(answer):
             raise _unverified(answer, name, path)
-        if answer.why == "tls" and not told:
-            work.note(f"waits for the first certificate of {name}")
-            told = True
+        if answer.why == "tls" and not noted:
+            work.note(f"waiting for the first certificate of {name}")
+            noted = True
         work.host.sleep(2 * POLL)
 
 
@@ -168,19 +175,18 @@ def _leads_to(answer: Answer, name: str, names: list[str]) -> bool:
     return answer.status in (301, 308) and answer.location.startswith(others)
 
 
-def _patience(answer: Answer) -> float:
-    """How long to go on, in seconds: only a certificate that is on its way takes long."""
+def _time_limit(answer: Answer) -> float:
+    """Seconds until a failed request counts as final: a certificate takes longest."""
     return FIRST_CERTIFICATE if answer.why == "tls" else EDGE_RESTART
 
 
 def _unverified(answer: Answer, name: str, path: str) -> HostError:
     if answer.why == "tls":
         what = f"there is no certificate for {name}: {answer.detail}"
-        return HostError(
-            what, f"https://{name}", f"check that {name} resolves to this host; journalctl -u caddy says more"
-        )
+        fix = f"check that {name} resolves to this host; see journalctl -u caddy"
+        return HostError(what, f"https://{name}", fix)
     if answer.why == "refused":
-        return HostError("the edge does not run", f"https://{name}", "systemctl status caddy")
+        return HostError("the edge is not running", f"https://{name}", "systemctl status caddy")
     what = f"https://{name}: {health.explain(answer, name, path)}"
     return HostError(what, f"https://{name}{path}", "deploy logs")
 
@@ -189,7 +195,7 @@ def _unverified(answer: Answer, name: str, path: str) -> HostError:
 
 
 def live(work: Work) -> str:
-    """Write down what is so since the flip, and let the timers follow it."""
+    """The step `live`: record the states of both releases and apply the timers of its jobs. Returns a line to show."""
     records.mark(work.app, work.release, records.LIVE)
     previous = work.journal.previous
     if previous is not None:
@@ -199,7 +205,7 @@ def live(work: Work) -> str:
 
 
 def live_back(work: Work) -> None:
-    """The undo of live; whether the release failed is decided at the end."""
+    """The undo of live. `conclude` marks the release as failed afterwards."""
     if records.load(work.app, work.release)["state"] == records.LIVE:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:

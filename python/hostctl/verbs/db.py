@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hostctl import engines
 from hostctl.common.errors import LOCKED, HostError
-from hostctl.common.files import Json, make_directory, remove_tree, unlink
+from hostctl.common.files import make_directory, remove_tree, unlink
 from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.lock import Flock
@@ -118,7 +118,7 @@ def _written(target: Path, size: int, source: BinaryIO) -> str:
     return found.hexdigest()
 
 
-def load(app: App, size: int, digest: str, who: str, origin: str, host: Host) -> Json:
+def load(app: App, size: int, digest: str, who: str, origin: str, host: Host) -> begin.Begun:
     """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
 
     with _alone(app, "load") as scratch:

@@ -108,7 +108,7 @@ def _entries(stream: Iterable[str]) -> Iterator[Json]:
 
 def named(app: App, wanted: str) -> str:
     """The one release that is meant. Raises HostError (usage) when there is none, or more."""
-    found = selection.matching(prune.see(app, None), wanted) if wanted else []
+    found = selection.matching(prune.candidates(app, None), wanted) if wanted else []
     if len(found) != 1:
         raise HostError(f"{len(found)} releases match {wanted}", str(app.records), "deploy releases", USAGE)
     return found[0].release

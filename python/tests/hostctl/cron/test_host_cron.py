@@ -434,7 +434,7 @@ def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:
         push(runs, version, job())
         runs.drain_all()
 
-    assert [one.running for one in prune.see(runs.app, runs.systemd) if one.release == release] == [True]  # type: ignore[arg-type]
+    assert [one.running for one in prune.candidates(runs.app, runs.systemd) if one.release == release] == [True]  # type: ignore[arg-type]
     assert runs.app.tree(release).is_dir()
 
 

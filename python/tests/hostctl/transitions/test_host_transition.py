@@ -505,4 +505,4 @@ def test_the_artifact_helper_and_hostctl_agree_on_what_is_unpacked(world: World)
     result = world.push("one")
     manifest = artifact.from_json((world.app.record(result["release"]) / "manifest.json").read_text())
     assert "bin/shop" in manifest
-    assert prune.see(world.app, None)[0].present
+    assert prune.candidates(world.app, None)[0].present

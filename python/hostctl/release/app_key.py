@@ -20,5 +20,5 @@ def app_key(app: App) -> str:
 
 
 def node_cookie(app: App) -> str:
-    """The cookie of the app's Erlang nodes. Any user can read it in their arguments, but not compute the key from it."""
+    """The cookie of the app's Erlang nodes. Any user can read it there, but not compute the key from it."""
     return hashlib.sha256(f"node {app_key(app)}".encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from hostctl.common.documents import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres import upgrade

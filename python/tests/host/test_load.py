@@ -7,7 +7,7 @@ import re
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.host.support import (
     DOMAIN,
     FULL_RATE,
     OLD_NAME,
+    SETTINGS,
     Project,
     another,
     get,
@@ -98,12 +99,20 @@ def test_what_is_live_already_is_not_pushed_again(app: Project, artifacts: Artif
     assert version(app) == before
 
 
-def test_a_rollback_takes_back_the_instance_that_still_drains(
-    app: Project, artifacts: Artifacts, measured: Measured
-) -> None:
-    before = version(app)
-    app.configure(drain_timeout="5m")  # the old one drains until the socket is closed, however busy this machine is
+@pytest.fixture
+def patient(app: Project) -> Iterator[Project]:
+    """The app whose old instance drains until nobody is connected any more, however busy this machine is."""
+    app.configure(drain_timeout="5m")
     app.deploy("provision")
+    yield app
+    app.configure(**SETTINGS)
+    app.deploy("provision")
+
+
+def test_a_rollback_takes_back_the_instance_that_still_drains(
+    patient: Project, artifacts: Artifacts, measured: Measured
+) -> None:
+    app, before = patient, version(patient)
     with app.load(rate=FULL_RATE) as load, app.websocket() as socket:
         push = app.start("push", "--artifact", another(app, artifacts))
         until(lambda: app.status()["lock"] is not None, "the push is at work", 120)

@@ -200,20 +200,20 @@ def test_the_host_finishes_what_a_laptop_began_that_died(app: Project, artifacts
 
 
 def test_what_a_killed_run_leaves_on_the_laptop_the_next_run_clears(app: Project, artifacts: dict[int, Path]) -> None:
-    before = private_directories()
     running = begin(app, artifacts[2], phase="health", HELLO_SLOW_BOOT_MS="2000")
-    left = private_directories() - before
+    left = private_directories(running)
     kill(running)
     assert left
 
     app.deploy("attach")
     check_next_push(app, artifacts[2])
 
-    assert not left & private_directories()
+    assert not left & private_directories(running)
 
 
-def private_directories() -> set[Path]:
-    return set(Path("/dev/shm").glob("homeport-run-*"))
+def private_directories(running: subprocess.Popen[str]) -> set[Path]:
+    """Those of one `deploy`: others of this machine, which push to other hosts, have theirs."""
+    return set(Path("/dev/shm").glob(f"homeport-run-{running.pid}-*"))
 
 
 # ---------------------------------------------------------------------------------------------- Ctrl-C

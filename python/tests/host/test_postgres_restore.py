@@ -51,7 +51,7 @@ def app(set_up: Project, releases: Releases) -> Project:
 
 def backed_up(app: Project) -> bool:
     """Whether there is a base backup; the watch of every minute, which takes it, is run now."""
-    app.box.run(f"hostctl {APP} stream watch", timeout=300)
+    app.box.run(f"hostctl {APP} stream watch")
     told = app.deploy("backup", "status", "--json", check=False).json
     return bool(told["database"]["backup"]["full"])
 

@@ -61,7 +61,7 @@ def rows(app: Project) -> set[str]:
 
 def whole(app: Project) -> bool:
     """Everything is archived where it belongs, with a base backup: the watch of every minute is run now."""
-    app.box.run(f"hostctl {APP} stream watch", timeout=300)
+    app.box.run(f"hostctl {APP} stream watch")
     told = app.deploy("backup", "status", "--json", check=False).json["database"]["backup"]
     return bool(told["full"]) and told["lag"] == 0 and not told["owed"]
 

@@ -113,7 +113,7 @@ def epoch(app: Project) -> Json:
 
 def published(app: Project) -> bool:
     """Whether the epoch is published; the watch of every minute, which does it, is run now."""
-    app.box.run(f"systemctl start homeport-{APP}-watch.service", timeout=60)
+    app.box.run(f"systemctl start homeport-{APP}-watch.service")
     return bool(epoch(app)["published"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from homeport.config.problems import ConfigError, Problem
 from homeport.config.secret_names import backup_names
 from homeport.ssh.connection import Target, options
 from hostctl.common.documents import Json
+from hostctl.common.files import file_digest
 
 # How long the edge holds a request while no instance answers. One that died is back in a second or two; after
 # this long a visitor is better served by an error than by waiting.
@@ -281,7 +281,7 @@ def _accessory(loaded: Loaded, name: str, one: Accessory) -> Json:
 
 def _sent(loaded: Loaded, name: str, to: str, file: str) -> Json:
     source = _file(loaded, f"accessories.{name}.files.{to}", file)
-    return {"src": source, "dest": to, "digest": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
+    return {"src": source, "dest": to, "digest": file_digest(Path(source))}
 
 
 def _file(loaded: Loaded, key: str, text: str | None) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from platformdirs import user_cache_dir
 
 from homeport.core.errors import HomeportError
+from hostctl.common.files import file_digest
 
 # what a wheel may call itself so that its executable runs on Debian 12 (glibc 2.36) and newer
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "musllinux_1_1", "musllinux_1_2")
@@ -48,15 +49,9 @@ def fetch(name: str, machine: str) -> Path:
     """
     program, wanted = _entry(name, machine)
     kept = Path(user_cache_dir("homeport")) / "programs" / f"{name}-{program.version}-{machine}"
-    if not kept.is_file() or digest(kept) != wanted:
+    if not kept.is_file() or file_digest(kept) != wanted:
         _install(_download(program, machine), wanted, kept, program)
     return kept
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _entry(name: str, machine: str) -> tuple[Program, str]:

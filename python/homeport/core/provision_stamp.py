@@ -10,6 +10,7 @@ from typing import Any
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import collection
+from hostctl.common.files import file_digest
 
 # paths of this laptop, and what only a push needs: the host is the same whatever they are
 NOT_THE_HOSTS = frozenset(
@@ -44,7 +45,7 @@ def stamp(host_vars: dict[str, Any]) -> str:
     """The hash over the roles, the playbook, hostctl's source, the pinned programs, and the variables they read."""
     total = hashlib.sha256()
     for path in _sources():
-        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
     total.update(json.dumps(_of_the_host(host_vars), sort_keys=True).encode())
     return total.hexdigest()
 
@@ -81,4 +82,4 @@ def _content_of(name: str, value: Any) -> Any:
 
 
 def _digest(file: str | None) -> str | None:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else file
+    return file_digest(Path(file)) if file else file

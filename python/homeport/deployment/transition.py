@@ -17,7 +17,7 @@ from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.humanize import duration, size
 from homeport.core.provision_stamp import NeedsProvisionError
-from homeport.core.timestamps import dated, iso
+from homeport.core.timestamps import dated
 from homeport.deployment import notify, preflight, provision
 from homeport.plays import hooks
 from homeport.plays.runner import Played, play
@@ -27,6 +27,7 @@ from homeport.screen import env_changes
 from homeport.screen.screen import PushScreen, Screen
 from homeport.secrets import resolve
 from hostctl.common.documents import Json
+from hostctl.common.timestamps import iso
 
 
 def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import platformdirs
 
 from homeport.core.errors import HomeportError
 from hostctl.common import artifact
+from hostctl.common.files import file_digest
 
 KEPT = 5
 LEFT_OVER = 3600.0  # seconds after which a file in the making belongs to a killed run
@@ -56,7 +57,7 @@ class Cache:
     def _sound(self, tar: Path, digest: str) -> bool:
         if not tar.exists():
             return False
-        if artifact.digest(tar) == digest:
+        if file_digest(tar) == digest:
             return True
         tar.unlink()  # cut short by a crash: as a base it would only make a delta that the host refuses
         return False

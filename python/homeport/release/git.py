@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
+from hostctl.common.timestamps import compact
+
 
 class Description(TypedDict):
     """sha: full; ref: branch, or "" when detached; dirty: changes below the app not committed; subject."""
@@ -32,7 +34,7 @@ def describe(root: Path) -> Description | None:
 def release_id(now: datetime, described: Mapping[str, Any] | None, digest: str) -> str:
     """`YYYYMMDDTHHMMSSZ-xxxxxxx` (UTC): sorts by age; ends with the commit, without git the content."""
     source = described["sha"] if described else digest
-    return f"{now:%Y%m%dT%H%M%SZ}-{source[:7]}"
+    return f"{compact(now.timestamp())}-{source[:7]}"
 
 
 def files(root: Path) -> list[str] | None:

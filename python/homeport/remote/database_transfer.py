@@ -17,6 +17,7 @@ from homeport.remote.session import Session
 from homeport.screen.screen import Screen
 from homeport.ssh import connection
 from hostctl.common.documents import Json
+from hostctl.common.files import file_digest
 
 CHUNK = 1 << 20
 LONGEST_HEADER = 4096
@@ -158,9 +159,7 @@ def _whole(file: Path) -> None:
 def send(session: Session, file: Path, words: list[str], screen: Screen) -> Json:
     """Run a verb of hostctl that takes a file in; returns its answer. Raises HomeportError."""
     with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        opened.seek(0)
-        told = ["--bytes", str(file.stat().st_size), "--digest", digest]
+        told = ["--bytes", str(file.stat().st_size), "--digest", file_digest(file)]
         argv = connection.command(session.target, session.hostctl.command(*words, *told))
         screen.begin("send", size(file.stat().st_size))
         done = _sent(argv, opened)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from homeport.core.errors import ExitCode
-from homeport.core.timestamps import iso
 from homeport.options.options import Options, a_job, as_json, common, listing
 from homeport.verbs.logs import a_pattern
 from hostctl.common.documents import Json
 from hostctl.common.table import columns
+from hostctl.common.timestamps import iso
 
 if TYPE_CHECKING:
     from homeport.remote.session import Session

@@ -12,6 +12,7 @@ import click
 
 from homeport.core.errors import HomeportError
 from homeport.options.options import Options, a_line, common
+from hostctl.common.timestamps import compact
 
 EPILOG = """Examples:
 
@@ -76,7 +77,7 @@ def dump(options: Options, file: Path | None, sql: bool, force: bool, database: 
 
     session = begin(options)
     ending = "sql" if sql else _ENDINGS.get(session.loaded.config.database.engine, "db")
-    target = file or Path(f"{session.app}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{ending}")
+    target = file or Path(f"{session.app}-{compact(time.time())}.{ending}")
     words = ["db", "dump", *(["--sql"] if sql else []), *_named(database)]
     received = database_transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
     if as_json:

@@ -114,7 +114,7 @@ def _removed(host: Hostctl, words: list[str], screen: Any) -> Json:
 
 def plan_lines(planned: Json, keep_data: bool) -> list[str]:
     """What goes, before anybody agrees to it."""
-    from homeport.core.timestamps import iso
+    from hostctl.common.timestamps import iso
 
     if gone := planned["gone"]:
         said = f"{planned['app']} is not on this host: {gone['who'] or 'somebody'} removed it at {iso(gone['ended'])}"
@@ -149,7 +149,7 @@ def _backup(planned: Json) -> str:
 
 
 def _unfinished(entry: Json | None) -> list[str]:
-    from homeport.core.timestamps import iso
+    from hostctl.common.timestamps import iso
 
     if entry is None:
         return []
@@ -158,7 +158,7 @@ def _unfinished(entry: Json | None) -> list[str]:
 
 def lines(app: str, host: str, result: Json) -> list[str]:
     """What came of it, and what is left."""
-    from homeport.core.timestamps import iso
+    from hostctl.common.timestamps import iso
 
     backup = result["backup"]
     sent = (

@@ -134,8 +134,8 @@ def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
 
 def lines(found: Json) -> list[str]:
     """A rehearsal as a person reads it."""
-    from homeport.core.timestamps import iso
     from homeport.deployment.transition import giving_up
+    from hostctl.common.timestamps import iso
 
     said = [f"the data of {iso(found['at'])} can be restored"]
     for name, one in found["databases"].items():

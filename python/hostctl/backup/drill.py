@@ -21,6 +21,7 @@ from hostctl.backup import epochs, orphans, settings, state
 from hostctl.backup.settings import Backup
 from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
+from hostctl.common.timestamps import iso
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -206,16 +207,12 @@ def offer(result: Json) -> str:
     if None in known:
         return "Nothing of this epoch is known to be whole: deploy backup list shows restore points and older epochs"
     up_to = (result.get("last_good") or {}).get("up_to")
-    proven = f"a drill has proven it up to {_utc(up_to)}" if up_to else "no drill has ever passed here"
+    proven = f"a drill has proven it up to {iso(up_to)}" if up_to else "no drill has ever passed here"
     if known:
-        return f"It can be restored up to {_utc(min(known))} (deploy restore --at {_utc(min(known))}); {proven}"
+        return f"It can be restored up to {iso(min(known))} (deploy restore --at {iso(min(known))}); {proven}"
     return f"What is wrong may be mended by itself; {proven}" + (
-        f" (deploy restore --at {_utc(up_to)})" if up_to else ""
+        f" (deploy restore --at {iso(up_to)})" if up_to else ""
     )
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 # ---------------------------------------------------------------------------------------------- before and after

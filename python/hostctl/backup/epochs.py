@@ -19,6 +19,7 @@ from hostctl.backup.settings import Backup
 from hostctl.common.errors import PERSON, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.common.names import epoch_id, matches
+from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 
 LONGEST_CHAIN = 10_000
@@ -160,7 +161,7 @@ def refuse_superseded(app: App) -> None:
 def yield_to(app: App, current: Epoch) -> Json:
     """Write down that another host's epoch counts; returns what was written."""
     make_directory(app.backup, 0o700)
-    why = f"{current.host} took over at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(current.opened))}"
+    why = f"{current.host} took over at {utc(current.opened)}"
     backup = settings.backup(app)
     fresh = {"at": time.time(), "epoch": current.epoch, "host": current.host, "why": why, "to": _destination(backup)}
     told = superseded(app) or fresh
@@ -276,7 +277,7 @@ def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, f
             found.append((epoch, until))
             until = epoch.opened
     if not found:
-        oldest = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epochs[-1].opened)) if epochs else "never"
+        oldest = utc(epochs[-1].opened) if epochs else "never"
         raise HostError(f"the backup begins at {oldest}", "the time", "deploy backup list", USAGE)
     return found
 

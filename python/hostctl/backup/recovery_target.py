@@ -12,11 +12,6 @@ from hostctl.common.files import Json
 from hostctl.journal.steps import Work
 
 
-def utc(at: float) -> str:
-    """An instant as people read it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
-
-
 def instant(data: Json) -> float:
     """The instant whose data comes back, in seconds since the epoch."""
     return float(data["newest"] if data["at"] is None else data["at"])

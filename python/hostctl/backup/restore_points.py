@@ -6,9 +6,7 @@ holds is the engine's: copies of SQLite's files; a name in PostgreSQL's log.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
-from pathlib import Path
 
 from hostctl.common import artifact, files, migrations
 from hostctl.common.errors import FAILED, USAGE, HostError
@@ -30,12 +28,6 @@ def _migrations(app: App, release: str) -> set[str] | None:
         return migrations.of(artifact.from_json((app.record(release) / "manifest.json").read_text()))
     except (OSError, ValueError):
         return None
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- what there is

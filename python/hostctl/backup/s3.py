@@ -22,6 +22,7 @@ from hostctl.backup.settings import Backup, Credentials
 from hostctl.common import http
 from hostctl.common.errors import HostError
 from hostctl.common.http import Response
+from hostctl.common.timestamps import compact
 
 CONNECT = 5.0  # seconds for a connection, certificate included
 TOTAL = 30.0  # seconds for one request, whatever the store does
@@ -325,7 +326,7 @@ def sign(
     now: float,
 ) -> dict[str, str]:
     """The headers, Host excepted, of a request signed with AWS Signature Version 4 at `now` (epoch seconds)."""
-    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    at = compact(now)
     digest = hashlib.sha256(data).hexdigest()
     headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": at}
     names = ";".join(headers)

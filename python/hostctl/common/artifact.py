@@ -77,12 +77,6 @@ def known_files(root: Path, manifest: Manifest) -> dict[tuple[str, int], Path]:
     return {(e.sha256, e.size): Path(f"{base}/{name}") for name, e in manifest.items() if e.is_file}
 
 
-def digest(tar: Path) -> str:
-    """The sha256 of a file, in hex. Raises OSError."""
-    with tar.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # ---------------------------------------------------------------------------------------------- tree -> tar
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -44,6 +45,12 @@ def read_json(path: Path) -> Json | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def point(link: Path, target: str) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from hostctl.common.files import Json
+from hostctl.common.timestamps import utc
 
 SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE, TEST = "success", "failure", "rollback", "drill", "trouble", "test"
 EVENTS = (SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE)
@@ -108,10 +108,6 @@ def shortened(text: str) -> str:
         lines = [lines[0], "…", *lines[2 - MOST_LINES :]]
     whole = "\n".join(lines)
     return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
-
-
-def utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 # ---------------------------------------------------------------------------------------------- as it is sent

@@ -7,6 +7,7 @@ import re
 import time
 
 from hostctl.common.errors import USAGE, HostError
+from hostctl.common.timestamps import compact
 
 PATTERNS = {
     "app": r"[a-z][a-z0-9-]{0,30}",
@@ -51,4 +52,4 @@ def transition_id() -> str:
 
 def epoch_id() -> str:
     """A new epoch's id: UTC to the second, so that ids sort by age, and six random hex digits."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(3).hex()}"
+    return f"{compact(time.time())}-{os.urandom(3).hex()}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import Json, read_json, unlink, write_json
+from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 
 POLL = 0.02
@@ -80,7 +81,7 @@ def holder(app: App) -> Json | None:
 
 def refusal(app: App, told: Json) -> HostError:
     """The error of whoever comes second."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(float(told.get("since") or 0)))
+    since = utc(float(told.get("since") or 0))
     who = f"{told.get('who') or 'somebody'} (from {told.get('from') or 'an unknown address'})"
     if told.get("manual"):
         what = f"{app.name} is locked by {who} since {since}: {told.get('message') or 'no reason given'}"

@@ -10,6 +10,7 @@ from hostctl.backup import settings
 from hostctl.common import http, tls
 from hostctl.common.files import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
+from hostctl.common.timestamps import utc
 from hostctl.core import actor
 from hostctl.doctor.case import Case
 from hostctl.edge import certificates
@@ -47,7 +48,7 @@ def maintenance(case: Case) -> list[Finding]:
     shown = case.status["maintenance"]
     if not shown:
         return ok("off: visitors see the app")
-    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(shown["since"]))
+    since = utc(shown["since"])
     says = f"on since {since} by {shown['who']}: visitors see its page, with status 503"
     return [Finding(WARNING, says, "deploy maintenance off")]
 
@@ -142,7 +143,7 @@ def of_backup(told: Json | None, elsewhere: bool) -> Finding:
     good = told["last_good"]
     if good is None:
         return Finding(WARNING, f"{lag}; no drill has restored it yet", "deploy backup drill")
-    return Finding(OK, f"{lag}; restored {time.strftime('%Y-%m-%d', time.gmtime(good['at']))}")
+    return Finding(OK, f"{lag}; restored {utc(good['at'])[:10]}")
 
 
 def store(case: Case) -> list[Finding]:
@@ -158,5 +159,5 @@ def lock(case: Case) -> list[Finding]:
     held = case.status["lock"]
     if not held or not held.get("manual"):
         return ok("free")
-    says = f"locked by {held['who']} since {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(held['since']))}"
+    says = f"locked by {held['who']} since {utc(held['since'])}"
     return [Finding(WARNING, f"{says}: {held.get('message') or 'no reason given'}", "deploy lock release")]

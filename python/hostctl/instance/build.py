@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hostctl.common import artifact, files
 from hostctl.common.errors import DONE, FAILED, LOCKED, HostError
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
 from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.lock import Flock
@@ -190,7 +190,7 @@ def _take(app: App, output: Path) -> str:
         shutil.copyfileobj(tar, out, 1 << 20)
         out.flush()
         os.fsync(out.fileno())
-    digest = artifact.digest(fresh)
+    digest = file_digest(fresh)
     fresh.replace(app.artifact(digest))
     files.sync_directory(app.artifacts)
     output.unlink()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from hostctl.common.files import Json
+from hostctl.common.timestamps import utc
 
 DAY = 86_400
 SCHEDULES = {"daily": DAY, "weekly": 7 * DAY, "monthly": 31 * DAY}
@@ -118,7 +118,7 @@ def _lag(backup: Json, now: float) -> Iterator[str]:
     # a stream that has just been opened was never watched yet
     seen = watch["at"] if watch else backup["opened"]
     if seen is not None and now - seen > WATCHED:
-        yield f"the stream to S3 is not watched since {_utc(seen)}: see the timer homeport-*-watch"
+        yield f"the stream to S3 is not watched since {utc(seen)}: see the timer homeport-*-watch"
     elif watch and watch.get("error"):
         yield f"the watch says: {watch['error']}"
 
@@ -126,10 +126,10 @@ def _lag(backup: Json, now: float) -> Iterator[str]:
 def _archive(backup: Json) -> Iterator[str]:
     """PostgreSQL's archive and its base backups."""
     if backup.get("dropping"):
-        yield f"PostgreSQL's log is dropped since {_utc(backup['dropping']['at'])}: S3 could not take it"
+        yield f"PostgreSQL's log is dropped since {utc(backup['dropping']['at'])}: S3 could not take it"
     open_since = [gap["since"] for gap in backup.get("gaps", []) if gap["until"] is None]
     if open_since and not backup.get("dropping"):
-        since = _utc(min(open_since))
+        since = utc(min(open_since))
         yield f"nothing after {since} can be restored until the next full backup: log was dropped"
     if backup.get("run") and not backup["run"]["ok"]:
         yield f"the last base backup failed: {'; '.join(backup['run']['found'][:1])}"
@@ -143,9 +143,5 @@ def _drill(backup: Json, now: float) -> Iterator[str]:
     since = good["at"] if good else backup["opened"]
     longest = 2 * SCHEDULES[backup["schedule"]]
     if since is not None and now - since > longest:
-        known = f"since {_utc(good['at'])}" if good else "yet"
+        known = f"since {utc(good['at'])}" if good else "yet"
         yield f"no drill has restored the backup {known}, and {longest // DAY} days is the most"
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -16,6 +16,7 @@ from hostctl.backup import epochs, s3, state, units
 from hostctl.backup.settings import Backup
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, append_json, read_json, unlink, write_json
+from hostctl.common.timestamps import utc
 from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -205,7 +206,7 @@ def archiver(app: App) -> Archiver:
 
 
 def _when(at: float) -> str:
-    return timelines.utc(at) if at else "the server was started"
+    return utc(at) if at else "the server was started"
 
 
 def segment_size(app: App) -> int:

@@ -23,6 +23,7 @@ from hostctl.backup.epochs import Epoch
 from hostctl.backup.settings import Backup, Credentials
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic
+from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 from hostctl.postgres import cluster, timelines, wal_stream
 from hostctl.postgres.timelines import Base, Line
@@ -315,7 +316,7 @@ def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | Non
         found = _planned(app, epochs[number:], until, point)
         if found is not None:
             return _numbered(app, found, epochs[:number])
-    when = timelines.utc(wanted) if wanted else "now"
+    when = utc(wanted) if wanted else "now"
     what = f"no base backup leads to {when}"
     raise HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
 
@@ -365,8 +366,8 @@ def _joined(older: Line, newer: Line) -> Line:
 
 
 def _dropped(gap: timelines.Gap) -> HostError:
-    healed = f" to {timelines.utc(gap.until)}" if gap.until else ", and no base backup was taken since"
-    what = f"the log of that time was dropped: there is a gap from {timelines.utc(gap.since)}{healed}"
+    healed = f" to {utc(gap.until)}" if gap.until else ", and no base backup was taken since"
+    what = f"the log of that time was dropped: there is a gap from {utc(gap.since)}{healed}"
     return HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hostctl.backup import epochs, restore_points, settings
 from hostctl.backup.recovery_target import room
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
@@ -67,5 +67,5 @@ def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
     room(app.points, row_counts.size(server, wanted.name) + restore_points.RESERVE)
     at = time.time()
     path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
-    kept = {"bytes": path.stat().st_size, "sha256": restore_points.digest(path)}
+    kept = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     return {"files": {path.name: kept}, "position": None, "at": at}

@@ -14,11 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hostctl.backup import restore_points, state
-from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, utc, wanted
+from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, wanted
 from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
 from hostctl.common.names import matches
+from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal.steps import Work
@@ -74,7 +75,7 @@ def _dump(app: App, data: Json) -> Path | None:
     found: Json = restore_points.load(app, data["point"])["files"] if data["point"] is not None else {}
     for name, kept in found.items():
         path: Path = app.points / data["point"] / name
-        if restore_points.digest(path) != kept["sha256"]:
+        if file_digest(path) != kept["sha256"]:
             what = "the restore point's dump is not what was written: the disk has changed it"
             raise HostError(what, str(path), "deploy rollback takes the code back without the data")
         return path

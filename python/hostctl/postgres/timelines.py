@@ -91,11 +91,6 @@ def written(number: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
-def utc(at: float) -> str:
-    """An instant as people read it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
-
-
 def instant(at: float) -> str:
     """An instant as PostgreSQL reads it, to the microsecond."""
     whole = math.floor(at)

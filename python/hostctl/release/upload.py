@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from hostctl.common.errors import FAILED, USAGE, HostError
-from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.common.files import Json, file_digest, make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import matches
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
@@ -132,7 +132,7 @@ def _finish(app: App, upload: Upload, transfer: str, base: str | None) -> None:
     """Check the stream, decode it, check the tar, and only then give it its name."""
     fresh = upload.tar.with_name(f"{upload.digest}.tar.new")
     try:
-        if _digest(upload.part) != transfer:
+        if file_digest(upload.part) != transfer:
             raise HostError("the upload was damaged on its way", str(upload.part), "push again", FAILED)
         if _decode(app, upload.part, fresh, base) != upload.digest:
             raise HostError(
@@ -146,11 +146,6 @@ def _finish(app: App, upload: Upload, transfer: str, base: str | None) -> None:
     finally:
         fresh.unlink(missing_ok=True)
         upload.forget()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _decode(app: App, part: Path, out: Path, base: str | None) -> str:

@@ -24,6 +24,7 @@ from hostctl.backup.settings import Backup, Databases
 from hostctl.common import http
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
+from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 
@@ -152,7 +153,7 @@ def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: f
 
     `target` must not be there. Raises Nothing when there is no such copy, HostError for everything else.
     """
-    when = [] if at is None else ["-timestamp", _rfc3339(at)]
+    when = [] if at is None else ["-timestamp", iso_milliseconds(at)]
     path = str(dbs.named(name).path)
     with _one_off(app, dbs, epoch) as configuration:
         argv = ["restore", "-config", configuration, *when, "-integrity-check", "full", "-o", str(target), path]
@@ -224,11 +225,6 @@ def reason(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("Error:")] or lines
     return wrong[-1].removeprefix("Error: ").strip()[:500] if wrong else "it said nothing"
-
-
-def _rfc3339(at: float) -> str:
-    moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # ---------------------------------------------------------------------------------------------- the socket

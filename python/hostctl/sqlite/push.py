@@ -11,7 +11,7 @@ from pathlib import Path
 from hostctl.backup import restore_points, settings
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
 from hostctl.sqlite import files, replica, settings_check
@@ -79,7 +79,7 @@ def _copies(present: Sequence[Database], directory: Path) -> Json:
         target = directory / one.name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.copy(one.path, target)
-        told[one.name] = {"bytes": target.stat().st_size, "sha256": restore_points.digest(target)}
+        told[one.name] = {"bytes": target.stat().st_size, "sha256": file_digest(target)}
     return told
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.backup import restore_points, settings
-from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, utc, wanted
+from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, wanted
 from hostctl.backup.settings import Database, Databases
 from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
+from hostctl.common.timestamps import utc
 from hostctl.core import moving
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -125,7 +126,7 @@ def _fetched(
 
 
 def _as_taken(app: App, point: str, name: str, copied: Path) -> None:
-    if restore_points.digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
+    if file_digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
         what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
         raise HostError(what, str(app.points / point / name), "deploy restore --at TIME takes the data from S3")
 

@@ -20,6 +20,8 @@ from hostctl.backup import epochs, recovery_target, restore_points
 from hostctl.common import files
 from hostctl.common.documents import Json
 from hostctl.common.errors import LOCKED, USAGE, HostError
+from hostctl.common.files import file_digest
+from hostctl.common.timestamps import utc
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs
@@ -52,8 +54,8 @@ def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
         return {"point": point, "at": restore_points.load(app, point)["at"]}
     first, last = of(app).reach(app, host)
     if at is not None and not first <= at <= max(last, time.time()):
-        window = f"{recovery_target.utc(first)} to {recovery_target.utc(last)}"
-        what = f"{recovery_target.utc(at)} is outside what can be restored: {window}"
+        window = f"{utc(first)} to {utc(last)}"
+        what = f"{utc(at)} is outside what can be restored: {window}"
         raise HostError(what, "the backup on S3", "deploy backup list, and name a time within", USAGE)
     return {"point": None, "at": at, "newest": last if at is None else min(at, last), "from": first, "to": last}
 
@@ -182,7 +184,7 @@ def send(app: App, data: Json, name: str | None, host: Host, out: BinaryIO) -> N
             "at": recovery_target.instant(data),
             **facts,
             "bytes": path.stat().st_size,
-            "sha256": restore_points.digest(path),
+            "sha256": file_digest(path),
         }
         out.write(json.dumps(head).encode() + b"\n")
         with path.open("rb") as file:

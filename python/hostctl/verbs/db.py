@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hostctl import engines
 from hostctl.common.errors import LOCKED, HostError
-from hostctl.common.files import make_directory, remove_tree, unlink
+from hostctl.common.files import file_digest, make_directory, remove_tree, unlink
 from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.lock import Flock
@@ -85,9 +85,7 @@ def _alone(app: App, what: str) -> Iterator[Path]:
 
 def _send(path: Path, out: BinaryIO) -> None:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        out.write(json.dumps({"bytes": path.stat().st_size, "sha256": digest}).encode() + b"\n")
-        file.seek(0)
+        out.write(json.dumps({"bytes": path.stat().st_size, "sha256": file_digest(path)}).encode() + b"\n")
         shutil.copyfileobj(file, out, CHUNK)
     out.flush()
 

@@ -17,6 +17,7 @@ from hostctl.common import files
 from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.common.names import matches
+from hostctl.common.timestamps import utc
 from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.journal import journal
@@ -147,5 +148,5 @@ def _why(app: App, name: str) -> str:
     if ended is not None and ended["result"] != "live":
         return f"what came in before the {entry.content['verb']} of {who} was undone"
     since = (entry.content.get("kept") or {}).get("since")
-    of = f" to {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(since))}" if since else ""
+    of = f" to {utc(since)}" if since else ""
     return f"what was live before the {entry.content['verb']} of {who}{of}"

@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
+from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
 from hostctl.cron import jobs
 from hostctl.release import app_config, records, redact, selection
@@ -145,9 +146,10 @@ def shown(app: App, wanted: Wanted, entries: Iterable[Json]) -> Iterator[str]:
         at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
         if wanted.as_json:
             level = LEVELS[min(int(entry.get("PRIORITY", 6)), 7)]
-            yield json.dumps({"at": _iso(at), "unit": unit, "level": level, "message": line}, ensure_ascii=False)
+            row = {"at": iso_milliseconds(at), "unit": unit, "level": level, "message": line}
+            yield json.dumps(row, ensure_ascii=False)
         else:
-            yield f"{_iso(at)} {label(app, unit)} {_CONTROL.sub('', line)}"
+            yield f"{iso_milliseconds(at)} {label(app, unit)} {_CONTROL.sub('', line)}"
 
 
 def message(entry: Json) -> str:
@@ -160,10 +162,6 @@ def label(app: App, unit: str) -> str:
     """Who wrote a line: the release of an instance, or what a helper does."""
     name = unit.removesuffix(".service")
     return name.removeprefix(f"{app.name}@").removeprefix(f"homeport-{app.name}-")
-
-
-def _iso(seconds: float) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds * 1000) % 1000:03d}Z"
 
 
 def neighbours(app: App) -> Sequence[str]:

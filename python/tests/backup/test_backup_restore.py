@@ -13,9 +13,8 @@ import pytest
 from world import Host, Writer, rows, sound
 
 from hostctl.backup import epochs as backup_epochs
-from hostctl.backup import restore_points
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json
+from hostctl.common.files import Json, file_digest
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.steps import Work
@@ -151,7 +150,7 @@ def test_with_s3_away_the_data_is_exchanged_all_the_same_and_published_later(hos
     kept = host.app.points / "20260101T000000000Z-cccccc"
     kept.mkdir(parents=True)
     (kept / "shop.db").write_bytes(host.restored(backup_epochs.local(host.app).epoch).read_bytes())  # type: ignore[union-attr]
-    told = {"bytes": 0, "sha256": restore_points.digest(kept / "shop.db")}
+    told = {"bytes": 0, "sha256": file_digest(kept / "shop.db")}
     document = {"id": kept.name, "at": time.time(), "release": RELEASE, "for": RELEASE, "files": {"shop.db": told}}
     (kept / "point.json").write_text(json.dumps(document))
     insert(host, 3)

@@ -10,6 +10,7 @@ import pytest
 from homeport.core.errors import HomeportError
 from homeport.release.cache import KEPT, Cache
 from hostctl.common import artifact
+from hostctl.common.files import file_digest
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def version(cache: Cache, release: Path, text: str) -> str:
 def test_an_artifact_is_kept_under_its_digest(cache: Cache, release: Path) -> None:
     made = cache.add(release)
     assert made.tar == cache.directory / f"{made.digest}.tar"
-    assert artifact.digest(made.tar) == made.digest
+    assert file_digest(made.tar) == made.digest
 
 
 def test_the_nearest_is_the_newest_held_by_the_host_that_is_here(cache: Cache, release: Path) -> None:

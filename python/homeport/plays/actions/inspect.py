@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.provision_stamp import NeedsProvisionError
-from homeport.core.timestamps import iso
 from homeport.plays.action import Action
 from hostctl.common.documents import Json
+from hostctl.common.timestamps import iso
 
 DOCUMENTATION = """
 module: inspect

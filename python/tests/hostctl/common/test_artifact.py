@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hostctl.common import artifact
 from hostctl.common.artifact import ArtifactError, Entry
+from hostctl.common.files import file_digest
 
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
@@ -67,7 +68,7 @@ def test_normalise_unpack_normalise_is_the_identity(tree: dict[str, object]) -> 
         grow(here / "tree", tree)
         first = artifact.normalise(here / "tree", here / "a.tar")
         manifest = artifact.unpack(here / "a.tar", here / "b")
-        assert artifact.normalise(here / "b", here / "b.tar") == first == artifact.digest(here / "b.tar")
+        assert artifact.normalise(here / "b", here / "b.tar") == first == file_digest(here / "b.tar")
         again = artifact.unpack(here / "a.tar", here / "c", artifact.known_files(here / "b", manifest))
         assert artifact.normalise(here / "c", here / "c.tar") == first
         assert again == manifest == artifact.from_json(artifact.to_json(manifest))
@@ -146,7 +147,7 @@ def test_a_known_file_of_another_mode_or_length_or_gone_is_not_linked(release: P
     (tmp_path / "one" / "releases" / "COOKIE").write_text("tampered with")
     (tmp_path / "one" / "releases" / "start_erl.data").unlink()
     artifact.unpack(tmp_path / "a.tar", tmp_path / "two", known)
-    first = artifact.digest(tmp_path / "a.tar")
+    first = file_digest(tmp_path / "a.tar")
     assert artifact.normalise(tmp_path / "two", tmp_path / "b.tar") == first
     assert stat.S_IMODE((tmp_path / "two" / "bin" / "demo").stat().st_mode) == 0o755
 
@@ -327,7 +328,7 @@ def test_a_manifest_of_another_shape_is_a_value_error() -> None:
 
 def test_digest_is_the_sha256_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    assert artifact.digest(tmp_path / "x").startswith("ba7816bf8f01cfea")
+    assert file_digest(tmp_path / "x").startswith("ba7816bf8f01cfea")
 
 
 def test_unpack_raises_for_a_tar_that_is_not_there_and_leaves_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hostworld import SCRATCH
 from hostctl import cli
 from hostctl.backup import restore_points
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
-from hostctl.common.files import make_directory, write_json
+from hostctl.common.files import file_digest, make_directory, write_json
 from hostctl.core import audit
 from hostctl.journal import journal
 from hostctl.sqlite import file_swap
@@ -411,7 +411,7 @@ def test_a_copy_is_sent_with_its_size_and_digest_before_it(world: DataWorld, tmp
     fetched = tmp_path / "fetched.db"
     fetched.write_bytes(body)
     assert json.loads(head)["bytes"] == len(body)
-    assert json.loads(head)["sha256"] == restore_points.digest(fetched)
+    assert json.loads(head)["sha256"] == file_digest(fetched)
     assert world.rows(fetched) == ["then"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hostctl.backup import settings
+from hostctl.common.documents import DataSource
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
@@ -60,7 +61,7 @@ class Restores(Protocol):
     def reach(self, app: App, host: Host) -> tuple[float, float]:
         """The oldest and the newest instant that can be restored, in seconds since the epoch."""
 
-    def counted(self, app: App, data: Json) -> Json:
+    def counted(self, app: App, data: DataSource) -> Json:
         """What is known, without a restore, of the rows of each table now and then, by the database's name."""
 
     def now(self, app: App) -> dict[str, dict[str, int]]:
@@ -90,10 +91,10 @@ class Restores(Protocol):
     def beside(self, app: App) -> Path:
         """Where data is brought to for a look at it."""
 
-    def bring(self, app: App, data: Json, into: Path, host: Host) -> Json:
+    def bring(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
         """The data below `into`, checked. Returns what was seen of each database, by name."""
 
-    def extract(self, app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
+    def extract(self, app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
         """One database of the data as one file below `into`, and what was seen of it."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from hostctl.common.documents import ErrorDocument
+
 
 class ExitCode(IntEnum):
     """What a verb's exit status tells a script."""
@@ -39,6 +41,6 @@ class HomeportError(Exception):
             parts.append(f"  fix: {self.fix}")
         return parts
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> ErrorDocument:
         """The error as `--json` prints it."""
         return {"what": self.what, "where": self.where, "fix": self.fix, "code": int(self.code)}

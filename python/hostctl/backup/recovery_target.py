@@ -7,17 +7,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from hostctl.common.documents import DataSource
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.journal.steps import Work
 
 
-def instant(data: Json) -> float:
+def instant(data: DataSource) -> float:
     """The instant whose data comes back, in seconds since the epoch."""
     return float(data["newest"] if data["at"] is None else data["at"])
 
 
-def given(data: Json, tables: Json) -> Json:
+def given(data: DataSource, tables: Json) -> Json:
     return {"since": instant(data), "seconds": round(time.time() - instant(data), 3), "tables": tables}
 
 
@@ -34,7 +35,7 @@ def room(directory: Path, need: int) -> None:
         raise HostError(what, str(directory), "free some space on the host (df -h), and try again")
 
 
-def wanted(work: Work) -> Json:
+def wanted(work: Work) -> DataSource:
     """Which data the transition brings back."""
     assert work.data is not None  # noqa: S101 - only such transitions have these steps
     return work.data

@@ -7,10 +7,11 @@ holds is the engine's: copies of SQLite's files; a name in PostgreSQL's log.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import cast
 
 from hostctl.common import artifact, files, migrations
+from hostctl.common.documents import Point
 from hostctl.common.errors import FAILED, USAGE, HostError
-from hostctl.common.files import Json
 from hostctl.common.names import checked, matches
 from hostctl.core.paths import App
 
@@ -33,22 +34,22 @@ def _migrations(app: App, release: str) -> set[str] | None:
 # ---------------------------------------------------------------------------------------------- what there is
 
 
-def every(app: App) -> list[Json]:
+def every(app: App) -> list[Point]:
     """All points, oldest first."""
     names = sorted(path.name for path in app.points.glob("*") if matches("transition", path.name))
     found = (files.read_json(app.points / name / "point.json") for name in names)
-    return [point for point in found if point is not None]
+    return [cast(Point, point) for point in found if point is not None]
 
 
-def load(app: App, point: str) -> Json:
+def load(app: App, point: str) -> Point:
     """The point of that id. Raises HostError (usage) when there is none."""
     found = files.read_json(app.points / checked("transition", point) / "point.json")
     if found is None:
         raise HostError(f"there is no restore point {point}", str(app.points), "deploy backup list", USAGE)
-    return found
+    return cast(Point, found)
 
 
-def before(app: App, live: str | None) -> Json:
+def before(app: App, live: str | None) -> Point:
     """The point taken before the migrations of the release that is live. Raises HostError when there is none."""
     if live is None:
         raise HostError("nothing is live, so there is nothing to go back from", str(app.points), "deploy push", FAILED)

@@ -238,17 +238,23 @@ class KeptData(TypedDict):
     tables: Json
 
 
+# how a transition or a build ended
+Outcome = Literal["live", "failed", "built"]
+
+
 class Result(TypedDict):
     """How a transition ended."""
 
-    result: Literal["live", "failed"]
-    release: str
+    result: Outcome
+    # None for a build
+    release: str | None
+    artifact: NotRequired[str | None]
     previous: str | None
     code: int
     error: ErrorDocument | None
     steps: list[StepTime]
-    kept: KeptData | None
-    env_changes: NamedChanges | None
+    kept: NotRequired[KeptData | None]
+    env_changes: NotRequired[NamedChanges | None]
 
 
 # the key `from` is no name in Python
@@ -292,7 +298,7 @@ Point = TypedDict(
         "id": str,
         "at": float,
         # what was live when the point was taken, and the release whose migrations it precedes
-        "release": str | None,
+        "release": str,
         "for": str,
         # copies, by name: bytes and sha256; empty where `position` names the place in the backup
         "files": Json,

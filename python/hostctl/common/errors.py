@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from hostctl.common.documents import ErrorDocument
+
 DONE = 0
 FAILED = 1  # nothing changed
 USAGE = 2
@@ -21,7 +23,7 @@ class HostError(Exception):
         super().__init__(what)
         self.what, self.where, self.fix, self.code, self.reason = what, where, fix, code, reason
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> ErrorDocument:
         """The error as JSON prints it."""
         return {"what": self.what, "where": self.where, "fix": self.fix, "code": self.code}
 

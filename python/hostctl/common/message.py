@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hostctl.common.documents import ErrorDocument, Result
 from hostctl.common.files import Json
 from hostctl.common.timestamps import utc
 
@@ -44,7 +45,7 @@ class Post(NamedTuple):
 # ---------------------------------------------------------------------------------------------- what is said
 
 
-def of_transition(app: str, asked: Json, result: Json, git: Json | None) -> Notice:
+def of_transition(app: str, asked: Json, result: Result, git: Json | None) -> Notice:
     """How a transition ended. `asked` is its journal, `git` that of its release."""
     verb, error = str(asked["verb"]), result["error"]
     facts: Json = {"transition": asked.get("id"), "verb": verb, "who": asked["who"], "from": asked["from"]}
@@ -67,7 +68,7 @@ def _commit(git: Json | None) -> str:
     return ": ".join(filter(None, [name, known["subject"]]))
 
 
-def failure(app: str, verb: str, who: str, error: Json, facts: Json) -> Notice:
+def failure(app: str, verb: str, who: str, error: ErrorDocument, facts: Json) -> Notice:
     """A verb that failed, on the host or before it got there. `facts["live"]` is what serves on, None for nothing."""
     serves = f"; {facts['live']} serves on" if facts.get("live") else ""
     mend = f"fix: {error['fix']}" if error["fix"] else ""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hostctl.common.documents import Migration, Record
 from hostctl.common.errors import FAILED, HostError
-from hostctl.common.files import Json
 from hostctl.common.migration_safety import additive
 
 FILE = re.compile(r"(?P<version>\d{1,18})_(?P<name>.+)\.exs")
@@ -32,7 +32,7 @@ def _without_version(name: str) -> str:
 # ---------------------------------------------------------------------------------------------- what they do
 
 
-def listed(tree: Path) -> list[Json]:
+def listed(tree: Path) -> list[Migration]:
     """The migrations of an unpacked release, by version, as its record keeps them.
 
     Each is {"version", "name", "additive", "why"}: the reasons for which it is not additive.
@@ -41,7 +41,7 @@ def listed(tree: Path) -> list[Json]:
     return sorted((entry for entry in found if entry), key=lambda entry: int(entry["version"]))
 
 
-def _entry(file: Path) -> Json | None:
+def _entry(file: Path) -> Migration | None:
     named = FILE.fullmatch(file.name)
     if named is None or not file.is_file():
         return None
@@ -53,7 +53,7 @@ def _entry(file: Path) -> Json | None:
 # ---------------------------------------------------------------------------------------------- going back
 
 
-def rollback_risk(target: Json, others: Iterable[Json], applied: Collection[int] | None = None) -> list[Json]:
+def rollback_risk(target: Record, others: Iterable[Record], applied: Collection[int] | None = None) -> list[Migration]:
     """The migrations that the database has and the target's code does not know, by version.
 
     `target` and `others` are records of releases. `applied` are the versions that the database itself names; without
@@ -65,12 +65,12 @@ def rollback_risk(target: Json, others: Iterable[Json], applied: Collection[int]
     return [known.get(version) or _unknown(version) for version in sorted(there - own)]
 
 
-def _unknown(version: int) -> Json:
+def _unknown(version: int) -> Migration:
     why = ["not recognised: no release kept here has it"]
     return {"version": version, "name": "of an unknown release", "additive": False, "why": why}
 
 
-def warning(risk: Sequence[Json]) -> str:
+def warning(risk: Sequence[Migration]) -> str:
     """What a person should know when older code goes on with these migrations in the database."""
     names = ", ".join(f"{entry['version']}_{entry['name']}" for entry in risk)
     adds = all(entry["additive"] for entry in risk)
@@ -78,7 +78,7 @@ def warning(risk: Sequence[Json]) -> str:
     return f"the database stays as it is, newer than the code by {names}: {how}"
 
 
-def refusal(risk: Sequence[Json], release: str) -> HostError | None:
+def refusal(risk: Sequence[Migration], release: str) -> HostError | None:
     """Why a release must not simply be gone back to: migrations that may break it. None when all only add."""
     breaking = [entry for entry in risk if not entry["additive"]]
     if not breaking:
@@ -91,6 +91,6 @@ def refusal(risk: Sequence[Json], release: str) -> HostError | None:
     return HostError(what, "the migrations of the releases since", fix, FAILED)
 
 
-def _reasons(entry: Json) -> Iterator[str]:
+def _reasons(entry: Migration) -> Iterator[str]:
     for why in entry["why"]:
         yield f"{entry['version']}_{entry['name']}: {why}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+from hostctl.common.documents import Result
 from hostctl.common.files import Json, append_json, read_lines
 from hostctl.core.paths import App
 
 
-def append(app: App, asked: Json, result: Json) -> None:
+def append(app: App, asked: Json, result: Result | Json) -> None:
     """Write down one transition."""
     now = time.time()
     line = {

@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from hostctl.common.documents import PushSpec
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.common.names import matches
@@ -217,3 +218,8 @@ def read(schema: Json) -> Json:
         )
     assert isinstance(given, dict)  # noqa: S101 - mistakes() has refused anything else
     return given
+
+
+def read_push(schema: Json) -> PushSpec:
+    """The spec of a push or plan on standard input. Raises HostError (usage) as `read`."""
+    return cast(PushSpec, read(schema))

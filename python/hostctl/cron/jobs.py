@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from hostctl.common.documents import Settings
+from hostctl.common.documents import Job, Settings
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json, read_json
+from hostctl.common.files import read_json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.instance import shell
@@ -50,13 +50,13 @@ def last(app: App, name: str) -> Path:
     return state(app) / "jobs" / f"{name}.json"
 
 
-def jobs(app: App, release: str | None) -> list[Json]:
+def jobs(app: App, release: str | None) -> list[Job]:
     """The jobs of a release, as its deploy.yml named them; none for no release, or one of before there were any."""
     record = read_json(app.record(release) / "record.json") if release else None
     return list((record or {}).get("settings", {}).get("cron") or [])
 
 
-def find(app: App, name: str, release: str | None) -> Json:
+def find(app: App, name: str, release: str | None) -> Job:
     known = jobs(app, release)
     found = next((job for job in known if job["name"] == name), None)
     if found is None:

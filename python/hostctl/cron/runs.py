@@ -10,6 +10,7 @@ import time
 from typing import NamedTuple, Protocol
 
 from hostctl.common import files
+from hostctl.common.documents import Job
 from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import audit
@@ -38,7 +39,7 @@ class Begun(NamedTuple):
     """A run of a job, of the release that was live when it began."""
 
     release: str
-    job: Json
+    job: Job
     program: Running
 
 
@@ -160,7 +161,7 @@ def _launch(app: App, name: str, host: Host) -> Begun:
         files.unlink(environment)
 
 
-def _argv(app: App, live: str, job: Json) -> list[str]:
+def _argv(app: App, live: str, job: Job) -> list[str]:
     if job["words"]:
         return shell.program(app, live, job["words"])
     own = records.load(app, live)["settings"]["release_name"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from hostctl.common import files
+from hostctl.common.documents import Job
 from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
 from hostctl.core import audit
 from hostctl.core.lock import Flock
@@ -48,7 +49,7 @@ def made(app: App) -> Json:
     return read_json(jobs.state(app) / "timers.json") or {"release": None, "units": {}, "active": []}
 
 
-def texts(app: App, wanted: Sequence[Json]) -> dict[str, str]:
+def texts(app: App, wanted: Sequence[Job]) -> dict[str, str]:
     """The unit files of these jobs, by their names: one timer each, and one service for all; none for no job."""
     if not wanted:
         return {}
@@ -70,7 +71,7 @@ ExecStart={PROGRAM} {app.name} cron run %i
 """
 
 
-def _timer_text(app: App, job: Json) -> str:
+def _timer_text(app: App, job: Job) -> str:
     events = "".join(f"OnCalendar={event}\n" for event in job["calendar"])
     return f"""[Unit]
 Description=Homeport: when the job {job["name"]} of {app.name} runs

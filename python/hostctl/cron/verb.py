@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hostctl.common.documents import Job
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
@@ -42,7 +43,7 @@ def every(app: App, host: Host) -> list[Json]:
     ]
 
 
-def _told(job: Json, asleep: bool, runs: bool, last: Json | None, fires: bool, next_run: float | None) -> Json:
+def _told(job: Job, asleep: bool, runs: bool, last: Json | None, fires: bool, next_run: float | None) -> Json:
     """`fires`: whether systemd has the timer at work."""
     told = {"name": job["name"], "schedule": job["schedule"], "timeout": job["timeout"]}
     told |= {"command": job["words"] or None, "eval": job["expression"] or None}

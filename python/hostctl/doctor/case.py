@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from hostctl.common.documents import Status
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -18,7 +19,7 @@ class Case:
         self.app, self.host = app, host
 
     @cached_property
-    def status(self) -> Json:
+    def status(self) -> Status:
         """The document of `hostctl APP status`."""
         return status(self.app, self.host)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hostctl.common.files import Json
+from hostctl.common.documents import Space
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.doctor.case import Case
 from hostctl.verbs import inspect
@@ -84,12 +84,11 @@ def _files(tree: Path) -> int:
     return sum(len(directories) + len(names) for _, directories, names in os.walk(tree))
 
 
-def of_disk(space: Json, size: int, files: int) -> Finding:
+def of_disk(space: Space, size: int, files: int) -> Finding:
     """How many releases of this size, with the archive each is unpacked from, still fit. Sizes in bytes."""
-    percent = [100 * space[free] / space[total] for free, total in KINDS if space[total]]
-    fits = [
-        space[free] // each for (free, _), each in zip(KINDS, (2 * size, files), strict=True) if each and space[free]
-    ]
+    kinds = ((space["free"], space["total"], 2 * size), (space["inodes_free"], space["inodes"], files))
+    percent = [100 * free / total for free, total, _ in kinds if total]
+    fits = [free // each for free, _, each in kinds if each and free]
     says = f"{space['free'] / 1e9:.1f} GB and {percent[-1]:.0f} % of the inodes free"
     says += f", room for {_count(min(fits))} more pushes" if fits else ""
     if (fits and min(fits) < 1) or min(percent) < 2:
@@ -99,14 +98,11 @@ def of_disk(space: Json, size: int, files: int) -> Finding:
     return Finding(OK, says)
 
 
-KINDS = (("free", "total"), ("inodes_free", "inodes"))
-
-
 def _count(fits: int) -> str:
     return str(fits) if fits < 100 else "hundreds of"
 
 
-def of_database_disk(space: Json, size: int) -> Finding:
+def of_database_disk(space: Space, size: int) -> Finding:
     """A drill and a restore bring the data beside the live one before anything is replaced. Sizes in bytes."""
     says = f"the database has {size / 1e6:,.1f} MB, and {space['free'] / 1e6:,.0f} MB are free beside it"
     if space["free"] >= 1.2 * size:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
+from hostctl.common.documents import Space
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json
 
 SPARE = 256 << 20  # bytes left free beside a copy
 
@@ -21,8 +20,12 @@ def room(directory: Path, need: int, what: str) -> None:
         raise HostError(told, str(directory), "free some space on the host (df -h tells)")
 
 
-def space(path: Path) -> Json:
+def space(path: Path) -> Space:
     """Bytes and inodes of the file system that holds a path. One that counts no inodes has 0 of them."""
     found = os.statvfs(path)
-    told: dict[str, Any] = {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
-    return told | {"inodes_free": found.f_favail, "inodes": found.f_files}
+    return {
+        "free": found.f_bavail * found.f_frsize,
+        "total": found.f_blocks * found.f_frsize,
+        "inodes_free": found.f_favail,
+        "inodes": found.f_files,
+    }

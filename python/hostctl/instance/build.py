@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hostctl.common import artifact, files
+from hostctl.common.documents import Result
 from hostctl.common.errors import DONE, FAILED, LOCKED, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.common.names import transition_id
@@ -52,7 +53,7 @@ def begin(app: App, spec: Json, host: Host) -> Json:
     return {"transition": entry.id}
 
 
-def run(app: App, transition: str, host: Host) -> Json:
+def run(app: App, transition: str, host: Host) -> Result:
     """Build as `begin` wrote it down. The result, with the artifact's digest, is in the journal."""
     entry = journal.load(app, transition)
     if entry is None or entry.result is not None:
@@ -69,13 +70,11 @@ def run(app: App, transition: str, host: Host) -> Json:
             else HostError(f"the build was cut short: {failure}", str(app.build))
         )
         entry.event((entry.begun or ["lock"])[-1], "failed", error.what)
-    result: Json = {
+    result: Result = {
         "result": "built" if error is None else "failed",
         "artifact": digest,
         "release": None,
         "previous": None,
-    }
-    result |= {
         "code": error.code if error else DONE,
         "error": error.as_dict() if error else None,
         "steps": entry.steps(),

@@ -10,6 +10,7 @@ import contextlib
 import time
 from typing import Any
 
+from hostctl.common.documents import ErrorDocument, Result, StepTime
 from hostctl.common.files import Json, append_json, make_directory, read_json, read_lines, write_json
 from hostctl.common.names import checked, matches
 from hostctl.core.paths import App
@@ -38,7 +39,7 @@ class Journal:
         return None if previous is None else str(previous)
 
     @property
-    def result(self) -> Json | None:
+    def result(self) -> Result | None:
         return self.content.get("result")
 
     @property
@@ -47,7 +48,7 @@ class Journal:
         return [step["name"] for step in self.content["steps"]]
 
     @property
-    def reverting(self) -> Json | None:
+    def reverting(self) -> ErrorDocument | None:
         """The error that the transition is being undone for."""
         return self.content.get("reverting")
 
@@ -70,7 +71,7 @@ class Journal:
         step["ms"] = round((time.time() - step["at"]) * 1000)
         return int(step["ms"])
 
-    def steps(self) -> list[Json]:
+    def steps(self) -> list[StepTime]:
         """Name and milliseconds of each step that was done."""
         return [{"name": s["name"], "ms": s["ms"]} for s in self.content["steps"] if s["ms"] is not None]
 

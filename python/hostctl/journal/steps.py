@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from hostctl.common import files
-from hostctl.common.documents import Settings
+from hostctl.common.documents import DataSource, Outcome, Result, Settings
 from hostctl.common.errors import DONE, FAILED, PERSON, REVERTED, HostError, of_system
-from hostctl.common.files import Json
 from hostctl.core import audit, lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -52,7 +51,7 @@ class Work:
         return str(self.journal.content["verb"])
 
     @property
-    def data(self) -> Json | None:
+    def data(self) -> DataSource | None:
         """Which data the transition brings back; None when it leaves the data as it is."""
         return self.journal.content.get("data")
 
@@ -98,7 +97,7 @@ def nothing(_: Work) -> None:
     """The undo of a step that changes nothing."""
 
 
-def perform(work: Work, steps: Sequence[Step]) -> Json:
+def perform(work: Work, steps: Sequence[Step]) -> Result:
     """Do the steps; on failure undo those that were begun. Returns the result, which is on disk by then."""
     try:
         for step in steps:
@@ -129,7 +128,7 @@ def as_error(work: Work, error: Exception) -> HostError:
     return HostError(f"{step}: {type(error).__name__}: {error}"[:2000], where, fix)
 
 
-def settle(work: Work, steps: Sequence[Step]) -> Json:
+def settle(work: Work, steps: Sequence[Step]) -> Result:
     """Finish or undo a transition that a crash left unfinished."""
     journal = work.journal
     if forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
@@ -154,7 +153,7 @@ def again(verb: str) -> str:
     return f"deploy {whole.get(verb, verb)}"
 
 
-def revert(work: Work, steps: Sequence[Step], error: HostError) -> Json:
+def revert(work: Work, steps: Sequence[Step], error: HostError) -> Result:
     """Undo every begun step, the last first. Returns the result, which is on disk by then."""
     step = (work.journal.begun or ["lock"])[-1]
     work.journal.event(step, "failed", error.what)
@@ -181,19 +180,25 @@ def _undo(work: Work, step: Step) -> str | None:
     return None
 
 
-def conclude(work: Work, outcome: str, error: HostError | None, failures: Sequence[str] = ()) -> Json:
+def conclude(work: Work, outcome: Outcome, error: HostError | None, failures: Sequence[str] = ()) -> Result:
     """Write down how it ended: in the records, the audit, and last in the journal."""
     if error is not None:
         error = _coded(work, error, failures)
         _mark_failed(work, error)
-    result: Json = {"result": outcome, "release": work.release, "previous": work.journal.previous}
-    result |= {"code": error.code if error else DONE, "error": error.as_dict() if error else None}
-    result |= {"steps": work.journal.steps(), "kept": work.journal.content.get("kept")}
-    came = outcome == "live"
-    result |= {"env_changes": records.env_changes(work.app, work.journal.previous, work.release) if came else None}
+    previous, came = work.journal.previous, outcome == "live"
+    result: Result = {
+        "result": outcome,
+        "release": work.release,
+        "previous": previous,
+        "code": error.code if error else DONE,
+        "error": error.as_dict() if error else None,
+        "steps": work.journal.steps(),
+        "kept": work.journal.content.get("kept"),
+        "env_changes": records.env_changes(work.app, previous, work.release) if came else None,
+    }
     audit.append(work.app, work.journal.content, result)
     events.ended(work.app, work.journal.content, result)
-    nothing_to_drain = outcome != "live" or work.journal.previous in (None, work.release)
+    nothing_to_drain = outcome != "live" or previous in (None, work.release)
     work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
     return result
 

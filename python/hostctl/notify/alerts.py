@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostctl.common.files import Json
+from hostctl.common.documents import Certificate, Json, Space, Status
 from hostctl.common.timestamps import utc
 
 DAY = 86_400
@@ -17,7 +17,7 @@ FAILURES = 2  # of a job, in a row
 WATCHED = 5 * 60.0  # seconds; the watch runs every minute
 
 
-def trouble(told: Json, now: float) -> list[str]:
+def trouble(told: Status, now: float) -> list[str]:
     """Every reason why a person should look, in a sentence each; empty when all is well. `now` as in the document."""
     found = [] if told["health"]["ok"] else [f"the app is not healthy: {told['health'].get('text') or 'no answer'}"]
     found += of_disk(told.get("disk"))
@@ -35,21 +35,21 @@ def of_accessory(one: Json) -> Iterator[str]:
         yield f"the accessory {one['name']} listens on {' and '.join(one['beyond'])}, where other machines reach it"
 
 
-def of_disk(disk: Json | None, of: str = "") -> list[str]:
+def of_disk(disk: Space | None, of: str = "") -> list[str]:
     """The bytes and inodes of a file system."""
     if not disk:
         return []
-    shares = (("free", "total", "bytes"), ("inodes_free", "inodes", "inodes"))
+    shares = ((disk["free"], disk["total"], "bytes"), (disk["inodes_free"], disk["inodes"], "inodes"))
     return [
-        f"the disk{of} is nearly full: {100 * disk[free] / disk[total]:.0f} % of its {what} are free"
+        f"the disk{of} is nearly full: {100 * free / total:.0f} % of its {what} are free"
         for free, total, what in shares
-        if disk.get(total) and disk[free] < DISK * disk[total]
+        if total and free < DISK * total
     ]
 
 
-def of_certificate(certificate: Json | None, now: float) -> list[str]:
+def of_certificate(certificate: Certificate | None, now: float) -> list[str]:
     """The certificate that the edge serves. None is asked for where the app has none."""
-    ends = (certificate or {}).get("not_after")
+    ends = certificate["not_after"] if certificate else None
     if certificate is None or ends is None:
         return []
     left = ends - now

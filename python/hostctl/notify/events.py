@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostctl.common import message
+from hostctl.common.documents import Result
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.common.message import Notice
@@ -110,7 +111,7 @@ def _file(app: App, name: str) -> Path:
 # ---------------------------------------------------------------------------------------------- what is told
 
 
-def ended(app: App, asked: Json, result: Json) -> None:
+def ended(app: App, asked: Json, result: Result) -> None:
     """A transition or a build has ended.
 
     Told before its journal says so: a crash in between tells it twice, not never.

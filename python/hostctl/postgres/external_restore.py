@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from hostctl.common.documents import DataSource
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
@@ -17,7 +18,7 @@ def reach(app: App, _: Host) -> tuple[float, float]:
     raise _refused(app)
 
 
-def counted(app: App, data: Json) -> Json:
+def counted(app: App, data: DataSource) -> Json:
     raise _refused(app)
 
 
@@ -58,11 +59,11 @@ def beside(app: App) -> Path:
     raise _refused(app)
 
 
-def bring(app: App, data: Json, into: Path, host: Host) -> Json:
+def bring(app: App, data: DataSource, into: Path, host: Host) -> Json:
     raise _refused(app)
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
+def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     raise _refused(app)
 
 

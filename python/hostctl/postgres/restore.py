@@ -16,6 +16,7 @@ from pathlib import Path
 from hostctl.backup import restore_points, state
 from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, wanted
 from hostctl.common import files
+from hostctl.common.documents import DataSource
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.common.names import matches
@@ -53,7 +54,7 @@ def reach(app: App, host: Host) -> tuple[float, float]:
     return first, time.time() if cluster.accepts(cluster.live(app)) else last
 
 
-def counted(app: App, data: Json) -> Json:
+def counted(app: App, data: DataSource) -> Json:
     """The rows of each table now and then; empty for what only the archive knows."""
     if data["point"] is None:
         return {}
@@ -68,13 +69,15 @@ def now(app: App) -> dict[str, dict[str, int]]:
     return {name: row_counts.rows(server, name)} if cluster.accepts(server) else {}
 
 
-def _dump(app: App, data: Json) -> Path | None:
+def _dump(app: App, data: DataSource) -> Path | None:
     """The dump that a person loads, or that a point of before there was a backup kept; None for the archive."""
     if "file" in data:
         return Path(data["file"])
-    found: Json = restore_points.load(app, data["point"])["files"] if data["point"] is not None else {}
-    for name, kept in found.items():
-        path: Path = app.points / data["point"] / name
+    point = data["point"]
+    if point is None:
+        return None
+    for name, kept in restore_points.load(app, point)["files"].items():
+        path = app.points / point / name
         if file_digest(path) != kept["sha256"]:
             what = "the restore point's dump is not what was written: the disk has changed it"
             raise HostError(what, str(path), "deploy rollback takes the code back without the data")
@@ -82,12 +85,13 @@ def _dump(app: App, data: Json) -> Path | None:
     return None
 
 
-def _point(app: App, data: Json) -> Point | None:
+def _point(app: App, data: DataSource) -> Point | None:
     """Where in the log a restore point is."""
     if data["point"] is None:
         return None
     found = restore_points.load(app, data["point"])
     at = found["position"]
+    assert at is not None  # noqa: S101 - a point of a cluster is a position in its log, or a dump
     return Point(at["name"], found["at"], at["epoch"], at["timeline"], at["lsn"])
 
 
@@ -161,12 +165,12 @@ def _remove(directory: Path) -> None:
     files.remove_tree(directory)
 
 
-def bring(app: App, data: Json, into: Path, host: Host) -> Json:
+def bring(app: App, data: DataSource, into: Path, host: Host) -> Json:
     """The data of `data` in a cluster below `into`, checked. Raises HostError."""
     return {cluster.require(app).name: _brought(app, data, into, host, live=False)}
 
 
-def _brought(app: App, data: Json, into: Path, host: Host, live: bool, dump: Path | None = None) -> Json:
+def _brought(app: App, data: DataSource, into: Path, host: Host, live: bool, dump: Path | None = None) -> Json:
     """Restore into a directory, recover, look; `live`: the data is to become the live server's; `dump`: a new file to
     dump the database into.
     """
@@ -333,7 +337,7 @@ def beside(app: App) -> Path:
     return app.cluster / "scratch"
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
+def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     """The database of `data` as a dump below `into`, and what was seen of it. Raises HostError."""
     known = cluster.require(app).name
     if name not in (None, known):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hostctl.common.files import Json
+from hostctl.common.documents import NamedChanges
 
 
 def changed_keys(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:
@@ -19,7 +19,7 @@ def changed_keys(old: Mapping[str, object], new: Mapping[str, object], prefix: s
     return changed
 
 
-def named_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Json:
+def named_changes(old: Mapping[str, str], new: Mapping[str, str]) -> NamedChanges:
     """The names that two mappings do not both have, or with other values: {"added", "changed", "removed"}."""
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     return {"added": sorted(new.keys() - old.keys()), "changed": changed, "removed": sorted(old.keys() - new.keys())}

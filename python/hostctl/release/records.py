@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
+from hostctl.common.documents import Change, NamedChanges, Record, ReleaseSummary
 from hostctl.common.errors import FAILED, HostError
-from hostctl.common.files import Json, read_json, unlink, write_atomic, write_json
+from hostctl.common.files import read_json, unlink, write_atomic, write_json
 from hostctl.common.names import matches
 from hostctl.core.paths import App
 from hostctl.release import changes as release_changes
@@ -24,21 +26,21 @@ def releases(app: App) -> list[str]:
     return sorted(name for name in found if matches("release", name))
 
 
-def load(app: App, release: str) -> Json:
+def load(app: App, release: str) -> Record:
     """The record of a release. Raises HostError when there is none."""
     record = read_json(app.record(release) / "record.json")
     if record is None:
         raise HostError(f"there is no release {release} of {app.name}", str(app.records), "deploy releases", FAILED)
-    return record
+    return cast(Record, record)
 
 
-def every(app: App) -> list[Json]:
+def every(app: App) -> list[Record]:
     """All records, oldest first."""
     found = (read_json(app.record(release) / "record.json") for release in releases(app))
-    return [record for record in found if record is not None]
+    return [cast(Record, record) for record in found if record is not None]
 
 
-def save(app: App, record: Json) -> None:
+def save(app: App, record: Record) -> None:
     write_json(app.record(record["release"]) / "record.json", record)
 
 
@@ -47,7 +49,9 @@ def mark(app: App, release: str, state: str, why: str = "") -> None:
     record = load(app, release)
     if record["state"] == state:
         return
-    entry = {"state": state, "at": time.time()} | ({"why": why} if why else {})
+    entry: Change = {"state": state, "at": time.time()}
+    if why:
+        entry["why"] = why
     save(app, {**record, "state": state, "history": [*record["history"], entry]})
 
 
@@ -60,23 +64,33 @@ def unmark(app: App, release: str, state: str) -> None:
     save(app, {**record, "state": state, "history": history})
 
 
-def short(app: App, record: Json) -> Json:
+def short(app: App, record: Record) -> ReleaseSummary:
     """What a list of releases shows. What is live is taken from the symlink, not from the record."""
     live = record["release"] == app.live()
     state = LIVE if live else SUPERSEDED if record["state"] == LIVE else record["state"]
-    shown = {key: record.get(key) for key in ("release", "digest", "git", "created", "who", "size", "env_changes")}
-    return {**shown, "state": state, "live": live, "present": app.tree(record["release"]).is_dir()}
+    return {
+        "release": record["release"],
+        "digest": record.get("digest"),
+        "git": record.get("git"),
+        "created": record.get("created"),
+        "who": record.get("who"),
+        "size": record.get("size"),
+        "env_changes": record.get("env_changes"),
+        "state": state,
+        "live": live,
+        "present": app.tree(record["release"]).is_dir(),
+    }
 
 
-def env_changes(app: App, before: str | None, after: str) -> Json | None:
+def env_changes(app: App, before: str | None, after: str) -> NamedChanges | None:
     """What differs by name between the environments of two releases; None for nothing, and where it is not known."""
     found = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
     digests = [record["env_digests"] for record in found if "env_digests" in record]
-    changes = release_changes.named_changes(*digests) if len(digests) == 2 else {}
-    return changes if any(changes.values()) else None
+    changes = release_changes.named_changes(*digests) if len(digests) == 2 else None
+    return changes if changes and any(changes.values()) else None
 
 
-def since(record: Json) -> float | None:
+def since(record: Record) -> float | None:
     """When the release last went live, in seconds since the epoch."""
     times = [entry["at"] for entry in record["history"] if entry["state"] == LIVE]
     return max(times, default=None)

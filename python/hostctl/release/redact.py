@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from hostctl.common import redact as common
+from hostctl.common.documents import Record
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.release import records
 
@@ -19,7 +19,7 @@ def redact(text: str, app: App, release: str) -> str:
     return replace(text, secrets(app, records.load(app, release)))
 
 
-def secrets(app: App, record: Json) -> list[str]:
+def secrets(app: App, record: Record) -> list[str]:
     """The values of a release's secrets that are long enough to hide; none when they cannot be decrypted."""
     try:
         values = records.environment(app, record["release"])

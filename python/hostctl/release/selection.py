@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hostctl.common.documents import Point, Record
 from hostctl.common.errors import FAILED, USAGE, HostError
-from hostctl.common.files import Json
 
 KEPT_FAILURES = 2
 KEPT_ARTIFACTS = 3
@@ -26,18 +26,19 @@ class Seen(NamedTuple):
     digest: str = ""
 
 
-def seen(record: Json, present: bool, running: bool) -> Seen:
+def seen(record: Record, present: bool, running: bool) -> Seen:
     """A record as the decisions see it."""
+    git = record.get("git")
     lived = [e["at"] for e in record["history"] if e["state"] == "live"]
-    last = record["history"][-1] if record["history"] else {}
+    why = record["history"][-1].get("why", "") if record["history"] else ""
     return Seen(
         record["release"],
         record["state"],
         max(lived, default=0.0),
-        last.get("why", "") == "rollback",
+        why == "rollback",
         present,
         running,
-        str((record.get("git") or {}).get("sha") or ""),
+        (git["sha"] or "") if git else "",
         record["digest"],
     )
 
@@ -84,7 +85,7 @@ def _named_target(all_seen: Sequence[Seen], live: str, wanted: str) -> str:
     return target.release
 
 
-def same_point(found: Json, wanted: str | None, agreed: str | None) -> None:
+def same_point(found: Point, wanted: str | None, agreed: str | None) -> None:
     """Whether a rollback with data may go to the restore point that was found. Raises HostError.
 
     Its data belongs to one release alone, and what a person agreed to must be what still is so.

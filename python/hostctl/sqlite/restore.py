@@ -12,6 +12,7 @@ from hostctl.backup import restore_points, settings
 from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, wanted
 from hostctl.backup.settings import Database, Databases
 from hostctl.common import files
+from hostctl.common.documents import DataSource
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.common.timestamps import utc
@@ -30,7 +31,7 @@ def reach(app: App, host: Host) -> tuple[float, float]:
     return replica.of(host).reach(app, settings.require_backup(app)[0])
 
 
-def counted(app: App, data: Json) -> Json:
+def counted(app: App, data: DataSource) -> Json:
     """The rows of each table now and then, by the database's name; empty for what only S3 has."""
     held = copies(app, data)
     live = {one.name: one.path for one in settings.require(app).databases if one.name in held and one.path.exists()}
@@ -47,7 +48,7 @@ def now(app: App) -> dict[str, dict[str, int]]:
     }
 
 
-def copies(app: App, data: Json) -> dict[str, Path]:
+def copies(app: App, data: DataSource) -> dict[str, Path]:
     """The files that a point kept, or that a person loads, by the database's name; empty for what only S3 has."""
     if "file" in data:
         return {settings.require(app).main.name: Path(data["file"])}
@@ -86,7 +87,7 @@ def forget(work: Work) -> None:
         aside(work).rmdir()
 
 
-def bring(app: App, data: Json, into: Path, host: Host, only: Database | None = None) -> Json:
+def bring(app: App, data: DataSource, into: Path, host: Host, only: Database | None = None) -> Json:
     """The data of `data` as files under `into`, each checked. Returns what was seen of each, by name.
 
     Raises HostError when it cannot be had, or is not whole.
@@ -108,7 +109,7 @@ def bring(app: App, data: Json, into: Path, host: Host, only: Database | None = 
 
 
 def _fetched(
-    app: App, dbs: Databases, database: Database, data: Json, held: Mapping[str, Path], target: Path, host: Host
+    app: App, dbs: Databases, database: Database, data: DataSource, held: Mapping[str, Path], target: Path, host: Host
 ) -> bool:
     """Fetch one database; whether there was anything to fetch: one that came later has no past."""
     if not held:
@@ -121,7 +122,7 @@ def _fetched(
         return True
     room(target.parent, _size(held[database.name]))
     moving.copy(held[database.name], target)
-    _as_taken(app, data["point"], database.name, target)
+    _as_taken(app, str(data["point"]), database.name, target)
     return True
 
 
@@ -226,7 +227,7 @@ def beside(app: App) -> Path:
     return app.state / "scratch"
 
 
-def extract(app: App, data: Json, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
+def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
     """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
     dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main

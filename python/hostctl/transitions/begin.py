@@ -8,7 +8,7 @@ from typing import NotRequired, TypedDict
 
 from hostctl.backup import restore_points
 from hostctl.common import migrations
-from hostctl.common.documents import Json, PushSpec, Settings
+from hostctl.common.documents import DataSource, Json, PushSpec, Settings
 from hostctl.common.errors import HostError
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
@@ -66,7 +66,7 @@ def _live_runs(app: App, host: Host) -> bool:
 
 
 def _create_journal(
-    app: App, verb: str, release: str, who: str, origin: str, settings: Settings, data: Json | None = None
+    app: App, verb: str, release: str, who: str, origin: str, settings: Settings, data: DataSource | None = None
 ) -> journal.Journal:
     return journal.create(app, transition_id(), verb, release, who, origin, settings=settings, data=data)
 
@@ -127,7 +127,7 @@ def plan_rollback(app: App, reference: str | None, host: Host) -> RollbackPlan:
     return {"release": target, "point": data["point"], "gives_up": restore.gives_up(app, data)}
 
 
-def _target_with_data(app: App, reference: str | None, confirmed: str | None, host: Host) -> tuple[str, Json]:
+def _target_with_data(app: App, reference: str | None, confirmed: str | None, host: Host) -> tuple[str, DataSource]:
     """The release and the data from before the push of the live release."""
     point = restore_points.before(app, app.live())
     selection.same_point(point, reference, confirmed)
@@ -146,7 +146,7 @@ def _current_settings(app: App, release: str) -> Settings:
 # ---------------------------------------------------------------------------------------------- restore, load
 
 
-def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: float, host: Host) -> Begun:
+def replace_data(app: App, verb: str, data: DataSource, who: str, origin: str, wait: float, host: Host) -> Begun:
     """Begin a transition that replaces the data of the live release. Returns the transition. Raises HostError."""
     with exclusive(app, host, wait):
         live = app.live()
@@ -158,7 +158,7 @@ def replace_data(app: App, verb: str, data: Json, who: str, origin: str, wait: f
     return {"transition": entry.id, "release": live}
 
 
-def restore_in_place(app: App, data: Json, who: str, origin: str, wait: float, host: Host) -> Begun:
+def restore_in_place(app: App, data: DataSource, who: str, origin: str, wait: float, host: Host) -> Begun:
     """Begin a restore in place. Returns the transition. Raises HostError."""
     return replace_data(app, "restore", data, who, origin, wait, host)
 
@@ -167,5 +167,5 @@ def load(app: App, path: Path, who: str, origin: str, host: Host) -> Begun:
     """Begin a restore from a file on this host, which the transition moves away. Returns the transition. Raises
     HostError.
     """
-    data: Json = {"point": None, "at": time.time(), "file": str(path)}
+    data: DataSource = {"point": None, "at": time.time(), "file": str(path)}
     return replace_data(app, "load", data, who, origin, 0.0, host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import cast
 
-from hostctl.common.documents import Event, Followed, Result
+from hostctl.common.documents import Event, Followed
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import read_lines
 from hostctl.core.lock import is_held
@@ -67,5 +67,5 @@ def _look(app: App, transition: str | None, after: int) -> Followed:
         "events": events,
         "next": after + len(events),
         "done": entry.result is not None,
-        "result": cast("Result | None", entry.result),
+        "result": entry.result,
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from typing import cast
 
 from hostctl.accessories import services
-from hostctl.common.documents import PushSpec
-from hostctl.common.files import Json, make_directory, write_atomic
+from hostctl.common.documents import PushSpec, Record, Settings
+from hostctl.common.files import make_directory, write_atomic
 from hostctl.core.paths import App
 from hostctl.instance import agent
 from hostctl.release import app_config, envfile, records
@@ -28,9 +28,9 @@ RECORDED = (
 )
 
 
-def recorded_settings(settings: Mapping[str, object]) -> Json:
+def recorded_settings(settings: Settings) -> Settings:
     """The settings that a record keeps. A setting that an older record lacks is None, as if it were not set."""
-    return {key: settings.get(key) for key in RECORDED}
+    return cast("Settings", {key: settings.get(key) for key in RECORDED})
 
 
 def write(app: App, spec: PushSpec, variables: dict[str, str]) -> None:
@@ -51,10 +51,20 @@ def write(app: App, spec: PushSpec, variables: dict[str, str]) -> None:
     records.save(app, {**record, "env_changes": records.env_changes(app, app.live(), release)})
 
 
-def _record(app: App, spec: PushSpec, variables: dict[str, str], secrets: list[str]) -> Json:
+def _record(app: App, spec: PushSpec, variables: dict[str, str], secrets: list[str]) -> Record:
     now, key = time.time(), app_key(app)
-    record = {name: spec.get(name) for name in ("release", "digest", "git", "who", "from")}
-    record |= {"created": now, "state": records.STAGED, "history": [{"state": records.STAGED, "at": now}]}
-    record |= {"size": app.artifact(spec["digest"]).stat().st_size, "secrets": secrets}
-    record |= {"settings": recorded_settings(spec["settings"])}
-    return record | {"env_digest": envfile.digest(key, variables), "env_digests": envfile.digests(key, variables)}
+    return {
+        "release": spec["release"],
+        "digest": spec["digest"],
+        "git": spec.get("git"),
+        "who": spec.get("who"),
+        "from": spec.get("from"),
+        "created": now,
+        "state": records.STAGED,
+        "history": [{"state": records.STAGED, "at": now}],
+        "size": app.artifact(spec["digest"]).stat().st_size,
+        "secrets": secrets,
+        "settings": recorded_settings(spec["settings"]),
+        "env_digest": envfile.digest(key, variables),
+        "env_digests": envfile.digests(key, variables),
+    }

@@ -6,7 +6,7 @@ import tarfile
 
 from hostctl.accessories import services
 from hostctl.common import artifact, migrations
-from hostctl.common.documents import Json, Plan, PushSpec
+from hostctl.common.documents import Json, Plan, PushSpec, Record
 from hostctl.core.paths import App
 from hostctl.release import changes, envfile, records
 from hostctl.release.app_key import app_key
@@ -35,7 +35,7 @@ def plan(app: App, spec: PushSpec) -> Plan:
     }
 
 
-def changed_environment(spec: PushSpec, key: str, record: Json | None) -> list[str]:
+def changed_environment(spec: PushSpec, key: str, record: Record | None) -> list[str]:
     """The names of variables that would change against a release, as env.clear.NAME and env.secret.NAME."""
     held: Json = record.get("env_digests", {}) if record else {}
     clear = {name: envfile.sha256(value) for name, value in (spec.get("env") or {}).items()}

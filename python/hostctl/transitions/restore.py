@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from hostctl import engines
 from hostctl.backup import epochs, recovery_target, restore_points
 from hostctl.common import files
-from hostctl.common.documents import Json
+from hostctl.common.documents import DataSource, Json
 from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import file_digest
 from hostctl.common.timestamps import utc
@@ -43,7 +43,7 @@ def of(app: App) -> Restores:
 # ---------------------------------------------------------------------------------------------- the source
 
 
-def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
+def source(app: App, at: float | None, point: str | None, host: Host) -> DataSource:
     """The data to restore, as the journal records it: that of a restore point, of an instant, else the newest on S3.
 
     Raises HostError when there is no such point, the instant is outside what can be restored, or another host has taken
@@ -60,7 +60,7 @@ def source(app: App, at: float | None, point: str | None, host: Host) -> Json:
     return {"point": None, "at": at, "newest": last if at is None else min(at, last), "from": first, "to": last}
 
 
-def gives_up(app: App, data: Json) -> Json:
+def gives_up(app: App, data: DataSource) -> Json:
     """The data that a restore would discard: seconds of writes and, where they are known, the rows of each table now
     and then.
     """
@@ -157,7 +157,7 @@ def flip_back(work: Work) -> None:
 # -------------------------------------------------------------------------------------------- without changing the app
 
 
-def rehearse(app: App, data: Json, host: Host) -> Json:
+def rehearse(app: App, data: DataSource, host: Host) -> Json:
     """Restore into a scratch directory and check the data. Returns it, and what a restore in place would discard.
 
     Raises HostError.
@@ -174,7 +174,7 @@ def rehearse(app: App, data: Json, host: Host) -> Json:
     }
 
 
-def send(app: App, data: Json, name: str | None, host: Host, out: BinaryIO) -> None:
+def send(app: App, data: DataSource, name: str | None, host: Host, out: BinaryIO) -> None:
     """Restore into a scratch directory, check, and write one database to `out`: a line of JSON with its `bytes` and
     `sha256`, then that many bytes. Raises HostError only before the first byte.
     """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hostctl import engines
 from hostctl.common import migrations
-from hostctl.common.documents import Json
+from hostctl.common.documents import Migration, Record
 from hostctl.core.paths import App
 from hostctl.release import records
 
 
-def of(app: App, target: str) -> list[Json]:
+def of(app: App, target: str) -> list[Migration]:
     """The migrations that the database has and the release lacks. Raises HostError."""
     others = [record for record in records.every(app) if record["release"] != target]
     versions = applied(app)
@@ -27,7 +27,7 @@ def applied(app: App) -> set[int] | None:
     return engine.pushes.versions(app) if engine else None
 
 
-def _with_migrations(app: App, record: Json) -> Json:
+def _with_migrations(app: App, record: Record) -> Record:
     """The record with its migrations. Older records have none: they are read from the release's tree."""
     if "migrations" in record:
         return record

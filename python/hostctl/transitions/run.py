@@ -8,7 +8,7 @@ import signal
 from functools import partial
 from types import FrameType
 
-from hostctl.common.documents import Json
+from hostctl.common.documents import Result
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core import lock
 from hostctl.core.paths import App
@@ -20,7 +20,7 @@ from hostctl.transitions import drain, prune, recover, tables
 LOCK_WAIT = 10.0  # seconds; others hold the lock only for a moment
 
 
-def run(app: App, transition: str, host: Host) -> Json:
+def run(app: App, transition: str, host: Host) -> Result:
     """Perform a transition whose journal `begin` wrote. Returns its result.
 
     Raises HostError when there is no such transition or it has ended; BlockingIOError when the lock is held.
@@ -44,7 +44,7 @@ def _interrupt(entry: journal.Journal, *_: int | FrameType | None) -> None:
         raise Interrupted
 
 
-def _locked(work: Work) -> Json:
+def _locked(work: Work) -> Result:
     work.tell("lock")
     recovered = recover.others(work)
     steps = tables.planned(work, tables.Case(work.settings, bool(drain.others(work))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from hostctl.backup import settings
+from hostctl.common.documents import Status
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App, Layout
@@ -43,7 +44,7 @@ def _told(app: App, host: Host) -> Json:
     return told | {"live": live and {key: live[key] for key in ("release", "since", "port")}, "lock": found["lock"]}
 
 
-def state(found: Json) -> str:
+def state(found: Status) -> str:
     """In a word: live, failing, or empty before the first push."""
     if not found["live"]:
         return "empty"

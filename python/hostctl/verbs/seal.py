@@ -6,6 +6,7 @@ The plain text stays until the unit is installed that reads what is sealed: at n
 from __future__ import annotations
 
 from hostctl.common import files
+from hostctl.common.documents import Record
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
@@ -25,7 +26,7 @@ def finish(app: App) -> Json:
     return {"removed": [release for release in records.releases(app) if _finish(app, release)]}
 
 
-def _seal(app: App, record: Json) -> bool:
+def _seal(app: App, record: Record) -> bool:
     release = str(record["release"])
     at, values = app.record(release), environment.plain(app.record(release) / PLAIN)
     if not values or (at / SEALED).exists():
@@ -37,7 +38,7 @@ def _seal(app: App, record: Json) -> bool:
     return True
 
 
-def _given(app: App, record: Json, values: dict[str, str]) -> dict[str, str]:
+def _given(app: App, record: Record, values: dict[str, str]) -> dict[str, str]:
     """The app's own variables: those that are not what hostctl sets by itself. PHX_HOST comes with every push."""
     defaults = envfile.complete(app.name, record["release"], node_cookie(app), "", {})
     return {name: value for name, value in values.items() if defaults.get(name) != value}

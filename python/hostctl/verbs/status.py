@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from hostctl.accessories import services
 from hostctl.common import tls
+from hostctl.common.documents import Drain, Health, LiveRelease, Record, Space, Status, TransitionSummary
 from hostctl.common.files import Json, read_json
 from hostctl.core import lock
 from hostctl.core.paths import App
@@ -22,7 +24,7 @@ from hostctl.release import app_config, records
 PROBE = 2.0  # seconds
 
 
-def status(app: App, host: Host) -> Json:
+def status(app: App, host: Host) -> Status:
     """The app as it is now, times in seconds since the epoch, sizes in bytes."""
     live = app.live()
     record = (read_json(app.record(live) / "record.json") if live else None) or {}
@@ -30,18 +32,24 @@ def status(app: App, host: Host) -> Json:
     drains = journal.draining(app)
     units = host.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
     unit = units[0] if live else None
-    told: Json = {
+    current: Status = {
         "app": app.name,
         "live": _live(app, live, record, unit),
         "health": _health(app, host, live, record, names),
+        "maintenance": maintenance.now(app),
+        "lock": lock.holder(app),
+        "transition": transition(app),
+        "disk": disk(app),
+        "drains": [_drain(app, host, entry) for entry in drains],
+        "certificate": {"name": names[0], "not_after": tls.served(names[0])} if names else None,
+        "memory": unit.memory if unit else None,
+        "database": database(app, host),
+        "cron": verb.every(app, host),
+        "accessories": services.told(app, host),
+        "trouble": [],
     }
-    told |= {"maintenance": maintenance.now(app)}
-    told |= {"lock": lock.holder(app), "transition": transition(app), "disk": disk(app)}
-    told |= {"drains": [_drain(app, host, entry) for entry in drains]}
-    told |= {"certificate": {"name": names[0], "not_after": tls.served(names[0])} if names else None}
-    told |= {"memory": unit.memory if unit else None, "database": database(app, host)}
-    told |= {"cron": verb.every(app, host), "accessories": services.told(app, host)}
-    return told | {"trouble": alerts.trouble(told, time.time())}
+    current["trouble"] = alerts.trouble(current, time.time())
+    return current
 
 
 def database(app: App, host: Host) -> Json | None:
@@ -53,20 +61,23 @@ def database(app: App, host: Host) -> Json | None:
     return backup.summary(app, host)
 
 
-def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> Json | None:
+def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> LiveRelease | None:
     if live is None or unit is None:
         return None
-    told = {"release": live, "git": record.get("git"), "since": records.since(record) if record else None}
-    told |= {
+    return {
+        "release": live,
+        "git": record.get("git"),
+        "since": records.since(cast(Record, record)) if record else None,
         "instance": app.unit(live),
         "port": records.port(app, live),
         "state": unit.state,
         "restarts": unit.restarts,
+        "digest": record.get("digest"),
+        "who": record.get("who"),
     }
-    return told | {"digest": record.get("digest"), "who": record.get("who")}
 
 
-def _health(app: App, host: Host, live: str | None, record: Json, names: list[str]) -> Json:
+def _health(app: App, host: Host, live: str | None, record: Json, names: list[str]) -> Health:
     number = records.port(app, live) if live else None
     if number is None or not names or "settings" not in record:
         return {"ok": False, "status": 0, "text": "nothing is live"}
@@ -79,30 +90,28 @@ def _health(app: App, host: Host, live: str | None, record: Json, names: list[st
     }
 
 
-def transition(app: App) -> Json | None:
+def transition(app: App) -> TransitionSummary | None:
     """The running or last transition, in short."""
     known = journal.ids(app)
     entry = journal.load(app, known[-1]) if known else None
     if entry is None:
         return None
-    told = {
+    return {
         "id": entry.id,
         "verb": entry.content["verb"],
         "release": entry.content["release"],
         "done": entry.result is not None,
-    }
-    return told | {
         "phase": (entry.begun or ["lock"])[-1],
         "result": entry.result["result"] if entry.result else None,
     }
 
 
-def disk(app: App) -> Json:
+def disk(app: App) -> Space:
     """Bytes and inodes of the file system that holds the releases."""
     return host_disk.space(app.trees if app.trees.is_dir() else app.layout.root)
 
 
-def _drain(app: App, host: Host, entry: journal.Journal) -> Json:
+def _drain(app: App, host: Host, entry: journal.Journal) -> Drain:
     number = records.port(app, entry.previous or "")
     left = host.connections(number) if number else 0
     ends = (entry.content.get("ended") or 0) + entry.content["settings"]["drain_timeout"]

@@ -75,7 +75,7 @@ def _only_for(path: str, name: str) -> list[str]:
 
 
 def _default(section: type[Section], name: str) -> str:
-    if section.model_fields[name].is_required():
+    if name in _object(section).get("required", ()):
         return "required"
     default = _property(section, name).get("default")
     return "optional" if default is None else f"default `{_yaml(default)}`"
@@ -85,10 +85,14 @@ def _yaml(default: Any) -> str:
     return default if isinstance(default, str) else json.dumps(default)
 
 
-def _property(section: type[Section], name: str) -> Json:
+def _object(section: type[Section]) -> Json:
+    """The section in the schema, as an object."""
     told: Json = SCHEMA if section is Config else SCHEMA["$defs"][section.__name__]
-    told = next(each for each in (told, *told.get("anyOf", ())) if "properties" in each)
-    found: Json = told["properties"][name]
+    return next(each for each in (told, *told.get("anyOf", ())) if "properties" in each)
+
+
+def _property(section: type[Section], name: str) -> Json:
+    found: Json = _object(section)["properties"][name]
     return found
 
 

@@ -63,8 +63,8 @@ class Database(Section):
     """
 
     path: FileName = ""
-    """The name of the database file in /var/lib/<app>/, the only directory that the app may write to. It outlives every
-    release. The app also finds it by DATABASE_PATH.
+    """The name of the database file in `/var/lib/<app>/`, the only directory that the app may write to. It outlives
+    every release. The app also finds it by DATABASE_PATH.
     """
 
     settings: Command | None = None
@@ -152,7 +152,7 @@ class Backup(Section):
     """SQL statements that a restored copy must pass: the first column of the first row must be true."""
 
     extra: tuple[FileName, ...] = ()
-    """More SQLite files in /var/lib/<app>/ to back up."""
+    """More SQLite files in `/var/lib/<app>/` to back up."""
 
     max_lag: Limit = 60.0
     """`deploy status --check` fails when the newest write in the bucket is older than this."""

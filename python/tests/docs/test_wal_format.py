@@ -1,4 +1,4 @@
-"""The format of docs/explanation/wal-stream.md: what hostctl writes is read by the words of the page, without hostctl."""
+"""The format of docs/explanation/wal-stream.md: the words of the page are enough to read what hostctl writes."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import click
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import content
+from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
@@ -90,12 +91,8 @@ def _title(path: Path) -> str:
 
 def table(rows: list[dict[str, str]]) -> list[str]:
     """The sections as lines, by folder."""
-    width = max(len(row["section"]) for row in rows)
-    return [
-        line
-        for folder in FOLDERS
-        for line in (
-            folder,
-            *(f"  {row['section']:<{width}}  {row['title']}" for row in rows if row["folder"] == folder),
-        )
-    ]
+    lines = columns([(f"  {row['section']}", row["title"]) for row in rows])
+    of = {
+        folder: [line for row, line in zip(rows, lines, strict=True) if row["folder"] == folder] for folder in FOLDERS
+    }
+    return [line for folder in FOLDERS for line in (folder, *of[folder])]

@@ -65,26 +65,24 @@ def test_following_shows_every_event_once_and_ends_with_the_result() -> None:
     seen: list[Json] = []
     first = {"events": [{"n": 1}, {"n": 2}], "next": 2, "done": False, "result": None}
     last = {"events": [{"n": 3}], "next": 3, "done": True, "result": RESULT}
-    assert hostctl.transitions.follow(host(first, last), "t", seen.append) == RESULT
+    assert hostctl.follow(host(first, last), "t", seen.append) == RESULT
     assert [event["n"] for event in seen] == [1, 2, 3]
 
 
 def test_a_connection_that_comes_back_is_followed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostctl.time, "sleep", lambda seconds: None)
     last = {"events": [], "next": 0, "done": True, "result": RESULT}
-    assert (
-        hostctl.transitions.follow(host(connection.UnreachableError("gone"), last), "t", lambda event: None) == RESULT
-    )
+    assert hostctl.follow(host(connection.UnreachableError("gone"), last), "t", lambda event: None) == RESULT
 
 
 def test_a_connection_that_stays_away_needs_a_person_and_names_attach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostctl.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(hostctl, "PATIENCE_SECONDS", -1.0)
     with pytest.raises(HomeportError) as raised:
-        hostctl.transitions.follow(host(connection.UnreachableError("gone")), "t", lambda event: None)
+        hostctl.follow(host(connection.UnreachableError("gone")), "t", lambda event: None)
     assert (raised.value.code, raised.value.fix) == (ExitCode.PERSON, "deploy attach")
 
 
 def test_a_refusal_while_following_is_no_lost_connection() -> None:
     with pytest.raises(HomeportError, match="no such transition"):
-        hostctl.transitions.follow(host(HomeportError("no such transition", code=2)), "t", lambda event: None)
+        hostctl.follow(host(HomeportError("no such transition", code=2)), "t", lambda event: None)

@@ -41,7 +41,7 @@ SCAN_BATCH, SCAN_SECONDS = 1024, 60.0  # ports asked at once; a full table of co
 # host's as well: another value makes the next push provision. A drain ends early, when nobody is connected.
 SETTINGS: dict[str, Any] = {
     "domains": [DOMAIN, {"name": OLD_NAME, "redirect_to": DOMAIN}],
-    "health": {"path": "/health", "interval": "200ms", "deploy_timeout": "10s"},
+    "health": {"path": "/health", "interval": "200ms", "deploy_timeout": "15s"},
     "drain_timeout": "10s",
 }
 

@@ -33,7 +33,7 @@ def switched(**switches: str) -> Json:
 
 BAD = [
     Bad("crashes at boot", r"died while it started.*HELLO_CRASH_AT_BOOT is set", switched(HELLO_CRASH_AT_BOOT="1")),
-    Bad("is never healthy", r"not healthy within 10 s; GET /health", switched(HELLO_NEVER_HEALTHY="1")),
+    Bad("is never healthy", r"not healthy within 15 s; GET /health", switched(HELLO_NEVER_HEALTHY="1")),
     Bad("answers 500", r"not healthy.*GET /health answered 500: the app fails", switched(HELLO_HEALTH_STATUS="500")),
     Bad("fails its migration", r"migration.*failed.*HELLO_FAIL_MIGRATION is set", switched(HELLO_FAIL_MIGRATION="1")),
     Bad(

@@ -70,7 +70,8 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
 
 
 def _from_deploy_yml(config: str | None, destination: str | None) -> dict[str, Any]:
-    from homeport.config import host_vars, load
+    from homeport.config.hostvars import host_vars
+    from homeport.config.layers import load
     from homeport.core.errors import HomeportError
     from homeport.core.provision_stamp import stamp
 

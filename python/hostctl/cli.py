@@ -268,10 +268,10 @@ def _points(app: App, _: argparse.Namespace) -> Answer:
 
 
 def _doctor(app: App, _: argparse.Namespace) -> Answer:
-    from hostctl.doctor import doctor
+    from hostctl.doctor.examination import examine
     from hostctl.host.host import Host
 
-    return doctor(app, Host())
+    return examine(app, Host())
 
 
 def _apps(app: App, _: argparse.Namespace) -> Answer:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from homeport.app_source.elixir import Source
 from homeport.app_source.mix_project import detect
-from homeport.config import ConfigError, load
 from homeport.config.check import plain
 from homeport.config.document import parse
 from homeport.config.keys import levels
+from homeport.config.layers import load
 from homeport.config.model import Config
+from homeport.config.problems import ConfigError
 from homeport.core.errors import HomeportError
 from homeport.verbs.init import command
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from homeport.config import host_vars, load
+from homeport.config.hostvars import host_vars
+from homeport.config.layers import load
 from homeport.core.provision_stamp import stamp
 
 DEPLOY_YML = """\

@@ -18,11 +18,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from homeport.bucket import errors
-from homeport.config import Loaded, backup_secrets
 from homeport.config.database import Backup
+from homeport.config.layers import Loaded
 from homeport.config.secret_names import BUCKET_KEYS, backup_names
 from homeport.config.values import DAY_SECONDS
 from homeport.core.errors import ExitCode, HomeportError
+from homeport.secrets.resolve import backup_secrets
 from hostctl.common.documents import Json
 
 Keys = Mapping[str, SecretStr | None]

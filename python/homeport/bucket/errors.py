@@ -6,7 +6,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from homeport.config import Loaded
+from homeport.config.layers import Loaded
 from homeport.config.secret_names import backup_names
 from homeport.core.errors import HomeportError
 

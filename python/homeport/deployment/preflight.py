@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
-from homeport.config import Loaded
+from homeport.config.layers import Loaded
 from homeport.config.secret_names import BUCKET_KEYS
 from homeport.secrets.resolve import Secrets, of_backup
 

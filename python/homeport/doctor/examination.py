@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from homeport.config import Redactor
 from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.redact import Redactor
 from homeport.doctor import login, outside, together
 from homeport.doctor.patient import Check, Patient
 from homeport.remote.session import Session

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from homeport.config import Config, Loaded
+from homeport.config.layers import Loaded
+from homeport.config.model import Config
 from homeport.remote.session import Session
 from hostctl.common.documents import Json
 from hostctl.common.finding import Finding

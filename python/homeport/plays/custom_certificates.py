@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from homeport.config import host_vars
+from homeport.config.hostvars import host_vars
 from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session

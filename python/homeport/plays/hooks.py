@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport.config import Loaded
+from homeport.config.layers import Loaded
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.performer import who

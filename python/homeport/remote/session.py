@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from homeport.config import Loaded, collect, host_vars, load, scrub, target
+from homeport.config.hostvars import host_vars, target
+from homeport.config.layers import Loaded, load
+from homeport.config.secret_names import scrub
 from homeport.options.options import Options
 from homeport.remote import hostctl as remote_hostctl
-from homeport.secrets.resolve import Secrets
+from homeport.secrets.resolve import Secrets, collect
 from homeport.ssh import connection
 
 

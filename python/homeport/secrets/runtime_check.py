@@ -10,8 +10,9 @@ from typing import Literal
 
 from homeport.app_source.elixir import Source
 from homeport.app_source.runtime_env import Read, reads
-from homeport.config import Loaded, accessories, settings
-from homeport.config.layers import FILE
+from homeport.config import accessories
+from homeport.config.hostvars import settings
+from homeport.config.layers import FILE, Loaded
 from homeport.config.names import RESERVED_ENV
 from homeport.config.problems import ConfigError, Origin, Problem
 from homeport.config.secret_names import names

@@ -31,7 +31,8 @@ def command(options: Options, keys: tuple[str, ...], explain: bool, as_json: boo
 
     With KEY, such as backup.interval or health, only these are shown, each with its description.
     """
-    from homeport.config import load, show
+    from homeport.config import show
+    from homeport.config.layers import load
 
     loaded = load(options.config, options.destination)
     for warning in loaded.warnings:

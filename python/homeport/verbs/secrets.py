@@ -153,7 +153,7 @@ def check(options: Options, as_json: bool) -> None:
 
 
 def _loaded(options: Options) -> Any:
-    from homeport.config import load
+    from homeport.config.layers import load
 
     return load(options.config, options.destination)
 

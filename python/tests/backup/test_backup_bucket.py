@@ -23,9 +23,10 @@ from pydantic import SecretStr
 
 from homeport.bucket import check as buckets
 from homeport.bucket.errors import NoBucketError, UnreachableError, explained
-from homeport.config import collect, load
+from homeport.config.layers import load
 from homeport.core.errors import HomeportError
 from homeport.deployment import preflight
+from homeport.secrets.resolve import collect
 
 # line 5 is the bucket's; whatever a test adds begins at line 8
 BASE = """app: shop

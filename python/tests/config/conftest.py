@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from homeport.config import ConfigError, load
+from homeport.config.layers import load
+from homeport.config.problems import ConfigError
 
 GOOD = "app: shop\nhost: 198.51.100.7\ndomains: [shop.test]\n"
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import accessories, host_vars, settings, show
+from homeport.config import accessories, show
+from homeport.config.hostvars import host_vars, settings
 from homeport.config.problems import ConfigError
 from homeport.core.provision_stamp import stamp
 from homeport.secrets import runtime_check

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import cron, settings
+from homeport.config import cron
+from homeport.config.hostvars import settings
 from hostctl.core import schema
 
 FIELDS = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, cron.MONTHS), (0, 7, cron.WEEKDAYS))

@@ -13,10 +13,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from homeport.config import ConfigError, load
 from homeport.config.check import plain
 from homeport.config.document import merge, node_of, parse
-from homeport.config.problems import Origin
+from homeport.config.layers import load
+from homeport.config.problems import ConfigError, Origin
 
 UNUSABLE = [
     ("", "deploy.yml", "the file is empty"),

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError, host_vars, secret_names, settings, target
+from homeport.config import secret_names
+from homeport.config.hostvars import host_vars, settings, target
+from homeport.config.problems import ConfigError
 from hostctl.core import schema as core_schema
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from homeport.config import host_vars, load
+from homeport.config.hostvars import host_vars
+from homeport.config.layers import load
 from homeport.core.packaged_files import content
 from homeport.core.provision_stamp import stamp
 

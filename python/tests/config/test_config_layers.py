@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError, load
+from homeport.config.layers import load
+from homeport.config.problems import ConfigError
 from homeport.core.errors import HomeportError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import ConfigError
+from homeport.config.problems import ConfigError
 
 TOP = (
     "app, host, domains, release, env, secrets, database, backup, accessories, health, drain_timeout, retain_releases, "

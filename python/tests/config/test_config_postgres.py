@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport.config import ConfigError, collect, host_vars, scrub, settings
 from homeport.config.cost import requests_a_month
+from homeport.config.hostvars import host_vars, settings
+from homeport.config.problems import ConfigError
+from homeport.config.secret_names import scrub
 from homeport.core.errors import HomeportError
 from homeport.core.provision_stamp import stamp
 from homeport.deployment import preflight
-from homeport.secrets.resolve import backup_secrets, reveal
+from homeport.secrets.resolve import backup_secrets, collect, reveal
 from homeport.verbs.config import command
 from hostctl.backup import settings as backup_settings
 from hostctl.core import schema as core_schema

@@ -18,8 +18,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from homeport.config import Redactor, secret_names
+from homeport.config import secret_names
 from homeport.core.errors import HomeportError
+from homeport.core.redact import Redactor
 from homeport.secrets import resolve
 
 HIDDEN = "hunter2-and-more"

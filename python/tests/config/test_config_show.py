@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from homeport.config import ConfigError, load, show
+from homeport.config import show
 from homeport.config.check import check
 from homeport.config.document import parse
+from homeport.config.layers import load
+from homeport.config.problems import ConfigError
 from homeport.core.errors import HomeportError
 from homeport.options.options import Options
 from homeport.verbs.config import command

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from homeport.config import Loaded, host_vars, load
+from homeport.config.hostvars import host_vars
+from homeport.config.layers import Loaded, load
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays import hooks

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from homeport.cli import deploy
-from homeport.config import load, scrub
+from homeport.config.layers import load
+from homeport.config.secret_names import scrub
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.deployment import notify

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import load
+from homeport.config.layers import load
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options
 from homeport.remote import observer

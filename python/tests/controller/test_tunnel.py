@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport.config import load
+from homeport.config.layers import load
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.deployment import transition
 from homeport.options.options import Options

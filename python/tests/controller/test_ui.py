@@ -7,8 +7,8 @@ import io
 import pytest
 from pydantic import SecretStr
 
-from homeport.config import Redactor
 from homeport.core.humanize import size
+from homeport.core.redact import Redactor
 from homeport.screen import screen as screen_screen
 from homeport.screen.screen import PushScreen, Screen
 

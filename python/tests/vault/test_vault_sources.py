@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from vaultworld import PASSWORD, Project
 
-from homeport.config import collect, scrub
+from homeport.config.secret_names import scrub
 from homeport.core import redact
 from homeport.core.errors import HomeportError
 from homeport.secrets import files, password, resolve
+from homeport.secrets.resolve import collect
 
 SEALED = 'SECRET_KEY_BASE: "of the file"\nSTRIPE_KEY: "also of the file"\n'
 

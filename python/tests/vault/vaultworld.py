@@ -15,7 +15,7 @@ from unittest.mock import patch
 import ansible.utils.display  # noqa: F401
 
 from homeport.cli import main
-from homeport.config import Loaded, load
+from homeport.config.layers import Loaded, load
 from homeport.secrets import ansible_vault
 
 PASSWORD = "correct-horse-battery"

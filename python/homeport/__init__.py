@@ -1,3 +1,3 @@
-"""Homeport: put a Phoenix monolith on one Linux host and keep it safe there."""
+"""Homeport: deploys a Phoenix app to one server without downtime, and backs its database up to S3."""
 
 __version__ = "0.1.0"

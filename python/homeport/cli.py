@@ -109,7 +109,7 @@ def _meant(word: str) -> str:
 @click.version_option(__version__, prog_name="deploy", message="%(prog)s (Homeport) %(version)s")
 @click.pass_context
 def deploy(ctx: click.Context, config: str | None, destination: str | None, quiet: bool, verbose: bool) -> None:
-    """Put a Phoenix monolith on one Linux host and keep it safe there."""
+    """Deploy a Phoenix app to one server without downtime, and back its database up to S3 with tested restores."""
     from homeport.options.options import Options, path_or_none
 
     ctx.obj = Options(path_or_none(config), destination, quiet, verbose)

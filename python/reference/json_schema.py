@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from homeport.config import values
-from homeport.config.accessories import Accessory
-from homeport.config.cron import Job
-from homeport.config.database import Backup, Database
-from homeport.config.descriptions import of_fields
+from homeport.config.descriptions import inner_section, of_fields
 from homeport.config.fields import PATTERNS, Section
-from homeport.config.model import (
-    Acme,
-    Commands,
-    Config,
-    Domain,
-    Env,
-    Health,
-    Limits,
-    Release,
-    SecretSources,
-    Ssh,
-    Verify,
-)
-from homeport.config.notify import Notify
+from homeport.config.model import Config
 from hostctl.common.documents import Json
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that every editor knows
-SECTIONS: dict[str, type[Section]] = {
-    each.__name__: each
-    for each in (
-        *(Accessory, Acme, Backup, Commands, Database, Domain, Env, Health, Job, Limits, Notify, Release),
-        *(SecretSources, Ssh, Verify),
-    )
-}
+
+
+def _sections(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    inner = (inner_section(field.annotation) for field in section.model_fields.values())
+    yield from (each for one in inner if one for each in _sections(one))
+
+
+SECTIONS = {each.__name__: each for each in _sections(Config)}
 # how a number is written in deploy.yml, by the pattern of its text
 SHOWN: dict[str, Callable[[Any], Any]] = {
     PATTERNS["duration"]: values.show_duration,

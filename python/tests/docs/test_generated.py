@@ -11,9 +11,8 @@ import click
 import pytest
 
 from homeport.cli import deploy
-from homeport.config.descriptions import every_key, of_fields
+from homeport.config.descriptions import every_key
 from reference.__main__ import ROOT, generated
-from reference.json_schema import SECTIONS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -27,12 +26,6 @@ def test_a_generated_file_is_what_the_code_says(name: str, text: str) -> None:
 
 def test_every_key_is_described_in_one_sentence_or_more() -> None:
     assert [key for key, text in every_key().items() if not re.search(r"[.:]( |$|\n)|op://", text)] == []
-
-
-def test_every_section_of_the_model_is_in_the_schema() -> None:
-    described = {name for section in SECTIONS.values() for name in of_fields(section)}
-
-    assert {re.split(r"[.\[]", key)[-1] or key for key in every_key() if "." in key} <= described
 
 
 def test_the_readme_is_read_in_ten_minutes() -> None:

@@ -1,7 +1,8 @@
-"""The times in a document: hostctl counts seconds, everything that is printed is UTC in ISO 8601."""
+"""Times of documents and of arguments: hostctl counts seconds, everything that is printed is UTC in ISO 8601."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from hostctl.common.timestamps import iso
@@ -18,6 +19,14 @@ def dated(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: iso(item) if key in TIMES and _seconds(item) else dated(item) for key, item in value.items()}
     return [dated(item) for item in value] if isinstance(value, list) else value
+
+
+def parsed(text: str) -> float:
+    """Seconds since the epoch, of a time in ISO 8601; one without a zone is this machine's. Raises ValueError."""
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _seconds(value: Any) -> bool:

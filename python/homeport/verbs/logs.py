@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
 
 import click
 
+from homeport.core.timestamps import parsed
 from homeport.options.options import Options, a_line, a_release, common
 
 EPILOG = """Examples:
@@ -39,8 +39,8 @@ def a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | 
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(value).astimezone().timestamp()
-    except (ValueError, OverflowError):
+        return parsed(value)
+    except ValueError:
         raise click.BadParameter(f"{value!r} is neither like 10m, 2h or 3d nor like 2026-11-21T04:00") from None
 
 

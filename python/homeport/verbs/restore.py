@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from homeport.core.timestamps import parsed
 from homeport.options.options import Options, a_line, common, lock_wait
 from hostctl.common.documents import Json
 from hostctl.common.names import matches
@@ -37,8 +37,8 @@ def _a_time(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     if value is None:
         return None
     try:
-        return datetime.fromisoformat(value).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
+        return parsed(value)
+    except ValueError:
         wanted = "a time such as 2026-11-21T10:03:22Z, or 2026-11-21T10:03:22 in this machine's zone"
         raise click.BadParameter(f"{value!r} is not {wanted}") from None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -146,3 +148,10 @@ def test_the_end_of_a_certificate_is_read_from_its_bytes(end: datetime, serial: 
 def test_what_is_no_certificate_is_a_value_error_at_most(data: bytes) -> None:
     with suppress(ValueError):
         tls.not_after(data)
+
+
+def test_status_loads_no_library_that_takes_longer_than_it() -> None:
+    asked = "import sys, hostctl.verbs.status, hostctl.instance.health, hostctl.host.host; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert "hostctl.common.http" in loaded
+    assert not {"http.client", "ssl", "email", "xml.etree.ElementTree"} & set(loaded)

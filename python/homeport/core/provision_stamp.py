@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hostctl
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import collection
 from hostctl.common.files import file_digest
@@ -51,8 +52,6 @@ def stamp(host_vars: dict[str, Any]) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    import hostctl
-
     package = Path(__file__).parents[1]
     yield collection() / "playbooks" / "provision.yml"
     yield package / "core" / "pinned_programs.json"

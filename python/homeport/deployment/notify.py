@@ -13,6 +13,7 @@ from homeport.config.layers import Loaded
 from homeport.config.notify import Notify
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.performer import here, who
 from homeport.remote.session import Session
 from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
@@ -70,8 +71,6 @@ class Teller:
 
 def document(session: Session, verb: str, error: HomeportError) -> Json:
     """What is told, as the host's own queue holds it."""
-    from homeport.core.performer import here, who
-
     facts = {"verb": verb, "from": here(), "code": int(error.code)}
     found = message.failure(session.app, verb, who(), error.as_dict(), facts)
     return {"app": session.app, "host": here(), "at": time.time(), **found._asdict()}

@@ -20,10 +20,12 @@ from homeport.core.provision_stamp import NeedsProvisionError
 from homeport.core.timestamps import dated
 from homeport.deployment import notify, preflight, provision
 from homeport.plays import hooks
+from homeport.plays.actions.switch import live_release, push_spec
 from homeport.plays.runner import Played, play
 from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.screen import env_changes
+from homeport.screen.confirm import sure
 from homeport.screen.screen import PushScreen, Screen
 from homeport.secrets import resolve
 from hostctl.common.documents import Json
@@ -81,8 +83,6 @@ def wanted(at: float | None, point: str) -> list[str]:
 
 def _agreed(session: Session, lines: list[str], yes: bool) -> None:
     """Show what will be, and have a person agree. Raises HomeportError (usage) where nobody can be asked."""
-    from homeport.screen.confirm import sure
-
     screen = _screen(session)
     for line in lines:
         screen.say(line)
@@ -213,8 +213,6 @@ def plan_lines(planned: Json) -> list[str]:
 
 def plan_environment(session: Session, *, as_json: bool) -> None:
     """Show which variables and settings `deploy env push` would change; nothing is done. Raises HomeportError."""
-    from homeport.plays.actions.switch import live_release, push_spec
-
     _say_what_lacks(session, certain=False)
     host, known = session.hostctl, session.host_vars
     facts = host.call("inspect")

@@ -11,6 +11,7 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.redact import Redactor
 from homeport.doctor import login, outside, together
 from homeport.doctor.patient import Check, Patient
+from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.secrets.resolve import Secrets
 from hostctl.common.documents import Json
@@ -72,8 +73,6 @@ def _look(check: Check, patient: Patient) -> Iterable[Finding]:
 
 def consult(session: Session) -> tuple[Json, list[Json]]:
     """What hostctl told, and the findings in it; nothing told and one error where it cannot be asked."""
-    from homeport.remote import hostctl
-
     try:
         told = hostctl.over_ssh(session.app, session.target, timeout=HOST_SECONDS).call("doctor")
     except HomeportError as error:

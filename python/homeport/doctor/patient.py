@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from homeport.config.layers import Loaded
 from homeport.config.model import Config
+from homeport.remote.host_key import resolved
 from homeport.remote.session import Session
 from hostctl.common.documents import Json
 from hostctl.common.finding import Finding
@@ -31,8 +32,6 @@ class Patient:
     @property
     def address(self) -> str:
         """Where the host is looked for from outside."""
-        from homeport.remote.host_key import resolved
-
         return self.config.verify.address or resolved(self.session.target)[0]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from homeport.config.hostvars import host_vars, target
 from homeport.config.layers import Loaded, load
 from homeport.config.secret_names import scrub
+from homeport.core.provision_stamp import stamp
 from homeport.options.options import Options
 from homeport.remote import hostctl as remote_hostctl
 from homeport.secrets.resolve import Secrets, collect
@@ -27,8 +28,6 @@ class Session:
     @cached_property
     def host_vars(self) -> dict[str, Any]:
         """The variables of the host as every playbook gets them, the stamp included."""
-        from homeport.core.provision_stamp import stamp
-
         found = host_vars(self.loaded)
         return {**found, "homeport_stamp": stamp(found)}
 

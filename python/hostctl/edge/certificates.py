@@ -23,7 +23,7 @@ from hostctl.common.files import Json, read_json, write_atomic, write_json
 from hostctl.common.tls import Certificate
 from hostctl.core import audit
 from hostctl.core.paths import PROGRAM, App
-from hostctl.edge import caddy
+from hostctl.edge import caddy, custom_certificates
 from hostctl.host.host import Host
 from hostctl.release import app_config
 
@@ -54,8 +54,6 @@ def verb(app: App, action: str, who: Who, host: Host) -> Json:
 
 def push(app: App, given: Mapping[str, Json], who: Who, host: Host) -> Json:
     """Put the team's own certificates in force without provisioning. Raises HostError."""
-    from hostctl.edge import custom_certificates
-
     if unknown := sorted(set(given) - set(own(app))):
         what = f"the host does not know yet that the certificate of {unknown[0]} is the team's own"
         raise HostError(what, str(snippet(app)), "deploy provision", USAGE)

@@ -19,7 +19,7 @@ from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host import terminal
 from hostctl.host.host import Host
-from hostctl.instance import one_off
+from hostctl.instance import agent, console, observer, one_off
 from hostctl.release import app_config
 
 KEPT = 3600.0  # seconds after which nobody comes any more for what was asked
@@ -77,16 +77,10 @@ def _told(spec: Json) -> str:
 def _do(app: App, name: str, spec: Json, tty: bool, host: Host) -> int:
     live = one_off.release(app)
     if spec["verb"] == "rpc":
-        from hostctl.instance import agent
-
         return agent.rpc(app, live, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
     if spec["verb"] == "console":
-        from hostctl.instance import console
-
         return console.run(app, live, name, tty, host)
     if spec["verb"] == "observer":
-        from hostctl.instance import observer
-
         return observer.run(app, live, sys.stdin.fileno(), sys.stdout.fileno())
     if spec["verb"] == "eval":
         own = app.tree(live) / "bin" / app_config.load(app)["release_name"]

@@ -17,7 +17,8 @@ from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.postgres import cluster, monitor, pgbackrest, replication, timelines, wal_stream
+from hostctl.postgres import cluster, migrate, monitor, pgbackrest, replication, timelines, wal_stream
+from hostctl.postgres import drill as cluster_drill
 from hostctl.postgres.timelines import Base
 
 EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
@@ -53,8 +54,6 @@ def _asked(app: App, wanted: cluster.Cluster) -> Json:
 
 def _indexes(app: App, wanted: cluster.Cluster) -> list[Json]:
     """Those that a failed concurrent build left invalid."""
-    from hostctl.postgres import migrate
-
     try:
         asked = partial(cluster.query, cluster.live(app), database=wanted.name, timeout=QUICK)
         return [one._asdict() for one in migrate.invalid(asked)]
@@ -142,9 +141,7 @@ def run(app: App, host: Host) -> None:
 
 def drill(app: App, host: Host) -> Json:
     """Restore the newest into a scratch cluster, and compare. Raises HostError."""
-    from hostctl.postgres import drill
-
-    return drill.run(app, host)
+    return cluster_drill.run(app, host)
 
 
 def takeover(app: App, host: Host) -> Epoch:

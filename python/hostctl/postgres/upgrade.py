@@ -21,7 +21,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.steps import Work
-from hostctl.postgres import cluster, data_swap, epoch_branch, pgbackrest, replication, scratch_server
+from hostctl.postgres import cluster, data_swap, drill, epoch_branch, pgbackrest, replication, scratch_server
 
 LONGEST = 24 * 3600.0  # seconds
 SHOWN = 6  # lines of a log
@@ -74,8 +74,6 @@ def prepare(work: Work) -> str:
 
 def _proven(work: Work) -> str:
     """A backup of now that was restored. Raises HostError when it cannot be."""
-    from hostctl.postgres import drill
-
     app = work.app
     if settings.configured(app) is None:
         return "there is no backup, the old data is kept aside"

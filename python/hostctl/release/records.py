@@ -11,6 +11,7 @@ from hostctl.common.files import read_json, unlink, write_atomic, write_json
 from hostctl.common.names import matches
 from hostctl.core.paths import App
 from hostctl.release import changes as release_changes
+from hostctl.release import environment as at_rest
 
 STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
 # the instance's port, as the edge reads it; and that of an instance which is to take its place under the same release
@@ -116,8 +117,6 @@ def write_port(app: App, release: str, number: int, name: str = PORT) -> None:
 
 def forget_environment(app: App, release: str) -> None:
     """A release that will never start again keeps neither its secrets nor its port."""
-    from hostctl.release import environment as at_rest
-
     at_rest.forget(app, release)
     unlink(app.record(release) / "port")
 
@@ -127,6 +126,4 @@ def environment(app: App, release: str) -> dict[str, str]:
 
     Raises HostError when it cannot be decrypted.
     """
-    from hostctl.release import environment as at_rest
-
     return at_rest.of(app, release)

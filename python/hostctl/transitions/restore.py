@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from hostctl import engines
 from hostctl.backup import epochs, recovery_target, restore_points
@@ -25,14 +25,12 @@ from hostctl.common.timestamps import utc
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
 from hostctl.cron import runs
+from hostctl.engines import Restores
 from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
 from hostctl.journal.steps import Work
 from hostctl.release import environment, records
 from hostctl.transitions import drain, switch
-
-if TYPE_CHECKING:
-    from hostctl.engines import Restores
 
 
 def of(app: App) -> Restores:

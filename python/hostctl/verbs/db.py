@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from hostctl import engines
 from hostctl.common.errors import LOCKED, HostError
@@ -20,12 +20,10 @@ from hostctl.common.names import transition_id
 from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App
+from hostctl.engines import Consoles
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.transitions import begin
-
-if TYPE_CHECKING:
-    from hostctl.engines import Consoles
 
 CHUNK = 1 << 20
 LEFT = 86_400  # seconds after which nobody comes for a file that was sent

@@ -20,6 +20,7 @@ from hostctl.instance import health
 from hostctl.journal import journal
 from hostctl.notify import alerts
 from hostctl.release import app_config, records
+from hostctl.verbs import backup
 
 PROBE = 2.0  # seconds
 
@@ -56,8 +57,6 @@ def database(app: App, host: Host) -> Json | None:
     """The database and its backup, as this host knows them; None without one."""
     if not app.database.exists():
         return None
-    from hostctl.verbs import backup
-
     return backup.summary(app, host)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from reference import example, json_schema, keys, verbs
@@ -9,20 +10,19 @@ from reference import example, json_schema, keys, verbs
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def generated() -> dict[str, str]:
-    """The text of each generated file, by its path in the repository."""
-    return {
-        "docs/reference/deploy.yml.md": keys.page(),
-        "docs/reference/verbs.md": verbs.page(),
-        "docs/reference/deploy.schema.json": json_schema.text(),
-        "python/homeport/docs/deploy.yml": example.text(),
-    }
+# what writes each generated file, by its path in the repository
+GENERATED: dict[str, Callable[[], str]] = {
+    "docs/reference/deploy.yml.md": keys.page,
+    "docs/reference/verbs.md": verbs.page,
+    "docs/reference/deploy.schema.json": json_schema.text,
+    "python/homeport/docs/deploy.yml": example.text,
+}
 
 
 def main() -> None:
     """Write each file whose text differs, and print its name."""
-    for name, text in generated().items():
-        path = ROOT / name
+    for name, generate in GENERATED.items():
+        path, text = ROOT / name, generate()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(name)

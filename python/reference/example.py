@@ -34,12 +34,13 @@ SET: dict[str, Any] = {
     "database.engine": "none",
     "health.path": "/health",
 }
-DEFAULTS = Config.model_validate({"app": "shop", "host": "192.0.2.1", "domains": ["shop.example.org"]})
+LEAST = {"app": "shop", "host": "192.0.2.1", "domains": ["shop.example.org"]}
 
 
 def text() -> str:
     """The example as a file."""
-    return HEAD + "\n" + "\n".join(_keys(Config, "", DEFAULTS.model_dump(mode="json", context="person")))
+    defaults = Config.model_validate(LEAST).model_dump(mode="json", context="person")
+    return HEAD + "\n" + "\n".join(_keys(Config, "", defaults))
 
 
 def _keys(section: type[Section], path: str, values: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from homeport.config.accessories import KINDS
@@ -32,7 +33,6 @@ values, `deploy config --explain` where each comes from. This page is generated 
   `deploy docs schema > .deploy.schema.json`.
 
 """
-SCHEMA = json_schema.schema()
 NAMES = {pattern: name for name, pattern in PATTERNS.items()}
 
 
@@ -85,9 +85,14 @@ def _yaml(default: Any) -> str:
     return default if isinstance(default, str) else json.dumps(default)
 
 
+@cache
+def _schema() -> Json:
+    return json_schema.schema()
+
+
 def _object(section: type[Section]) -> Json:
     """The section in the schema, as an object."""
-    told: Json = SCHEMA if section is Config else SCHEMA["$defs"][section.__name__]
+    told: Json = _schema() if section is Config else _schema()["$defs"][section.__name__]
     return next(each for each in (told, *told.get("anyOf", ())) if "properties" in each)
 
 

@@ -251,7 +251,7 @@ def _restore(app: App, given: argparse.Namespace) -> Answer | None:
     host = Host()
     data = restore.source(app, given.at, given.point, host)
     if given.plan:
-        return {"at": recovery_target.instant(data), "gives_up": restore.gives_up(app, data)}
+        return {"at": recovery_target.target_time(data), "gives_up": restore.gives_up(app, data)}
     if given.dry_run:
         return restore.rehearse(app, data, host)
     if given.file:
@@ -264,7 +264,7 @@ def _restore(app: App, given: argparse.Namespace) -> Answer | None:
 def _points(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.backup import restore_points
 
-    return {"points": restore_points.every(app)}
+    return {"points": restore_points.all_points(app)}
 
 
 def _doctor(app: App, _: argparse.Namespace) -> Answer:
@@ -467,13 +467,13 @@ def _stream(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
 
     if given.action == "credentials":
-        return {"changed": settings.keep_credentials(app, schema.read(settings.KEYS))}
+        return {"changed": settings.save_credentials(app, schema.read(settings.KEYS))}
     if given.action == "libraries":
         from hostctl.postgres import cluster
 
-        cluster.refuse_libraries(app, given.names)
+        cluster.refuse_missing_libraries(app, given.names)
         return {}
-    told = engines.require(app).streams.verb(app, given.action, Host(), given.allow_empty)
+    told = engines.require(app).replication.run_action(app, given.action, Host(), given.allow_empty)
     if given.action == "watch":
         _tell_trouble(app, told)
     return told

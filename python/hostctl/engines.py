@@ -45,10 +45,10 @@ class Backups(Protocol):
         """Beyond the bucket itself: whether the engine's own programs reach it from here."""
 
 
-class Streams(Protocol):
+class Replication(Protocol):
     """`hostctl APP stream ACTION`."""
 
-    def verb(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
+    def run_action(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
         """Do what a unit or provisioning asks. Raises HostError."""
 
 
@@ -58,40 +58,40 @@ class Restores(Protocol):
     `data` is what the journal keeps of the wish: see restore.source.
     """
 
-    def reach(self, app: App, host: Host) -> tuple[float, float]:
+    def restorable_range(self, app: App, host: Host) -> tuple[float, float]:
         """The oldest and the newest instant that can be restored, in seconds since the epoch."""
 
-    def counted(self, app: App, data: DataSource) -> Json:
+    def row_changes(self, app: App, data: DataSource) -> Json:
         """What is known, without a restore, of the rows of each table now and then, by the database's name."""
 
-    def now(self, app: App) -> dict[str, dict[str, int]]:
+    def live_rows(self, app: App) -> dict[str, dict[str, int]]:
         """The rows of each table of the live databases, by their names."""
 
     def fetch(self, work: Work) -> str:
         """The step: bring the data beside, whole and checked. Returns a line to show."""
 
-    def forget(self, work: Work) -> None:
+    def discard_fetched(self, work: Work) -> None:
         """The undo of `fetch`."""
 
     def replace(self, work: Work) -> str:
         """The step: what was fetched takes the place of the live data, which goes aside."""
 
-    def counts(self, work: Work) -> None:
+    def confirm(self, work: Work) -> None:
         """The app was found well on what `replace` brought: a lost host gets that back from now on."""
 
     def put_back(self, work: Work) -> None:
         """The undo of `replace`."""
 
-    def kept(self, app: App) -> Mapping[str, int]:
+    def kept_data(self, app: App) -> Mapping[str, int]:
         """What was given up and is kept where the live data is, not among the files aside: bytes, by name."""
 
-    def drop(self, app: App, name: str) -> None:
+    def delete_kept_data(self, app: App, name: str) -> None:
         """Delete one of `kept`, for good."""
 
-    def beside(self, app: App) -> Path:
+    def scratch_directory(self, app: App) -> Path:
         """Where data is brought to for a look at it."""
 
-    def bring(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
+    def restore_into(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
         """The data below `into`, checked. Returns what was seen of each database, by name."""
 
     def extract(self, app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
@@ -101,38 +101,38 @@ class Restores(Protocol):
 class Consoles(Protocol):
     """`hostctl APP db ACTION`. Every function raises HostError."""
 
-    def named(self, app: App, name: str | None) -> str:
+    def database_name(self, app: App, name: str | None) -> str:
         """The name of the database of that name, else of the main one."""
 
-    def converse(self, app: App, name: str, write: bool) -> int:
+    def open_console(self, app: App, name: str, write: bool) -> int:
         """A console on standard input and output, as the app's own user. Returns the exit code."""
 
     def copy(self, app: App, name: str, sql: bool, scratch: Path) -> Path:
         """A consistent copy as a file below `scratch`: in the engine's own form, or as SQL text."""
 
-    def check(self, app: App, file: Path) -> None:
+    def check_file(self, app: App, file: Path) -> None:
         """Whether a file may replace the live database."""
 
 
 class Pushes(Protocol):
     """What a push asks before the gates. Every function raises HostError."""
 
-    def check(self, work: Work) -> str | None:
+    def check_release(self, work: Work) -> str | None:
         """Whether the database will bear the new release. Returns a line to show."""
 
-    def stop_asking(self, work: Work) -> None:
+    def cancel_check(self, work: Work) -> None:
         """The undo of `check`."""
 
-    def needless(self, app: App) -> str | None:
+    def no_point_reason(self, app: App) -> str | None:
         """Why no restore point is to be taken, whatever the release brings; None when one is."""
 
-    def keep(self, work: Work, directory: Path) -> tuple[Json, str]:
+    def take_restore_point(self, work: Work, directory: Path) -> tuple[Json, str]:
         """Take a restore point: what belongs into its point.json, and a line to show."""
 
-    def around_migrate(self, work: Work) -> AbstractContextManager[None]:
+    def around_migrations(self, work: Work) -> AbstractContextManager[None]:
         """What comes before the release's migrations, and after them."""
 
-    def versions(self, app: App) -> set[int] | None:
+    def applied_migrations(self, app: App) -> set[int] | None:
         """The migrations that the database names as applied; None when it keeps no table of them."""
 
 
@@ -169,7 +169,7 @@ class Engine(Protocol):
     def backups(self) -> Backups: ...
 
     @property
-    def streams(self) -> Streams: ...
+    def replication(self) -> Replication: ...
 
     @property
     def restores(self) -> Restores: ...
@@ -196,7 +196,7 @@ class Sqlite:
         return backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.sqlite import commands
 
         return commands
@@ -238,7 +238,7 @@ class Postgres:
         return backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.postgres import commands
 
         return commands
@@ -280,7 +280,7 @@ class External:
         return external_backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.postgres import external_backup
 
         return external_backup

@@ -31,7 +31,7 @@ class Canary(NamedTuple):
         return self.last - self.first + 1 - self.rows if self.rows else 0
 
 
-class Seen(NamedTuple):
+class DatabaseState(NamedTuple):
     """What was seen of a database. `versions` are those of schema_migrations, `at` is when the last numbered row was
     written, in seconds since the epoch.
     """
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
     at: float = 0.0
 
 
-def compare(before: Seen, restored: Seen, after: Seen) -> list[str]:
+def compare(before: DatabaseState, restored: DatabaseState, after: DatabaseState) -> list[str]:
     """What is wrong with a restored database; empty when nothing is.
 
     Live was seen before the restore began, with its newest canary row written last, and again after it ended. So a good
@@ -97,7 +97,7 @@ def _rows(name: str, before: Table, restored: Table, after: Table) -> list[str]:
     return []
 
 
-def newest_good(times: Sequence[float], good: Callable[[float], bool]) -> float | None:
+def newest_sound(times: Sequence[float], good: Callable[[float], bool]) -> float | None:
     """The newest of the times, given newest first, for which `good` holds; None when there is none.
 
     Damage lies at one place, and what came after it is built on it: so the way back is taken in ever longer strides,

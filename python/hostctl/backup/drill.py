@@ -59,7 +59,7 @@ Prove = Callable[[Work], Iterable[tuple[str, Copy]]]
 Remove = Callable[[Path], None]  # the copy, and whatever holds it; it may be gone already
 
 
-class BrokenError(Exception):
+class DamagedCopyError(Exception):
     """The copy cannot be restored, or is no sound database. To try again would tell nothing new."""
 
 
@@ -74,7 +74,7 @@ def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remo
     backup = settings.backup(app)
     make_directory(app.backup, 0o700)
     with _alone(app), _ended_by_exception():
-        before = last(app)
+        before = last_result(app)
         result = _written(app, _drilled(Work(app, host, backup, "", scratch), prove, remove))
         events.drilled(app, before, result)
         if result["ok"]:
@@ -84,7 +84,7 @@ def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remo
     return result
 
 
-def sweep(app: App, scratch: Path, remove: Remove = remove_tree) -> bool:
+def remove_leftovers(app: App, scratch: Path, remove: Remove = remove_tree) -> bool:
     """Remove what a drill that was killed has left; returns whether there was anything, and no drill runs."""
     if not scratch.exists():
         return False
@@ -122,18 +122,18 @@ def _forget_outlived(app: App, backup: Backup) -> None:
     """Epochs beyond the retention go once the newest is proven. A bucket that lets nobody delete keeps them."""
     store, before = epochs.bucket(app), time.time() - backup.retention
     with contextlib.suppress(HostError):
-        for epoch in [*epochs.outlived(epochs.chain(store), before), *orphans.find(app, store, before)]:
-            epochs.drop(store, epoch)
+        for epoch in [*epochs.expired(epochs.chain(store), before), *orphans.find_orphans(app, store, before)]:
+            epochs.delete(store, epoch)
 
 
-def last(app: App) -> Json | None:
+def last_result(app: App) -> Json | None:
     """The last drill; `last_good` in it is the last one that found nothing. None before the first."""
     return read_json(app.backup / "drill.json")
 
 
-def proven(app: App) -> float | None:
+def proven_until(app: App) -> float | None:
     """Up to when a drill has proven the backup, in seconds since the epoch; None before the first that passed."""
-    up_to = ((last(app) or {}).get("last_good") or {}).get("up_to")
+    up_to = ((last_result(app) or {}).get("last_good") or {}).get("up_to")
     return float(up_to) if up_to else None
 
 
@@ -142,7 +142,7 @@ def progress(app: App) -> str:
     return str((read_json(app.backup / "drill.progress") or {}).get("step", ""))
 
 
-def tell(work: Work, step: str) -> None:
+def report_step(work: Work, step: str) -> None:
     """Say what the drill does now."""
     write_json(work.app.backup / "drill.progress", {"at": time.time(), "step": step}, durable=False)
 
@@ -178,15 +178,15 @@ def _result(begun: float, took: float, epoch: str | None, copies: Mapping[str, C
 
 def _written(app: App, result: Json) -> Json:
     """Keep the result, and the last good one beside it."""
-    before = last(app)
+    before = last_result(app)
     short = {key: result[key] for key in ("at", "ok", "epoch", "seconds", "bytes", "found", "up_to")}
     append_json(app.backup / "drills.jsonl", short, durable=True)
     good = short if result["ok"] else before["last_good"] if before else None
     if result["damaged"]:
         # what is wrong may be a hole: only a whole copy closes it
-        state.owe(app, "a drill found the backup damaged")
+        state.require_full(app, "a drill found the backup damaged")
     told = {**result, "last_good": good}
-    told |= {"offer": "" if result["ok"] else offer(told)}
+    told |= {"offer": "" if result["ok"] else recovery_options(told)}
     write_json(app.backup / "drill.json", told)
     return told
 
@@ -201,7 +201,7 @@ def _loud(app: App, result: Json) -> HostError:
     return HostError(f"{what}. {result['offer']}", where, mend or "deploy backup status", FAILED)
 
 
-def offer(result: Json) -> str:
+def recovery_options(result: Json) -> str:
     """What can still be restored when a drill failed."""
     known = list((result.get("restorable") or {}).values())
     if None in known:
@@ -238,7 +238,7 @@ def _moved(app: App, epoch: str) -> list[str]:
     return [] if same else ["the database was restored while it was drilled: run deploy backup drill again"]
 
 
-def need_room(scratch: Path, largest: int) -> None:
+def require_space(scratch: Path, largest: int) -> None:
     """Raises HostError where a copy of so many bytes does not fit beside what is there."""
     needed, free = largest + largest // 10 + SPARE, shutil.disk_usage(scratch).free
     if free < needed:

@@ -42,7 +42,7 @@ class Epoch(NamedTuple):
     replaces: str | None = None
 
 
-class Seen(NamedTuple):
+class BucketState(NamedTuple):
     """What the bucket says: nothing (not `asked`), or which epoch CURRENT names, and whether the prefix is empty."""
 
     asked: bool
@@ -66,7 +66,7 @@ class Decision(enum.Enum):
     UNREACHABLE = "refuse: S3 cannot be asked whether there is anything to restore"
 
 
-def decide(mine: Epoch | None, file: bool, seen: Seen, allow_empty: bool = False) -> Decision:
+def decide(mine: Epoch | None, file: bool, seen: BucketState, allow_empty: bool = False) -> Decision:
     """What to do, from this host's epoch, whether the main database is here, and what the bucket says.
 
     An epoch that was never published and has no file is worth nothing. `allow_empty` is a person's word that an empty
@@ -83,7 +83,7 @@ def decide(mine: Epoch | None, file: bool, seen: Seen, allow_empty: bool = False
     return Decision.EMPTY if seen.empty or allow_empty else Decision.LOST
 
 
-def _go_on(mine: Epoch, file: bool, seen: Seen, allow_empty: bool) -> Decision:
+def _go_on(mine: Epoch, file: bool, seen: BucketState, allow_empty: bool) -> Decision:
     if not seen.asked:
         # its own prefix is nobody else's: streaming there does no harm, whoever counts
         return Decision.STREAM if file else _empty_later(allow_empty)
@@ -129,14 +129,14 @@ def _of(told: Json) -> Epoch | None:
     return Epoch(**known)
 
 
-def keep(app: App, backup: Backup, mine: Epoch) -> Epoch:
+def save(app: App, backup: Backup, mine: Epoch) -> Epoch:
     """Write this host's epoch down; returns it."""
     make_directory(app.backup, 0o700)
     write_json(app.backup / "epoch.json", {**mine._asdict(), "to": _destination(backup)})
     return mine
 
 
-def forget(app: App) -> None:
+def delete_local(app: App) -> None:
     """This host has no epoch any more."""
     unlink(app.backup / "epoch.json")
 
@@ -158,7 +158,7 @@ def refuse_superseded(app: App) -> None:
         raise HostError(what, str(app.backup), "deploy backup takeover, and then restore the time you want")
 
 
-def yield_to(app: App, current: Epoch) -> Json:
+def mark_superseded(app: App, current: Epoch) -> Json:
     """Write down that another host's epoch counts; returns what was written."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {utc(current.opened)}"
@@ -169,7 +169,7 @@ def yield_to(app: App, current: Epoch) -> Json:
     return told
 
 
-def reclaim(app: App) -> None:
+def clear_superseded(app: App) -> None:
     """The opposite of `yield_to`."""
     unlink(app.backup / "superseded.json")
 
@@ -204,18 +204,18 @@ def _current(app: str, store: s3.Bucket) -> tuple[Epoch | None, str]:
     return epoch, found[1]
 
 
-def see(app: App, store: s3.Bucket) -> Seen:
+def read_bucket(app: App, store: s3.Bucket) -> BucketState:
     """What the bucket says. Raises HostError when it cannot be asked."""
     found = current(app, store)
-    return Seen(True, found, found is None and not store.any(f"{store.prefix}/"))
+    return BucketState(True, found, found is None and not store.any(f"{store.prefix}/"))
 
 
-def look(app: App, hurried: bool) -> tuple[Seen, HostError | None]:
+def try_read_bucket(app: App, hurried: bool) -> tuple[BucketState, HostError | None]:
     """What the bucket says, and why it could not be asked. Raises HostError for a bucket that is not this app's."""
     try:
-        return see(app, bucket(app, hurried)), None
+        return read_bucket(app, bucket(app, hurried)), None
     except (s3.Unreachable, s3.Refused) as error:
-        return Seen(False), error
+        return BucketState(False), error
 
 
 def parse(text: bytes) -> Epoch | None:
@@ -240,7 +240,7 @@ def _epoch_key(store: s3.Bucket, epoch: str) -> str:
     return f"{store.prefix}/{epoch}/EPOCH"
 
 
-def named(store: s3.Bucket, epoch: str) -> Epoch | None:
+def read_epoch(store: s3.Bucket, epoch: str) -> Epoch | None:
     """What an epoch of the bucket says of itself; None when it says nothing. Raises HostError."""
     found = store.get(_epoch_key(store, epoch))
     return parse(found[0]) if found else None
@@ -252,7 +252,7 @@ def chain(store: s3.Bucket) -> list[Epoch]:
     newest = parse(found[0]) if found else None
     epochs = [newest] if newest else []
     while epochs and (parent := epochs[-1].parent) and len(epochs) < LONGEST_CHAIN:
-        epoch = named(store, parent) if matches("epoch", parent) else None
+        epoch = read_epoch(store, parent) if matches("epoch", parent) else None
         if epoch is None or any(epoch.epoch == known.epoch for known in epochs):
             break  # the bucket was cleared of what is older
         epochs.append(epoch)
@@ -282,12 +282,12 @@ def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, f
     return found
 
 
-def outlived(epochs: Sequence[Epoch], before: float) -> list[Epoch]:
+def expired(epochs: Sequence[Epoch], before: float) -> list[Epoch]:
     """The epochs of a chain that were succeeded before that time, oldest first: nothing since then is in them."""
     return [old for newer, old in itertools.pairwise(epochs) if newer.opened < before][::-1]
 
 
-def drop(store: s3.Bucket, epoch: Epoch) -> None:
+def delete(store: s3.Bucket, epoch: Epoch) -> None:
     """Remove an epoch from the bucket. EPOCH goes last, so that what is cut short is taken up again."""
     own = _epoch_key(store, epoch.epoch)
     for one in store.list(f"{store.prefix}/{epoch.epoch}/"):
@@ -305,14 +305,14 @@ def open_epoch(app: App, parent: Epoch | None, why: str) -> Epoch:
     Returns it unpublished when S3 is away or refuses: the watch publishes it later. Raises HostError when another
     host's counts.
     """
-    mine = begin(app, settings.backup(app), parent, why)
+    mine = new_local(app, settings.backup(app), parent, why)
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
         return mine
 
 
-def begin(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
+def new_local(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
     """Write a new epoch down on this host only, to be published."""
     if parent is not None and not parent.published:
         # nobody else ever heard of it: go on from where it went on from
@@ -320,7 +320,7 @@ def begin(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
     else:
         ancestor = replaces = parent.epoch if parent else None
     host = socket.gethostname()
-    return keep(app, backup, Epoch(epoch_id(), app.name, host, time.time(), ancestor, why, False, replaces))
+    return save(app, backup, Epoch(epoch_id(), app.name, host, time.time(), ancestor, why, False, replaces))
 
 
 def publish(app: App, store: s3.Bucket) -> Epoch:
@@ -334,8 +334,8 @@ def publish(app: App, store: s3.Bucket) -> Epoch:
         # lost to another, or won with the answer lost on its way
         now = current(app, store)
         if now is None or now.epoch != mine.epoch:
-            raise beaten(now, store) from None
-    return keep(app, backup, mine._replace(published=True, replaces=None))
+            raise superseded_error(now, store) from None
+    return save(app, backup, mine._replace(published=True, replaces=None))
 
 
 def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
@@ -343,7 +343,7 @@ def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
     if now is not None and now.epoch == mine.epoch:
         return
     if now is not None and now.epoch != mine.replaces:
-        raise beaten(now, store)
+        raise superseded_error(now, store)
     store.put(_epoch_key(store, mine.epoch), _text(mine))
     if now is None:
         store.put(_current_key(store), _text(mine), if_none_match=True)
@@ -351,19 +351,19 @@ def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
         store.put(_current_key(store), _text(mine), if_match=etag)
 
 
-def beaten(now: Epoch | None, store: s3.Bucket) -> HostError:
+def superseded_error(now: Epoch | None, store: s3.Bucket) -> HostError:
     """The error of a host that is not the one that counts."""
     who = f"{now.host} (epoch {now.epoch})" if now else "nobody"
     fix = "deploy backup takeover makes this host's data the one that counts; then deploy restore takes any time's"
     return HostError(f"another host has taken over the backup: {who} counts now", store.where, fix, PERSON)
 
 
-def back_to(app: App, epoch: Epoch) -> Epoch:
+def return_to(app: App, epoch: Epoch) -> Epoch:
     """Undo of `open_epoch`: this host's earlier epoch counts again; unpublished as there. Raises HostError as there."""
     backup, mine = settings.backup(app), local(app)
     if mine is None or mine.epoch != epoch.epoch:
         replaces = mine.epoch if mine else None
-        mine = keep(app, backup, epoch._replace(published=False, replaces=replaces))
+        mine = save(app, backup, epoch._replace(published=False, replaces=replaces))
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
@@ -378,19 +378,19 @@ def takeover(app: App) -> Epoch:
     backup, store, mine = settings.backup(app), bucket(app), local(app)
     now = current(app, store)
     if mine is not None and now is not None and now.epoch == mine.epoch:
-        reclaim(app)
+        clear_superseded(app)
         return mine
-    if not settings.present(app):
+    if not settings.has_data(app):
         return _start_over(app, now, store)
-    begin(app, backup, now, "takeover")
+    new_local(app, backup, now, "takeover")
     opened = publish(app, store)
-    reclaim(app)
+    clear_superseded(app)
     return opened
 
 
 def _start_over(app: App, now: Epoch | None, store: s3.Bucket) -> Epoch:
     if now is None:
         raise HostError("there is no data here, and no backup", store.where, "deploy restore, or deploy push", PERSON)
-    forget(app)
-    reclaim(app)
+    delete_local(app)
+    clear_superseded(app)
     return now

@@ -13,7 +13,7 @@ from hostctl.common.names import matches
 from hostctl.core.paths import App
 
 
-def find(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
+def find_orphans(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
     """The orphans in which nothing was stored since that time, oldest first. Raises HostError.
 
     An epoch is one only if its EPOCH says that it is this app's. Without CURRENT nobody knows what is an orphan.
@@ -23,7 +23,7 @@ def find(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
         return []
     mine = epochs.local(app)
     needed |= {mine.epoch} if mine else set()
-    found = [(name, epochs.named(store, name)) for name in _names(store) if name not in needed]
+    found = [(name, epochs.read_epoch(store, name)) for name in _names(store) if name not in needed]
     own = [epoch for name, epoch in found if epoch and epoch.app == app.name and epoch.epoch == name]
     return [epoch for epoch in own if _is_quiet(store, epoch, before)]
 

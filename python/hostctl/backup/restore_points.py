@@ -18,7 +18,7 @@ from hostctl.core.paths import App
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk
 
 
-def brings(app: App, release: str, live: str) -> set[str] | None:
+def new_migrations(app: App, release: str, live: str) -> set[str] | None:
     """The migrations that a release has and the live one lacks; None when its files do not tell."""
     own = _migrations(app, release)
     return own - (_migrations(app, live) or set()) if own else None
@@ -34,7 +34,7 @@ def _migrations(app: App, release: str) -> set[str] | None:
 # ---------------------------------------------------------------------------------------------- what there is
 
 
-def every(app: App) -> list[Point]:
+def all_points(app: App) -> list[Point]:
     """All points, oldest first."""
     names = sorted(path.name for path in app.points.glob("*") if matches("transition", path.name))
     found = (files.read_json(app.points / name / "point.json") for name in names)
@@ -49,11 +49,11 @@ def load(app: App, point: str) -> Point:
     return cast(Point, found)
 
 
-def before(app: App, live: str | None) -> Point:
+def point_before(app: App, live: str | None) -> Point:
     """The point taken before the migrations of the release that is live. Raises HostError when there is none."""
     if live is None:
         raise HostError("nothing is live, so there is nothing to go back from", str(app.points), "deploy push", FAILED)
-    found = [point for point in every(app) if point["for"] == live]
+    found = [point for point in all_points(app) if point["for"] == live]
     if not found:
         what = f"no restore point was taken before {live}: its push brought no migration, or it was the first"
         fix = "deploy rollback takes the code back; deploy restore --at TIME the data"

@@ -103,12 +103,12 @@ def load(app: App) -> Databases | None:
     if engine(app) != SQLITE:
         return None
     try:
-        return _of(read_json(app.database) or {})
+        return _parse(read_json(app.database) or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unreadable(app, error) from None
+        raise unreadable_error(app, error) from None
 
 
-def unreadable(app: App, error: Exception) -> HostError:
+def unreadable_error(app: App, error: Exception) -> HostError:
     """The error of a database.json that is not as provisioning writes it."""
     what = f"database.json cannot be read: {type(error).__name__}: {error}"
     return HostError(what, str(app.database), "deploy provision", USAGE)
@@ -133,20 +133,20 @@ def configured(app: App) -> Backup | None:
     """The app's backup, whatever its engine; None without one. Raises HostError (usage)."""
     told = (read_json(app.database) or {}).get("backup") if app.database.exists() else None
     try:
-        return backup_of(told) if told else None
+        return parse_backup(told) if told else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unreadable(app, error) from None
+        raise unreadable_error(app, error) from None
 
 
 def backup(app: App) -> Backup:
     """As `configured`, for what makes no sense without a backup. Raises HostError (usage)."""
     found = configured(app)
     if found is None:
-        raise no_backup(app)
+        raise no_backup_error(app)
     return found
 
 
-def no_backup(app: App) -> HostError:
+def no_backup_error(app: App) -> HostError:
     """The error of what makes no sense without a backup."""
     if engine(app) == EXTERNAL:
         what = f"the database of {app.name} is on a server of its provider's, and so are its backups"
@@ -155,22 +155,22 @@ def no_backup(app: App) -> HostError:
     return HostError(f"{app.name} has no backup: it is not enabled", "backup in deploy.yml", fix, USAGE)
 
 
-def present(app: App) -> bool:
+def has_data(app: App) -> bool:
     """Whether the app's data is on this host, whatever the engine."""
     found = load(app)
     return found.main.path.exists() if found else (app.cluster_data / "PG_VERSION").exists()
 
 
-def _of(told: Json) -> Databases:
+def _parse(told: Json) -> Databases:
     listed = tuple(Database(str(one["name"]), Path(one["path"])) for one in told["databases"])
     if not listed:
         raise ValueError("no database is named")
-    backup = backup_of(told["backup"]) if told.get("backup") else None
+    backup = parse_backup(told["backup"]) if told.get("backup") else None
     unsafe = told.get("unsafe_checkpoints") == "allow"
     return Databases(str(told["user"]), Path(told["litestream"]), unsafe, listed, backup)
 
 
-def backup_of(told: Json) -> Backup:
+def parse_backup(told: Json) -> Backup:
     """The backup of database.json. Raises TypeError and the like for anything else."""
     known = {key: value for key, value in told.items() if key in Backup._fields and value is not None}
     for name in ("verify", "require"):
@@ -192,7 +192,7 @@ def credentials(app: App) -> Credentials:
     raise HostError(what, str(app.backup_credentials), "deploy provision", USAGE)
 
 
-def keep_credentials(app: App, told: Json) -> bool:
+def save_credentials(app: App, told: Json) -> bool:
     """Write the keys down; a null keeps what is there. Returns whether anything changed.
 
     `told` is as KEYS wants it. Raises HostError (usage) when a null has nothing to keep.

@@ -18,18 +18,18 @@ def _put(app: App, name: str, told: Json) -> None:
 # a snapshot that has to be forced, because nobody knows whether the copy is whole without it
 
 
-def owe(app: App, why: str) -> None:
+def require_full(app: App, why: str) -> None:
     """A snapshot is owed; the first reason is kept."""
-    if owed(app) is None:
+    if full_required(app) is None:
         _put(app, "owed.json", {"why": why, "since": time.time()})
 
 
-def owed(app: App) -> Json | None:
+def full_required(app: App) -> Json | None:
     """Why a snapshot is owed, and since when; None when none is."""
     return read_json(app.backup / "owed.json")
 
 
-def paid(app: App) -> None:
+def full_taken(app: App) -> None:
     unlink(app.backup / "owed.json")
 
 
@@ -44,7 +44,7 @@ def paused(app: App) -> Json | None:
     return read_json(app.backup / "paused.json")
 
 
-def unpause(app: App) -> None:
+def resume(app: App) -> None:
     unlink(app.backup / "paused.json")
 
 
@@ -66,7 +66,7 @@ def ended(app: App) -> None:
 # the last start failed; with `again` systemd may try it at once, without only the watch does, every minute
 
 
-def refused(app: App, error: HostError, again: bool) -> None:
+def refuse_start(app: App, error: HostError, again: bool) -> None:
     _put(app, "refused.json", {**error.as_dict(), "at": time.time(), "again": again})
 
 
@@ -74,7 +74,7 @@ def refusal(app: App) -> Json | None:
     return read_json(app.backup / "refused.json")
 
 
-def admit(app: App) -> None:
+def clear_refusal(app: App) -> None:
     unlink(app.backup / "refused.json")
 
 
@@ -85,11 +85,11 @@ def allow_empty(app: App) -> None:
     _put(app, "allow-empty", {"at": time.time()})
 
 
-def allows_empty(app: App) -> bool:
+def empty_allowed(app: App) -> bool:
     return _allowed(app).exists()
 
 
-def empty_no_more(app: App) -> None:
+def disallow_empty(app: App) -> None:
     unlink(_allowed(app))
 
 

@@ -21,6 +21,6 @@ def start_run(app: App, host: Host) -> None:
     host.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
 
 
-def refuse_second(host: Host, unit: str, what: str) -> None:
+def refuse_second_run(host: Host, unit: str, what: str) -> None:
     if host.systemd.show(unit)[0].runs:
         raise HostError(f"{what} runs already", unit, "deploy backup status tells when it is done", LOCKED)

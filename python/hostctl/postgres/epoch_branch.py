@@ -18,7 +18,7 @@ from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, t
 from hostctl.postgres.cluster import Server
 
 
-def apart(app: App, data: Path) -> bool:
+def is_other_system(app: App, data: Path) -> bool:
     """Whether the data is of another system than the one that this host's epoch is archived from. Raises HostError.
 
     The live data is not asked: what is restored may have been damaged there.
@@ -26,12 +26,12 @@ def apart(app: App, data: Path) -> bool:
     mine = epochs.local(app)
     if mine is None:
         return False
-    known = timelines.load(app).system or timelines.fetch(epochs.bucket(app), mine.epoch).system
+    known = timelines.load(app).system or timelines.read_stored(epochs.bucket(app), mine.epoch).system
     return known not in ("", _system(data))
 
 
 def _system(data: Path) -> str:
-    return cluster.control(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
+    return cluster.control_data(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
 
 
 def begin(work: Work, why: str) -> None:
@@ -42,38 +42,38 @@ def begin(work: Work, why: str) -> None:
     mine = epochs.local(work.app)
     if mine is not None:
         work.journal.set(epoch=mine._asdict())
-        fresh = epochs.begin(work.app, settings.backup(work.app), mine, why)
+        fresh = epochs.new_local(work.app, settings.backup(work.app), mine, why)
         pgbackrest.configure(work.app, fresh.epoch)
 
 
-def move(work: Work, at: float | None = None) -> None:
+def switch(work: Work, at: float | None = None) -> None:
     """The server, which runs again, is archived and streamed into the epoch that `begin` or `back` wrote down.
 
     `at`: the instant whose data it goes on from. Raises HostError.
     """
     mine = epochs.local(work.app)
     if mine is not None:
-        replication.move(work.app, work.host, mine, at)
+        replication.switch_epoch(work.app, work.host, mine, at)
 
 
-def counts(work: Work) -> None:
+def confirm(work: Work) -> None:
     """The app is well on its data: an epoch that was begun counts from now on, and a whole backup of it is taken."""
     app = work.app
     if work.journal.content.get("epoch") is not None:
         if epochs.superseded(app) is None:
             _publish(app)
-        replication.pay(app, work.host)
-    state.unpause(app)
+        replication.start_backup(app, work.host)
+    state.resume(app)
 
 
-def back(work: Work) -> Epoch | None:
+def revert(work: Work) -> Epoch | None:
     """The undo of `begin`: the epoch of before is this host's again, for `move`; None where it was never left."""
     told, now = work.journal.content.get("epoch"), epochs.local(work.app)
     if told is None or now is None or now.epoch == told["epoch"]:
         return None
     # CURRENT may name either: what was published is taken back, by the watch where it cannot be done now
     before = Epoch(**told)._replace(published=False, replaces=now.epoch)
-    epochs.keep(work.app, settings.backup(work.app), before)
+    epochs.save(work.app, settings.backup(work.app), before)
     pgbackrest.configure(work.app, before.epoch)
     if not work.booting:
         _publish(work.app)

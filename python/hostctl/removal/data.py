@@ -73,7 +73,7 @@ def stop(app: App, host: Host) -> None:
 
 def resume(app: App, host: Host) -> None:
     """Undo `send_all` without waiting for S3, which may be what failed. Raises HostError."""
-    state.unpause(app)
+    state.resume(app)
     if engine := engines.of(app):
         engine.removals.resume(app, host)
 
@@ -83,7 +83,7 @@ def resume(app: App, host: Host) -> None:
 
 def keep(app: App) -> None:
     """Leave the data so that provisioning takes it up again."""
-    state.unpause(app)
+    state.resume(app)
 
 
 def let_go(app: App, proven: bool, grave: Path) -> list[Json]:

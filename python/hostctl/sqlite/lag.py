@@ -15,7 +15,7 @@ from hostctl.core.paths import App
 from hostctl.sqlite import litestream
 
 
-class Behind(NamedTuple):
+class Delay(NamedTuple):
     """Seconds since the epoch. `arrived`: what was written until then is on S3 (0: nobody knows); `since`: when the
     oldest write was made that may not be (None: there is none).
     """
@@ -24,7 +24,7 @@ class Behind(NamedTuple):
     since: float | None
 
 
-def see(app: App, dbs: Databases, watch: Json | None) -> Behind:
+def measure(app: App, dbs: Databases, watch: Json | None) -> Delay:
     """What this host knows by itself, `watch` being what the last look left. Raises HostError without Litestream.
 
     Litestream knows best, but only since it was started: before it has reached S3 once it knows nothing, and what it
@@ -35,9 +35,11 @@ def see(app: App, dbs: Databases, watch: Json | None) -> Behind:
     positions = [litestream.position(app, one.name) for one in present]
     synced = [one.synced for one in positions if one.synced is not None]
     if len(synced) == len(positions):
-        return Behind(max(known, min(synced, default=0.0)), _oldest(one.behind_since for one in positions))
+        return Delay(max(known, min(synced, default=0.0)), _oldest(one.behind_since for one in positions))
     carried = (watch or {}).get("since")
-    return Behind(known, carried or _oldest(litestream.oldest(one.path, known) for one in present) or known or None)
+    return Delay(
+        known, carried or _oldest(litestream.oldest_pending(one.path, known) for one in present) or known or None
+    )
 
 
 def _oldest(times: Iterable[float | None]) -> float | None:
@@ -48,7 +50,7 @@ def lag(app: App, dbs: Databases, watch: Json | None) -> float | None:
     """Seconds since the oldest write that may not be on S3, without asking there; None when nobody knows."""
     now = time.time()
     try:
-        since = see(app, dbs, watch).since
+        since = measure(app, dbs, watch).since
     except HostError:
         return watch["lag"] + now - watch["at"] if watch and watch.get("lag") is not None else None
     return round(max(0.0, now - since), 3) if since is not None else 0.0

@@ -15,13 +15,13 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.sqlite import files, lag, litestream, replication
-from hostctl.sqlite.lag import Behind
+from hostctl.sqlite.lag import Delay
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
 
 
-def watch(app: App, host: Host) -> Json:
+def check(app: App, host: Host) -> Json:
     """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
 
     None is taken while somebody else is at work on the stream. Raises HostError.
@@ -32,11 +32,11 @@ def watch(app: App, host: Host) -> Json:
     if _left_to_others(app):
         return {"paused": True}
     try:
-        with replication.working(app, patience=0):
+        with replication.exclusive(app, patience=0):
             told = _look(app, dbs, dbs.backup, host)
-    except replication.AtWorkError as other:
+    except replication.BusyError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
-    if told["error"] is None and (debt := state.owed(app)) is not None:
+    if told["error"] is None and (debt := state.full_required(app)) is not None:
         told["error"] = _pay(app, host, debt)
     write_json(app.backup / "watch.json", told)
     return told
@@ -68,7 +68,7 @@ def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
     ran = _keep_running(app, host)
     number, written = _mark(app, dbs, told["canary"])
     late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), host)
-    found = Behind(written, None) if late is None else _behind(app, dbs, before, written)
+    found = Delay(written, None) if late is None else _behind(app, dbs, before, written)
     lag = time.time() - (written if found.since is None else found.since)
     told |= {"lag": round(lag, 3), "canary": number, "since": found.since, "arrived": found.arrived}
     return {**told, "error": wrong or late}
@@ -91,7 +91,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
     if mine is None:
         return None
     if now is not None and now.epoch == mine.epoch:
-        epochs.reclaim(app)
+        epochs.clear_superseded(app)
         epochs.publish(app, store)
         return None
     if not mine.published and (now is None or now.epoch == mine.replaces):
@@ -101,7 +101,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
         # the next start opens another epoch
         host.systemd.stop(app.stream_unit)
         return "CURRENT is gone from the bucket: another epoch is opened"
-    told = epochs.yield_to(app, now)
+    told = epochs.mark_superseded(app, now)
     host.systemd.stop(app.stream_unit)
     return str(told["why"])
 
@@ -118,7 +118,7 @@ def _keep_running(app: App, host: Host) -> str | None:
         found = state.refusal(app)
         return None if found is None else str(found["what"])
     found = state.refusal(app)
-    state.admit(app)
+    state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
     return str(found["what"]) if found else "Litestream did not run"
 
@@ -130,9 +130,9 @@ def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float
     """Write a canary row into every database that Litestream holds; returns the main one's, and when."""
     number, written = last, time.time()
     for one in dbs.databases:
-        if one.path.exists() and litestream.holds(app, one.path):
+        if one.path.exists() and litestream.has_open(app, one.path):
             with suppress(HostError):
-                row = files.canary(one.path)
+                row = files.write_canary(one.path)
                 number = row if one == dbs.main else number
     return number, written
 
@@ -142,7 +142,7 @@ def _arrived(app: App, dbs: Databases, patience: float, host: Host) -> str | Non
     try:
         for one in dbs.databases:
             if one.path.exists():
-                litestream.catch_up(app, one.name, patience, host)
+                litestream.wait_until_stored(app, one.name, patience, host)
     except HostError as error:
         return error.what + _refused(app)
     return None
@@ -162,10 +162,10 @@ def _refused(app: App) -> str:
     return ""
 
 
-def _behind(app: App, dbs: Databases, before: Json, written: float) -> Behind:
+def _behind(app: App, dbs: Databases, before: Json, written: float) -> Delay:
     """How far behind S3 is, the row that was just written included. Without Litestream, as the last look saw it."""
     try:
-        found = lag.see(app, dbs, before)
+        found = lag.measure(app, dbs, before)
     except HostError:
-        found = Behind(before.get("arrived") or 0.0, before.get("since"))
+        found = Delay(before.get("arrived") or 0.0, before.get("since"))
     return found._replace(since=found.since or written)

@@ -26,7 +26,6 @@ SLOWEST = 10 << 20  # bytes a second that it reads of them meanwhile
 AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
 POLL = 0.1
 OTHER = 600.0  # seconds that another restart may take, a snapshot included
-owe = state.owe
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls
@@ -57,7 +56,7 @@ def stopped(app: App) -> Json:
     was = state.running(app)
     result = os.environ.get("SERVICE_RESULT", "")
     if was is not None and result != "success":
-        owe(app, f"Litestream ended without being stopped ({result or 'unknown'})")
+        state.require_full(app, f"Litestream ended without being stopped ({result or 'unknown'})")
     state.ended(app)
     return {"clean": was is None or result == "success"}
 
@@ -73,7 +72,7 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
     dbs = settings.require(app)
     make_directory(app.backup, 0o700)
     if dbs.backup is None:
-        return {"changed": preparing.make_absent(dbs)}
+        return {"changed": preparing.create_main(dbs)}
     if (beaten := epochs.superseded(app)) is not None:
         return {"changed": False, "superseded": beaten}
     if (paused := state.paused(app)) is not None:
@@ -84,7 +83,7 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
         return _started(app, dbs, host)
     begun = state.running(app)
     if begun is None or begun["fingerprint"] == preparing.fingerprint(app, host):
-        wait(app, dbs, host, time.time())
+        wait_until_synced(app, dbs, host, time.time())
         return {"changed": False}
     restart(app, host, "it was configured anew")
     return {"changed": True}
@@ -92,13 +91,13 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
 
 def _started(app: App, dbs: Databases, host: Host) -> Json:
     begun = time.time()
-    state.admit(app)
+    state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
-    wait(app, dbs, host, begun)
+    wait_until_synced(app, dbs, host, begun)
     return {"changed": True}
 
 
-def wait(app: App, dbs: Databases, host: Host, since: float) -> None:
+def wait_until_synced(app: App, dbs: Databases, host: Host, since: float) -> None:
     """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
 
     A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without
@@ -111,7 +110,7 @@ def wait(app: App, dbs: Databases, host: Host, since: float) -> None:
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
         waited = host.clock() - begun
-        if waited >= AWAY and litestream.listening(app) and not _answers(app):
+        if waited >= AWAY and litestream.is_running(app) and not _answers(app):
             return
         if waited >= patience and host.systemd.show(app.stream_unit)[0].state != "activating":
             fix = f"journalctl -u {app.stream_unit} tells why"
@@ -133,7 +132,7 @@ def _answers(app: App) -> bool:
 
 def _up(app: App, dbs: Databases, since: float) -> bool:
     present = [one.path for one in dbs.databases if one.path.exists()]
-    return bool(present) and all(litestream.looked(app, path, since) is not None for path in present)
+    return bool(present) and all(litestream.synced_txid(app, path, since) is not None for path in present)
 
 
 # ---------------------------------------------------------------------------------------------- stop and go on
@@ -148,7 +147,7 @@ def pause(app: App, host: Host, verify: bool = True) -> None:
     dbs = settings.require(app)
     if dbs.backup is None:
         return
-    ran = litestream.listening(app)
+    ran = litestream.is_running(app)
     state.pause(app, "hostctl works on the database")
     host.systemd.stop(app.stream_unit)
     if verify and epochs.superseded(app) is None:
@@ -161,7 +160,7 @@ def _verify(app: App, dbs: Databases, ran: bool) -> None:
     if mine is None:
         return
     if _missing(app, dbs, mine.epoch) or not ran:
-        litestream.send(app, dbs, mine.epoch, snapshot=False)
+        litestream.send_pending(app, dbs, mine.epoch, snapshot=False)
     if missing := _missing(app, dbs, mine.epoch):
         what = f"what was written last to {', '.join(missing)} is not on S3"
         raise HostError(what, "the backup on S3", "deploy backup status tells what is wrong; then try again")
@@ -175,7 +174,7 @@ def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
 
 def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
     local = litestream.local_txid(one.path)
-    return litestream.stored(store, epoch, one.name, local) >= local
+    return litestream.stored_txid(store, epoch, one.name, local) >= local
 
 
 def resume(app: App, host: Host, snapshot: bool = False) -> None:
@@ -187,14 +186,14 @@ def resume(app: App, host: Host, snapshot: bool = False) -> None:
     if dbs.backup is None:
         return
     if snapshot:
-        owe(app, "the data was exchanged")
-        if mine is not None and not litestream.listening(app):
+        state.require_full(app, "the data was exchanged")
+        if mine is not None and not litestream.is_running(app):
             with contextlib.suppress(HostError):
-                litestream.send(app, dbs, mine.epoch, snapshot=True)
-                state.paid(app)
-    state.unpause(app)
+                litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
+                state.full_taken(app)
+    state.resume(app)
     if epochs.superseded(app) is None:
-        state.admit(app)
+        state.clear_refusal(app)
         host.systemd.start(app.stream_unit)
 
 
@@ -205,9 +204,9 @@ def restart(app: App, host: Host, why: str) -> None:
     damaged pages over the snapshot again. Raises HostError; the stream runs in any case, and a snapshot that could not
     be taken stays owed. Without S3 nothing is stopped.
     """
-    with working(app):
-        dbs, debt = settings.require(app), state.owed(app)
-        owe(app, why)
+    with exclusive(app):
+        dbs, debt = settings.require(app), state.full_required(app)
+        state.require_full(app, why)
         epochs.bucket(app).check()
         present = [one for one in dbs.databases if one.path.exists()]
         with contextlib.ExitStack() as held:
@@ -223,9 +222,9 @@ def _restarted(app: App, dbs: Databases, host: Host, debt: Json | None) -> None:
         if epochs.superseded(app) is None:
             _snapshot(app, dbs, debt)
     finally:
-        state.admit(app)
+        state.clear_refusal(app)
         host.systemd.start(app.stream_unit)
-    wait(app, dbs, host, begun)
+    wait_until_synced(app, dbs, host, begun)
 
 
 def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
@@ -234,23 +233,23 @@ def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
     if mine is None or dbs.backup is None:
         return
     if debt is not None:
-        mine = epochs.begin(app, dbs.backup, mine, debt["why"])
-    litestream.send(app, dbs, mine.epoch, snapshot=True)
+        mine = epochs.new_local(app, dbs.backup, mine, debt["why"])
+    litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
     if debt is not None:
         epochs.publish(app, epochs.bucket(app))
-    state.paid(app)
+    state.full_taken(app)
 
 
-class AtWorkError(HostError):
+class BusyError(HostError):
     """Somebody else is at work on the stream."""
 
 
 @contextlib.contextmanager
-def working(app: App, patience: float = OTHER) -> Iterator[None]:
+def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
     """Only one at a time works on the stream. Raises AtWorkError when another does not end in time."""
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "lock", wait=patience):
             yield
     except BlockingIOError:
-        raise AtWorkError("somebody else is at work on the stream", str(app.backup), "try again") from None
+        raise BusyError("somebody else is at work on the stream", str(app.backup), "try again") from None

@@ -84,13 +84,13 @@ def check_database(work: Work) -> str | None:
     Raises HostError before anything is changed.
     """
     engine = engines.of(work.app)
-    return engine.pushes.check(work) if engine and work.settings.get("database") is not None else None
+    return engine.pushes.check_release(work) if engine and work.settings.get("database") is not None else None
 
 
 def stop_check(work: Work) -> None:
     """The undo of `settings`."""
     if engine := engines.of(work.app):
-        engine.pushes.stop_asking(work)
+        engine.pushes.cancel_check(work)
 
 
 def take_restore_point(work: Work) -> str | None:
@@ -134,7 +134,7 @@ def _run_migrations(work: Work, program: Path) -> tuple[int, str]:
 def _around(work: Work) -> AbstractContextManager[None]:
     """The context of the database's engine in which migrations run."""
     engine = engines.of(work.app)
-    return engine.pushes.around_migrate(work) if engine else nullcontext()
+    return engine.pushes.around_migrations(work) if engine else nullcontext()
 
 
 def _failed_migration(work: Work, status: int, took: float, last_lines: str) -> HostError:
@@ -170,7 +170,7 @@ def start_previous(work: Work) -> None:
     previous = work.journal.previous
     if previous is None:
         return
-    if file_swap.under_way(aside := work.app.aside / work.journal.id):
+    if file_swap.is_swapped(aside := work.app.aside / work.journal.id):
         raise HostError(f"{previous} is not started: the database files are another release's", str(aside))
     unit = work.app.unit(previous)
     work.host.systemd.start(unit)

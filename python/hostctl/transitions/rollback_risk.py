@@ -24,7 +24,7 @@ def applied(app: App) -> set[int] | None:
     Raises HostError when the database cannot be read.
     """
     engine = engines.of(app)
-    return engine.pushes.versions(app) if engine else None
+    return engine.pushes.applied_migrations(app) if engine else None
 
 
 def _with_migrations(app: App, record: Record) -> Record:

@@ -58,7 +58,7 @@ def _drill(app: App, host: Host, who: actor.Who) -> Json:
     settings.backup(app)
     if host.systemd.running_inside(units.drill_unit(app)):
         return engines.require(app).backups.drill(app, host)
-    units.refuse_second(host, units.drill_unit(app), "a drill")
+    units.refuse_second_run(host, units.drill_unit(app), "a drill")
     begun = time.time()
     host.systemd.start(units.drill_unit(app))
     audit.note(app, who.name, who.origin, "backup drill", "")
@@ -70,7 +70,7 @@ def _run(app: App, host: Host, who: actor.Who) -> Json:
     settings.backup(app)
     if host.systemd.running_inside(units.run_unit(app)):
         return _now(app, host)
-    units.refuse_second(host, units.run_unit(app), "a backup")
+    units.refuse_second_run(host, units.run_unit(app), "a backup")
     begun = time.time()
     units.start_run(app, host)
     audit.note(app, who.name, who.origin, "backup run", "")
@@ -104,7 +104,7 @@ def _ran(app: App, host: Host) -> Json:
 def _progress(app: App, host: Host, _: actor.Who) -> Json:
     """What the laptop asks while one of the two runs, and when it has ended."""
     drilling, running = host.systemd.show(units.drill_unit(app), units.run_unit(app))
-    told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last(app)}}
+    told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last_result(app)}}
     result = read_json(app.backup / "run.json")
     return told | {"run": {"running": running.runs, "step": "", "result": result}, "time": time.time()}
 

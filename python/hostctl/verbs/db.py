@@ -43,10 +43,10 @@ def console(app: App, name: str | None, write: bool, who: str, origin: str) -> i
     A person reads what is printed, so an error is lines on standard error. Returns the exit code.
     """
     try:
-        database = of(app).named(app, name)
+        database = of(app).database_name(app, name)
         if write:
             audit.note(app, who, origin, "db console", f"writing to {database}")
-        return of(app).converse(app, database, write)
+        return of(app).open_console(app, database, write)
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         return error.code
@@ -60,7 +60,7 @@ def dump(app: App, name: str | None, sql: bool, out: BinaryIO) -> None:
 
     In the engine's own form, or as SQL text. Raises HostError, also when another one is being made (locked).
     """
-    database = of(app).named(app, name)
+    database = of(app).database_name(app, name)
     with _alone(app, "dump") as scratch:
         _send(of(app).copy(app, database, sql, scratch), out)
 
@@ -96,7 +96,7 @@ def _received(app: App, target: Path, size: int, digest: str, source: BinaryIO) 
     disk.room(target.parent, 2 * size, "the file")
     if _written(target, size, source) != digest:
         raise HostError("the file did not arrive whole", str(target), "deploy db load again")
-    of(app).check(app, target)
+    of(app).check_file(app, target)
     return target
 
 

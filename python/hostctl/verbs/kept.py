@@ -76,7 +76,7 @@ def forget(app: App, name: str, who: str, origin: str) -> Json:
     if found.directory:
         _remove(app, name)
     else:
-        engines.require(app).restores.drop(app, found.path)
+        engines.require(app).restores.delete_kept_data(app, found.path)
     note = f"{name}: {found.bytes} bytes, {told['why'] or 'nobody knows why'}"
     audit.note(app, who, origin, "backup forget", note)
     return told
@@ -108,7 +108,7 @@ def _places(app: App) -> Iterator[Kept]:
 def _databases(app: App) -> list[Kept]:
     """Those that the server keeps. Raises HostError when it cannot be asked."""
     engine = engines.of(app)
-    found = engine.restores.kept(app) if engine else {}
+    found = engine.restores.kept_data(app) if engine else {}
     return [_database(name, size) for name, size in found.items()]
 
 

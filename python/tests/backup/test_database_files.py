@@ -56,8 +56,8 @@ def dumped(app: App, sql: bool = False) -> bytes:
 def test_a_copy_is_whole_and_leaves_nothing(app: App, tmp_path: Path) -> None:
     file = tmp_path / "copy.db"
     file.write_bytes(dumped(app))
-    assert files.integrity(file) == []
-    assert files.look(file).tables["users"] == 3
+    assert files.integrity_faults(file) == []
+    assert files.read_contents(file).tables["users"] == 3
     assert [path.name for path in app.state.iterdir()] == ["dump.lock"]
 
 

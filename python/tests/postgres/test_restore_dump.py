@@ -42,7 +42,7 @@ def host(new_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Host
     """An app with three rows and no backup."""
     # the role has no user of the system here; root is let in as the role
     monkeypatch.setattr(dumps, "as_user", lambda user, argv: [str(one) for one in argv])
-    monkeypatch.setattr(dumps, "give", lambda *_: None)
+    monkeypatch.setattr(dumps, "set_owner", lambda *_: None)
     made = new_host(backup=False)
     made.start()
     made.sql("CREATE TABLE rows(n bigint PRIMARY KEY); INSERT INTO rows VALUES (1), (2), (3)")
@@ -90,7 +90,7 @@ def undo(doing: Work) -> None:
 
 
 def names(host: Host) -> set[str]:
-    return row_counts.names(host.server) - {"postgres", "template0", "template1"}
+    return row_counts.database_names(host.server) - {"postgres", "template0", "template1"}
 
 
 # ---------------------------------------------------------------------------------------------- dump and load
@@ -214,7 +214,7 @@ def test_a_disk_that_fills_while_a_dump_is_loaded_stops_it(host: Host, monkeypat
 def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host: Host) -> None:
     directory = host.app.points / "20260109T000000000Z-aaaaaa"
     directory.mkdir(parents=True)
-    found, line = push.keep(work(host, None, "push"), directory)
+    found, line = push.take_restore_point(work(host, None, "push"), directory)
     assert "dumped" in line
     point = {"id": directory.name, "at": 1000.0, "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(point))
@@ -223,14 +223,14 @@ def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host:
     assert restore.gives_up(host.app, data)["tables"] == {"shop": {"rows": [2, 3]}}
     exchange(work(host, data, "rollback"))
     assert numbers(host) == [1, 2, 3]
-    assert own.counted(host.app, data) == {"shop": {"rows": [3, 3]}}
+    assert own.row_changes(host.app, data) == {"shop": {"rows": [3, 3]}}
     (directory / "shop.dump").write_bytes(b"damaged")
     with pytest.raises(HostError, match="the disk has changed it"):
         restore.fetch(work(host, data, "rollback"))
 
 
 def test_a_database_that_is_not_there_needs_no_point(new_host: Callable[..., Host]) -> None:
-    assert push.needless(new_host(backup=False).app) == "none: there is no database yet"
+    assert push.no_point_reason(new_host(backup=False).app) == "none: there is no database yet"
 
 
 # ---------------------------------------------------------------------------------------------- console

@@ -127,7 +127,7 @@ from hostctl.postgres import timelines
 from hostctl.postgres.timelines import Gap
 app, first = Layout(Path(sys.argv[1])).app("shop"), int(sys.argv[2])
 for number in range(first, first + 20):
-    timelines.keep(app, lambda line: line._replace(gaps=(*line.gaps, Gap(float(number)))))
+    timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(float(number)))))
 timelines.publish(app)
 """
 

@@ -18,6 +18,7 @@ from hostctl.common.documents import PushSpec
 from hostctl.common.errors import DONE, FAILED, USAGE, HostError, of_system
 from hostctl.common.files import Json
 from hostctl.common.names import checked
+from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 
 GLOBAL = ("boot", "edge")
@@ -286,10 +287,10 @@ def _maintenance(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.edge import maintenance
     from hostctl.host.host import Host
 
-    who = maintenance.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = Actor(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "on":
         return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Host())
-    return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
+    return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.current(app)}
 
 
 def _remove(app: App, given: argparse.Namespace) -> Answer:
@@ -305,13 +306,13 @@ def _certs(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.edge import certificates
     from hostctl.host.host import Host
 
-    who = certificates.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = Actor(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "push":
         from hostctl.core import schema
         from hostctl.edge import custom_certificates
 
         return certificates.push(app, schema.read(custom_certificates.SPEC)["certificates"], who, Host())
-    return certificates.verb(app, given.action, who, Host())
+    return certificates.act(app, given.action, who, Host())
 
 
 def _cron(app: App, given: argparse.Namespace) -> Answer | None:
@@ -355,7 +356,7 @@ def _inspect(app: App, _: argparse.Namespace) -> Answer:
 def _releases(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.release import records
 
-    return {"releases": [records.short(app, record) for record in records.every(app)]}
+    return {"releases": [records.summary(app, record) for record in records.every(app)]}
 
 
 def _record(app: App, given: argparse.Namespace) -> Answer:
@@ -428,11 +429,10 @@ def _build(app: App, _: argparse.Namespace) -> Answer:
 
 
 def _backup(app: App, given: argparse.Namespace) -> Answer:
-    from hostctl.core.actor import Who
     from hostctl.host.host import Host
     from hostctl.verbs import backup
 
-    who = Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
+    who = Actor(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
     if given.action == "forget":
         from hostctl.verbs import kept
 
@@ -486,7 +486,7 @@ def _tell_trouble(app: App, looked: Json) -> None:
     if events.receivers(app):
         from hostctl.verbs.status import database
 
-        events.watched(app, looked, database(app, Host()))
+        events.monitor_ran(app, looked, database(app, Host()))
 
 
 def _notify(app: App, given: argparse.Namespace) -> Answer:
@@ -496,7 +496,7 @@ def _notify(app: App, given: argparse.Namespace) -> Answer:
     if given.action == "list":
         return {"receivers": queue.listing(app)}
     who = given.who or os.environ.get("SUDO_USER", "root")
-    return {"receivers": queue.test(app, who, given.origin, Host())}
+    return {"receivers": queue.send_test(app, who, given.origin, Host())}
 
 
 def _notifier(app: App, given: argparse.Namespace) -> Answer:
@@ -505,8 +505,8 @@ def _notifier(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.notify import events, queue
 
     if given.action == "keep":
-        return {"changed": events.keep(app, schema.read(events.KEPT))}
-    return queue.run(app, Host())
+        return {"changed": events.save(app, schema.read(events.KEPT))}
+    return queue.deliver(app, Host())
 
 
 def _accessory(app: App, given: argparse.Namespace) -> Answer | None:

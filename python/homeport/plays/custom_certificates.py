@@ -59,13 +59,13 @@ def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> No
         bundle = private / "bundle.pem"
         private_directory.write(bundle, "\n".join([*certificates, key.strip(), ""]))
         try:
-            tls.proven(bundle, one["name"], ssl.create_default_context(cafile=root or None))
+            tls.handshake(bundle, one["name"], ssl.create_default_context(cafile=root or None))
         except ssl.SSLCertVerificationError as error:
-            what = f"visitors of {one['name']} would not accept it: {tls.why(error)}"
+            what = f"visitors of {one['name']} would not accept it: {tls.reason(error)}"
             fix = "correct it; the file holds its chain as well, and acme.root names a root that is not public"
             raise _refused(one, what, fix) from None
         except ssl.SSLError as error:
-            what = f"the value of {one['key']} is not its key: {tls.why(error)}"
+            what = f"the value of {one['key']} is not its key: {tls.reason(error)}"
             raise _refused(one, what, f"deploy secrets set {one['key']}, with the key in PEM, not encrypted") from None
 
 

@@ -296,7 +296,7 @@ def listens(one: Accessory) -> list[listeners.Socket]:
 
 def beyond(found: Collection[listeners.Socket]) -> list[str]:
     """Those that another machine can reach."""
-    return [str(each) for each in found if each.beyond]
+    return [str(each) for each in found if each.is_public]
 
 
 def _refuse_exposed(app: App, one: Accessory) -> None:

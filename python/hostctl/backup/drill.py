@@ -76,7 +76,7 @@ def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remo
     with _alone(app), _ended_by_exception():
         before = last_result(app)
         result = _written(app, _drilled(Work(app, host, backup, "", scratch), prove, remove))
-        events.drilled(app, before, result)
+        events.drill_ended(app, before, result)
         if result["ok"]:
             _forget_outlived(app, backup)
     if not result["ok"]:

@@ -26,7 +26,7 @@ def new_migrations(app: App, release: str, live: str) -> set[str] | None:
 
 def _migrations(app: App, release: str) -> set[str] | None:
     try:
-        return migrations.of(artifact.from_json((app.record(release) / "manifest.json").read_text()))
+        return migrations.paths(artifact.from_json((app.record(release) / "manifest.json").read_text()))
     except (OSError, ValueError):
         return None
 

@@ -1,4 +1,4 @@
-"""What the edge's certificate says, from the certificate itself: a dozen lines of DER instead of an openssl process.
+"""Reads certificates (DER and PEM), and checks them by a TLS handshake, without an openssl process.
 
 RFC 5280, 4.1: Certificate = SEQUENCE { tbsCertificate = SEQUENCE { [0] version, serialNumber, signature,
 issuer, validity = SEQUENCE { notBefore, notAfter }, ... } }.
@@ -26,7 +26,7 @@ NAMES = (b"\x55\x04\x03", b"\x55\x04\x0a")
 
 
 class Certificate(NamedTuple):
-    """Who issued it, and from when to when it is valid, in seconds since the epoch."""
+    """The issuer of a certificate, and its validity in seconds since the epoch."""
 
     issuer: str
     not_before: float
@@ -34,7 +34,7 @@ class Certificate(NamedTuple):
 
 
 def read(der: bytes) -> Certificate:
-    """A certificate in DER. Raises ValueError for anything else."""
+    """Parse a certificate in DER. Raises ValueError for anything else."""
     try:
         fields = _parts(_parts(_parts(der)[0][1])[0][1])
         at = 4 if fields[0][0] == VERSION else 3
@@ -50,7 +50,7 @@ def not_after(der: bytes) -> float:
 
 
 def _name(name: bytes) -> str:
-    """What a distinguished name calls somebody: Name = SEQUENCE of SETs of { type, value }."""
+    """The readable part of a distinguished name (Name = SEQUENCE of SETs of { type, value }); "" if it has none."""
     found = {}
     for _, part in _parts(name):
         for _, pair in _parts(part):
@@ -86,7 +86,7 @@ def _parts(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def presented(name: str, timeout: float = 1.0) -> bytes | None:
-    """The certificate in DER that the edge shows a visitor of a name; None when it shows none."""
+    """The certificate in DER that the edge presents for a name; None if it presents none."""
     try:
         with (
             socket.create_connection(("127.0.0.1", 443), timeout) as plain,
@@ -97,15 +97,15 @@ def presented(name: str, timeout: float = 1.0) -> bytes | None:
         return None
 
 
-def served(name: str, timeout: float = 1.0) -> float | None:
-    """When the certificate that the edge serves for a name ends; None when it serves none."""
+def served_until(name: str, timeout: float = 1.0) -> float | None:
+    """When the certificate that the edge presents for a name expires; None if it presents none."""
     try:
         return not_after(presented(name, timeout) or b"")
     except ValueError:
         return None
 
 
-# ---------------------------------------------------------------------------------------------- of a file
+# ---------------------------------------------------------------------------------------------- files of PEM
 
 
 def blocks(text: str) -> tuple[list[str], list[str]]:
@@ -115,14 +115,14 @@ def blocks(text: str) -> tuple[list[str], list[str]]:
     return [block for kind, block in found if kind == "CERTIFICATE"], keys
 
 
-def why(error: Exception) -> str:
-    """What is wrong with a certificate or its key, in the words of the code that looked at it."""
+def reason(error: Exception) -> str:
+    """What is wrong with a certificate or its key, in the words of the TLS library."""
     said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
     return str(said).replace("_", " ").lower()
 
 
-def itself(certificates: str) -> ssl.SSLContext:
-    """A visitor who trusts these certificates alone, without a look at who has signed them."""
+def trusting(certificates: str) -> ssl.SSLContext:
+    """The context of a client that trusts exactly these certificates, whoever signed them."""
     import ssl
 
     visitor = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -131,11 +131,11 @@ def itself(certificates: str) -> ssl.SSLContext:
     return visitor
 
 
-def proven(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
-    """The certificate in DER that a file of certificates and their key shows this visitor of a name.
+def handshake(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
+    """The certificate in DER that a file of certificates and their key presents to this client for a name.
 
-    Both sides shake hands in memory, so that key, chain, names and times are looked at by the code that will look at
-    them. Raises ssl.SSLError (SSLCertVerificationError where the visitor would turn away).
+    Server and client shake hands in memory, so that the TLS library itself checks key, chain, names and times.
+    Raises ssl.SSLError (SSLCertVerificationError if the client would refuse the certificate).
     """
     import ssl
 
@@ -152,9 +152,7 @@ def proven(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
 
 
 def unverified() -> ssl.SSLContext:
-    """A TLS client that takes any certificate: on loopback the question is whether the edge serves, not who
-    it is.
-    """
+    """The context of a client that accepts any certificate: on loopback only the answer matters."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -70,7 +70,7 @@ def refuse(settings: Settings, host: Host) -> None:
     """Raises HostError (usage) for a schedule that this host's systemd does not know, or whose time never comes."""
     for job in settings.get("cron") or []:
         for event in job["calendar"]:
-            if reason := host.systemd.not_a_time(event):
+            if reason := host.systemd.calendar_error(event):
                 what = f"the schedule {job['schedule']!r} of the job {job['name']} is none on this host: {reason}"
                 raise HostError(what, "cron in deploy.yml", "systemd-analyze calendar tells; correct it there", USAGE)
 

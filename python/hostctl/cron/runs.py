@@ -144,7 +144,7 @@ def hindrance(app: App, host: Host) -> str:
 
 
 def _launch(app: App, name: str, host: Host) -> Begun:
-    live = one_off.release(app)
+    live = one_off.live_release(app)
     job = jobs.find(app, name, live)
     host.systemd.stop(jobs.unit(app, name))  # of a run whose service was killed
     _tell(app, name, release=live, stopped=False)

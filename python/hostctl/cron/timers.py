@@ -106,7 +106,7 @@ def _apply(app: App, held: Json, wanted: Json, host: Host) -> None:
     for name in fresh:
         _forget_the_past(app, name)
         files.point(wants / name, f"../{name}")
-    host.systemd.read_units()
+    host.systemd.daemon_reload()
     host.systemd.restart(*fresh)
 
 

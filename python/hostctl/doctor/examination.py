@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from hostctl.common.files import Json
-from hostctl.common.finding import Finding, examined
+from hostctl.common.finding import Finding, run_check
 from hostctl.core.paths import App
 from hostctl.doctor import machine, service
 from hostctl.doctor.case import Case
@@ -36,7 +36,7 @@ CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
 def examine(app: App, host: Host) -> Json:
     """Every check's findings, and what the laptop compares itself with. `time` in seconds since the epoch."""
     case = Case(app, host)
-    checks = [told for name, look in CHECKS.items() for told in examined(name, partial(look, case))]
+    checks = [told for name, look in CHECKS.items() for told in run_check(name, partial(look, case))]
     known = inspect.inspect(app)
     told = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
     return {**told, "addresses": machine.addresses(), "checks": checks, "time": time.time()}

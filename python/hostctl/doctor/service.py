@@ -59,9 +59,9 @@ def maintenance(case: Case) -> list[Finding]:
 def authority(case: Case) -> list[Finding]:
     """What the certificate authority said to Caddy within the last hour, of names that lack a certificate still."""
     now = time.time()
-    ends = {name: tls.served(name) or 0.0 for name in certificates.names(case.app)}
+    ends = {name: tls.served_until(name) or 0.0 for name in certificates.names(case.app)}
     wanting = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
-    return of_authority(certificates.refused(certificates.journal(now - HOUR), wanting))
+    return of_authority(certificates.refused(certificates.caddy_log(now - HOUR), wanting))
 
 
 def of_authority(refusals: Mapping[str, str]) -> list[Finding]:
@@ -150,7 +150,7 @@ def store(case: Case) -> list[Finding]:
     """The bucket, asked from here with the host's own keys."""
     if not (case.status["database"] or {}).get("backup"):
         return skipped("no backup goes to S3 from here")
-    told = backups.verb(case.app, "check", actor.Who("doctor", ""), case.host)
+    told = backups.verb(case.app, "check", actor.Actor("doctor", ""), case.host)
     return ok(f"the host reads and writes s3://{told['bucket']}")
 
 

@@ -12,7 +12,7 @@ from hostctl.common.errors import HostError
 SPARE = 256 << 20  # bytes left free beside a copy
 
 
-def room(directory: Path, need: int, what: str) -> None:
+def require_room(directory: Path, need: int, what: str) -> None:
     """Raises HostError unless `what`, so many bytes, has room there, and some is left."""
     free = shutil.disk_usage(directory).free
     if free < need + SPARE:

@@ -25,7 +25,7 @@ class Socket(NamedTuple):
     port: int
 
     @property
-    def beyond(self) -> bool:
+    def is_public(self) -> bool:
         """Whether another machine can reach it."""
         if not self.address:
             return False

@@ -97,9 +97,9 @@ class Systemd:
 
     def next_elapse(self, timer: str) -> float | None:
         """When a timer fires next, in seconds since the epoch; None when it does not."""
-        return self.elapses(timer)[0][1]
+        return self.timers(timer)[0][1]
 
-    def elapses(self, *timers: str) -> list[tuple[bool, float | None]]:
+    def timers(self, *timers: str) -> list[tuple[bool, float | None]]:
         """Of each timer, in order, whether it is at work, and when it fires next, in seconds since the epoch."""
         if not timers:
             return []
@@ -108,14 +108,14 @@ class Systemd:
         found = [(one.get("ActiveState") == "active", _utc(one)) for one in parse_show(done.stdout)]
         return found + [(False, None)] * (len(timers) - len(found))
 
-    def not_a_time(self, event: str) -> str:
+    def calendar_error(self, event: str) -> str:
         """What is wrong with a calendar event, as systemd.time(7) has them; "" for nothing."""
         done = _call("systemd-analyze", "calendar", "--", event)
         if done.returncode != 0:
             return " ".join(done.stderr.split())[:300]
         return "its time never comes" if "Next elapse: never" in done.stdout else ""
 
-    def read_units(self) -> None:
+    def daemon_reload(self) -> None:
         """Have systemd read the unit files again. Raises HostError."""
         self._obeyed("reads no unit files", "daemon-reload")
 

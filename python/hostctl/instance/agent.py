@@ -47,7 +47,7 @@ def packets(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 @contextlib.contextmanager
-def asked(app: App, release: str, request: str) -> Iterator[Iterator[tuple[str, bytes]]]:
+def ask(app: App, release: str, request: str) -> Iterator[Iterator[tuple[str, bytes]]]:
     """The answers to one request. Raises HostError when the instance cannot be asked."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -69,7 +69,7 @@ def _deaf(app: App, release: str, error: OSError) -> HostError:
 
 def rpc(app: App, release: str, expression: str, out: IO[bytes], err: IO[bytes]) -> int:
     """Evaluate an expression in the instance, what it writes to `out`; returns its exit status. Raises HostError."""
-    with asked(app, release, f"rpc {expression}") as answers:
+    with ask(app, release, f"rpc {expression}") as answers:
         for kind, content in answers:
             if kind == "s":
                 return int(content)
@@ -86,7 +86,7 @@ def _write(stream: IO[bytes], content: bytes, line: bool) -> None:
 def node(app: App, release: str) -> str:
     """The instance's name as a node. Raises HostError when it is none."""
     out = io.BytesIO()
-    with asked(app, release, "node") as answers:
+    with ask(app, release, "node") as answers:
         for kind, content in answers:
             _write(out, content if kind == "o" else b"", False)
     found = out.getvalue().decode()
@@ -99,5 +99,5 @@ def node(app: App, release: str) -> str:
 
 def connect(app: App, release: str, peer: str, cookie: str) -> bool:
     """Have the instance connect to a node that listens on this host; whether it did. Raises HostError."""
-    with asked(app, release, f"connect {peer} {cookie}") as answers:
+    with ask(app, release, f"connect {peer} {cookie}") as answers:
         return any(kind == "s" and int(content) == DONE for kind, content in answers)

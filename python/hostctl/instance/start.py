@@ -12,7 +12,7 @@ from hostctl.release import environment, records
 PORTS = range(20_000, 30_000)
 
 
-def port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
+def free_port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
     """A free port, going round from the one given last, so that a port just freed is not met again soon.
 
     Raises HostError when there is none.
@@ -35,7 +35,7 @@ def assign_port(work: Work, name: str = records.PORT) -> int:
         mine = app.record(work.release) / name
         taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
         latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
-        number = port(taken, work.host.usable, latest[-1] if latest else None)
+        number = free_port(taken, work.host.usable, latest[-1] if latest else None)
         environment.write_port(app, work.release, number)
         records.write_port(app, work.release, number, name)
     return number

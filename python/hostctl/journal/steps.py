@@ -1,7 +1,8 @@
-"""A transition: a list of steps, each with an undo, and one way back that failure and recovery share.
+"""The transaction engine: a transition is a list of steps, each with an undo.
 
-What is live is the symlink alone; the flip renames it. So a transition that was killed is finished when it
-had flipped and undone when it had not, from nothing but the journal and the records.
+The flip renames one symlink, and that symlink alone says what is live. So after a crash the journal and the records
+are enough: a transition that had flipped is finished, any other one is undone. `perform` runs a transition, `settle`
+finishes or undoes an interrupted one, and both undo through `revert` and end in `conclude`.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from hostctl.journal.journal import Journal
 from hostctl.notify import events
 from hostctl.release import records
 
-# the transitions that make a new release
+# the verbs that make a new release
 NEW = ("push", "env")
 
 
-class Interrupted(Exception):  # noqa: N818 - what happened, not a mistake
+class Interrupted(Exception):  # noqa: N818 - an event, not a mistake
     """systemd asked this process to end."""
 
 
 class Work:
-    """What a step works with."""
+    """The context of a step: the app, the journal of its transition, and the host."""
 
     def __init__(self, app: App, journal: Journal, host: Host, booting: bool = False) -> None:
         self.app, self.journal, self.host = app, journal, host
-        # at boot systemd starts units after this process: nothing may wait for one
+        # at boot, systemd starts units after this process: waiting for one would block for ever
         self.booting = booting
 
     @property
@@ -52,24 +53,23 @@ class Work:
 
     @property
     def data(self) -> DataSource | None:
-        """Which data the transition brings back; None when it leaves the data as it is."""
+        """Which data the transition restores; None when it does not change the data."""
         return self.journal.content.get("data")
 
     @property
     def in_place(self) -> bool:
-        """Whether the release that is live stays so, and only its data is exchanged."""
+        """Whether the live release stays live, and only its data is replaced."""
         return self.data is not None and self.verb != "rollback"
 
     def note(self, text: str) -> None:
-        """Tell whoever follows something about the step at work."""
-        begun = self.journal.begun
-        self.journal.event(begun[-1] if begun else "lock", "note", text)
+        """Report a line about the current step to those who follow the transition."""
+        self.journal.event(_last_step(self.journal), "note", text)
 
-    def tell(self, phase: str) -> None:
-        """Keep lock.json current; it informs, so failing to write it is no error."""
+    def show_phase(self, phase: str) -> None:
+        """Write the phase into lock.json. The flock is what locks, so a failed write is reported and no error."""
         content = self.journal.content
-        told = {"who": content["who"], "from": content["from"], "verb": self.verb, "release": self.release}
-        told |= {
+        state = {"who": content["who"], "from": content["from"], "verb": self.verb, "release": self.release}
+        state |= {
             "phase": phase,
             "since": content["at"],
             "message": "",
@@ -77,20 +77,18 @@ class Work:
             "transition": self.journal.id,
         }
         try:
-            lock.tell(self.app, told)
+            lock.update(self.app, state)
         except OSError as error:
             self.note(f"lock.json was not written: {error}")
 
 
 class Step(NamedTuple):
-    """One step. `do` may return a line to show; `undo` is idempotent. `again` marks what recovery repeats to
-    finish.
-    """
+    """One step: `do` may return a line to show, `undo` is idempotent; recovery does a step with `repeat` once more."""
 
     name: str
     do: Callable[[Work], str | None]
     undo: Callable[[Work], None]
-    again: bool = False
+    repeat: bool = False
 
 
 def nothing(_: Work) -> None:
@@ -98,7 +96,7 @@ def nothing(_: Work) -> None:
 
 
 def perform(work: Work, steps: Sequence[Step]) -> Result:
-    """Do the steps; on failure undo those that were begun. Returns the result, which is on disk by then."""
+    """Do the steps; after a failure, undo those that were begun. Returns the result, which is on disk by then."""
     try:
         for step in steps:
             _do(work, step)
@@ -108,67 +106,45 @@ def perform(work: Work, steps: Sequence[Step]) -> Result:
 
 
 def _do(work: Work, step: Step) -> None:
+    """Journal the step as begun before it acts, so that a crash in between leads to its undo."""
     work.journal.begin(step.name)
-    work.tell(step.name)
+    work.show_phase(step.name)
     work.journal.event(step.name, "begin")
     text = step.do(work)
     work.journal.event(step.name, "ok", text or "", work.journal.done())
 
 
-def as_error(work: Work, error: Exception) -> HostError:
-    """Any exception in the shape of a refusal."""
-    if isinstance(error, HostError):
-        return error
-    step = (work.journal.begun or ["lock"])[-1]
-    if isinstance(error, Interrupted):
-        return HostError(f"interrupted in {step}: systemd stopped the transition", work.app.name, again(work.verb))
-    where, fix = str(work.journal.directory), "deploy logs, and mend what it says"
-    if isinstance(error, OSError):
-        return of_system(error, step, where, fix)
-    return HostError(f"{step}: {type(error).__name__}: {error}"[:2000], where, fix)
-
-
 def settle(work: Work, steps: Sequence[Step]) -> Result:
-    """Finish or undo a transition that a crash left unfinished."""
+    """Finish or undo a transition that a crash interrupted. Returns the result."""
     journal = work.journal
-    if forward(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
+    if must_finish(work.app.live(), journal.release, journal.begun, journal.reverting is not None):
         for step in steps:
-            if step.again:
+            if step.repeat:
                 step.do(work)
         return conclude(work, "live", None)
-    return revert(work, steps, _why_unfinished(journal))
+    return revert(work, steps, _interruption(journal))
 
 
-def _why_unfinished(journal: Journal) -> HostError:
-    if journal.reverting is not None:
-        return HostError(**journal.reverting)
-    step = (journal.begun or ["lock"])[-1]
-    verb = str(journal.content["verb"])
-    return HostError(f"interrupted in {step}: the transition was killed", journal.app.name, again(verb))
-
-
-def again(verb: str) -> str:
-    """The command that begins such a transition once more."""
-    whole = {"load": "db load", "upgrade": "db upgrade", "env": "env push"}
-    return f"deploy {whole.get(verb, verb)}"
+def must_finish(live: str | None, release: str, begun: Collection[str], reverting: bool) -> bool:
+    """Whether an interrupted transition must be finished, because it had flipped, and not undone."""
+    return live == release and "flip" in begun and not reverting
 
 
 def revert(work: Work, steps: Sequence[Step], error: HostError) -> Result:
-    """Undo every begun step, the last first. Returns the result, which is on disk by then."""
-    step = (work.journal.begun or ["lock"])[-1]
-    work.journal.event(step, "failed", error.what)
+    """Undo every step that was begun, the last one first. Returns the result, which is on disk by then."""
+    work.journal.event(_last_step(work.journal), "failed", error.what)
     work.journal.content["reverting"] = error.as_dict()
     try:
         work.journal.save()
     except OSError as full:
-        # the undo itself frees the space; a crash before that is taken for an interruption, and undone as
-        # well
+        # the undo frees space; a crash before it ends counts as an interruption, which is undone as well
         work.note(f"the journal was not written: {full}")
     failures = [failure for step in reversed(steps) if (failure := _undo(work, step))]
     return conclude(work, "failed", error, failures)
 
 
 def _undo(work: Work, step: Step) -> str | None:
+    """Undo a step if it was begun. Returns why that failed; None when it did not."""
     if step.name not in work.journal.begun:
         return None
     try:
@@ -181,12 +157,24 @@ def _undo(work: Work, step: Step) -> str | None:
 
 
 def conclude(work: Work, outcome: Outcome, error: HostError | None, failures: Sequence[str] = ()) -> Result:
-    """Write down how it ended: in the records, the audit, and last in the journal."""
+    """Write down how the transition ended: in the records, the audit, the queue of notices, and last in the journal.
+
+    `outcome` is "live" or "failed"; `failures` are the undos that failed. Returns the result.
+    """
     if error is not None:
-        error = _coded(work, error, failures)
+        error = _with_code(work, error, failures)
         _mark_failed(work, error)
-    previous, came = work.journal.previous, outcome == "live"
-    result: Result = {
+    result = _result(work, outcome, error)
+    audit.append(work.app, work.journal.content, result)
+    events.transition_ended(work.app, work.journal.content, result)
+    nothing_to_drain = outcome != "live" or work.journal.previous in (None, work.release)
+    work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
+    return result
+
+
+def _result(work: Work, outcome: Outcome, error: HostError | None) -> Result:
+    previous = work.journal.previous
+    return {
         "result": outcome,
         "release": work.release,
         "previous": previous,
@@ -194,31 +182,22 @@ def conclude(work: Work, outcome: Outcome, error: HostError | None, failures: Se
         "error": error.as_dict() if error else None,
         "steps": work.journal.steps(),
         "kept": work.journal.content.get("kept"),
-        "env_changes": records.env_changes(work.app, previous, work.release) if came else None,
+        "env_changes": records.env_changes(work.app, previous, work.release) if outcome == "live" else None,
     }
-    audit.append(work.app, work.journal.content, result)
-    events.ended(work.app, work.journal.content, result)
-    nothing_to_drain = outcome != "live" or previous in (None, work.release)
-    work.journal.set(result=result, ended=time.time(), closed=nothing_to_drain)
-    return result
 
 
-def _coded(work: Work, error: HostError, failures: Sequence[str]) -> HostError:
-    """The error with the exit code that says what serves now."""
+def _with_code(work: Work, error: HostError, failures: Sequence[str]) -> HostError:
+    """The error with its exit code: PERSON when an undo failed, else REVERTED or FAILED by what serves now."""
     if failures:
         what = f"{error.what}; then {'; '.join(failures)}"
-        return HostError(
-            what,
-            error.where,
-            f"look at systemctl status '{work.app.name}@*' and {work.journal.directory}",
-            PERSON,
-        )
+        fix = f"look at systemctl status '{work.app.name}@*' and {work.journal.directory}"
+        return HostError(what, error.where, fix, PERSON)
     code = REVERTED if work.journal.previous else FAILED
     return HostError(error.what, error.where, error.fix, code)
 
 
 def _mark_failed(work: Work, error: HostError) -> None:
-    """A pushed release that failed is failed; one that was to be taken back stays what it was."""
+    """Mark a new release as failed. The target of a failed rollback keeps its state."""
     if work.app.live() == work.release or work.verb not in NEW:
         return
     if not (work.app.record(work.release) / "record.json").exists():
@@ -228,6 +207,37 @@ def _mark_failed(work: Work, error: HostError) -> None:
         records.forget_environment(work.app, work.release)
 
 
-def forward(live: str | None, release: str, begun: Collection[str], reverting: bool) -> bool:
-    """After a crash: whether to finish the transition (it had flipped) rather than undo it."""
-    return live == release and "flip" in begun and not reverting
+# ---------------------------------------------------------------------------------------------- errors
+
+
+def as_error(work: Work, error: Exception) -> HostError:
+    """The exception as a HostError that names the step in which it was raised."""
+    if isinstance(error, HostError):
+        return error
+    step = _last_step(work.journal)
+    if isinstance(error, Interrupted):
+        what = f"interrupted in {step}: systemd stopped the transition"
+        return HostError(what, work.app.name, retry_command(work.verb))
+    where, fix = str(work.journal.directory), "read deploy logs, and correct what it reports"
+    if isinstance(error, OSError):
+        return of_system(error, step, where, fix)
+    return HostError(f"{step}: {type(error).__name__}: {error}"[:2000], where, fix)
+
+
+def _interruption(journal: Journal) -> HostError:
+    """The error that the transition is undone for: the one in the journal, else that it was killed."""
+    if journal.reverting is not None:
+        return HostError(**journal.reverting)
+    what = f"interrupted in {_last_step(journal)}: the transition was killed"
+    return HostError(what, journal.app.name, retry_command(str(journal.content["verb"])))
+
+
+def _last_step(journal: Journal) -> str:
+    """The step that was begun last; "lock" before the first one."""
+    return journal.begun[-1] if journal.begun else "lock"
+
+
+def retry_command(verb: str) -> str:
+    """The command that runs such a transition again."""
+    commands = {"load": "db load", "upgrade": "db upgrade", "env": "env push"}
+    return f"deploy {commands.get(verb, verb)}"

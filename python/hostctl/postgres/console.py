@@ -12,7 +12,7 @@ from pathlib import Path
 from hostctl.common.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
-from hostctl.host.disk import room
+from hostctl.host.disk import require_room
 from hostctl.postgres import cluster, dumps, row_counts
 
 IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
@@ -87,7 +87,7 @@ def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: pg_dump's custom form, or SQL text. Raises HostError."""
     server = cluster.live_server(app)
     # custom form is compressed, and indexes are left out of either
-    room(scratch, row_counts.size(server, name), "a copy")
+    require_room(scratch, row_counts.size(server, name), "a copy")
     return dumps.dump(server, name, scratch / ("copy.sql" if sql else "copy.dump"), sql)
 
 

@@ -44,7 +44,7 @@ def bucket(app: App) -> Json | None:
 def ask(app: App, host: Host) -> None:
     """Whether the bucket takes what it is given: better known before the app is stopped. Raises HostError."""
     if streams(app):
-        backup.verb(app, "check", actor.Who("", ""), host)
+        backup.verb(app, "check", actor.Actor("", ""), host)
 
 
 def snapshot(app: App, host: Host) -> None:

@@ -130,7 +130,7 @@ def plan_rollback(app: App, reference: str | None, host: Host) -> RollbackPlan:
 def _target_with_data(app: App, reference: str | None, confirmed: str | None, host: Host) -> tuple[str, DataSource]:
     """The release and the data from before the push of the live release."""
     point = restore_points.point_before(app, app.live())
-    selection.same_point(point, reference, confirmed)
+    selection.check_point(point, reference, confirmed)
     target = selection.rollback_target(prune.candidates(app, None), app.live(), point["release"])
     return target, restore.source(app, None, point["id"], host)
 

@@ -32,7 +32,7 @@ def unpack(work: Work) -> str:
     manifest = artifact.unpack(tar, app.tree(work.release), _known(work))
     files.write_atomic(app.record(work.release) / "manifest.json", artifact.to_json(manifest).encode())
     size = sum(entry.size for entry in manifest.values())
-    own = migrations.listed(app.tree(work.release))
+    own = migrations.read_tree(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
     jobs.refuse_missing(app, work.release, work.settings)
     linked = assets.link(app, work.release)

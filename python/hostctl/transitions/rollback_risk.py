@@ -14,7 +14,7 @@ def of(app: App, target: str) -> list[Migration]:
     others = [record for record in records.every(app) if record["release"] != target]
     versions = applied(app)
     if versions is None:
-        others = [record for record in others if records.since(record) is not None]
+        others = [record for record in others if records.live_since(record) is not None]
     return migrations.rollback_risk(_with_migrations(app, records.load(app, target)), others, versions)
 
 
@@ -31,4 +31,4 @@ def _with_migrations(app: App, record: Record) -> Record:
     """The record with its migrations. Older records have none: they are read from the release's tree."""
     if "migrations" in record:
         return record
-    return {**record, "migrations": migrations.listed(app.tree(record["release"]))}
+    return {**record, "migrations": migrations.read_tree(app.tree(record["release"]))}

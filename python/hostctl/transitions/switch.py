@@ -108,7 +108,7 @@ def keep_boot_log(work: Work) -> str:
 
 def flip(work: Work) -> None:
     """The step `flip`: one rename. From the next request on, the edge reads the new instance's port."""
-    maintenance.lets_through(work.app, work.release, work.settings["health"]["path"])
+    maintenance.write_health_path(work.app, work.release, work.settings["health"]["path"])
     files.point(work.app.live_link, f"releases/{work.release}")
     files.point(work.app.srv / "current", f"releases/{work.release}")
 
@@ -149,7 +149,7 @@ def verify(work: Work) -> str:
     names = app_config.domains(work.app, work.settings)
     for name in names:
         _verify_name(work, name, names)
-    shown = "; visitors see the maintenance page" if maintenance.now(work.app) else ""
+    shown = "; visitors see the maintenance page" if maintenance.current(work.app) else ""
     return ", ".join(f"https://{name}" for name in names) + shown
 
 

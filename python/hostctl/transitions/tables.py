@@ -58,9 +58,9 @@ MIGRATE = Row(Step("migrate", push.migrate, push.stop_migration))
 STOP = Row(Step("stop", push.stop_previous, push.start_previous), _restarts)
 START = Row(Step("start", switch.start, switch.stop_new))
 HEALTH = Row(Step("health", switch.check_health, nothing))
-FLIP = Row(Step("flip", switch.flip, switch.flip_back, again=True))
+FLIP = Row(Step("flip", switch.flip, switch.flip_back, repeat=True))
 VERIFY = Row(Step("verify", switch.verify, nothing))
-LIVE = Row(Step("live", switch.live, switch.live_back, again=True))
+LIVE = Row(Step("live", switch.live, switch.live_back, repeat=True))
 
 # while the data is replaced, no instance runs
 STOP_ALL = Row(Step("stop", restore.stop_all, push.start_previous))
@@ -72,7 +72,7 @@ VERIFY_DATA = Row(Step("verify", restore.verify, nothing))
 RESTART_IN_PLACE = (
     Row(Step("start", restore.start, restore.stop_again)),
     HEALTH,
-    Row(Step("flip", restore.flip, restore.flip_back, again=True)),
+    Row(Step("flip", restore.flip, restore.flip_back, repeat=True)),
     VERIFY_DATA,
 )
 

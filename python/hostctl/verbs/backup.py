@@ -17,10 +17,10 @@ from hostctl.host.host import Host
 from hostctl.notify import alerts
 from hostctl.verbs import kept
 
-Action = Callable[[App, Host, actor.Who], Json]
+Action = Callable[[App, Host, actor.Actor], Json]
 
 
-def verb(app: App, action: str, who: actor.Who, host: Host) -> Json:
+def verb(app: App, action: str, who: actor.Actor, host: Host) -> Json:
     """Do one of ACTIONS. Raises HostError."""
     return ACTIONS[action](app, host, who)
 
@@ -37,7 +37,7 @@ def summary(app: App, host: Host) -> Json | None:
     return engine.backups.summary(app, host) | {"aside": kept.space(app)} if engine else None
 
 
-def _status(app: App, host: Host, _: actor.Who) -> Json:
+def _status(app: App, host: Host, _: actor.Actor) -> Json:
     engines.require(app)
     told, now = summary(app, host) or {}, time.time()
     if told["backup"]:
@@ -45,7 +45,7 @@ def _status(app: App, host: Host, _: actor.Who) -> Json:
     return {"app": app.name, "time": now, "database": told, "trouble": alerts.of_database(told, now)}
 
 
-def _list(app: App, _: Host, __: actor.Who) -> Json:
+def _list(app: App, _: Host, __: actor.Actor) -> Json:
     settings.backup(app)
     return engines.require(app).backups.listing(app) | {"aside": kept.every(app)}
 
@@ -53,7 +53,7 @@ def _list(app: App, _: Host, __: actor.Who) -> Json:
 # ---------------------------------------------------------------------------------------------- long work, in units
 
 
-def _drill(app: App, host: Host, who: actor.Who) -> Json:
+def _drill(app: App, host: Host, who: actor.Actor) -> Json:
     """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
     settings.backup(app)
     if host.systemd.running_inside(units.drill_unit(app)):
@@ -65,7 +65,7 @@ def _drill(app: App, host: Host, who: actor.Who) -> Json:
     return {"started": begun}
 
 
-def _run(app: App, host: Host, who: actor.Who) -> Json:
+def _run(app: App, host: Host, who: actor.Actor) -> Json:
     """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
     settings.backup(app)
     if host.systemd.running_inside(units.run_unit(app)):
@@ -101,7 +101,7 @@ def _ran(app: App, host: Host) -> Json:
     return told
 
 
-def _progress(app: App, host: Host, _: actor.Who) -> Json:
+def _progress(app: App, host: Host, _: actor.Actor) -> Json:
     """What the laptop asks while one of the two runs, and when it has ended."""
     drilling, running = host.systemd.show(units.drill_unit(app), units.run_unit(app))
     told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last_result(app)}}
@@ -112,7 +112,7 @@ def _progress(app: App, host: Host, _: actor.Who) -> Json:
 # ---------------------------------------------------------------------------------------------- acts
 
 
-def _takeover(app: App, host: Host, who: actor.Who) -> Json:
+def _takeover(app: App, host: Host, who: actor.Actor) -> Json:
     """This host's database becomes the one that counts, in an epoch of its own."""
     settings.backup(app)
     mine, now = epochs.local(app), epochs.current(app, epochs.bucket(app))
@@ -123,7 +123,7 @@ def _takeover(app: App, host: Host, who: actor.Who) -> Json:
     return {"changed": True, "epoch": told.epoch, "parent": told.parent}
 
 
-def _check(app: App, _: Host, __: actor.Who) -> Json:
+def _check(app: App, _: Host, __: actor.Actor) -> Json:
     """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
     backup, bucket = settings.backup(app), epochs.bucket(app)
     bucket.check()

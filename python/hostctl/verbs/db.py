@@ -93,7 +93,7 @@ def _send(path: Path, out: BinaryIO) -> None:
 
 def _received(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
     """Take in a database that is to replace the live one, and make sure that it is a sound one. Raises HostError."""
-    disk.room(target.parent, 2 * size, "the file")
+    disk.require_room(target.parent, 2 * size, "the file")
     if _written(target, size, source) != digest:
         raise HostError("the file did not arrive whole", str(target), "deploy db load again")
     of(app).check_file(app, target)

@@ -31,7 +31,7 @@ def inspect(app: App) -> Json:
         "cpus": os.cpu_count(),
     }
     told |= {"artifacts": upload.held(app), "partial": upload.partial(app)}
-    every = [records.short(app, record) for record in records.every(app)]
+    every = [records.summary(app, record) for record in records.every(app)]
     live = [one for one in every if one["live"]]
     told |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}
     return told | {"transition": status.transition(app), "time": time.time()}

@@ -28,13 +28,13 @@ def finish(app: App) -> Json:
 
 def _seal(app: App, record: Record) -> bool:
     release = str(record["release"])
-    at, values = app.record(release), environment.plain(app.record(release) / PLAIN)
+    at, values = app.record(release), environment.read_plain(app.record(release) / PLAIN)
     if not values or (at / SEALED).exists():
         return False
     if port := values.pop("PORT", None):
         files.write_atomic(at / INSTANCE, envfile.render({"PORT": port}).encode())
     records.save(app, {**record, "env_digests": envfile.digests(app_key(app), _given(app, record, values))})
-    environment.keep(app, release, values, record["secrets"])
+    environment.save(app, release, values, record["secrets"])
     return True
 
 
@@ -45,7 +45,7 @@ def _given(app: App, record: Record, values: dict[str, str]) -> dict[str, str]:
 
 
 def _finish(app: App, release: str) -> bool:
-    at, values = app.record(release), environment.plain(app.record(release) / PLAIN)
+    at, values = app.record(release), environment.read_plain(app.record(release) / PLAIN)
     if not values:
         return False
     values.pop("PORT", None)

@@ -17,13 +17,13 @@ from hostctl.backup import epochs, s3, settings
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import Json, write_json
 from hostctl.core import audit
-from hostctl.core.actor import Who
+from hostctl.core.actor import Actor
 from hostctl.host.host import Host
 from hostctl.host.systemd import Systemd, Unit
 from hostctl.notify import alerts
 from hostctl.verbs import backup
 
-ANN = Who("ann", "laptop")
+ANN = Actor("ann", "laptop")
 
 
 class Units(Systemd):

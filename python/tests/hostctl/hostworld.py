@@ -79,7 +79,7 @@ def killed(root: Path, after: int | None, work: Callable[[], object], may_fail: 
 
 def unlaunched(argv: Sequence[str]) -> list[str]:
     """The program that a command becomes, once a shell has read its variables."""
-    head = environment.launched(["program"])[:-2]
+    head = environment.launch_command(["program"])[:-2]
     assert list(argv[: len(head)]) == head
     return list(argv[len(head) + 1 :])
 

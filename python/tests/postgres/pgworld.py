@@ -22,7 +22,7 @@ from objectstore import Store, die_with_parent, free_ports
 from homeport.sandbox import certificates
 from hostctl.backup import settings
 from hostctl.common.files import Json
-from hostctl.core.actor import Who
+from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.postgres import cluster, monitor, replication, wal_stream
@@ -30,7 +30,7 @@ from hostctl.verbs import backup
 
 USER = "shop"  # the app's role; no such user of the system is needed
 WITHIN = 60.0  # seconds after which a test gives up waiting
-ANN = Who("ann", "laptop")
+ANN = Actor("ann", "laptop")
 TAIL = """
 import sys
 from pathlib import Path

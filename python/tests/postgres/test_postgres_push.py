@@ -66,7 +66,7 @@ class Push:
 
     def give(self, release: str = RELEASE, **variables: str) -> None:
         self.app.record(release).mkdir(parents=True, exist_ok=True)
-        environment.keep(self.app, release, variables, [])
+        environment.save(self.app, release, variables, [])
 
 
 @pytest.fixture(scope="module")

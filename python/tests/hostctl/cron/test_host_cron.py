@@ -64,7 +64,7 @@ class Systemd(FakeSystemd):
         self.timers.discard(unit)
         self.states.pop(unit, None)
 
-    def read_units(self) -> None:
+    def daemon_reload(self) -> None:
         KILLER.act()
         self.reads += 1
 
@@ -72,10 +72,10 @@ class Systemd(FakeSystemd):
         KILLER.act()
         self.timers |= set(units)
 
-    def elapses(self, *timers: str) -> list[tuple[bool, float | None]]:
+    def timers(self, *timers: str) -> list[tuple[bool, float | None]]:
         return [(timer in self.timers, 1000.0 if timer in self.timers else None) for timer in timers]
 
-    def not_a_time(self, event: str) -> str:
+    def calendar_error(self, event: str) -> str:
         return "" if "*" in event else "no such time"
 
     def running_inside(self, unit: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
-from hostctl.common.finding import ERROR, OK, WARNING, examined, ok
+from hostctl.common.finding import ERROR, OK, WARNING, ok, run_check
 from hostctl.doctor import machine
 
 GB, MB = 10**9, 10**6
@@ -133,6 +133,6 @@ def test_what_one_check_trips_over_is_a_finding_and_no_end() -> None:
     def broken() -> Any:
         raise KeyError("x")
 
-    assert examined("store", refused) == [{"check": "store", "state": ERROR, "says": "no bucket", "fix": "make one"}]
-    assert examined("units", broken)[0]["state"] == WARNING
-    assert examined("good", lambda: ok("fine"))[0]["says"] == "fine"
+    assert run_check("store", refused) == [{"check": "store", "state": ERROR, "says": "no bucket", "fix": "make one"}]
+    assert run_check("units", broken)[0]["state"] == WARNING
+    assert run_check("good", lambda: ok("fine"))[0]["says"] == "fine"

@@ -16,13 +16,14 @@ from hostworld import World
 from hostctl.common import tls as host_tls
 from hostctl.common.errors import HostError
 from hostctl.core import audit, schema
+from hostctl.core.actor import Actor
 from hostctl.edge import caddy, certificates, custom_certificates
 from tests.certificates import Authority, Issued
 
 TEAM = Authority()
 NAME, OTHER = "shop.test", "www.shop.test"
 FIRST = TEAM.of(NAME, "*.shop.test")
-WHO = certificates.Who("ann", "198.51.100.9")
+WHO = Actor("ann", "198.51.100.9")
 
 
 def given(issued: Issued, **more: Any) -> dict[str, Any]:
@@ -208,6 +209,6 @@ def test_where_every_certificate_is_the_teams_own_there_is_none_to_renew(world: 
     in_force(shown, NAME, OTHER)
     world.systemd.running_inside = lambda unit: False  # type: ignore[attr-defined]
     with pytest.raises(HostError, match="the team's own") as caught:
-        certificates.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
+        certificates.act(world.app, "renew", WHO, world)  # type: ignore[arg-type]
     assert "deploy certs push" in caught.value.fix
     assert {one["name"]: one["own"] for one in certificates.every(world.app)} == {NAME: True, OTHER: True}

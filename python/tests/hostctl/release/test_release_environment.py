@@ -32,7 +32,7 @@ def started(values: dict[str, str], program: Sequence[str]) -> bytes:
     """What a program prints that systemd starts with these variables as its unit's credential."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / environment.CREDENTIAL).write_text(envfile.render(values), newline="")
-        command = [word.replace("$$", "$") for word in environment.launched(program)]
+        command = [word.replace("$$", "$") for word in environment.launch_command(program)]
         env = {"CREDENTIALS_DIRECTORY": directory, "PORT": "4000"}
         return subprocess.run(command, env=env, capture_output=True, check=True).stdout
 
@@ -289,7 +289,7 @@ def test_releases_and_audit_tell_by_name_what_changed_and_no_value_can_be_guesse
     result = env_push(world, env={"COLOUR": "red", "NEW": "y"}, secrets={"KEY": "rotated", "MAIL": "m"})
     told = {"added": ["MAIL", "NEW"], "changed": ["COLOUR", "KEY"], "removed": ["GONE"]}
     assert result["env_changes"] == told
-    assert records.short(world.app, records.load(world.app, live(world)))["env_changes"] == told
+    assert records.summary(world.app, records.load(world.app, live(world)))["env_changes"] == told
     line = json.loads(world.app.audit.read_text().splitlines()[-1])
     assert (line["verb"], line["env_changes"]) == ("env", told)
     kept = json.dumps(records.load(world.app, live(world)))

@@ -1,6 +1,6 @@
-"""The engines an app's database may have. Here alone is it decided which one answers; the verbs hold no `if`.
+"""The registry of database engines. Only this module chooses by engine; the verbs call the Protocols.
 
-Each concern of an engine is a module of its own, imported when it is asked for: what a verb needs, and no more.
+Each concern of an engine is a module of its own, imported when it is needed.
 """
 
 from __future__ import annotations
@@ -24,78 +24,78 @@ if TYPE_CHECKING:
 
 
 class Backups(Protocol):
-    """`hostctl APP backup`, and what status tells. Every function raises HostError."""
+    """`hostctl APP backup`, and the database in `status`. Every function raises HostError."""
 
     def summary(self, app: App, host: Host) -> Json:
-        """The database and, under `backup`, its backup, from this host alone: no request leaves it."""
+        """The database and, under `backup`, its backup, from this host alone: no request to S3."""
 
     def listing(self, app: App) -> Json:
-        """Restore points, and per epoch of the bucket what can be restored."""
+        """Restore points, and for each epoch of the bucket the times that can be restored."""
 
     def run(self, app: App, host: Host) -> None:
-        """Everything written until now goes to S3, with a whole copy that nothing older is needed for."""
+        """Send everything written so far to S3, with a full snapshot or base backup where one is due."""
 
     def drill(self, app: App, host: Host) -> Json:
-        """Restore the newest backup beside, and compare."""
+        """Restore the newest backup into a scratch directory, and compare it with the live database."""
 
     def takeover(self, app: App, host: Host) -> Epoch:
-        """Make this host's database the one that counts."""
+        """Make this host's database the current one."""
 
     def check(self, app: App) -> Json:
-        """Beyond the bucket itself: whether the engine's own programs reach it from here."""
+        """Whether the engine's own programs reach the bucket from here."""
 
 
 class Replication(Protocol):
     """`hostctl APP stream ACTION`."""
 
     def run_action(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
-        """Do what a unit or provisioning asks. Raises HostError."""
+        """Perform the action of a unit or of provisioning. Raises HostError."""
 
 
 class Restores(Protocol):
-    """`hostctl APP restore` and `rollback --with-data`: data of another instant. Every function raises HostError.
+    """`hostctl APP restore` and `rollback --with-data`. Every function raises HostError.
 
-    `data` is what the journal keeps of the wish: see restore.source.
+    `data` is the journal's source of the restore: see transitions/restore.source.
     """
 
     def restorable_range(self, app: App, host: Host) -> tuple[float, float]:
         """The oldest and the newest instant that can be restored, in seconds since the epoch."""
 
     def row_changes(self, app: App, data: DataSource) -> Json:
-        """What is known, without a restore, of the rows of each table now and then, by the database's name."""
+        """The rows of each table now and then, by database, as far as they are known without a restore."""
 
     def live_rows(self, app: App) -> dict[str, dict[str, int]]:
-        """The rows of each table of the live databases, by their names."""
+        """The rows of each table of the live databases, by database."""
 
     def fetch(self, work: Work) -> str:
-        """The step: bring the data beside, whole and checked. Returns a line to show."""
+        """The step: fetch the data beside the live data, and check it. Returns a line to show."""
 
     def discard_fetched(self, work: Work) -> None:
         """The undo of `fetch`."""
 
     def replace(self, work: Work) -> str:
-        """The step: what was fetched takes the place of the live data, which goes aside."""
+        """The step: the fetched data replaces the live data, which is kept."""
 
     def confirm(self, work: Work) -> None:
-        """The app was found well on what `replace` brought: a lost host gets that back from now on."""
+        """The app is healthy on the new data: it is current from now on."""
 
     def put_back(self, work: Work) -> None:
         """The undo of `replace`."""
 
     def kept_data(self, app: App) -> Mapping[str, int]:
-        """What was given up and is kept where the live data is, not among the files aside: bytes, by name."""
+        """Replaced data that is kept as databases and not as files: bytes, by name."""
 
     def delete_kept_data(self, app: App, name: str) -> None:
-        """Delete one of `kept`, for good."""
+        """Delete one of `kept_data`."""
 
     def scratch_directory(self, app: App) -> Path:
-        """Where data is brought to for a look at it."""
+        """Where data is restored that only an inspection needs."""
 
     def restore_into(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
-        """The data below `into`, checked. Returns what was seen of each database, by name."""
+        """Restore the data below `into`, and check it. Returns what is in each database, by name."""
 
     def extract(self, app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
-        """One database of the data as one file below `into`, and what was seen of it."""
+        """Restore one database as one file below `into`. Returns the file, and what is in the database."""
 
 
 class Consoles(Protocol):
@@ -105,35 +105,35 @@ class Consoles(Protocol):
         """The name of the database of that name, else of the main one."""
 
     def open_console(self, app: App, name: str, write: bool) -> int:
-        """A console on standard input and output, as the app's own user. Returns the exit code."""
+        """Open a console on standard input and output, as the app's own user. Returns the exit code."""
 
     def copy(self, app: App, name: str, sql: bool, scratch: Path) -> Path:
-        """A consistent copy as a file below `scratch`: in the engine's own form, or as SQL text."""
+        """Write a consistent copy as a file below `scratch`: in the engine's format, or as SQL text."""
 
     def check_file(self, app: App, file: Path) -> None:
-        """Whether a file may replace the live database."""
+        """Raises HostError unless the file may replace the live database."""
 
 
 class Pushes(Protocol):
-    """What a push asks before the gates. Every function raises HostError."""
+    """What a push needs of a database before it is run. Every function raises HostError."""
 
     def check_release(self, work: Work) -> str | None:
-        """Whether the database will bear the new release. Returns a line to show."""
+        """Check that the database can serve the new release. Returns a line to show."""
 
     def cancel_check(self, work: Work) -> None:
-        """The undo of `check`."""
+        """The undo of `check_release`."""
 
     def no_point_reason(self, app: App) -> str | None:
-        """Why no restore point is to be taken, whatever the release brings; None when one is."""
+        """Why no restore point can or need be taken; None when one is to be taken."""
 
     def take_restore_point(self, work: Work, directory: Path) -> tuple[Json, str]:
-        """Take a restore point: what belongs into its point.json, and a line to show."""
+        """Take a restore point: the keys for its point.json, and a line to show."""
 
     def around_migrations(self, work: Work) -> AbstractContextManager[None]:
-        """What comes before the release's migrations, and after them."""
+        """A context in which the release's migrations run."""
 
     def applied_migrations(self, app: App) -> set[int] | None:
-        """The migrations that the database names as applied; None when it keeps no table of them."""
+        """The versions in schema_migrations; None without that table."""
 
 
 class Removals(Protocol):
@@ -159,11 +159,11 @@ class Removals(Protocol):
 
 
 class Engine(Protocol):
-    """What the verbs ask of an engine, by concern."""
+    """A database engine, by concern."""
 
     @property
     def name(self) -> str:
-        """As deploy.yml says it."""
+        """The name in deploy.yml."""
 
     @property
     def backups(self) -> Backups: ...
@@ -185,7 +185,7 @@ class Engine(Protocol):
 
 
 class Sqlite:
-    """Files of the app's own, streamed by Litestream."""
+    """SQLite files of the app, replicated by Litestream."""
 
     name = "sqlite"
 
@@ -227,7 +227,7 @@ class Sqlite:
 
 
 class Postgres:
-    """A cluster of the app's own, archived by pgBackRest and the tail."""
+    """A PostgreSQL cluster of the app, archived by pgBackRest and the WAL stream."""
 
     name = "postgres"
 
@@ -269,7 +269,7 @@ class Postgres:
 
 
 class External:
-    """A server of somebody else's: its backups are its provider's."""
+    """A PostgreSQL server of a provider, which also makes the backups."""
 
     name = "external"
 
@@ -325,7 +325,7 @@ def of(app: App) -> Engine | None:
 
 
 def require(app: App) -> Engine:
-    """As `of`, for what makes no sense without a database. Raises HostError (usage)."""
+    """As `of`, but raises HostError (usage) for an app without a database."""
     found = of(app)
     if found is None:
         fix = "set database.engine, and run deploy provision"

@@ -1,4 +1,4 @@
-"""What `status` says of a backup, whatever the engine."""
+"""The part of `deploy status` about a backup that is the same for every engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hostctl.host.host import Host
 
 
 def common_summary(app: App, host: Host, unit: str) -> Json | None:
-    """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
+    """The keys that every engine reports; None without a backup. `unit` is the unit that sends the last writes."""
     backup = settings.configured(app)
     if backup is None:
         return None

@@ -1,5 +1,5 @@
-"""Two ways in which other data takes the place of an app's: data directories change places while the server is stopped,
-or databases change names while it runs. Both can be undone, whole or cut short at any instant, any number of times.
+"""Two ways to replace an app's data: swap data directories while the server is stopped, or rename databases while it
+runs. Both can be undone after an interruption at any point, any number of times.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LONGEST = 63  # bytes of a name that PostgreSQL tells apart
 
 
 def swap(data: Path, fetched: Path, aside: Path) -> None:
-    """`fetched` becomes `data`, which goes to `aside`/old. The server must not run."""
+    """Move `data` to `aside`/old, and `fetched` to `data`. The server must not run."""
     make_directory(aside, 0o700)
     _move(data, aside / "old")
     _move(fetched, data)
 
 
 def swap_back(data: Path, aside: Path) -> None:
-    """The undo of `exchange`; what had taken the place goes to `aside`/new. The server must not run."""
+    """The undo of `swap`; the newer data goes to `aside`/new. The server must not run."""
     if not is_swapped(aside):
         return
     if data.exists():

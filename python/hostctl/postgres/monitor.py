@@ -1,5 +1,5 @@
-"""Every minute: whether what is written arrives on S3 and still counts there, whether the server and its archiver run,
-whether the disk holds what waits, and which base backup is due.
+"""The monitor of every minute: the server and its archiver, the arrival of writes on S3, the current epoch, the disk,
+and the base backup that is due.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Archiver(NamedTuple):
 
 
 def must_drop(held: int, size: int, most: int, free: float) -> bool:
-    """Whether what waits has to be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the share
-    of the disk that is.
+    """Whether the waiting WAL must be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the
+    free share of the disk.
     """
     return held * size > most or (free < FREE and held >= HELD)
 
 
 def due_backup(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | None:
-    """Which base backup is to be taken now: "full", "incr", or None."""
+    """The base backup that is due: "full", "incr", or None."""
     full = max((one.begun for one in bases if one.kind == "full"), default=None)
     if full is None or owed or now - full >= backup.full_interval:
         return "full"
@@ -76,9 +76,9 @@ def due_backup(now: float, bases: Sequence[Base], backup: Backup, owed: bool) ->
 
 
 def check(app: App, host: Host) -> Json:
-    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+    """Check once, and write the result to watch.json: time, seconds of lag, the last canary row, and the error.
 
-    None is taken while somebody else is at work on the stream. Raises HostError.
+    Does nothing while another process works on the replication. Raises HostError.
     """
     backup = cluster.require(app).backup
     if is_paused(app):
@@ -226,12 +226,12 @@ def drop_marker(app: App) -> Path:
 
 
 def dropping_since(app: App) -> Json | None:
-    """Since when the log is dropped; None while it is not."""
+    """Since when WAL is dropped; None while it is not."""
     return read_json(drop_marker(app))
 
 
 def drop_wal(app: App, found: Archiver) -> None:
-    """Give up what waits: what was archived last ends what can be restored, until the next base backup."""
+    """Drop the WAL that waits to be archived: until the next base backup nothing later can be restored."""
     now = time.time()
     since = found.archived_at or now
     timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
@@ -253,7 +253,7 @@ def _picked_up(app: App) -> str | None:
 
 
 def close_gaps(app: App, base: Base) -> None:
-    """A full base backup was finished: what is restored from now on needs nothing of before."""
+    """End the gaps before a finished full base backup."""
     timelines.change(app, lambda line: line._replace(gaps=tuple(_healed(gap, base) for gap in line.gaps)))
 
 
@@ -280,7 +280,7 @@ def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | No
 
 
 def known_bases(app: App) -> list[Base]:
-    """The base backups of this host's epoch, as the last look into the bucket saw them; none before there was one."""
+    """The base backups of this host's epoch, as last read from the bucket."""
     return _seen(app) or []
 
 

@@ -1,4 +1,4 @@
-"""SQLite's side of `hostctl APP backup`: files, and Litestream."""
+"""`hostctl APP backup` for SQLite: files, replicated by Litestream."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _of_epoch(app: App, dbs: Databases, epoch: epochs.Epoch) -> Json:
 
 
 def run(app: App, host: Host) -> None:
-    """Restart the stream with a snapshot in between. Raises HostError."""
+    """Restart Litestream with a full snapshot in between. Raises HostError."""
     replication.restart(app, host, "deploy backup run")
 
 
@@ -65,9 +65,9 @@ def drill(app: App, host: Host) -> Json:
 
 
 def takeover(app: App, host: Host) -> epochs.Epoch:
-    """This host's files are streamed into an epoch of its own from now on. Raises HostError."""
+    """Replicate this host's files into a new epoch, which is current from now on. Raises HostError."""
     with replication.exclusive(app, patience=MOMENT):
-        # what runs, if anything does, streams into the epoch of before
+        # a running Litestream writes to the earlier epoch
         host.systemd.stop(app.stream_unit)
         try:
             return epochs.takeover(app)

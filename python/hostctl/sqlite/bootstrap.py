@@ -1,4 +1,4 @@
-"""What comes before every start of Litestream: find out which copy counts, and bring databases that are not here."""
+"""Runs before every start of Litestream: decides which epoch to replicate into, and restores missing databases."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ AGAIN = "deploy backup status tells what is so now"
 
 
 def prepare(app: App, host: Host) -> Json:
-    """Everything that the stream needs, in place. Returns what was decided and done.
+    """Prepare the start of Litestream. Returns the decision and what was done.
 
-    Raises HostError when nothing may be streamed; the reason is kept for `start` and for the watch.
+    Raises HostError when nothing may be replicated; the reason is stored for `start` and for the monitor.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
@@ -45,7 +45,7 @@ def prepare(app: App, host: Host) -> Json:
 
 
 def create_main(dbs: Databases) -> bool:
-    """Make the main database if it is not there; returns whether it was made."""
+    """Create the main database if it is missing; returns whether it was created."""
     if dbs.main.path.exists():
         return False
     files.create(dbs.main.path, dbs.user)
@@ -53,7 +53,7 @@ def create_main(dbs: Databases) -> bool:
 
 
 def fingerprint(app: App, host: Host) -> str:
-    """Of everything that Litestream is started with: when it differs, what runs is not what is configured."""
+    """A digest of all settings that Litestream starts with: when it differs, Litestream needs a restart."""
     mine = backup_epochs.local(app)
     parts = [host.systemd.text(app.stream_unit), mine.epoch if mine else ""]
     parts += [_text(path) for path in (app.database, app.backup_credentials)]
@@ -103,7 +103,7 @@ def _act(
 
 
 def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
-    """An epoch that goes on from nothing that is in the bucket."""
+    """Begin an epoch without a parent in the bucket."""
     made = create_main(dbs)
     mine = backup_epochs.new_local(app, backup, parent, "the bucket named no epoch")
     backup_epochs.save(app, backup, mine._replace(replaces=None))
@@ -128,7 +128,7 @@ def _go_on(app: App, dbs: Databases, backup: Backup, seen: BucketState, host: Ho
 
 
 def _restore(app: App, dbs: Databases, backup: Backup, seen: BucketState, host: Host) -> Json:
-    """Bring back what the copy has, and go on from it in an epoch of this host's own."""
+    """Restore from the bucket, and replicate into a new epoch of this host."""
     begun = time.time()
     epochs = backup_epochs.chain(backup_epochs.bucket(app))
     live = app.live()
@@ -170,7 +170,7 @@ def _fetched(app: App, dbs: Databases, epochs: Sequence[Epoch], database: Databa
 
 
 def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
-    """To its name, after what was left beside it: the log of another file would destroy this one."""
+    """Move the database to its name, after moving leftover sidecar files: another database's log would destroy it."""
     grave = app.aside / transition_id()
     for left in file_swap.sidecar_paths(database.path):
         if os.path.lexists(left):

@@ -1,4 +1,4 @@
-"""`hostctl APP stream` for SQLite: what its units and provisioning ask."""
+"""`hostctl APP stream` for SQLite: the actions of its units and of provisioning."""
 
 from __future__ import annotations
 

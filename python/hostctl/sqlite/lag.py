@@ -1,5 +1,5 @@
-"""How far behind the copy on S3 is: since when everything that was written is known to be there, and when the oldest
-write was made that may not be.
+"""How far the copy on S3 is behind: the time up to which all writes are known to be there, and the oldest write that
+may be missing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hostctl.sqlite import litestream
 
 
 class Delay(NamedTuple):
-    """Seconds since the epoch. `arrived`: what was written until then is on S3 (0: nobody knows); `since`: when the
-    oldest write was made that may not be (None: there is none).
+    """Seconds since the epoch. `arrived`: all writes until then are on S3 (0: unknown); `since`: the oldest write that
+    may be missing there (None: none is).
     """
 
     arrived: float
@@ -25,10 +25,10 @@ class Delay(NamedTuple):
 
 
 def measure(app: App, dbs: Databases, watch: Json | None) -> Delay:
-    """What this host knows by itself, `watch` being what the last look left. Raises HostError without Litestream.
+    """The delay as far as this host knows it; `watch` is the monitor's last result. Raises HostError without
+    Litestream.
 
-    Litestream knows best, but only since it was started: before it has reached S3 once it knows nothing, and what it
-    holds on this disk goes back for longer than what is missing there.
+    Litestream knows best, but only since its start: before it has reached S3 once it knows nothing.
     """
     known = float((watch or {}).get("arrived") or 0.0)
     present = [one for one in dbs.databases if one.path.exists()]

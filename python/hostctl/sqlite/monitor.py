@@ -1,4 +1,6 @@
-"""Every minute: whether what is written arrives on S3, whether it still counts there, and what is owed is paid."""
+"""The monitor of every minute: checks that writes arrive on S3 and that this host's epoch is current, and takes a
+required full snapshot.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was
 
 
 def check(app: App, host: Host) -> Json:
-    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+    """Check once, and write the result to watch.json: time, seconds of lag, the last canary row, and the error.
 
-    None is taken while somebody else is at work on the stream. Raises HostError.
+    Does nothing while another process works on the replication. Raises HostError.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
@@ -43,7 +45,7 @@ def check(app: App, host: Host) -> Json:
 
 
 def _left_to_others(app: App) -> bool:
-    """Whether a transition works on the database now. A pause that a crash left is not respected for ever."""
+    """Whether a transition works on the database now. A pause that a crash left expires."""
     found = state.paused(app)
     if found is None:
         return False
@@ -51,6 +53,7 @@ def _left_to_others(app: App) -> bool:
 
 
 def _pay(app: App, host: Host, debt: Json) -> str | None:
+    """Take the required full snapshot; returns the error, if any."""
     try:
         replication.restart(app, host, debt["why"])
     except HostError as error:
@@ -78,7 +81,7 @@ def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
 
 
 def _counts(app: App, host: Host) -> str | None:
-    """See that CURRENT is still this host's, and act if it is not; returns what is wrong."""
+    """Check that CURRENT names this host's epoch, and act when it does not; returns the error."""
     try:
         store = epochs.bucket(app)
         return _compare(app, host, store, epochs.current(app, store))
@@ -110,7 +113,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
 
 
 def _keep_running(app: App, host: Host) -> str | None:
-    """Start a stream that does not run; returns why it did not."""
+    """Start Litestream when it does not run; returns why it did not."""
     if state.paused(app) is not None:
         replication.resume(app, host, snapshot=True)
         return "the stream was left paused"
@@ -127,7 +130,7 @@ def _keep_running(app: App, host: Host) -> str | None:
 
 
 def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
-    """Write a canary row into every database that Litestream holds; returns the main one's, and when."""
+    """Write a canary row into every open database; returns the main database's row number, and the time."""
     number, written = last, time.time()
     for one in dbs.databases:
         if one.path.exists() and litestream.has_open(app, one.path):
@@ -138,7 +141,7 @@ def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float
 
 
 def _arrived(app: App, dbs: Databases, patience: float, host: Host) -> str | None:
-    """Wait until what was written is on S3; returns why it is not."""
+    """Wait until the writes are on S3; returns the error when they do not arrive."""
     try:
         for one in dbs.databases:
             if one.path.exists():

@@ -1,7 +1,7 @@
-"""The stream of an app's databases to S3: its verbs, and the only ways in which anybody stops or restarts it.
+"""Replication of an app's SQLite files by Litestream: its actions, and every way to stop or restart it.
 
-Litestream misses what is checkpointed while it is away. So a planned restart holds a read transaction on every
-database until it is back, and whatever ends it otherwise owes a whole snapshot, which the watch pays.
+Litestream misses what is checkpointed while it is stopped. So a planned restart holds a read transaction on every
+database, and after any other end a full snapshot is required, which the monitor takes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OTHER = 600.0  # seconds that another restart may take, a snapshot included
 
 
 def condition(app: App) -> Json:
-    """Whether the unit may start. Raises HostError, by which systemd skips it, when it may not."""
+    """Whether the unit may start. Raises HostError when it may not, so that systemd skips it."""
     why = _barred(app)
     if why is not None:
         raise HostError(f"nothing is streamed: {why}", str(app.backup), "deploy backup status", FAILED)
@@ -52,7 +52,7 @@ def _barred(app: App) -> str | None:
 
 
 def stopped(app: App) -> Json:
-    """After Litestream ended, however it did: only a clean end leaves a copy that needs no snapshot."""
+    """Note how Litestream ended: after an unclean end a full snapshot is required."""
     was = state.running(app)
     result = os.environ.get("SERVICE_RESULT", "")
     if was is not None and result != "success":
@@ -65,9 +65,9 @@ def stopped(app: App) -> Json:
 
 
 def start(app: App, host: Host, allow_empty: bool = False) -> Json:
-    """See that the stream runs as it is configured; returns whether anything was changed.
+    """Start Litestream with the current configuration; returns whether anything was changed.
 
-    Restores, or makes, a database that is not here. Raises HostError when it does not come up.
+    Restores or creates missing databases. Raises HostError when Litestream does not start.
     """
     dbs = settings.require(app)
     make_directory(app.backup, 0o700)
@@ -139,10 +139,10 @@ def _up(app: App, dbs: Databases, since: float) -> bool:
 
 
 def pause(app: App, host: Host, verify: bool = True) -> None:
-    """Stop the stream until `resume`, whatever starts it meanwhile; everything that was written is on S3 then.
+    """Stop replication until `resume`; all writes are on S3 then.
 
-    The app must not write any more. Raises HostError when S3 has not got everything (unless `verify` is False); the
-    stream is stopped in any case. Idempotent.
+    The app must not write any more. Raises HostError when S3 lacks writes (unless `verify` is False); replication is
+    stopped in any case. Idempotent.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
@@ -178,9 +178,9 @@ def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
 
 
 def resume(app: App, host: Host, snapshot: bool = False) -> None:
-    """The opposite of `pause`: stream again, after a whole snapshot if asked. Idempotent.
+    """The undo of `pause`; with `snapshot` after a full snapshot. Idempotent.
 
-    Does not wait until Litestream is up. A snapshot that fails stays owed.
+    Does not wait until Litestream runs. A snapshot that fails stays required.
     """
     dbs, mine = settings.require(app), epochs.local(app)
     if dbs.backup is None:
@@ -198,11 +198,10 @@ def resume(app: App, host: Host, snapshot: bool = False) -> None:
 
 
 def restart(app: App, host: Host, why: str) -> None:
-    """Restart Litestream so that nothing is missed, with a whole snapshot in between.
+    """Restart Litestream without missing a write, with a full snapshot in between.
 
-    A snapshot that was owed opens an epoch: in the one that may have a hole, Litestream's next compaction would lay the
-    damaged pages over the snapshot again. Raises HostError; the stream runs in any case, and a snapshot that could not
-    be taken stays owed. Without S3 nothing is stopped.
+    A snapshot that was required opens an epoch: in the old one Litestream's next compaction could restore damaged
+    pages. Raises HostError; Litestream runs in any case. Nothing is stopped while S3 does not answer.
     """
     with exclusive(app):
         dbs, debt = settings.require(app), state.full_required(app)
@@ -241,12 +240,12 @@ def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
 
 
 class BusyError(HostError):
-    """Somebody else is at work on the stream."""
+    """Another process works on the replication."""
 
 
 @contextlib.contextmanager
 def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
-    """Only one at a time works on the stream. Raises AtWorkError when another does not end in time."""
+    """A lock for work on the replication. Raises BusyError when another process does not end in time."""
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "lock", wait=patience):

@@ -238,7 +238,7 @@ def test_a_prefix_of_another_app_is_refused(host: Host) -> None:
     with pytest.raises(HostError, match="holds the backup of another app: other"):
         opened(host)
     store_of(host).put("shop/CURRENT", b"something else")
-    with pytest.raises(HostError, match="is not Homeport's"):
+    with pytest.raises(HostError, match="was not written by Homeport"):
         opened(host)
 
 

@@ -222,7 +222,7 @@ def test_a_superseded_host_says_so(world: DrillWorld) -> None:
 
 def test_a_full_disk_is_told_before_anything_is_fetched(world: DrillWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "SPARE", 1 << 60)
-    assert "no room for a drill" in world.failed()["found"][0]
+    assert "the disk has too little space for a drill" in world.failed()["found"][0]
 
 
 def test_two_at_once_are_refused(world: DrillWorld) -> None:

@@ -192,7 +192,7 @@ def test_two_who_write_numbered_rows_leave_no_number_out(world: World) -> None:
 def test_a_database_without_numbered_rows_has_none(world: World) -> None:
     seen = world.look()
     assert (seen.canary.rows, seen.at) == (0, 0.0)
-    assert compare(seen, seen, seen) == ["none of hostctl's numbered rows is there"]
+    assert compare(seen, seen, seen) == ["hostctl's numbered rows are missing"]
 
 
 def test_a_table_that_stays_locked_is_an_error_with_the_servers_words(

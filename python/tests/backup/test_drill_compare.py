@@ -36,7 +36,7 @@ def test_a_true_copy_is_not_found_fault_with() -> None:
         (seen((1, 4, 4), users=SAME), "end at 4, and live's 5 was written before"),
         (seen((1, 9, 9), users=SAME), "end at 9, and live's end at 6"),
         (seen((3, 5, 3), users=SAME), "begin at 3, and live's at 1"),
-        (seen((0, 0, 0), users=SAME), "none of hostctl's numbered rows"),
+        (seen((0, 0, 0), users=SAME), "hostctl's numbered rows are missing"),
         (seen(schema="other", users=SAME), "schema"),
         (seen(versions=(), users=SAME), "migrations"),
         (seen(), "the table users is missing"),

@@ -187,6 +187,7 @@ def interrupted(host: Host) -> str:
     on_host(box, f"systemctl kill --kill-whom=main -s KILL {unit}")
     until(lambda: box.run(f"systemctl is-active --quiet {unit}").returncode != 0, "it has ended")
     on_host(box, f"rm -r {drop_in}; systemctl daemon-reload")
+    assert migrations(host)
     (journal,) = on_host(box, f"grep -l '\"result\": *null' /var/lib/homeport/{app}/transitions/*/journal.json").split()
     return str(json.loads(on_host(box, f"cat {journal}"))["release"])
 
@@ -253,6 +254,11 @@ def variables(host: Host) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
+def migrations(host: Host) -> str:
+    """The units of the app's migrations."""
+    return on_host(host.project.box, f"systemctl list-units --plain --no-legend 'homeport-{host.app}-migrat*'")
+
+
 def live_is(host: Host, release: str) -> None:
     """Roll back to the release unless it is live."""
     settled(host.project)
@@ -278,38 +284,40 @@ def test_what_the_older_one_wrote_is_read_as_the_older_one_read_it(host: Host, u
         assert read(host, verb, by=host.project.deploy) == host.read[verb], verb
 
 
-def test_the_next_push_undoes_what_the_older_one_left_unfinished(host: Host, upgraded: Json, measured: Any) -> None:
-    project = host.project
-    with project.load(rate=100) as load:
-        pushed = project.push(host.artifacts[3])
-    measured(f"the first push after the upgrade of {host.app}", load.report.total)
-
-    assert (pushed["result"], pushed["previous"]) == ("live", host.second)
-    assert load.report.failures == []
-    states = {one["release"]: one["state"] for one in project.releases()}
-    assert states[host.unfinished] == "failed"
-    assert project.status()["live"]["release"] == pushed["release"]
-    assert ENDLESS not in on_host(project.box, "ps axww -o args=")
-    assert variables(host)["API_TOKEN"] == TOKEN  # sealed by the older one; this push was given no value
-
-
-def test_a_release_of_the_older_one_is_given_other_variables_and_rolled_back_to(
+def test_the_next_transition_undoes_what_the_older_one_left_unfinished(
     host: Host, upgraded: Json, measured: Any
 ) -> None:
+    """`env push` is that transition: the artifact of what is live is still on the host."""
     project = host.project
-    live_is(host, host.second)
     project.configure(env=environment("three"))
     with project.load(rate=100) as load:
         changed = project.deploy("env", "push", "--json").json
         given = variables(host)
-        back = project.deploy("rollback", host.second, "--json").json
-    measured(f"env push and rollback of {host.app}", load.report.total)
+        back = project.deploy("rollback", "--json").json
+    measured(f"env push of {host.app}, and back", load.report.total)
 
     assert load.report.failures == []
+    assert (changed["result"], changed["previous"]) == ("live", host.second)
     assert changed["env_changes"] == {"added": [], "changed": ["GREETING"], "removed": []}
+    # the token was sealed by the older one; this one was given no value
     assert (given["GREETING"], given["API_TOKEN"]) == ("three", TOKEN)
+    assert (back["release"], project.live(), variables(host)["GREETING"]) == (host.second, host.second, "one")
+    assert {one["release"]: one["state"] for one in project.releases()}[host.unfinished] == "failed"
+    assert migrations(host) == ""
+
+
+def test_a_push_and_a_rollback_to_a_release_of_the_older_one(host: Host, upgraded: Json, measured: Any) -> None:
+    project = host.project
+    live_is(host, host.second)
+    with project.load(rate=100) as load:
+        pushed = project.push(host.artifacts[3])
+        back = project.deploy("rollback", host.second, "--json").json
+    measured(f"push of {host.app} after its upgrade, and rollback", load.report.total)
+
+    assert load.report.failures == []
+    assert (pushed["result"], pushed["previous"]) == ("live", host.second)
     assert (back["release"], project.live()) == (host.second, host.second)
-    assert variables(host)["GREETING"] == "one"
+    assert load.report.versions.keys() == {"2", "3"}
 
 
 def test_a_restore_point_of_the_older_one_is_gone_back_to(host: Host, upgraded: Json, measured: Any) -> None:

@@ -1,7 +1,7 @@
-"""Certificates that the team gives itself: checked, put in the place of the former, and shown by the edge.
+"""The team's own certificates: checks them, installs them, and has the edge present them.
 
-A name's certificates and their key are one file, so that one rename changes both. Caddy has to read the key at every
-start, also when nothing else can be decrypted yet: it lies as Caddy's own keys do, readable by root and Caddy alone.
+A name's certificates and their key are one file, so that one rename changes both. Caddy must read the key at every
+start, even when nothing can be decrypted yet: it is stored like Caddy's own keys, readable by root and Caddy alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`hostctl APP maintenance ACTION`: a page in the place of the app, for a while.
+"""`hostctl APP maintenance ACTION`: shows a maintenance page instead of the app.
 
-What is on the disk is what is so: at every request the edge looks whether there is the file `on` (roles/edge,
-app.json.j2). Nothing is reloaded for it, so no other app's connections are dropped, and a reboot serves the page again.
+The files decide: at every request the edge checks whether the file `on` exists (roles/edge, app.json.j2). Nothing
+is reloaded, so no other app's connections are dropped, and the page is still shown after a reboot.
 The path of the health check and the addresses that are let through are files as well.
 """
 
@@ -43,12 +43,12 @@ CUT = (
 
 
 def folder(app: App) -> Path:
-    """The directory that the edge looks into."""
+    """The directory of the page, which the edge reads."""
     return app.state / "maintenance"
 
 
 def current(app: App) -> Json | None:
-    """Since when the page is shown, by whom, and to whom not; None while the app itself is."""
+    """Since when the page is shown, by whom, and who still sees the app; None while the app is shown."""
     return read_json(folder(app) / ON)
 
 

@@ -13,7 +13,7 @@ PORTS = range(20_000, 30_000)
 
 
 def free_port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
-    """A free port, going round from the one given last, so that a port just freed is not met again soon.
+    """The next free port after the last one used, so that a port that was just freed is not reused soon.
 
     Raises HostError when there is none.
     """
@@ -26,7 +26,7 @@ def free_port(taken: Collection[int], usable: Callable[[int], bool], after: int 
 
 
 def assign_port(work: Work, name: str = records.PORT) -> int:
-    """A port that no other release of any app has; written into the file `name`, and for the instance itself."""
+    """Assign a port that no other release of any app has: write it into the file `name` and the environment."""
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
         own = records.port(app, work.release, name)

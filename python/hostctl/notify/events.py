@@ -1,7 +1,6 @@
-"""Who is told what happens to the app. Whoever tells only writes a file: a unit of its own sends it, which systemd
-starts when there is one.
+"""Puts notices of events into the queue of each receiver. systemd starts the unit that sends them.
 
-So nothing waits for a receiver, and nothing fails because of one.
+A transition only writes a file, so it never waits for a receiver, and never fails because of one.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ KEPT = {
 
 
 def receivers(app: App) -> list[Receiver]:
-    """Who is told; nobody where provisioning wrote nothing down, or what cannot be read."""
+    """The receivers; none if provisioning wrote none, or the file cannot be read."""
     told = read_json(app.notify_config) or {}
     with suppress(KeyError, TypeError):
         return [Receiver(one["url"], one["format"], tuple(one["on"])) for one in told["receivers"]]
@@ -173,7 +172,7 @@ def _kind(text: str) -> str:
 
 
 def enqueue(app: App, what: Notice, key: str, to: Iterable[Receiver] | None = None) -> list[Path]:
-    """Put a notice into the queue of everybody who wants to know; `key` names it. Raises OSError."""
+    """Put a notice into the queue of every receiver of its event; `key` names the file. Raises OSError."""
     wanted = [one for one in receivers(app) if what.event in one.on] if to is None else list(to)
     if not wanted:
         return []

@@ -1,4 +1,4 @@
-"""What sends the notices that wait: at once, and again for hours to a receiver that does not take them."""
+"""Sends the queued notices: at once, and again for hours if a receiver does not accept them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def next_try(told: Json, now: float) -> float | None:
 
 
 def deliver(app: App, host: Host, send: Send = webhook.send) -> Json:
-    """Send what waits, until nothing does. Returns how much was sent and given up."""
+    """Send the queued notices until the queue is empty. Returns how many were sent and given up."""
     counted = {"sent": 0, "given_up": 0}
     # after a reboot, or a crash, what could not be sent then is tried at once
     idle, fresh = host.clock(), True

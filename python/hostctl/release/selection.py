@@ -1,4 +1,4 @@
-"""The decisions: pure functions of what is known, with nothing done."""
+"""Selects releases: the target of a rollback, and what to prune. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT_TRANSITIONS = 50
 
 
 class Candidate(NamedTuple):
-    """One release as the decisions see it. `lived` is when it last went live, 0.0 for never."""
+    """A release to select from. `lived` is when it last went live, 0.0 for never."""
 
     release: str
     state: str
@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 
 
 def candidate(record: Record, present: bool, running: bool) -> Candidate:
-    """A record as the decisions see it."""
+    """The candidate of a record."""
     git = record.get("git")
     lived = [e["at"] for e in record["history"] if e["state"] == "live"]
     why = record["history"][-1].get("why", "") if record["history"] else ""

@@ -19,10 +19,7 @@ from hostctl.postgres.cluster import Server
 
 
 def is_other_system(app: App, data: Path) -> bool:
-    """Whether the data is of another system than the one that this host's epoch is archived from. Raises HostError.
-
-    The live data is not asked: what is restored may have been damaged there.
-    """
+    """Whether the data is of another system (cluster) than this host's epoch is archived from. Raises HostError."""
     mine = epochs.local(app)
     if mine is None:
         return False
@@ -35,9 +32,9 @@ def _system(data: Path) -> str:
 
 
 def begin(work: Work, why: str) -> None:
-    """Write an epoch down that this host's server is archived into from its next start on. It must not run now.
+    """Save a new epoch into which the server is archived from its next start on. The server must not run now.
 
-    Without a backup there is none. Nobody hears of it before `counts`. Raises HostError.
+    Without a backup there is none. It is published by `confirm`. Raises HostError.
     """
     mine = epochs.local(work.app)
     if mine is not None:
@@ -57,7 +54,7 @@ def switch(work: Work, at: float | None = None) -> None:
 
 
 def confirm(work: Work) -> None:
-    """The app is well on its data: an epoch that was begun counts from now on, and a whole backup of it is taken."""
+    """The app is healthy on the new data: publish the new epoch, and take a full backup of it."""
     app = work.app
     if work.journal.content.get("epoch") is not None:
         if epochs.superseded(app) is None:
@@ -67,7 +64,7 @@ def confirm(work: Work) -> None:
 
 
 def revert(work: Work) -> Epoch | None:
-    """The undo of `begin`: the epoch of before is this host's again, for `move`; None where it was never left."""
+    """The undo of `begin`: this host's earlier epoch is its epoch again, for `switch`; None when it never changed."""
     told, now = work.journal.content.get("epoch"), epochs.local(work.app)
     if told is None or now is None or now.epoch == told["epoch"]:
         return None

@@ -142,7 +142,7 @@ def _archive(app: App, host: Host, moved: bool) -> bool:
 
 
 def ensure_repository(app: App) -> bool:
-    """The epoch's repository is there; False while S3 cannot be asked: the watch tries again."""
+    """Create the epoch's repository; False while S3 does not answer: the monitor tries again."""
     mine = epochs.local(app)
     prepared = app.backup / "prepared.json"
     if mine is None or (read_json(prepared) or {}).get("epoch") == mine.epoch:
@@ -157,7 +157,7 @@ def ensure_repository(app: App) -> bool:
 
 
 def ensure_wal_stream(app: App, host: Host, anew: bool) -> bool:
-    """See that the tail streams; `anew` when it has to hear of another epoch. Returns whether it was started."""
+    """Start the WAL stream; with `anew` restart it for another epoch. Returns whether it was started."""
     if host.systemd.show(app.tail_unit)[0].runs and not anew:
         return False
     host.systemd.stop(app.tail_unit)
@@ -166,7 +166,7 @@ def ensure_wal_stream(app: App, host: Host, anew: bool) -> bool:
 
 
 def start_backup(app: App, host: Host) -> None:
-    """Begin a backup in a unit of its own, unless one runs. Raises HostError."""
+    """Start a backup in a unit of its own, unless one runs. Raises HostError."""
     if not host.systemd.show(units.run_unit(app))[0].runs:
         units.start_run(app, host)
 
@@ -187,7 +187,7 @@ def switch_epoch(app: App, host: Host, epoch: Epoch, at: float | None = None) ->
 
 
 def archive_all(app: App, host: Host, patience: float = ARCHIVED) -> None:
-    """End the segment that is written, and wait until all of them are archived. Raises HostError."""
+    """End the current segment, and wait until all segments are archived. Raises HostError."""
     (found,) = cluster.query(cluster.live_server(app), "SELECT pg_walfile_name(pg_switch_wal())")
     begun = host.clock()
     while left := unarchived(app, found[0]):
@@ -199,20 +199,20 @@ def archive_all(app: App, host: Host, patience: float = ARCHIVED) -> None:
 
 
 def unarchived(app: App, until: str = "~") -> list[str]:
-    """What waits to be archived: segments, histories, marks of backups; up to a segment."""
+    """The segments, histories and backup marks that wait to be archived, up to a segment."""
     names = (path.name.removesuffix(".ready") for path in (app.cluster_data / "pg_wal/archive_status").glob("*.ready"))
     return sorted(name for name in names if name <= until)
 
 
 def archive_error(app: App) -> str:
-    """Why the archiver does not get on, in its own words as far as they are known."""
+    """The archiver's last error, in its own words where they are known."""
     if (app.cluster / "dropping").exists():
         return "they are dropped"
     return pgbackrest.last_error(app) or "the archiver does not say why"
 
 
 def wait_until_stored(app: App, patience: float, host: Host) -> None:
-    """Wait until everything that is committed now is on S3, in the archive or in the tail. Raises HostError."""
+    """Wait until everything that is committed now is on S3, in the archive or the WAL stream. Raises HostError."""
     timeline = timelines.live_timeline(app)
     (found,) = cluster.query(cluster.live_server(app), "SELECT pg_current_wal_flush_lsn()")
     at, begun = timelines.parse_lsn(found[0]), host.clock()

@@ -106,7 +106,7 @@ def _point(app: App, data: DataSource) -> Point | None:
 
 
 def fetch(work: Work) -> str:
-    """The step: bring the data beside, whole and checked, while the app serves."""
+    """The step: fetch the data beside the live data, and check it, while the app serves."""
     app, begun = work.app, work.host.clock()
     file = _dump(app, requested(work))
     found = _loaded(work, file) if file else _restored(work)
@@ -154,7 +154,7 @@ def _fetched(app: App) -> Path:
 
 
 def discard_fetched(work: Work) -> None:
-    """The undo of fetch."""
+    """The undo of `fetch`."""
     _remove(_fetched(work.app))
     if _of_dump(work):
         cluster.start(work.app, work.host)
@@ -224,7 +224,7 @@ def _size(directory: Path) -> int:
 
 
 def replace(work: Work) -> str:
-    """The step: what was fetched takes the place of the app's own, which goes aside."""
+    """The step: the fetched data replaces the app's, which is kept."""
     stopped = time.time()
     place = _rename(work) if _of_dump(work) else _exchange(work)
     return record_kept_data(work, stopped, place, work.journal.content["tables"])
@@ -249,7 +249,7 @@ def _exchange(work: Work) -> str:
 
 
 def confirm(work: Work) -> None:
-    """The app was found well on its data: it is what a lost host would get back from now on."""
+    """The app is healthy on the new data: it is what a lost host gets back from now on."""
     epoch_branch.confirm(work)
 
 
@@ -304,7 +304,7 @@ def _aside(work: Work) -> Path:
 
 
 def put_back(work: Work) -> None:
-    """The undo of `replace`: the old data where it was. What the new had taken in since the flip is kept aside."""
+    """The undo of `replace`: the old data is live again. What the new data received since the flip is kept."""
     if _of_dump(work):
         _rename_back(work)
     else:

@@ -197,10 +197,10 @@ def prefix(store: s3.Bucket, epoch: str) -> str:
 
 
 def restore_segments(app: App, store: s3.Bucket, epoch: str, into: Path) -> int:
-    """Put the segments of an epoch's tail into the log of a restored data directory, each as far as it is known.
+    """Write the segments of an epoch's WAL stream into a restored data directory, each as far as it is stored.
 
-    Returns how many bytes of WAL that is. PostgreSQL asks the archive first, so one that it has does no harm.
-    Raises HostError.
+    Returns the bytes of WAL. PostgreSQL asks the archive first, so a segment that it has does no harm. Raises
+    HostError.
     """
     pieces: dict[str, list[Piece]] = {}
     for one in store.list(prefix(store, epoch)):
@@ -280,7 +280,7 @@ class Session:
 
 
 def start_position(wal: Path, seen: ServerPosition) -> int:
-    """Where to begin: after what is archived, or, when the server has forgotten, with the first segment that waits."""
+    """Where to begin: after the archived WAL, or, when the server does not know, with the first segment that waits."""
     if seen.archived:
         return seen.archived
     waiting = sorted(path.name[:24] for path in (wal / "archive_status").glob("*.ready"))
@@ -309,7 +309,7 @@ def read_piece(wal: Path, piece: Piece) -> bytes | None:
 
 
 class Sender:
-    """What one session has sent of one timeline, and what lies in the bucket."""
+    """What one session has sent of one timeline, and which pieces are in the bucket."""
 
     def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, seen: ServerPosition) -> None:
         self.app, self.store, self.sealer = app, store, sealer
@@ -430,7 +430,7 @@ def _same(app: App, epoch: str) -> bool:
 
 
 def last_note(app: App) -> Mapping[str, object] | None:
-    """What a running tail says of itself; None when none has said anything of late."""
+    """The state that a running WAL stream wrote last; None when it is out of date."""
     found = read_json(app.backup / "tail.json")
     return found if found is not None and time.time() - found["at"] < FRESH else None
 
@@ -445,6 +445,6 @@ def lag(app: App) -> float | None:
 
 
 def has_sent(app: App, timeline: int, at: int) -> bool:
-    """Whether the tail, or the archive, has everything of a timeline below a position."""
+    """Whether the WAL stream, or the archive, has all WAL of a timeline below a position."""
     found = last_note(app)
     return found is not None and found["timeline"] == timeline and timelines.parse_lsn(str(found["sent"])) >= at

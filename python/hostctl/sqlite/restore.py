@@ -71,7 +71,7 @@ def copies(app: App, data: DataSource) -> dict[str, Path]:
 
 
 def fetch(work: Work) -> str:
-    """The step: bring the data beside, whole and checked, while the app serves."""
+    """The step: fetch the data beside the live files, and check it, while the app serves."""
     begun = work.host.clock()
     found = restore_into(work.app, requested(work), staged(work), work.host)
     work.journal.set(names=list(found))
@@ -81,7 +81,7 @@ def fetch(work: Work) -> str:
 
 
 def aside(work: Work) -> Path:
-    """Where what is given up lies afterwards."""
+    """The directory of the replaced files."""
     return work.app.aside / work.journal.id
 
 
@@ -90,7 +90,7 @@ def staged(work: Work) -> Path:
 
 
 def discard_fetched(work: Work) -> None:
-    """The undo of fetch."""
+    """The undo of `fetch`."""
     files.remove_tree(staged(work))
     if aside(work).is_dir() and not any(aside(work).iterdir()):
         aside(work).rmdir()
@@ -167,7 +167,7 @@ def check(path: Path, whole: bool) -> Json:
 
 
 def replace(work: Work) -> str:
-    """The step: the fetched files take the place of the app's, which go aside; the stream goes on in a new epoch."""
+    """The step: the fetched files replace the app's, which are kept; replication continues in a new epoch."""
     dbs = settings.require(work.app)
     stopped = time.time()
     _part_from(work, dbs)
@@ -202,7 +202,7 @@ def _stream_anew(work: Work, dbs: Databases) -> None:
 
 
 def confirm(work: Work) -> None:
-    """The data has counted since its new epoch was published."""
+    """Nothing to do: the new epoch was published by `replace`."""
 
 
 def put_back(work: Work) -> None:

@@ -227,9 +227,9 @@ def _env(app: App, _: argparse.Namespace) -> Answer:
 
 
 def _seal(app: App, given: argparse.Namespace) -> Answer:
-    from hostctl.verbs import seal
+    from hostctl.verbs import seal_plaintext
 
-    return seal.finish(app) if given.finish else seal.seal(app)
+    return seal_plaintext.finish(app) if given.finish else seal_plaintext.seal(app)
 
 
 def _rollback(app: App, given: argparse.Namespace) -> Answer:
@@ -544,7 +544,7 @@ def _transition(app: App, given: argparse.Namespace) -> Answer:
 def _drain(app: App, given: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.journal import journal
-    from hostctl.journal.steps import Work
+    from hostctl.journal.engine import Work
     from hostctl.transitions import drain
 
     entry = journal.load(app, given.id)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hostctl.backup.epochs import Epoch
     from hostctl.host.host import Host
-    from hostctl.journal.steps import Work
+    from hostctl.journal.engine import Work
 
 
 class Backups(Protocol):

@@ -11,7 +11,7 @@ from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session
 from homeport.secrets.resolve import reveal
-from hostctl.common import tls
+from hostctl.common import certificate, tls
 from hostctl.common.documents import Json
 
 
@@ -35,7 +35,7 @@ def given(certificates: Iterable[Json], values: Mapping[str, str | None], root: 
 
 def _one(one: Json, key: str | None, root: str | None) -> Json:
     text = _read(one)
-    certificates, keys = tls.blocks(text)
+    certificates, keys = certificate.blocks(text)
     if keys:
         fix = f"take it out, and keep it by: deploy secrets set {one['key']}"
         raise _refused(one, "the file holds a private key, and everybody may read the file", fix)

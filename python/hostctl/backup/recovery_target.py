@@ -10,7 +10,7 @@ from pathlib import Path
 from hostctl.common.documents import DataSource
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 
 
 def target_time(data: DataSource) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
-from hostctl.common import http, tls
+from hostctl.common import certificate, http
 from hostctl.common.files import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.common.timestamps import utc
@@ -59,7 +59,7 @@ def maintenance(case: Case) -> list[Finding]:
 def authority(case: Case) -> list[Finding]:
     """What the certificate authority said to Caddy within the last hour, of names that lack a certificate still."""
     now = time.time()
-    ends = {name: tls.served_until(name) or 0.0 for name in certificates.names(case.app)}
+    ends = {name: certificate.served_until(name) or 0.0 for name in certificates.names(case.app)}
     wanting = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
     return of_authority(certificates.refused(certificates.caddy_log(now - HOUR), wanting))
 

@@ -16,10 +16,10 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from hostctl.common import tls
+from hostctl.common import certificate
+from hostctl.common.certificate import Certificate
 from hostctl.common.errors import FAILED, LOCKED, USAGE, HostError
 from hostctl.common.files import Json, read_json, write_atomic, write_json
-from hostctl.common.tls import Certificate
 from hostctl.core import audit
 from hostctl.core.actor import Actor
 from hostctl.core.paths import PROGRAM, App
@@ -79,7 +79,7 @@ def every(app: App) -> list[Json]:
     """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
     known, given = names(app), custom_names(app)
     refusals = refused(caddy_log(time.time() - 86_400), known)
-    found = [(name, tls.presented(name)) for name in known]
+    found = [(name, certificate.presented(name)) for name in known]
     return [
         {**describe(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
         for name, der in found
@@ -99,7 +99,7 @@ def describe(name: str, der: bytes | None, kept: tuple[float, Json] | None, refu
 def parse(der: bytes | None) -> Certificate | None:
     """What the edge shows, if it is a certificate."""
     with suppress(ValueError):
-        return tls.read(der or b"")
+        return certificate.read(der or b"")
     return None
 
 
@@ -178,7 +178,7 @@ def _renew(app: App, who: Actor, host: Host) -> Json:
 def renew_certificates(app: App, wanted: Sequence[str], host: Host) -> Json:
     """Widen the window, and wait until every name shows another certificate. What came of it is written down."""
     begun, clock = time.time(), host.clock()
-    before = {name: der for name in wanted if (der := tls.presented(name))}
+    before = {name: der for name in wanted if (der := certificate.presented(name))}
     try:
         found = _ordered(app, before, begun, host) if before else ["no name has a certificate yet"]
     except HostError as error:
@@ -205,7 +205,7 @@ def _waited(before: Mapping[str, bytes], begun: float, host: Host) -> list[str]:
     deadline, waits = host.clock() + PATIENCE, dict(before)
     while waits and host.clock() < deadline:
         host.sleep(LOOK)
-        waits = {name: der for name, der in waits.items() if tls.presented(name) in (der, None)}
+        waits = {name: der for name, der in waits.items() if certificate.presented(name) in (der, None)}
         if refusals := refused(caddy_log(begun), waits):
             return [f"{name}: {why}" for name, why in refusals.items()]
     return [f"{name} shows the same certificate as before" for name in waits]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hostctl.common import tls
+from hostctl.common import certificate, tls
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.common.names import matches
@@ -82,7 +82,7 @@ def _candidate(app: str, name: str) -> Path:
 
 def _proven(app: str, name: str, told: Json) -> Path:
     """The candidate, when a visitor has shaken hands with it. Raises HostError (usage)."""
-    certificates, _ = tls.blocks(told["certificate"])
+    certificates, _ = certificate.blocks(told["certificate"])
     key = told["key"] or _kept_key(app, name)
     for directory in (caddy.SETTINGS / "certs", caddy.SETTINGS / "certs" / app):
         make_directory(directory, 0o755)
@@ -103,7 +103,7 @@ def _keep(path: Path, bundle: bytes) -> Path:
 
 
 def _kept_key(app: str, name: str) -> str:
-    _, keys = tls.blocks(_bytes(caddy.bundle(app, name)).decode())
+    _, keys = certificate.blocks(_bytes(caddy.bundle(app, name)).decode())
     if not keys:
         what = f"there is no key for the certificate of {name}, neither given nor on this host"
         raise HostError(what, name, "deploy secrets set, with the name that domains gives it", USAGE)
@@ -122,8 +122,8 @@ def _in_force(app: str) -> set[str]:
 
 
 def _shown(app: str, name: str) -> bool:
-    first = tls.blocks(caddy.bundle(app, name).read_text())[0][0]
-    return tls.presented(name) == ssl.PEM_cert_to_DER_cert(first)
+    first = certificate.blocks(caddy.bundle(app, name).read_text())[0][0]
+    return certificate.presented(name) == ssl.PEM_cert_to_DER_cert(first)
 
 
 def _reload(app: str, former: Mapping[str, bytes]) -> None:

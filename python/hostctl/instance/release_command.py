@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hostctl.common.files import unlink
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import confinement, environment, records
 from hostctl.release.app_config import load as load_config
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.lock import Flock
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 
 PORTS = range(20_000, 30_000)

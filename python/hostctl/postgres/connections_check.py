@@ -10,7 +10,7 @@ from hostctl.backup import restore_points
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster
 from hostctl.release import records

@@ -13,7 +13,7 @@ from pathlib import Path
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.epochs import Epoch
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Server
 

@@ -16,7 +16,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, connections_check, migrate
 from hostctl.postgres.url import place, variables
 from hostctl.release import records

@@ -10,7 +10,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 
 
 def restorable_range(app: App, _: Host) -> tuple[float, float]:

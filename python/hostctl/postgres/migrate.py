@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hostctl.common.errors import HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.url import with_user

@@ -10,7 +10,7 @@ from hostctl.backup import epochs, restore_points, settings
 from hostctl.backup.recovery_target import require_space
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
 from hostctl.postgres.cluster import Cluster, Server
 

@@ -30,7 +30,7 @@ from hostctl.common.names import matches
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import (
     cluster,
     data_swap,

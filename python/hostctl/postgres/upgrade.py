@@ -20,7 +20,7 @@ from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, data_swap, drill, epoch_branch, pgbackrest, replication, scratch_server
 
 LONGEST = 24 * 3600.0  # seconds

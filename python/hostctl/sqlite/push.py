@@ -13,7 +13,7 @@ from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import files, replica, settings_check
 from hostctl.sqlite.file_swap import sidecar_paths
 

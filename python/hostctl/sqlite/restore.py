@@ -26,7 +26,7 @@ from hostctl.common.timestamps import utc
 from hostctl.core import moving
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import file_swap, replica
 from hostctl.sqlite import files as sqlite_files
 

@@ -13,7 +13,7 @@ from hostctl.common import files
 from hostctl.common.documents import SqliteSettings
 from hostctl.common.errors import HostError
 from hostctl.instance import release_command, start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release.redact import redact
 from hostctl.sqlite import pragmas
 from hostctl.sqlite.pragmas import Settings

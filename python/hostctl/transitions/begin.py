@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from hostctl.backup import restore_points
-from hostctl.common import migrations
 from hostctl.common.documents import DataSource, Json, PushSpec, Settings
 from hostctl.common.errors import HostError
 from hostctl.common.names import transition_id
@@ -97,10 +96,10 @@ def _schema_warning(app: App, target: str, force: bool) -> str:
     Raises HostError when they may break it, unless `force`.
     """
     risk = rollback_risk.of(app, target)
-    refusal = migrations.refusal(risk, target)
+    refusal = rollback_risk.refusal(risk, target)
     if refusal and not force:
         raise refusal
-    return migrations.warning(risk) if risk else ""
+    return rollback_risk.warning(risk) if risk else ""
 
 
 def rollback_with_data(

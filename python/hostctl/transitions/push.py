@@ -10,7 +10,7 @@ from hostctl.common import artifact, files, migrations
 from hostctl.common.errors import HostError
 from hostctl.cron import jobs
 from hostctl.instance import health, release_command, start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import assets, records
 from hostctl.release.app_config import domains
 from hostctl.release.redact import redact

@@ -28,7 +28,7 @@ from hostctl.cron import runs
 from hostctl.engines import Restores
 from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 from hostctl.transitions import drain, switch
 

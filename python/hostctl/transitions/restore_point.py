@@ -8,7 +8,7 @@ from hostctl import engines
 from hostctl.backup.restore_points import new_migrations
 from hostctl.common import files
 from hostctl.common.files import Json
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 
 
 def take(work: Work) -> str:

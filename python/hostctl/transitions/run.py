@@ -14,7 +14,7 @@ from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
-from hostctl.journal.steps import Interrupted, Work, perform, revert
+from hostctl.journal.engine import Interrupted, Work, perform, revert
 from hostctl.transitions import drain, prune, recover, tables
 
 LOCK_WAIT = 10.0  # seconds; others hold the lock only for a moment

@@ -6,7 +6,7 @@ import time
 from typing import cast
 
 from hostctl.accessories import services
-from hostctl.common import tls
+from hostctl.common import certificate
 from hostctl.common.documents import Drain, Health, LiveRelease, Record, Space, Status, TransitionSummary
 from hostctl.common.files import Json, read_json
 from hostctl.core import lock
@@ -42,7 +42,7 @@ def status(app: App, host: Host) -> Status:
         "transition": transition(app),
         "disk": disk(app),
         "drains": [_drain(app, host, entry) for entry in drains],
-        "certificate": {"name": names[0], "not_after": tls.served_until(names[0])} if names else None,
+        "certificate": {"name": names[0], "not_after": certificate.served_until(names[0])} if names else None,
         "memory": unit.memory if unit else None,
         "database": database(app, host),
         "cron": verb.every(app, host),

@@ -17,7 +17,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import restore as files
 from hostctl.transitions import restore
 

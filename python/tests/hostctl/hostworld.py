@@ -17,7 +17,7 @@ from hostctl.common.http import Answer
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 from hostctl.transitions import begin, drain, run
 

@@ -24,7 +24,7 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
 from hostctl.transitions import restore
 

@@ -18,7 +18,7 @@ from hostctl.core import audit
 from hostctl.host import disk
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, dumps, push, row_counts
 from hostctl.postgres import restore as own
 from hostctl.transitions import restore

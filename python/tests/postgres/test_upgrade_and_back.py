@@ -29,7 +29,7 @@ from hostctl.backup import epochs, settings, state
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, epoch_branch, push, replication, timelines, upgrade
 from hostctl.transitions import restore, switch
 

@@ -239,31 +239,34 @@ NEW: Json = {"migrations": [entry(1), entry(2), entry(3, "drops it")]}
 
 
 def test_what_the_database_has_and_the_older_code_does_not_know_is_the_risk() -> None:
-    assert migrations.rollback_risk(OLD, [NEW], {1, 2}) == [entry(2)]
-    assert migrations.rollback_risk(OLD, [NEW], {1, 2, 3}) == [entry(2), entry(3, "drops it")]
-    assert migrations.rollback_risk(NEW, [OLD], {1, 2, 3}) == []
-    assert migrations.rollback_risk({}, [], set()) == []
+    assert rollback_risk.unknown_to(OLD, [NEW], {1, 2}) == [entry(2)]
+    assert rollback_risk.unknown_to(OLD, [NEW], {1, 2, 3}) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_to(NEW, [OLD], {1, 2, 3}) == []
+    assert rollback_risk.unknown_to({}, [], set()) == []
 
 
 def test_without_the_databases_word_the_records_count() -> None:
-    assert migrations.rollback_risk(OLD, [NEW, {"release": "without migrations"}]) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_to(OLD, [NEW, {"release": "without migrations"}]) == [
+        entry(2),
+        entry(3, "drops it"),
+    ]
 
 
 def test_a_version_that_no_release_knows_is_a_risk() -> None:
-    (unknown,) = migrations.rollback_risk(OLD, [], {1, 9})
+    (unknown,) = rollback_risk.unknown_to(OLD, [], {1, 9})
     assert (unknown["version"], unknown["additive"]) == (9, False)
 
 
 def test_only_what_is_not_additive_refuses() -> None:
-    assert migrations.refusal([entry(2)], "r1") is None
-    refusal = migrations.refusal([entry(2), entry(3, "drops it", "and more")], "r1")
+    assert rollback_risk.refusal([entry(2)], "r1") is None
+    refusal = rollback_risk.refusal([entry(2), entry(3, "drops it", "and more")], "r1")
     assert refusal is not None
     assert "3_m3: drops it\n    3_m3: and more" in refusal.what
     assert "2_m2" not in refusal.what
     assert "--with-data" in refusal.fix
     assert "--force" in refusal.fix
-    assert "only add" in migrations.warning([entry(2)])
-    assert "may not work" in migrations.warning([entry(2), entry(3, "drops it")])
+    assert "only add" in rollback_risk.warning([entry(2)])
+    assert "may not work" in rollback_risk.warning([entry(2), entry(3, "drops it")])
 
 
 def database(world: World, *versions: int, table: bool = True) -> None:

@@ -16,9 +16,9 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import tls
+from hostctl.common import certificate
+from hostctl.common.certificate import Certificate
 from hostctl.common.errors import LOCKED, HostError
-from hostctl.common.tls import Certificate
 from hostctl.core.actor import Actor
 from hostctl.edge import caddy as edge_caddy
 from hostctl.edge import certificates
@@ -50,7 +50,7 @@ def issued(days: int = 90, serial: int = 1, **issuer: str) -> bytes:
     ],
 )
 def test_a_certificate_tells_its_issuer_and_times(issuer: dict[str, str], called: str) -> None:
-    read = tls.read(issued(90, **issuer))
+    read = certificate.read(issued(90, **issuer))
     assert read == Certificate(called, BEGIN.timestamp(), BEGIN.timestamp() + 90 * DAY)
 
 
@@ -160,7 +160,7 @@ def caddy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
             shown["der"] = shown["next"]
 
     monkeypatch.setattr(edge_caddy, "reload", reload)
-    monkeypatch.setattr(tls, "presented", lambda name: shown["der"])
+    monkeypatch.setattr(certificate, "presented", lambda name: shown["der"])
     monkeypatch.setattr(certificates, "caddy_log", lambda since: shown["log"])
     return shown
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hostworld import World
 
-from hostctl.common import tls as host_tls
+from hostctl.common import certificate
 from hostctl.common.errors import HostError
 from hostctl.core import audit, schema
 from hostctl.core.actor import Actor
@@ -39,7 +39,7 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
     monkeypatch.setattr(caddy, "CONFIG", told["config"])
     monkeypatch.setattr(custom_certificates, "GROUP", grp.getgrgid(os.getegid()).gr_name)
     monkeypatch.setattr(caddy, "running", lambda: True)
-    monkeypatch.setattr(host_tls, "presented", lambda name: told["der"].get(name))
+    monkeypatch.setattr(certificate, "presented", lambda name: told["der"].get(name))
 
     def reload(config: Path, *, anew: bool = False) -> None:
         told["reloads"] += 1
@@ -48,7 +48,7 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
         tls = json.loads(config.read_text())["apps"]["tls"]
         for file in tls.get("certificates", {"load_files": []})["load_files"]:
             path = Path(file["certificate"])
-            pem = host_tls.blocks(path.read_text())[0][0]
+            pem = certificate.blocks(path.read_text())[0][0]
             told["der"][path.stem] = ssl.PEM_cert_to_DER_cert(pem)
 
     monkeypatch.setattr(caddy, "reload", reload)
@@ -74,8 +74,8 @@ def bundle() -> str:
 
 def test_a_first_one_lies_there_for_the_edge_to_be_told_of(world: World, shown: dict[str, Any]) -> None:
     assert put(world, FIRST) == {"changed": [NAME]}
-    assert host_tls.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
-    assert host_tls.blocks(bundle())[1] == [FIRST.key.strip()]
+    assert certificate.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
+    assert certificate.blocks(bundle())[1] == [FIRST.key.strip()]
     assert caddy.bundle("shop", NAME).stat().st_mode & 0o777 == 0o640
     assert shown["reloads"] == 0
 

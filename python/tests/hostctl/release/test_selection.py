@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
 from hostctl.instance import start
-from hostctl.journal import steps
 from hostctl.release import changes, selection
 from hostctl.release.selection import Candidate
 

@@ -36,7 +36,7 @@ def every(app: App, host: Host) -> list[Json]:
     if not (known := jobs.jobs(app, app.live())):
         return []
     asleep, running = cron_timers.suspended(app), runs.at_work(app, host.systemd)
-    timers = host.systemd.timers(*(jobs.timer(app, job["name"]) for job in known))
+    timers = host.systemd.timer_states(*(jobs.timer(app, job["name"]) for job in known))
     return [
         _told(job, job["name"] in asleep, job["name"] in running, read_json(jobs.last(app, job["name"])), *when)
         for job, when in zip(known, timers, strict=True)

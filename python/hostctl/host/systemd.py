@@ -97,9 +97,9 @@ class Systemd:
 
     def next_elapse(self, timer: str) -> float | None:
         """When a timer fires next, in seconds since the epoch; None when it does not."""
-        return self.timers(timer)[0][1]
+        return self.timer_states(timer)[0][1]
 
-    def timers(self, *timers: str) -> list[tuple[bool, float | None]]:
+    def timer_states(self, *timers: str) -> list[tuple[bool, float | None]]:
         """For each timer, in order: whether it is active, and when it fires next, in seconds since the epoch."""
         if not timers:
             return []

@@ -72,7 +72,7 @@ class Systemd(FakeSystemd):
         KILLER.act()
         self.timers |= set(units)
 
-    def timers(self, *timers: str) -> list[tuple[bool, float | None]]:
+    def timer_states(self, *timers: str) -> list[tuple[bool, float | None]]:
         return [(timer in self.timers, 1000.0 if timer in self.timers else None) for timer in timers]
 
     def calendar_error(self, event: str) -> str:

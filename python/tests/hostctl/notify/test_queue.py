@@ -164,7 +164,7 @@ def test_a_look_that_was_left_to_others_tells_nothing(world: World) -> None:
 
 
 def test_every_look_of_the_watch_is_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = SimpleNamespace(streams=SimpleNamespace(verb=lambda *_: {"error": None}))
+    engine = SimpleNamespace(replication=SimpleNamespace(run_action=lambda *_: {"error": None}))
     monkeypatch.setattr(engines, "require", lambda _: engine)
     monkeypatch.setattr(status, "database", lambda *_: {"log_bytes": 2 << 30})
     receive(world)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
 from hostctl.instance import start
+from hostctl.journal import engine
 from hostctl.release import changes, selection
 from hostctl.release.selection import Candidate
 
@@ -172,7 +173,7 @@ def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
 def test_only_a_flip_that_happened_and_was_not_given_up_is_finished(
     live: str | None, begun: list[str], reverting: bool, forward: bool
 ) -> None:
-    assert steps.must_finish(live, "new", begun, reverting) is forward
+    assert engine.must_finish(live, "new", begun, reverting) is forward
 
 
 def test_changed_keys_are_dotted_and_name_what_came_and_went() -> None:

@@ -27,7 +27,7 @@ INTERNAL = frozenset(
 
 
 def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[str]) -> None:
-    """Raises HostError (usage) unless this user may run the verb.
+    """Raises HostError (usage) unless the user may run the verb.
 
     `sudo_user` is the user who called sudo (None without sudo). Root may run everything; a user who came through sudo
     must be one of the app's `deployers`.
@@ -44,6 +44,6 @@ def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[st
         raise HostError(
             f"{sudo_user} may not touch this app",
             "deployers in app.json",
-            "add the user to the app's deployers and provision",
+            "add the user to deployers in deploy.yml, then deploy provision",
             USAGE,
         )

@@ -52,7 +52,7 @@ def push(app: App, spec: PushSpec, host: Host, verb: str = "push") -> Begun:
         if push_checks.unchanged(app, spec, variables) and _live_runs(app, host):
             return {"unchanged": True, "release": app.live()}
         push_checks.refuse(app, spec)
-        jobs.refuse(spec["settings"], host)
+        jobs.refuse_schedules(spec["settings"], host)
         who, origin = spec.get("who") or "", spec.get("from") or ""
         entry = _create_journal(app, verb, spec["release"], who, origin, spec["settings"])
         new_release.write(app, spec, variables)

@@ -28,7 +28,7 @@ def candidates(app: App, systemd: Systemd | None) -> list[selection.Candidate]:
     every = records.every(app)
     units = systemd.show(*(app.unit(record["release"]) for record in every)) if systemd else []
     running = [unit.state not in ("inactive", "failed", "unknown") for unit in units] or [False] * len(every)
-    with_jobs = set(runs.at_work(app, systemd).values()) if systemd else set()
+    with_jobs = set(runs.running_jobs(app, systemd).values()) if systemd else set()
     return [
         selection.candidate(record, app.tree(record["release"]).is_dir(), active or record["release"] in with_jobs)
         for record, active in zip(every, running, strict=True)

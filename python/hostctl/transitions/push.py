@@ -34,7 +34,7 @@ def unpack(work: Work) -> str:
     size = sum(entry.size for entry in manifest.values())
     own = migrations.read_tree(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
-    jobs.refuse_missing(app, work.release, work.settings)
+    jobs.refuse_programs(app, work.release, work.settings)
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 

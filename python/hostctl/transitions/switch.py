@@ -147,7 +147,7 @@ def live(work: Work) -> str:
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
-    timers.follow(work.app, work.release, work.host)
+    timers.apply(work.app, work.release, work.host)
     return f"{work.release} is live"
 
 
@@ -157,4 +157,4 @@ def live_back(work: Work) -> None:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
-    timers.follow(work.app, work.journal.previous, work.host)
+    timers.apply(work.app, work.journal.previous, work.host)

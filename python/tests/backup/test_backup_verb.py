@@ -76,7 +76,7 @@ def host(world: DrillWorld) -> Host:
 
 
 def ask(world: DrillWorld, host: Host, action: str) -> Json:
-    return backup.verb(world.app, action, ANN, host)
+    return backup.perform(world.app, action, ANN, host)
 
 
 def asked(host: Host) -> list[str]:

@@ -135,7 +135,7 @@ def test_what_is_not_sound_is_refused_and_not_kept(
         "no database": (b"hello", None),
         "damaged": (data[:4096] + bytes(4096) + data[8192:], None),
     }
-    with pytest.raises(HostError, match=r"did not arrive whole|no sound SQLite database"):
+    with pytest.raises(HostError, match=r"received file is incomplete|no sound SQLite database"):
         load(app, wrong[how][0], monkeypatch, wrong[how][1])
     assert handed == []
     assert not list(app.state.glob("load*.db"))

@@ -154,7 +154,7 @@ class Units:
             return
         before, self.inside = self.inside, unit
         try:
-            backup.verb(self.host.app, argv[-1], ANN, self.host)  # type: ignore[arg-type]
+            backup.perform(self.host.app, argv[-1], ANN, self.host)  # type: ignore[arg-type]
         finally:
             self.inside = before
 
@@ -229,7 +229,7 @@ class Host:
         return monitor.check(self.app, self)  # type: ignore[arg-type]
 
     def verb(self, action: str) -> Json:
-        return backup.verb(self.app, action, ANN, self)  # type: ignore[arg-type]
+        return backup.perform(self.app, action, ANN, self)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         """A clean stop of everything."""

@@ -133,11 +133,14 @@ def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_und
     assert cluster.query(host.server, "SELECT max(n) FROM rows", undone) == [["9"]]
     doing.journal.set(result={"result": "failed"})
     told = kept_aside.forget(host.app, doing.journal.id, "ann", "laptop")
-    assert (told["path"], told["why"]) == (f"the database {undone}", "what came in before the load of ann was undone")
+    assert (told["path"], told["why"]) == (
+        f"the database {undone}",
+        "what was written before the load of ann was undone",
+    )
     assert names(host) == {"shop"}
     assert kept_aside.every(host.app) == []
     assert audit.read(host.app, 1)[0]["verb"] == "backup forget"
-    with pytest.raises(HostError, match="nothing lies aside"):
+    with pytest.raises(HostError, match="no kept data with id"):
         kept_aside.find(host.app, doing.journal.id)
 
 

@@ -117,9 +117,9 @@ def test_a_reboot_is_pending_when_a_newer_kernel_waits_or_a_package_asks(
 
 def test_upgrades_of_security_are_told_by_name() -> None:
     found = machine.of_packages(PLAN, 3600)
-    assert (found.state, found.says) == (WARNING, "1 security upgrades wait: libssl3t64")
+    assert (found.state, found.says) == (WARNING, "1 security upgrades are pending: libssl3t64")
     without = "".join(line for line in PLAN.splitlines(keepends=True) if "ssl" not in line)
-    assert machine.of_packages(without, 3600) == (OK, "1 upgrades wait, none of security's", "")
+    assert machine.of_packages(without, 3600) == (OK, "1 upgrades are pending, none for security", "")
 
 
 def test_a_host_that_asks_nobody_for_upgrades_is_told() -> None:

@@ -19,7 +19,7 @@ from hostctl.core.paths import App, Layout
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.sqlite import files
-from hostctl.transitions import restore
+from hostctl.transitions import begin
 from hostctl.verbs import db
 
 
@@ -106,7 +106,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         found.append(path)
         return {"transition": "t1"}
 
-    monkeypatch.setattr(restore, "load", load)
+    monkeypatch.setattr(begin, "load", load)
     return found
 
 
@@ -146,7 +146,7 @@ def test_a_restore_that_does_not_begin_leaves_no_file(app: App, monkeypatch: pyt
     def refuse(*_: object) -> Json:
         raise HostError("nothing is live", "", "", USAGE)
 
-    monkeypatch.setattr(restore, "load", refuse)
+    monkeypatch.setattr(begin, "load", refuse)
     with pytest.raises(HostError, match="nothing is live"):
         load(app, dumped(app), monkeypatch)
     assert not list(app.state.glob("load*.db"))

@@ -20,7 +20,6 @@ from hostctl.instance import health
 from hostctl.journal import journal
 from hostctl.notify import alerts
 from hostctl.release import app_config, records
-from hostctl.verbs import backup
 
 PROBE = 2.0  # seconds for the answer of the live instance
 
@@ -55,7 +54,11 @@ def status(app: App, host: Host) -> Status:
 
 def database(app: App, host: Host) -> Json | None:
     """The database and its backup, without a request to another host; None without a database."""
-    return backup.summary(app, host) if app.database.exists() else None
+    if not app.database.exists():
+        return None
+    from hostctl.verbs import backup
+
+    return backup.summary(app, host)
 
 
 def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> LiveRelease | None:

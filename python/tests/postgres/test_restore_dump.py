@@ -72,7 +72,7 @@ def given(host: Host, data: bytes) -> Json:
     """A file that has been received, as the transition's data."""
     path = host.app.state / "load-1.db"
     path.write_bytes(data)
-    db.of(host.app).check(host.app, path)
+    db.of(host.app).check_file(host.app, path)
     return {"point": None, "at": 1000.0, "file": str(path)}
 
 

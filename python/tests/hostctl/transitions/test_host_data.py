@@ -385,7 +385,7 @@ def test_an_unknown_point_and_a_host_that_was_superseded_are_refused(world: Data
         world.restore(point="20260101T000000000Z-aaaaaa")
     make_directory(world.app.backup, 0o700)
     write_json(world.app.backup / "superseded.json", {"why": "a takeover"})
-    with pytest.raises(HostError, match="another host"):
+    with pytest.raises(HostError, match="this host is superseded: a takeover"):
         world.restore(at=1500.0)
 
 

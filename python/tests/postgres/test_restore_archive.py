@@ -174,7 +174,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_instant_is_mi
         at = time.time()
         writer.wait(300)
         into = host.app.cluster / "scratch"
-        restore.of(host.app).bring(host.app, source(host, at), into, real(host))
+        restore.of(host.app).restore_into(host.app, source(host, at), into, real(host))
     finally:
         writer.end()
     with scratch_server.server(host.app, into) as server:

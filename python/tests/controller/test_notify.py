@@ -215,12 +215,12 @@ def test_the_list_says_what_became_of_the_last_one() -> None:
     )
     assert [line.split("  ")[-1] for line in lines] == [
         "LAST",
-        "503 busy; again 2026-11-21T12:00:05Z",
+        "503 busy; next try 2026-11-21T12:00:05Z",
         "given up: 503 busy",
-        "taken",
+        "accepted",
         "-",
     ]
-    assert table([]) == ["nobody is told: add notify to deploy.yml, then run deploy provision"]
+    assert table([]) == ["no receivers; add notify to deploy.yml, then run deploy provision"]
 
 
 def test_an_action_that_is_none_is_refused(session: Session) -> None:

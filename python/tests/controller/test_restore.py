@@ -48,7 +48,7 @@ def test_a_time_is_read_with_its_zone_or_in_this_machines(zone: None, text: str,
     [
         (["--at", "yesterday"], "is not a time such as"),
         (["--at", "0000-00-00"], "is not a time such as"),
-        (["--point", "x"], "is not a restore point"),
+        (["--point", "x"], "is not the id of a restore point"),
         (["--at", "2026-11-21T10:03:22Z", "--point", "20261121T100322123Z-3f2a9c"], "exclude each other"),
         (["--dry-run", "--to", "x"], "exclude each other"),
         (["--force"], "for --to FILE"),
@@ -96,6 +96,6 @@ def test_a_rehearsal_is_read_at_a_glance() -> None:
     found = {"at": 1795255402.0, "databases": {"shop.db": one}, "gives_up": given}
     assert restore.lines(found)[:3] == [
         "the data of 2026-11-21T10:03:22Z can be restored",
-        "  shop.db: 2.1 MB, whole, in 0.3 s",
+        "  shop.db: 2.1 MB, intact, in 0.3 s",
         "    rows: orders 1,150",
     ]

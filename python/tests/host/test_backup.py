@@ -150,7 +150,7 @@ def test_the_list_and_the_check_tell_what_is_there(app: Project) -> None:
     told = backup(app, "list", "--json").json
     assert told["epochs"][0]["databases"][f"{APP}.db"]["to"]
     assert told["last_good"]["ok"]
-    assert "can be written to" in backup(app, "check").out
+    assert "exists and is writable" in backup(app, "check").out
 
 
 def damage_an_object(app: Project) -> None:

@@ -64,7 +64,7 @@ def test_a_value_as_an_argument_is_refused_and_not_repeated(shop: Project, words
     done = shop.deploy("secrets", "set", *words)
 
     assert done.returncode == 2
-    assert done.stderr.startswith("error: a value is never an argument")
+    assert done.stderr.startswith("error: a value cannot be an argument")
     assert "hunter2" not in done.printed
     assert not (shop.root / "deploy.secrets.yml").exists()
 
@@ -127,7 +127,7 @@ def test_names_are_taken_out_all_or_none(shop: Project) -> None:
     shop.seal("# kept\nA_KEY: value\nB_KEY: value\nC_KEY: value\n")
 
     refused = shop.deploy("secrets", "unset", "A_KEY", "NOPE")
-    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "error: there is no NOPE in it")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "error: the file has no NOPE")
     assert "A_KEY" in shop.unsealed()
 
     assert shop.deploy("secrets", "unset", "A_KEY", "C_KEY").returncode == 0
@@ -399,7 +399,9 @@ def test_what_is_supplied_or_given_by_homeport_is_no_finding(shop: Project) -> N
     done = shop.deploy("secrets", "check")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "everything that config/runtime.exs reads is supplied, and everything supplied is read\n"
+    assert (
+        done.stderr == "every variable that config/runtime.exs reads is set, and every variable that is set is read\n"
+    )
 
 
 def test_the_rest_is_told_and_no_error(shop: Project) -> None:

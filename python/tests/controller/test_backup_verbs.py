@@ -179,7 +179,7 @@ def test_a_host_that_is_not_heard_of_again_needs_a_person(monkeypatch: pytest.Mo
     with pytest.raises(HomeportError) as lost:
         long_jobs.follow(Host(connection.UnreachableError("gone")), "drill", 10, lambda step: None)
     assert lost.value.code == ExitCode.PERSON
-    assert "goes on there" in lost.value.what
+    assert "continues there" in lost.value.what
 
 
 def test_a_drill_that_ends_without_a_result_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_a_drill_that_ends_without_a_result_is_a_failure(monkeypatch: pytest.Mon
 def test_a_file_with_a_part_beside_it_is_not_sent(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     file.write_bytes(b"not SQLite")
-    with pytest.raises(HomeportError, match="no SQLite database"):
+    with pytest.raises(HomeportError, match="not a SQLite database"):
         database_transfer.check(file, "sqlite")
     file.write_bytes(database_transfer.MAGIC + b"\0" * 100)
     database_transfer.check(file, "sqlite")
@@ -212,7 +212,7 @@ def test_only_a_dump_in_postgresqls_own_form_is_sent_to_it(tmp_path: Path) -> No
         assert "pg_dump --format=custom" in refused.value.fix
     file.write_bytes(b"PGDMP\1")
     database_transfer.check(file, "postgres")
-    with pytest.raises(HomeportError, match="on a server elsewhere"):
+    with pytest.raises(HomeportError, match="an external database cannot be replaced"):
         database_transfer.check(file, "external")
 
 
@@ -224,7 +224,7 @@ def test_a_copy_takes_its_name_only_when_whole_and_overwrites_only_when_told(tmp
     if force:
         database_transfer._settle(part, target, force=True)
     else:
-        with pytest.raises(HomeportError, match="is there already"):
+        with pytest.raises(HomeportError, match="exists already"):
             database_transfer._settle(part, target, force=False)
     assert target.read_text() == ("new" if force else "old")
 

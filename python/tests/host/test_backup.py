@@ -199,7 +199,7 @@ def test_a_copy_taken_under_load_is_whole_and_can_be_put_back(app: Project, writ
     copy.close()
     assert count >= 50
     writer.stop()
-    check_told(app.deploy("db", "dump", file, "--json", check=False), 2, "is there already")
+    check_told(app.deploy("db", "dump", file, "--json", check=False), 2, "exists already")
     assert rows(app) > count
     app.deploy("db", "load", "--yes", file)
     assert rows(app) == count

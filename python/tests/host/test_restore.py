@@ -267,7 +267,7 @@ def test_a_restore_into_a_file_here_leaves_the_app_alone_and_overwrites_nothing(
         assert {body for (body,) in connection.execute("SELECT body FROM entries")} == first
     assert rows(app) == first | second
     again = app.deploy("restore", "--at", iso(at), "--to", file, "--json", check=False)
-    check_told(again, 2, "is there already")
+    check_told(again, 2, "exists already")
     assert sorted(tmp_path.iterdir()) == [file]
 
 

@@ -74,7 +74,7 @@ def lines(session: Session, port: int) -> list[str]:
 
 
 def argv(session: Session, way: Way) -> list[str]:
-    """The ssh command of the forwarding. It does not share a connection, because there the forwarding would outlive it."""
+    """The ssh command of the forwarding. Its connection is not shared: a shared one would keep the port open."""
     target = session.target
     own = ["ControlPath=none", "ExitOnForwardFailure=yes", "PermitLocalCommand=yes", f"LocalCommand=echo {OPEN}"]
     settings = [part for one in own for part in ("-o", one)]

@@ -99,7 +99,7 @@ def test_a_url_that_the_host_alone_has_is_said_to_be_so(
 ) -> None:
     monkeypatch.delenv("TEAM_URL")
     fails(session, ERROR)
-    assert "TEAM_URL was not told of this failure: its URL is on the host alone" in capsys.readouterr().err
+    assert "TEAM_URL was not told of this failure: only the host has its URL" in capsys.readouterr().err
 
 
 def test_a_receiver_that_refuses_changes_nothing_and_is_named(

@@ -67,7 +67,7 @@ def test_what_is_given_up_is_told_in_seconds_and_rows() -> None:
     tables = {"shop.db": {"orders": [1200, 1150], "users": [3, 3], "new": [7, None], "gone": [None, 2]}}
     given = {"since": 1795255402.0, "seconds": 131.6, "tables": tables}
     assert giving_up(given) == [
-        "  gives up all writes of the last 2.2 minutes, since 2026-11-21T10:03:22Z",
+        "  loses all writes of the last 2.2 minutes, since 2026-11-21T10:03:22Z",
         "  shop.db: orders has 1,200 rows, and had 1,150 rows",
         "  shop.db: new has 7 rows, and had none",
         "  shop.db: gone has none, and had 2 rows",

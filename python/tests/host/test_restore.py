@@ -148,7 +148,7 @@ def test_a_rollback_with_data_after_a_destructive_migration_gives_back_byte_iden
 
     asked = app.deploy("rollback", "--with-data", check=False)
     assert asked.code == 2
-    assert "gives up all writes of the last" in asked.err
+    assert "loses all writes of the last" in asked.err
     assert "--yes" in asked.err
 
     done = app.deploy("rollback", "--with-data", "--yes", "--json").json

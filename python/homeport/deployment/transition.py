@@ -58,12 +58,12 @@ def rollback(session: Session, release: str, lock_wait: float, *, force: bool, a
 
 
 def rollback_with_data(session: Session, release: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
-    """The whole of `deploy rollback --with-data` after its arguments: what it gives up is agreed to first."""
+    """Run `deploy rollback --with-data`: shows which writes are lost, and asks for confirmation."""
     to = ["--to", release] if release else []
-    asked = session.hostctl.call("rollback", "--with-data", "--plan", *to)
-    back = f"{session.app} goes back to {asked['release']}, with the data of {iso(asked['gives_up']['since'])}"
-    _confirm(session, [back, *giving_up(asked["gives_up"])], yes)
-    extra = {"homeport_with_data": True, "homeport_to": asked["release"], "homeport_point": asked["point"]}
+    planned = session.hostctl.call("rollback", "--with-data", "--plan", *to)
+    back = f"{session.app} goes back to {planned['release']}, with the data of {iso(planned['gives_up']['since'])}"
+    _confirm(session, [back, *giving_up(planned["gives_up"])], yes)
+    extra = {"homeport_with_data": True, "homeport_to": planned["release"], "homeport_point": planned["point"]}
     _transition(session, "rollback", {**extra, "homeport_lock_wait": lock_wait}, as_json=as_json)
 
 

@@ -231,6 +231,6 @@ def test_an_action_that_is_none_is_refused(session: Session) -> None:
 def test_the_verbs_of_secrets_know_whose_the_urls_are(session: Session) -> None:
     rows = {row["name"]: (row["for"], row["from"]) for row in listing.rows(session.loaded, os.environ)}
     assert rows == dict.fromkeys(("TEAM_URL", "PHONE_URL"), ("notify", "environment"))
-    with pytest.raises(HomeportError, match="TEAM_URL is the URL of whoever is told") as raised:
+    with pytest.raises(HomeportError, match="TEAM_URL is the URL of a receiver") as raised:
         rotation.secret(session.loaded, "TEAM_URL", os.environ)
     assert raised.value.code == ExitCode.USAGE

@@ -52,7 +52,7 @@ class Store:
         return self.backup.bucket
 
     def ask(self, doing: str, call: str, **more: Any) -> Json:
-        """The store's answer to one call on the bucket. Raises HomeportError; `doing` ends "may not …"."""
+        """The store's answer to one call on the bucket. Raises HomeportError; `doing` completes its "may not …"."""
         with self.asking(doing):
             answer: Json = getattr(self.client, call)(Bucket=self.bucket, **more)
             return answer
@@ -69,10 +69,10 @@ class Store:
 
 
 def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
-    """Warnings about the bucket: it can be listed, written, read, and emptied of what was written.
+    """List the bucket, and write, read and delete an object there; returns warnings.
 
-    Raises HomeportError for a bucket that cannot hold a backup, and Unreachable where the store does not answer here.
-    The keys come from the environment unless they are given.
+    Raises HomeportError for a bucket that cannot hold a backup, UnreachableError if the store does not answer this
+    machine. Without `keys` the configuration's are used.
     """
     store = _store(loaded, keys)
     listed = store.ask("list it", "list_objects_v2", Prefix=_probe(store, ""), MaxKeys=100)
@@ -83,9 +83,9 @@ def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
 
 
 def create(loaded: Loaded, keys: Keys | None = None) -> list[str]:
-    """Make the bucket, versioned, and locked where backup.require asks for it; say what was done.
+    """Create the bucket with versioning, and with object lock if backup.require asks for it; returns what was done.
 
-    One that holds something stays as it is. Raises HomeportError as `check` does, which it ends with.
+    A bucket that is not empty stays as it is. Ends with `check`, and raises HomeportError as it does.
     """
     store = _store(loaded, keys)
     done = [] if _holds_something(store) else [*_make(store), *_keep_versions(store), *_lock(store)]

@@ -1,4 +1,4 @@
-"""PostgreSQL's settings, checked before its server is touched: names, units and ranges as 15 and 17 have them.
+"""Checks PostgreSQL's settings before the server is changed, by the names, units and ranges of versions 15 and 17.
 
 postgres.tsv is pg_settings of both (Debian 12 and 13, with the modules of the distribution's package loaded): name,
 versions, type, unit, least and most value in that unit, and the words that an enum takes.
@@ -132,7 +132,7 @@ def _spelt(name: str) -> str:
 
 
 def _mistake(name: str, value: object) -> str:
-    """What is wrong with a setting; empty if nothing is."""
+    """The mistake in a setting; "" without one."""
     if reason := next((why for own, why in OWN.items() if name.lower().startswith(own)), ""):
         return f"is Homeport's own: {reason}"
     settings = known().get(name.lower())
@@ -164,7 +164,7 @@ def _no_text(value: object) -> str:
 
 
 def _wrong(setting: Setting, text: str) -> str:
-    """Why the server would not take the text."""
+    """Why the server would refuse the text; "" if it would not."""
     if setting.kind == "string":
         return ""
     if setting.kind == "bool":

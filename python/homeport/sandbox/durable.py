@@ -1,4 +1,4 @@
-"""Files that are whole after a crash, and locks that end with their holder."""
+"""Writes files atomically, and takes locks that end with their process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the sandboxes of this machine: one state.json each."""
+"""Stores the state of each sandbox of this machine, in a state.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from homeport.sandbox.model import SANDBOXES, Sandbox
 
 @dataclass(frozen=True)
 class State:
-    """`ready` is set once everything answered; `pid` and `started` name the supervisor beyond doubt."""
+    """The state of a sandbox. `ready`: everything has answered; `pid` and `started` identify the supervisor."""
 
     name: str
     suite: str

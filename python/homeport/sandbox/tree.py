@@ -1,4 +1,4 @@
-"""What turns a plain Debian tree into this one host: its name, keys, address and the sandbox's settings."""
+"""Configures a plain Debian tree as the host of a sandbox: name, keys, address and settings."""
 
 from __future__ import annotations
 

@@ -129,8 +129,8 @@ def _unread(loaded: Loaded) -> Iterator[Finding]:
     for name, key in ours.items():
         if name not in mentioned and name not in RESERVED_ENV:
             where = str(loaded.origin.get(f"{key}.{name}") or loaded.origin.get(key) or loaded.file)
-            fix = f"take it out of {key}, unless a dependency reads it"
-            yield Finding("warning", name, "stands nowhere in the project's source", where, fix)
+            fix = f"remove it from {key}, unless a dependency reads it"
+            yield Finding("warning", name, "is not in the project's source", where, fix)
 
 
 def _mentioned(root: Path, wanted: set[str]) -> set[str]:
@@ -145,18 +145,18 @@ def _unasked(loaded: Loaded, held: Mapping[str, files.Held]) -> Iterator[Finding
     for name, each in held.items():
         if name not in names(loaded.config):
             fix = f"name it in env.secret, or: deploy secrets unset {name}"
-            what = f"is kept, and nothing in {FILE} names it: the app does not get it"
+            what = f"has a value, but {FILE} does not name it: the app does not get it"
             yield Finding("warning", name, what, files.shown(each.file), fix)
 
 
 def password_in_git(loaded: Loaded) -> Iterator[Finding]:
-    """The vault's password, where git would take it, and a build on the host as well."""
+    """An error if the file of the vault's password is in the repository and git does not ignore it."""
     if not (told := loaded.config.secrets.password_file):
         return
     path = loaded.path(told)
     listed = git.files(loaded.root)
     if listed is not None and path.is_relative_to(loaded.root) and path.relative_to(loaded.root).as_posix() in listed:
-        what = "lies where git does not ignore it, beside what it opens"
+        what = "is in the repository, beside the files that it opens, and git does not ignore it"
         fix = f"echo {path.name} >> .gitignore; if it was committed: deploy secrets rotate --vault"
         yield Finding("error", "secrets.password_file", what, files.shown(path), fix)
 

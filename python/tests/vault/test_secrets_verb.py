@@ -428,7 +428,10 @@ def test_a_password_that_git_would_take_is_an_error(shop: Project) -> None:
     subprocess.run(["git", "init", "-q"], cwd=shop.root, check=True)
 
     assert shop.deploy("secrets", "check").returncode == 2
-    assert "secrets.password_file: lies where git does not ignore it" in shop.deploy("push").stderr
+    assert (
+        "secrets.password_file: is in the repository, beside the files that it opens, and git does not ignore it"
+        in shop.deploy("push").stderr
+    )
     shop.write(".gitignore", ".vault\n")
     assert shop.deploy("secrets", "check").returncode == 0
 

@@ -25,7 +25,7 @@ from homeport.plays.runner import Played, play
 from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.screen import env_changes
-from homeport.screen.confirm import sure
+from homeport.screen.confirm import confirm
 from homeport.screen.screen import PushScreen, Screen
 from homeport.secrets import resolve
 from hostctl.common.documents import Json
@@ -87,7 +87,7 @@ def _confirm(session: Session, lines: list[str], yes: bool) -> None:
     for line in lines:
         screen.say(line)
     hold = session.host_vars["homeport_hold_seconds"]
-    sure(f"The replaced data is kept on the host; requests wait at the edge for at most {hold:g} s.", yes)
+    confirm(f"The replaced data is kept on the host; requests wait at the edge for at most {hold:g} s.", yes)
 
 
 def giving_up(lost: Json) -> list[str]:
@@ -175,7 +175,7 @@ def _last_line(verb: str, result: Json) -> str:
     if result["result"] == "unchanged":
         return f"{result['release']} is live already, with the same settings: nothing changed"
     more = f", {size(result['bytes_sent'])} sent" if verb == "push" else ""
-    if changes := env_changes.told(result["env_changes"]):
+    if changes := env_changes.summary(result["env_changes"]):
         more += f", env: {changes}"
     if kept := result["kept"]:
         more = f", with the data of {kept['since']}; the replaced data is kept in {kept['aside']} on the host"

@@ -9,7 +9,7 @@ import click
 from homeport.core.errors import ExitCode, HomeportError
 
 
-def sure(text: str, yes: bool) -> None:
+def confirm(text: str, yes: bool) -> None:
     """Ask a person to confirm, unless `yes`. Raises HomeportError (usage) without a terminal."""
     if yes:
         return

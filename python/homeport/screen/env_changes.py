@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-def told(changes: Mapping[str, Sequence[str]] | None) -> str:
+def summary(changes: Mapping[str, Sequence[str]] | None) -> str:
     """`KEY changed, OTHER added`, sorted by name; "" if nothing changed or the changes are unknown."""
-    names = {name: how for how, found in (changes or {}).items() for name in found}
+    names = {name: how for how, changed in (changes or {}).items() for name in changed}
     return ", ".join(f"{name} {names[name]}" for name in sorted(names))

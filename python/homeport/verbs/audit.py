@@ -35,5 +35,5 @@ def command(options: Options, count: int, as_json: bool) -> None:
         return
     for entry in entries:
         line = "  ".join(str(entry.get(key) or "-") for key in ("at", "who", "from", "verb", "release", "result"))
-        changes = env_changes.told(entry.get("env_changes"))
+        changes = env_changes.summary(entry.get("env_changes"))
         print(f"{line}  env: {changes}" if changes else line)

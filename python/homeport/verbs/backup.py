@@ -110,7 +110,7 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
     from homeport.remote.session import begin
 
     session = begin(options)
-    confirm.sure(
+    confirm.confirm(
         f"The backup continues from the database on {session.target.host}; later writes of another host are not in it.",
         yes,
     )
@@ -133,7 +133,7 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     host = begin(options).hostctl
     kept = dated(host.call("backup", "forget", "--id", id_, "--plan"))
     what = f"{size(kept['bytes'])} of data, kept since {kept['since']}"
-    confirm.sure(f"{what} ({kept['why'] or 'reason unknown'}), will be deleted for good.", yes)
+    confirm.confirm(f"{what} ({kept['why'] or 'reason unknown'}), will be deleted for good.", yes)
     host.call("backup", "forget", "--id", id_, "--who", who(), "--from", here())
     _print(options, as_json, kept, f"deleted {what}")
 

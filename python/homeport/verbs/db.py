@@ -105,12 +105,12 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
     from homeport.deployment import transition
     from homeport.remote import database_transfer
     from homeport.remote.session import begin
-    from homeport.screen.confirm import sure
+    from homeport.screen.confirm import confirm
     from homeport.screen.screen import Screen
 
     session = begin(options)
     database_transfer.check(file, session.loaded.config.database.engine)
-    sure(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
+    confirm(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
     words = ["db", "load", "--who", who(), "--from", here()]
     begun = database_transfer.send(session, file, words, Screen(quiet=options.quiet))
     transition.follow(session, begun["transition"], as_json=as_json)
@@ -152,12 +152,12 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     from homeport.core.performer import here, who
     from homeport.deployment import transition
     from homeport.remote.session import begin
-    from homeport.screen.confirm import sure
+    from homeport.screen.confirm import confirm
 
     session = begin(options)
     planned = session.hostctl.call("db", "upgrade", "--plan")
     what = f"The database of {session.app} ({size(planned['bytes'])})"
-    sure(f"{what} moves from PostgreSQL {planned['from']} to {planned['to']}; requests wait meanwhile.", yes)
+    confirm(f"{what} moves from PostgreSQL {planned['from']} to {planned['to']}; requests wait meanwhile.", yes)
     begun = session.hostctl.call("db", "upgrade", "--who", who(), "--from", here())
     transition.follow(session, begun["transition"], as_json=as_json)
 

@@ -45,7 +45,7 @@ def _row(release: dict[str, Any]) -> tuple[str, ...]:
     from homeport.screen import env_changes
 
     first = (release["release"], release["state"], _git(release["git"]), release["created"])
-    return *first, size(release["size"] or 0), release["who"], env_changes.told(release.get("env_changes"))
+    return *first, size(release["size"] or 0), release["who"], env_changes.summary(release.get("env_changes"))
 
 
 def _git(git: dict[str, Any] | None) -> str:

@@ -122,9 +122,9 @@ def test_kept_data_is_deleted_only_after_a_person_confirmed(monkeypatch: pytest.
 
 def test_where_nobody_can_be_asked_yes_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    confirm.sure("It is replaced.", True)
+    confirm.confirm("It is replaced.", True)
     with pytest.raises(HomeportError) as refused:
-        confirm.sure("It is replaced.", False)
+        confirm.confirm("It is replaced.", False)
     assert (refused.value.code, refused.value.fix) == (ExitCode.USAGE, "add --yes")
 
 

@@ -46,8 +46,8 @@ def missing(loaded: Loaded, what: str, required: str) -> HomeportError:
 
 def wrong_region(loaded: Loaded, found: str | None) -> HomeportError:
     """The error for a bucket in another region; `found` is None if the store does not say which."""
-    told = loaded.config.backup.region
-    what = f"is in {found}, not in {told}" if found else f"is not in {told}"
+    configured = loaded.config.backup.region
+    what = f"is in {found}, not in {configured}" if found else f"is not in {configured}"
     fix = f"set backup.region: {found}" if found else "set backup.region to where the bucket is"
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "region"), fix)
 

@@ -149,7 +149,7 @@ def given(accessories: dict[str, Accessory]) -> dict[str, str]:
 
 
 def environment(accessories: dict[str, Accessory]) -> dict[str, str]:
-    """The variables whose values stand in deploy.yml. Those of OWN hold passwords, which the host alone knows."""
+    """The variables whose values are in deploy.yml. Those of OWN hold passwords, which only the host has."""
     return {each: text for one in accessories.values() for each, text in one.env.items()}
 
 
@@ -188,7 +188,7 @@ def _with_kind(name: str, one: Any) -> Any:
 
 
 def wrong_together(accessories: dict[str, Accessory], taken: dict[str, str]) -> Found:
-    """Variables that two would give. `taken`: those that have a value, and where it stands."""
+    """The mistakes for variables that are set twice. `taken`: variables with a value already, and their places."""
 
     found: Found = []
     seen = dict(taken)

@@ -145,7 +145,7 @@ def _mistake(name: str, value: object) -> str:
 
 
 def _unknown(name: str) -> str:
-    """A module of the distribution's is known whole; others, and what an app makes up, are nothing to Homeport."""
+    """The mistake in an unknown name; "" for a name with a dot of a module that the distribution does not ship."""
     module = name.lower().partition(".")[0]
     if _OF_A_MODULE.fullmatch(name) and not any(each.startswith(f"{module}.") for each in known()):
         return ""
@@ -189,12 +189,12 @@ def _either(words: Collection[str]) -> str:
 
 
 def number(name: str, text: str) -> float | None:
-    """The value of a setting that is a number, in its own unit; None for what is none."""
+    """The value of a numeric setting in its own unit; None if the text is not a number."""
     return next((found for each in known()[name.lower()] if (found := _number(each, text)) is not None), None)
 
 
 def _number(setting: Setting, text: str) -> float | None:
-    """The value in the setting's own unit, rounded as the server rounds; None for what it would not take."""
+    """The value in the setting's own unit, rounded as the server rounds; None if the server would refuse it."""
     match = _NUMBER.fullmatch(text)
     if match is None or not _takes(setting, match[2]):
         return None
@@ -211,12 +211,12 @@ def _takes(setting: Setting, unit: str) -> bool:
 
 
 def _units(unit: str) -> Mapping[str, int]:
-    """The units that may stand in the place of this one; none for a plain number."""
+    """The units in which the setting may be written; empty for a plain number."""
     return next((units for units in _UNITS if unit.lstrip("0123456789") in units), {})
 
 
 def _base(unit: str) -> int:
-    """How much a setting counts in, 8kB or ms, in bytes or in microseconds."""
+    """The size of a setting's unit, such as 8kB or ms, in bytes or in microseconds."""
     name = unit.lstrip("0123456789")
     return int(unit.removesuffix(name) or 1) * _units(unit)[name]
 
@@ -230,7 +230,7 @@ def _expected(setting: Setting) -> str:
 
 
 def _shown(setting: Setting, number: float) -> str:
-    """A bound as a person writes it, in the largest unit in which it is whole."""
+    """A bound as text, in the largest unit in which it is a whole number."""
     units = _units(setting.unit)
     if not units or number <= 0:
         return f"{number:.10g}"

@@ -60,7 +60,7 @@ def _lock(path: Path) -> TextIO:
 
 
 def forget_locks() -> None:
-    """Remove the locks that nobody holds."""
+    """Remove the locks that no process holds."""
     for path in LOCKS.glob("*.lock"):
         with path.open("w") as stream:
             try:

@@ -45,7 +45,7 @@ def load(name: str) -> State | None:
 
 
 def names() -> list[str]:
-    """Every sandbox that has a directory, also one that a killed run left half-made."""
+    """Every sandbox that has a directory, also an incomplete one of a killed run."""
     if not SANDBOXES.is_dir():
         return []
     return sorted(entry.name for entry in SANDBOXES.iterdir() if entry.is_dir())

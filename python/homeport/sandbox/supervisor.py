@@ -36,7 +36,7 @@ def host_argv(sandbox: Sandbox) -> list[str]:
 
 
 class Supervisor:
-    """Runs until told to stop, or until the host inside powers off."""
+    """Runs until it gets a signal to stop, or until the host powers off."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

@@ -140,7 +140,7 @@ def _unsealed(loaded: Loaded, path: Path, data: bytes, opener: SecretStr) -> str
         what = "the vault password does not open the file"
         raise WrongPasswordError(what, shown(path), _way_in(loaded), ExitCode.USAGE) from None
     except ansible_vault.DamagedError:
-        fix = f"take it from git: git checkout -- {shown(path)}"
+        fix = f"restore it from git: git checkout -- {shown(path)}"
         raise _refused("the file is damaged: it is not in Ansible Vault's format", path, fix) from None
 
 

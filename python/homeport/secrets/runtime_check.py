@@ -121,7 +121,7 @@ def _without_value(loaded: Loaded, supplied: set[str]) -> Iterator[Finding]:
 
 
 def _unread(loaded: Loaded) -> Iterator[Finding]:
-    """Names of env that stand nowhere in the project: no more than a warning, since a dependency may read one."""
+    """Warnings for names of env that are not in the project's source. A dependency may read one all the same."""
     root = loaded.path(loaded.config.release.path)
     env = loaded.config.env
     ours = dict.fromkeys(env.clear, "env.clear") | dict.fromkeys(env.secret, "env.secret")

@@ -1,4 +1,4 @@
-"""Who may run what. sudo lets the deploy user run hostctl; here it is decided for which app and verb."""
+"""Decides which user may run which verb for which app. sudo lets the deploy user run hostctl as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hostctl.common.errors import USAGE, HostError
 
-# These act on units and on other apps: only root itself, through systemd or provisioning, runs them.
+# These verbs act on units and on other apps: only root runs them, through systemd or provisioning.
 INTERNAL = frozenset(
     {
         "accessories",
@@ -27,10 +27,10 @@ INTERNAL = frozenset(
 
 
 def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[str]) -> None:
-    """Raises HostError (usage) unless this user may run the verb.
+    """Raises HostError (usage) unless the user may run the verb.
 
-    `sudo_user` is who called sudo (None without sudo); root itself may do everything, others of uid 0 what
-    the app's `deployers` may.
+    `sudo_user` is the user who called sudo (None without sudo). Root may run everything; a user who came through sudo
+    must be one of the app's `deployers`.
     """
     if verb in ("spread", "collect") and sudo_user is None:
         return
@@ -39,11 +39,11 @@ def authorise(verb: str, uid: int, sudo_user: str | None, deployers: Sequence[st
     if sudo_user is None or sudo_user == "root":
         return
     if verb in INTERNAL:
-        raise HostError(f"{verb} is run by the host itself", f"sudo by {sudo_user}", "use another verb", USAGE)
+        raise HostError(f"only the host runs {verb}", f"sudo by {sudo_user}", "use another verb", USAGE)
     if sudo_user not in deployers:
         raise HostError(
             f"{sudo_user} may not touch this app",
             "deployers in app.json",
-            "add the user to the app's deployers and provision",
+            "add the user to deployers in deploy.yml, then deploy provision",
             USAGE,
         )

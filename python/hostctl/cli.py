@@ -1,6 +1,6 @@
-"""The command line: strict arguments in, one JSON document out.
+"""The command line of hostctl: strict arguments in, one JSON document out.
 
-What a verb needs is imported when it runs.
+Each verb imports its modules when it runs, because start-up time is part of every command.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from hostctl.common.documents import PushSpec
 from hostctl.common.errors import DONE, FAILED, USAGE, HostError, of_system
 from hostctl.common.files import Json
 from hostctl.common.names import checked
+from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 
 GLOBAL = ("boot", "edge")
-AGAIN = "deploy status tells what is so; try again, and report it if it comes again"
+AGAIN = "see deploy status, then try again; report the error if it comes again"
 Answer = Mapping[str, object]
 Verb = Callable[[App, argparse.Namespace], Answer | None]
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is an error of the one shape."""
+    """An argument parser whose errors are HostErrors (usage)."""
 
     def error(self, message: str) -> NoReturn:
         raise HostError(f"hostctl: {message}", "the arguments", "use the deploy of this version", USAGE)
 
 
 def kind(name: str) -> Callable[[str], str]:
+    """An argument type: a string that `names` accepts as this kind."""
     return lambda value: checked(name, value)
 
 
 def bounded(low: float, high: float) -> Callable[[str], float]:
-    """A number within bounds."""
+    """An argument type: a number within bounds."""
 
     def parse(value: str) -> float:
         number = float(value)
@@ -51,6 +53,8 @@ def bounded(low: float, high: float) -> Callable[[str], float]:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument type: a whole number within bounds."""
+
     def parse(value: str) -> int:
         number = int(value)
         if not low <= number <= high:
@@ -69,7 +73,7 @@ WHO: dict[str, dict[str, object]] = {
 }
 ID: dict[str, dict[str, object]] = {"id": {"type": kind("transition")}}
 
-# every verb, with what it takes; anything else is refused
+# the arguments of every verb; others are refused
 OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     "inspect": {},
     "status": {},
@@ -225,46 +229,46 @@ def _env(app: App, _: argparse.Namespace) -> Answer:
     return begin.push(app, cast("PushSpec", schema.read(schema.PUSH)), Host(), "env")
 
 
-def _seal(app: App, given: argparse.Namespace) -> Answer:
-    from hostctl.verbs import seal
+def _seal(app: App, args: argparse.Namespace) -> Answer:
+    from hostctl.verbs import seal_plaintext
 
-    return seal.finish(app) if given.finish else seal.seal(app)
+    return seal_plaintext.finish(app) if args.finish else seal_plaintext.seal(app)
 
 
-def _rollback(app: App, given: argparse.Namespace) -> Answer:
+def _rollback(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.transitions import begin
 
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    if given.plan:
-        return begin.plan_rollback(app, given.to, Host())
-    if given.with_data:
-        return begin.rollback_with_data(app, given.to, given.point, who, given.origin, given.lock_wait, Host())
-    return begin.rollback(app, given.to, who, given.origin, given.lock_wait, Host(), given.force)
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    if args.plan:
+        return begin.plan_rollback(app, args.to, Host())
+    if args.with_data:
+        return begin.rollback_with_data(app, args.to, args.point, who, args.origin, args.lock_wait, Host())
+    return begin.rollback(app, args.to, who, args.origin, args.lock_wait, Host(), args.force)
 
 
-def _restore(app: App, given: argparse.Namespace) -> Answer | None:
+def _restore(app: App, args: argparse.Namespace) -> Answer | None:
     from hostctl.backup import recovery_target
     from hostctl.host.host import Host
     from hostctl.transitions import begin, restore
 
     host = Host()
-    data = restore.source(app, given.at, given.point, host)
-    if given.plan:
-        return {"at": recovery_target.instant(data), "gives_up": restore.gives_up(app, data)}
-    if given.dry_run:
+    data = restore.source(app, args.at, args.point, host)
+    if args.plan:
+        return {"at": recovery_target.target_time(data), "gives_up": restore.gives_up(app, data)}
+    if args.dry_run:
         return restore.rehearse(app, data, host)
-    if given.file:
-        restore.send(app, data, given.database, host, sys.stdout.buffer)
+    if args.file:
+        restore.send(app, data, args.database, host, sys.stdout.buffer)
         return None
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    return begin.restore_in_place(app, data, who, given.origin, given.lock_wait, host)
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    return begin.restore_in_place(app, data, who, args.origin, args.lock_wait, host)
 
 
 def _points(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.backup import restore_points
 
-    return {"points": restore_points.every(app)}
+    return {"points": restore_points.all_points(app)}
 
 
 def _doctor(app: App, _: argparse.Namespace) -> Answer:
@@ -281,48 +285,48 @@ def _apps(app: App, _: argparse.Namespace) -> Answer:
     return {"apps": apps.every(app.layout, Host())}
 
 
-def _maintenance(app: App, given: argparse.Namespace) -> Answer:
+def _maintenance(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.edge import maintenance
     from hostctl.host.host import Host
 
-    who = maintenance.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    if given.action == "on":
+    who = Actor(args.who or os.environ.get("SUDO_USER", "root"), args.origin)
+    if args.action == "on":
         return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Host())
-    return maintenance.off(app, who) if given.action == "off" else {"maintenance": maintenance.now(app)}
+    return maintenance.off(app, who) if args.action == "off" else {"maintenance": maintenance.current(app)}
 
 
-def _remove(app: App, given: argparse.Namespace) -> Answer:
+def _remove(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.removal import remove
 
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    wish = remove.Wish(who, given.origin, given.keep_data, given.force, given.lock_wait)
-    return remove.verb(app, given.action, wish, Host())
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    request = remove.RemoveRequest(who, args.origin, args.keep_data, args.force, args.lock_wait)
+    return remove.perform(app, args.action, request, Host())
 
 
-def _certs(app: App, given: argparse.Namespace) -> Answer:
+def _certs(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.edge import certificates
     from hostctl.host.host import Host
 
-    who = certificates.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    if given.action == "push":
+    who = Actor(args.who or os.environ.get("SUDO_USER", "root"), args.origin)
+    if args.action == "push":
         from hostctl.core import schema
         from hostctl.edge import custom_certificates
 
         return certificates.push(app, schema.read(custom_certificates.SPEC)["certificates"], who, Host())
-    return certificates.verb(app, given.action, who, Host())
+    return certificates.act(app, args.action, who, Host())
 
 
-def _cron(app: App, given: argparse.Namespace) -> Answer | None:
-    from hostctl.cron import jobs, runs, verb
+def _cron(app: App, args: argparse.Namespace) -> Answer | None:
+    from hostctl.cron import commands, runs
     from hostctl.host.host import Host
 
-    who = jobs.Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    told = verb.verb(app, given.action, given.names, who, Host())
-    if "result" not in told:
-        return told
-    print(runs.sentence(told))  # into the log of the job that has run
+    who = Actor(args.who or os.environ.get("SUDO_USER", "root"), args.origin)
+    answer = commands.perform(app, args.action, args.names, who, Host())
+    if "result" not in answer:
+        return answer
+    print(runs.sentence(answer))  # into the log of the job
     return None
 
 
@@ -333,10 +337,10 @@ def _plan(app: App, _: argparse.Namespace) -> Answer:
     return plan.plan(app, cast("PushSpec", schema.read(schema.PLAN)))
 
 
-def _follow(app: App, given: argparse.Namespace) -> Answer:
+def _follow(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.transitions.follow import follow
 
-    return follow(app, given.transition, given.after, given.wait)
+    return follow(app, args.transition, args.after, args.wait)
 
 
 def _status(app: App, _: argparse.Namespace) -> Answer:
@@ -355,14 +359,14 @@ def _inspect(app: App, _: argparse.Namespace) -> Answer:
 def _releases(app: App, _: argparse.Namespace) -> Answer:
     from hostctl.release import records
 
-    return {"releases": [records.short(app, record) for record in records.every(app)]}
+    return {"releases": [records.summary(app, record) for record in records.every(app)]}
 
 
-def _record(app: App, given: argparse.Namespace) -> Answer:
+def _record(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.release import records
     from hostctl.verbs import logs
 
-    release = logs.newest_failed(app) if given.failed else logs.named(app, given.release or "")
+    release = logs.newest_failed(app) if args.failed else logs.resolve(app, args.release or "")
     kept = {name: _text(app.record(release) / name) for name in ("boot.log", "migrate.log")}
     return {"record": records.load(app, release), **kept}
 
@@ -371,52 +375,52 @@ def _text(path: Path) -> str | None:
     return path.read_text(errors="replace") if path.exists() else None
 
 
-def _audit(app: App, given: argparse.Namespace) -> Answer:
+def _audit(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.core import audit
 
-    return {"audit": audit.read(app, given.lines)}
+    return {"audit": audit.read(app, args.lines)}
 
 
-def _lock(app: App, given: argparse.Namespace) -> Answer:
+def _lock(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.core import audit, lock
 
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    if given.action == "acquire":
-        told: Json | None = lock.acquire(app, who, given.origin, given.message)
-        audit.note(app, who, given.origin, "lock acquire", given.message)
-        return {"lock": told}
-    if given.action == "release":
-        released = lock.release(app, who, given.force)
-        audit.note(app, who, given.origin, "lock release", (released or {}).get("message", ""))
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    if args.action == "acquire":
+        answer: Json | None = lock.acquire(app, who, args.origin, args.message)
+        audit.note(app, who, args.origin, "lock acquire", args.message)
+        return {"lock": answer}
+    if args.action == "release":
+        released = lock.release(app, who, args.force)
+        audit.note(app, who, args.origin, "lock release", (released or {}).get("message", ""))
         return {"lock": None, "released": released}
     return {"lock": lock.holder(app)}
 
 
-def _receive(app: App, given: argparse.Namespace) -> Answer:
+def _receive(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.release.upload import receive
 
-    return receive(app, given.digest, given.transfer, given.offset, given.total, given.base, sys.stdin.buffer)
+    return receive(app, args.digest, args.transfer, args.offset, args.total, args.base, sys.stdin.buffer)
 
 
-def _logs(app: App, given: argparse.Namespace) -> None:
+def _logs(app: App, args: argparse.Namespace) -> None:
     from hostctl.cron import jobs
     from hostctl.verbs import logs
 
-    release = logs.named(app, given.release) if given.release else None
-    of = jobs.units(app, given.job) if given.job else ()
-    asked = logs.Wanted(given.lines, given.follow, release, given.source, given.since, given.grep, given.as_json, of)
-    logs.run(app, asked, sys.stdout)
+    release = logs.resolve(app, args.release) if args.release else None
+    of = jobs.units(app, args.job) if args.job else ()
+    query = logs.Query(args.lines, args.follow, release, args.source, args.since, args.grep, args.as_json, of)
+    logs.print_log(app, query, sys.stdout)
 
 
-def _shell(app: App, given: argparse.Namespace) -> Answer | None:
+def _shell(app: App, args: argparse.Namespace) -> Answer | None:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.instance import shell
 
-    if given.action == "ask":
+    if args.action == "ask":
         return shell.ask(app, schema.read(schema.SHELL))
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    sys.exit(shell.run(app, given.id or "", given.terminal, who, given.origin, Host()))
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    sys.exit(shell.run(app, args.id or "", args.terminal, who, args.origin, Host()))
 
 
 def _build(app: App, _: argparse.Namespace) -> Answer:
@@ -427,104 +431,103 @@ def _build(app: App, _: argparse.Namespace) -> Answer:
     return build.begin(app, schema.read(schema.BUILD), Host())
 
 
-def _backup(app: App, given: argparse.Namespace) -> Answer:
-    from hostctl.core.actor import Who
+def _backup(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.verbs import backup
 
-    who = Who(given.who or os.environ.get("SUDO_USER", "root"), given.origin)
-    if given.action == "forget":
+    who = Actor(args.who or os.environ.get("SUDO_USER", "root"), args.origin)
+    if args.action == "forget":
         from hostctl.verbs import kept
 
-        name = given.id or ""
-        return kept.find(app, name) if given.plan else kept.forget(app, name, *who)
-    return backup.verb(app, given.action, who, Host())
+        name = args.id or ""
+        return kept.find(app, name) if args.plan else kept.forget(app, name, *who)
+    return backup.perform(app, args.action, who, Host())
 
 
-def _db(app: App, given: argparse.Namespace) -> Answer | None:
+def _db(app: App, args: argparse.Namespace) -> Answer | None:
     from hostctl.host.host import Host
     from hostctl.verbs import db
 
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    if given.action == "upgrade":
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    if args.action == "upgrade":
         from hostctl.postgres.upgrade import plan
         from hostctl.transitions import upgrade
 
-        return plan(app) if given.plan else upgrade.begin(app, who, given.origin, Host())
-    if given.action == "load":
-        return db.load(app, given.bytes, given.digest or "", who, given.origin, Host())
-    if given.action == "dump":
-        db.dump(app, given.database, given.sql, sys.stdout.buffer)
+        return plan(app) if args.plan else upgrade.begin(app, who, args.origin, Host())
+    if args.action == "load":
+        return db.load(app, args.bytes, args.digest or "", who, args.origin, Host())
+    if args.action == "dump":
+        db.dump(app, args.database, args.sql, sys.stdout.buffer)
     else:
-        sys.exit(db.console(app, given.database, given.write, who, given.origin))
+        sys.exit(db.console(app, args.database, args.write, who, args.origin))
     return None
 
 
-def _stream(app: App, given: argparse.Namespace) -> Answer:
+def _stream(app: App, args: argparse.Namespace) -> Answer:
     from hostctl import engines
     from hostctl.backup import settings
     from hostctl.core import schema
     from hostctl.host.host import Host
 
-    if given.action == "credentials":
-        return {"changed": settings.keep_credentials(app, schema.read(settings.KEYS))}
-    if given.action == "libraries":
+    if args.action == "credentials":
+        return {"changed": settings.save_credentials(app, schema.read(settings.KEYS))}
+    if args.action == "libraries":
         from hostctl.postgres import cluster
 
-        cluster.refuse_libraries(app, given.names)
+        cluster.refuse_missing_libraries(app, args.names)
         return {}
-    told = engines.require(app).streams.verb(app, given.action, Host(), given.allow_empty)
-    if given.action == "watch":
-        _tell_trouble(app, told)
-    return told
+    answer = engines.require(app).replication.run_action(app, args.action, Host(), args.allow_empty)
+    if args.action == "watch":
+        _tell_trouble(app, answer)
+    return answer
 
 
-def _tell_trouble(app: App, looked: Json) -> None:
+def _tell_trouble(app: App, watched: Json) -> None:
     from hostctl.host.host import Host
     from hostctl.notify import events
 
     if events.receivers(app):
         from hostctl.verbs.status import database
 
-        events.watched(app, looked, database(app, Host()))
+        events.monitor_ran(app, watched, database(app, Host()))
 
 
-def _notify(app: App, given: argparse.Namespace) -> Answer:
+def _notify(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.notify import queue
 
-    if given.action == "list":
+    if args.action == "list":
         return {"receivers": queue.listing(app)}
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    return {"receivers": queue.test(app, who, given.origin, Host())}
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    return {"receivers": queue.send_test(app, who, args.origin, Host())}
 
 
-def _notifier(app: App, given: argparse.Namespace) -> Answer:
+def _notifier(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.core import schema
     from hostctl.host.host import Host
     from hostctl.notify import events, queue
 
-    if given.action == "keep":
-        return {"changed": events.keep(app, schema.read(events.KEPT))}
-    return queue.run(app, Host())
+    if args.action == "keep":
+        return {"changed": events.save(app, schema.read(events.KEPT))}
+    return queue.deliver(app, Host())
 
 
-def _accessory(app: App, given: argparse.Namespace) -> Answer | None:
+def _accessory(app: App, args: argparse.Namespace) -> Answer | None:
     from hostctl.accessories import services
     from hostctl.host.host import Host
 
-    if given.action == "list":
-        return {"accessories": services.told(app, Host())}
-    if given.action == "logs":
+    if args.action == "list":
+        return {"accessories": services.status(app, Host())}
+    if args.action == "logs":
         from hostctl.verbs import logs
 
-        unit = services.find(app, given.name or "").unit
-        asked = logs.Wanted(given.lines, given.follow, None, None, given.since, given.grep, given.as_json, (unit,))
-        logs.run(app, asked, sys.stdout)
+        unit = services.find(app, args.name or "").unit
+        query = logs.Query(args.lines, args.follow, None, None, args.since, args.grep, args.as_json, (unit,))
+        logs.print_log(app, query, sys.stdout)
         return None
-    who = given.who or os.environ.get("SUDO_USER", "root")
-    act = services.restart if given.action == "restart" else services.remove
-    return act(app, given.name or "", who, given.origin, Host())
+    who = args.who or os.environ.get("SUDO_USER", "root")
+    act = services.restart if args.action == "restart" else services.remove
+    return act(app, args.name or "", who, args.origin, Host())
 
 
 def _accessories(app: App, _: argparse.Namespace) -> Answer:
@@ -534,22 +537,22 @@ def _accessories(app: App, _: argparse.Namespace) -> Answer:
     return services.start(app, Host())
 
 
-def _transition(app: App, given: argparse.Namespace) -> Answer:
+def _transition(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.transitions import run
 
-    return run.run(app, given.id, Host())
+    return run.run(app, args.id, Host())
 
 
-def _drain(app: App, given: argparse.Namespace) -> Answer:
+def _drain(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.journal import journal
-    from hostctl.journal.steps import Work
+    from hostctl.journal.engine import Work
     from hostctl.transitions import drain
 
-    entry = journal.load(app, given.id)
+    entry = journal.load(app, args.id)
     if entry is None or entry.result is None:
-        raise HostError(f"transition {given.id} has nothing to drain", str(app.transitions), "deploy status", FAILED)
+        raise HostError(f"transition {args.id} has nothing to drain", str(app.transitions), "deploy status", FAILED)
     return drain.run(Work(app, entry, Host()))
 
 
@@ -560,37 +563,37 @@ def _recover(app: App, _: argparse.Namespace) -> Answer:
     return recover.verb(app, Host())
 
 
-def _building(app: App, given: argparse.Namespace) -> Answer:
+def _building(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.instance import build
 
-    return build.run(app, given.id, Host())
+    return build.run(app, args.id, Host())
 
 
-def _spread(_: App, given: argparse.Namespace) -> Answer:
+def _spread(_: App, args: argparse.Namespace) -> Answer:
     from hostctl.instance import build
 
-    return build.spread(given.archive, given.directory)
+    return build.spread(args.archive, args.directory)
 
 
-def _collect(_: App, given: argparse.Namespace) -> Answer:
+def _collect(_: App, args: argparse.Namespace) -> Answer:
     from hostctl.instance import build
 
-    return build.collect(given.directory, given.archive)
+    return build.collect(args.directory, args.archive)
 
 
 VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 
 
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
-    """What concerns the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
+    """Verbs of the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
     if verb == "boot" and not rest:
         from hostctl.host.host import Host
         from hostctl.removal import remove
         from hostctl.transitions import recover
 
-        going = remove.go_on(layout, Host())
-        return recover.boot([app for app in layout.apps() if app.name not in going], Host())
+        being_removed = remove.resume_all(layout, Host())
+        return recover.boot([app for app in layout.apps() if app.name not in being_removed], Host())
     if verb == "edge":
         from hostctl.edge import caddy
 
@@ -604,7 +607,7 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
 
 
 def _own_certificates(app: str) -> Answer:
-    """Provisioning hands them over, which is before there is an app.json."""
+    """Install custom certificates from standard input. Provisioning calls this before it writes app.json."""
     from hostctl.core import schema
     from hostctl.edge import custom_certificates
     from hostctl.host.host import Host
@@ -620,13 +623,13 @@ def run(argv: Sequence[str], layout: Layout, uid: int, sudo_user: str | None) ->
     if len(argv) < 2:
         raise HostError("hostctl APP VERB [options]", "the arguments", f"one of {', '.join(sorted(OPTIONS))}", USAGE)
     app, verb = layout.app(argv[0]), argv[1]
-    given = parse(verb, argv[2:])
+    args = parse(verb, argv[2:])
     authorise(verb, uid, sudo_user, deployers(app, verb))
-    return VERBS[verb](app, given)
+    return VERBS[verb](app, args)
 
 
 def deployers(app: App, verb: str) -> list[str]:
-    """Who may push this app. What only the host itself runs needs no app.json: provisioning writes that last."""
+    """The users that may push the app; none for internal verbs, which run before provisioning writes app.json."""
     if verb in INTERNAL:
         return []
     from hostctl.release import app_config
@@ -635,17 +638,17 @@ def deployers(app: App, verb: str) -> list[str]:
 
 
 def main(argv: Sequence[str], layout: Layout | None = None) -> int:
-    """Run one command as the process that was called; returns the exit code."""
+    """Run one command and print its document or error. Returns the exit code."""
     try:
-        told = run(argv, layout or Layout(), os.geteuid(), os.environ.get("SUDO_USER"))
+        answer = run(argv, layout or Layout(), os.geteuid(), os.environ.get("SUDO_USER"))
     except HostError as error:
         return _refused(error)
     except OSError as error:
         return _refused(of_system(error, " ".join(["hostctl", *argv[1:2]]), "hostctl", AGAIN))
     except ValueError as error:
         return _refused(HostError(f"{type(error).__name__}: {error}", "hostctl", AGAIN))
-    if told is not None:
-        print(json.dumps(told, separators=(",", ":")))
+    if answer is not None:
+        print(json.dumps(answer, separators=(",", ":")))
     return DONE
 
 

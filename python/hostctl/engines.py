@@ -1,6 +1,6 @@
-"""The engines an app's database may have. Here alone is it decided which one answers; the verbs hold no `if`.
+"""The registry of database engines. Only this module chooses by engine; the verbs call the Protocols.
 
-Each concern of an engine is a module of its own, imported when it is asked for: what a verb needs, and no more.
+Each concern of an engine is a module of its own, imported when it is needed.
 """
 
 from __future__ import annotations
@@ -20,120 +20,120 @@ if TYPE_CHECKING:
 
     from hostctl.backup.epochs import Epoch
     from hostctl.host.host import Host
-    from hostctl.journal.steps import Work
+    from hostctl.journal.engine import Work
 
 
 class Backups(Protocol):
-    """`hostctl APP backup`, and what status tells. Every function raises HostError."""
+    """`hostctl APP backup`, and the database in `status`. Every function raises HostError."""
 
     def summary(self, app: App, host: Host) -> Json:
-        """The database and, under `backup`, its backup, from this host alone: no request leaves it."""
+        """The database and, under `backup`, its backup, from this host alone: no request to S3."""
 
     def listing(self, app: App) -> Json:
-        """Restore points, and per epoch of the bucket what can be restored."""
+        """Restore points, and for each epoch of the bucket the times that can be restored."""
 
     def run(self, app: App, host: Host) -> None:
-        """Everything written until now goes to S3, with a whole copy that nothing older is needed for."""
+        """Send everything written so far to S3, with a full snapshot or base backup where one is due."""
 
     def drill(self, app: App, host: Host) -> Json:
-        """Restore the newest backup beside, and compare."""
+        """Restore the newest backup into a scratch directory, and compare it with the live database."""
 
     def takeover(self, app: App, host: Host) -> Epoch:
-        """Make this host's database the one that counts."""
+        """Make this host's database the current one."""
 
     def check(self, app: App) -> Json:
-        """Beyond the bucket itself: whether the engine's own programs reach it from here."""
+        """Whether the engine's own programs reach the bucket from here."""
 
 
-class Streams(Protocol):
+class Replication(Protocol):
     """`hostctl APP stream ACTION`."""
 
-    def verb(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
-        """Do what a unit or provisioning asks. Raises HostError."""
+    def run_action(self, app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
+        """Perform the action of a unit or of provisioning. Raises HostError."""
 
 
 class Restores(Protocol):
-    """`hostctl APP restore` and `rollback --with-data`: data of another instant. Every function raises HostError.
+    """`hostctl APP restore` and `rollback --with-data`. Every function raises HostError.
 
-    `data` is what the journal keeps of the wish: see restore.source.
+    `data` is the journal's source of the restore: see transitions/restore.source.
     """
 
-    def reach(self, app: App, host: Host) -> tuple[float, float]:
+    def restorable_range(self, app: App, host: Host) -> tuple[float, float]:
         """The oldest and the newest instant that can be restored, in seconds since the epoch."""
 
-    def counted(self, app: App, data: DataSource) -> Json:
-        """What is known, without a restore, of the rows of each table now and then, by the database's name."""
+    def row_changes(self, app: App, data: DataSource) -> Json:
+        """The rows of each table now and then, by database, as far as they are known without a restore."""
 
-    def now(self, app: App) -> dict[str, dict[str, int]]:
-        """The rows of each table of the live databases, by their names."""
+    def live_rows(self, app: App) -> dict[str, dict[str, int]]:
+        """The rows of each table of the live databases, by database."""
 
     def fetch(self, work: Work) -> str:
-        """The step: bring the data beside, whole and checked. Returns a line to show."""
+        """The step: fetch the data beside the live data, and check it. Returns a line to show."""
 
-    def forget(self, work: Work) -> None:
+    def discard_fetched(self, work: Work) -> None:
         """The undo of `fetch`."""
 
     def replace(self, work: Work) -> str:
-        """The step: what was fetched takes the place of the live data, which goes aside."""
+        """The step: the fetched data replaces the live data, which is kept."""
 
-    def counts(self, work: Work) -> None:
-        """The app was found well on what `replace` brought: a lost host gets that back from now on."""
+    def confirm(self, work: Work) -> None:
+        """The app is healthy on the new data: it is current from now on."""
 
     def put_back(self, work: Work) -> None:
         """The undo of `replace`."""
 
-    def kept(self, app: App) -> Mapping[str, int]:
-        """What was given up and is kept where the live data is, not among the files aside: bytes, by name."""
+    def kept_data(self, app: App) -> Mapping[str, int]:
+        """Replaced data that is kept as databases and not as files: bytes, by name."""
 
-    def drop(self, app: App, name: str) -> None:
-        """Delete one of `kept`, for good."""
+    def delete_kept_data(self, app: App, name: str) -> None:
+        """Delete one of `kept_data`."""
 
-    def beside(self, app: App) -> Path:
-        """Where data is brought to for a look at it."""
+    def scratch_directory(self, app: App) -> Path:
+        """Where data is restored that only an inspection needs."""
 
-    def bring(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
-        """The data below `into`, checked. Returns what was seen of each database, by name."""
+    def restore_into(self, app: App, data: DataSource, into: Path, host: Host) -> Json:
+        """Restore the data below `into`, and check it. Returns what is in each database, by name."""
 
     def extract(self, app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
-        """One database of the data as one file below `into`, and what was seen of it."""
+        """Restore one database as one file below `into`. Returns the file, and what is in the database."""
 
 
 class Consoles(Protocol):
     """`hostctl APP db ACTION`. Every function raises HostError."""
 
-    def named(self, app: App, name: str | None) -> str:
+    def database_name(self, app: App, name: str | None) -> str:
         """The name of the database of that name, else of the main one."""
 
-    def converse(self, app: App, name: str, write: bool) -> int:
-        """A console on standard input and output, as the app's own user. Returns the exit code."""
+    def open_console(self, app: App, name: str, write: bool) -> int:
+        """Open a console on standard input and output, as the app's own user. Returns the exit code."""
 
     def copy(self, app: App, name: str, sql: bool, scratch: Path) -> Path:
-        """A consistent copy as a file below `scratch`: in the engine's own form, or as SQL text."""
+        """Write a consistent copy as a file below `scratch`: in the engine's format, or as SQL text."""
 
-    def check(self, app: App, file: Path) -> None:
-        """Whether a file may replace the live database."""
+    def check_file(self, app: App, file: Path) -> None:
+        """Raises HostError unless the file may replace the live database."""
 
 
 class Pushes(Protocol):
-    """What a push asks before the gates. Every function raises HostError."""
+    """What a push needs of a database before it is run. Every function raises HostError."""
 
-    def check(self, work: Work) -> str | None:
-        """Whether the database will bear the new release. Returns a line to show."""
+    def check_release(self, work: Work) -> str | None:
+        """Check that the database can serve the new release. Returns a line to show."""
 
-    def stop_asking(self, work: Work) -> None:
-        """The undo of `check`."""
+    def cancel_check(self, work: Work) -> None:
+        """The undo of `check_release`."""
 
-    def needless(self, app: App) -> str | None:
-        """Why no restore point is to be taken, whatever the release brings; None when one is."""
+    def no_point_reason(self, app: App) -> str | None:
+        """Why no restore point can or need be taken; None when one is to be taken."""
 
-    def keep(self, work: Work, directory: Path) -> tuple[Json, str]:
-        """Take a restore point: what belongs into its point.json, and a line to show."""
+    def take_restore_point(self, work: Work, directory: Path) -> tuple[Json, str]:
+        """Take a restore point: the keys for its point.json, and a line to show."""
 
-    def around_migrate(self, work: Work) -> AbstractContextManager[None]:
-        """What comes before the release's migrations, and after them."""
+    def around_migrations(self, work: Work) -> AbstractContextManager[None]:
+        """A context in which the release's migrations run."""
 
-    def versions(self, app: App) -> set[int] | None:
-        """The migrations that the database names as applied; None when it keeps no table of them."""
+    def applied_migrations(self, app: App) -> set[int] | None:
+        """The versions in schema_migrations; None without that table."""
 
 
 class Removals(Protocol):
@@ -159,17 +159,17 @@ class Removals(Protocol):
 
 
 class Engine(Protocol):
-    """What the verbs ask of an engine, by concern."""
+    """A database engine, by concern."""
 
     @property
     def name(self) -> str:
-        """As deploy.yml says it."""
+        """The name in deploy.yml."""
 
     @property
     def backups(self) -> Backups: ...
 
     @property
-    def streams(self) -> Streams: ...
+    def replication(self) -> Replication: ...
 
     @property
     def restores(self) -> Restores: ...
@@ -185,7 +185,7 @@ class Engine(Protocol):
 
 
 class Sqlite:
-    """Files of the app's own, streamed by Litestream."""
+    """SQLite files of the app, replicated by Litestream."""
 
     name = "sqlite"
 
@@ -196,7 +196,7 @@ class Sqlite:
         return backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.sqlite import commands
 
         return commands
@@ -227,7 +227,7 @@ class Sqlite:
 
 
 class Postgres:
-    """A cluster of the app's own, archived by pgBackRest and the tail."""
+    """A PostgreSQL cluster of the app, archived by pgBackRest and the WAL stream."""
 
     name = "postgres"
 
@@ -238,7 +238,7 @@ class Postgres:
         return backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.postgres import commands
 
         return commands
@@ -269,7 +269,7 @@ class Postgres:
 
 
 class External:
-    """A server of somebody else's: its backups are its provider's."""
+    """A PostgreSQL server of a provider, which also makes the backups."""
 
     name = "external"
 
@@ -280,7 +280,7 @@ class External:
         return external_backup
 
     @property
-    def streams(self) -> Streams:
+    def replication(self) -> Replication:
         from hostctl.postgres import external_backup
 
         return external_backup
@@ -325,7 +325,7 @@ def of(app: App) -> Engine | None:
 
 
 def require(app: App) -> Engine:
-    """As `of`, for what makes no sense without a database. Raises HostError (usage)."""
+    """As `of`, but raises HostError (usage) for an app without a database."""
     found = of(app)
     if found is None:
         fix = "set database.engine, and run deploy provision"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from reference import example, json_schema, keys, verbs
+from reference import example, json_schema, keys, roles, verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,6 +16,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/verbs.md": verbs.page,
     "docs/reference/deploy.schema.json": json_schema.text,
     "python/homeport/docs/deploy.yml": example.text,
+    **roles.pages(),
 }
 
 

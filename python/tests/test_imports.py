@@ -31,6 +31,7 @@ LATE = {
     "hostctl.cli": "one verb of many: hostctl status 0.1 s, with every verb's modules 0.4 s",
     "hostctl.engines": "one engine of three, and one concern of it",
     "hostctl.notify.events": "TLS, where a notification is sent",
+    "hostctl.verbs.status": "S3 with TLS and XML, where the app has a database",
     "hostctl.transitions.follow": "following is what a push does most often, recovery hardly ever",
 }
 

@@ -56,7 +56,7 @@ def _sources() -> Iterator[Path]:
     yield collection() / "playbooks" / "provision.yml"
     yield package / "core" / "pinned_programs.json"
     for root in (collection() / "roles", Path(hostctl.__file__).parent):
-        yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
+        yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".md"))
 
 
 def _of_the_host(host_vars: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.secrets.resolve import Secrets
 from hostctl.common.documents import Json
-from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, examined, ok, skipped
+from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, ok, run_check, skipped
 
 Tell = Callable[[str], None]
 
@@ -46,7 +46,7 @@ def examine(session: Session, tell: Tell) -> list[Json]:
     found = _all(FIRST, patient, tell)
     of_host: Json = {}
     if worst(found) == ERROR:
-        found += examined("host", partial(skipped, "nobody can log in"))
+        found += run_check("host", partial(skipped, "nobody can log in"))
     else:
         found += _all(INSIDE, patient, tell)
         tell("the host")
@@ -61,7 +61,7 @@ def _all(checks: Iterable[Check], patient: Patient, tell: Tell) -> list[Json]:
     found: list[Json] = []
     for check in checks:
         tell(check.name)
-        found += examined(check.name, partial(_look, check, patient))
+        found += run_check(check.name, partial(_look, check, patient))
     return found
 
 
@@ -81,7 +81,7 @@ def consult(session: Session) -> tuple[Json, list[Json]]:
         return {}, [{"check": "host", **Finding(ERROR, error.what, fix)._asdict()}]
     heard = time.time()
     by = "as root" if session.target.user == "root" else "by sudo"
-    answers = examined("host", partial(ok, f"hostctl {told['hostctl']} answers {by}"))
+    answers = run_check("host", partial(ok, f"hostctl {told['hostctl']} answers {by}"))
     return {**told, "heard": heard}, [*answers, *told["checks"]]
 
 

@@ -11,7 +11,7 @@ from homeport.config.model import Domain
 from homeport.deployment import preflight
 from homeport.doctor import caa
 from homeport.doctor.patient import Patient
-from hostctl.common import tls
+from hostctl.common import certificate
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, skipped
 
 TIMEOUT_SECONDS = 10.0
@@ -97,7 +97,7 @@ def _served(domain: Domain, address: str, root: str | None) -> Finding:
         return Finding(ERROR, f"{name}: {error.verify_message}", logs)
     except OSError as error:
         return Finding(ERROR, f"https://{name} is not served at {address}: {error}", logs)
-    return of_certificate(name, tls.not_after(der) - time.time(), own=bool(domain.certificate))
+    return of_certificate(name, certificate.not_after(der) - time.time(), own=bool(domain.certificate))
 
 
 def of_certificate(name: str, left: float, *, own: bool = False) -> Finding:

@@ -11,7 +11,7 @@ from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session
 from homeport.secrets.resolve import reveal
-from hostctl.common import tls
+from hostctl.common import certificate, tls
 from hostctl.common.documents import Json
 
 
@@ -36,7 +36,7 @@ def given(certificates: Iterable[Json], values: Mapping[str, str | None], root: 
 
 def _one(one: Json, key: str | None, root: str | None) -> Json:
     text = _read(one)
-    certificates, keys = tls.blocks(text)
+    certificates, keys = certificate.blocks(text)
     if keys:
         fix = f"remove it from the file, and store it with: deploy secrets set {one['key']}"
         raise _refused(one, "the file holds a private key, and everybody may read the file", fix)
@@ -60,13 +60,13 @@ def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> No
         bundle = private / "bundle.pem"
         private_directory.write(bundle, "\n".join([*certificates, key.strip(), ""]))
         try:
-            tls.proven(bundle, one["name"], ssl.create_default_context(cafile=root or None))
+            tls.handshake(bundle, one["name"], ssl.create_default_context(cafile=root or None))
         except ssl.SSLCertVerificationError as error:
-            what = f"browsers would not accept it: {tls.why(error)}"
+            what = f"{one['name']}: browsers would not accept it: {tls.reason(error)}"
             fix = "correct it; the file must have the chain as well, and acme.root must name a root that is not public"
             raise _refused(one, what, fix) from None
         except ssl.SSLError as error:
-            what = f"the value of {one['key']} is not its key: {tls.why(error)}"
+            what = f"the value of {one['key']} is not its key: {tls.reason(error)}"
             raise _refused(one, what, f"deploy secrets set {one['key']}, with the unencrypted key in PEM") from None
 
 

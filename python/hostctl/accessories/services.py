@@ -1,14 +1,13 @@
-"""Other services that the app needs on its host: its own Redis, Valkey and Memcached, and units that packages bring.
+"""Accessories: Redis, Valkey and Memcached instances of the app's own, and services of Debian packages.
 
-Provisioning writes down which (accessories.json) and makes their units; here is what only the host knows: the port and
-the password of each, made once and kept, so that a release that is rolled back to still finds it. Whatever listens
-beyond the host itself is stopped again. What is no longer in deploy.yml runs on, until a person removes it.
+Provisioning writes accessories.json and the units. This module makes the port and the password of each once and keeps
+them, so that older releases find them too. A service that other machines can reach is stopped again. An accessory that
+is no longer in deploy.yml runs on until it is removed (deploy accessory remove).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 import socket
@@ -26,59 +25,59 @@ from hostctl.common.names import matches, transition_id
 from hostctl.core import audit, lock
 from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
-from hostctl.host import credentials, listeners
+from hostctl.host import credentials, disk, listeners
 from hostctl.host.host import Host
 from hostctl.release import app_config, envfile, records
 
-# what an app has an instance of to itself, and the scheme of its URL
+# the kinds of which an app has an instance of its own, and the scheme of their URLs
 OWN = {"redis": "redis", "valkey": "redis", "memcached": "memcached"}
 PACKAGE = "package"
 AUTH = "auth"  # the credential with the password, as the service reads it
-REALM = "homeport"  # of the user whom Memcached knows
+REALM = "homeport"  # of Memcached's user
 PORTS = range(19_000, 20_000)  # below those of the instances
 PATIENCE = 15.0  # seconds until a service that was started listens
-LOOK = 0.1  # seconds
-LONGEST = 120.0  # seconds that systemd may take for a call
+LOOK = 0.1  # seconds between two checks
+LONGEST = 120.0  # seconds for a call of systemctl
 LISTED = "deploy accessory list"
 
 
 class Accessory(NamedTuple):
-    """One service. `wanted`: deploy.yml names it; otherwise it is left over. `files`: what was written for it."""
+    """A service. `configured`: it is in deploy.yml; otherwise it is left over. `files`: what provisioning wrote."""
 
     name: str
     kind: str
     unit: str
-    wanted: bool = True
+    configured: bool = True
     files: tuple[str, ...] = ()
     fingerprint: str = ""
 
 
-# ---------------------------------------------------------------------------------------------- which there are
+# ---------------------------------------------------------------------------------------------- the list
 
 
-def wanted(app: App) -> list[Accessory]:
-    """Those of deploy.yml, by name, as provisioning wrote them down. Raises HostError (usage) for anything else."""
+def configured(app: App) -> list[Accessory]:
+    """The accessories of deploy.yml, sorted by name. Raises HostError (usage) when accessories.json is damaged."""
     try:
-        told = (read_json(_file(app)) or {}) if _file(app).exists() else {}
-        return [_accessory(name, one) for name, one in sorted(told.items())]
+        entries = (read_json(_file(app)) or {}) if _file(app).exists() else {}
+        return [_accessory(name, accessory) for name, accessory in sorted(entries.items())]
     except (KeyError, TypeError, AttributeError) as error:
         what = f"accessories.json cannot be read: {type(error).__name__}"
         raise HostError(what, str(_file(app)), "deploy provision", USAGE) from None
 
 
-def _accessory(name: str, told: Json) -> Accessory:
-    files = tuple(sorted(str(one["dest"]) for one in told.get("files", ())))
-    return Accessory(name, str(told["kind"]), str(told["unit"]), files=files, fingerprint=repr(sorted(told.items())))
+def _accessory(name: str, entry: Json) -> Accessory:
+    files = tuple(sorted(str(file["dest"]) for file in entry.get("files", ())))
+    return Accessory(name, str(entry["kind"]), str(entry["unit"]), files=files, fingerprint=repr(sorted(entry.items())))
 
 
 def left_over(app: App) -> list[Accessory]:
-    """Those that deploy.yml names no more, and nobody has removed."""
-    known = {one.name for one in wanted(app)}
-    return [_kept(app, name) for name in _names(app) if name not in known]
+    """The accessories that are no longer in deploy.yml and have not been removed."""
+    known = {accessory.name for accessory in configured(app)}
+    return [_left_over(app, name) for name in _names(app) if name not in known]
 
 
 def _names(app: App) -> list[str]:
-    """Every accessory that has a directory or a unit of its own."""
+    """The names of all accessories with a directory or a unit of their own."""
     prefix = app.helper_unit("accessory-").removesuffix(".service")
     units = [
         path.name.removeprefix(prefix).removesuffix(".service")
@@ -88,23 +87,23 @@ def _names(app: App) -> list[str]:
     return sorted(name for name in {*units, *places} if matches("accessory", name))
 
 
-def _kept(app: App, name: str) -> Accessory:
-    told = read_json(_made(app, name)) or {}
-    unit = told.get("unit") or app.helper_unit(f"accessory-{name}")
-    return Accessory(name, told.get("kind", "unknown"), unit, wanted=False, files=tuple(told.get("files", ())))
+def _left_over(app: App, name: str) -> Accessory:
+    made = read_json(_made(app, name)) or {}
+    unit = made.get("unit") or app.helper_unit(f"accessory-{name}")
+    return Accessory(name, made.get("kind", "unknown"), unit, configured=False, files=tuple(made.get("files", ())))
 
 
 def every(app: App) -> list[Accessory]:
-    """All there are, first those of deploy.yml. Raises HostError as `wanted`."""
-    return wanted(app) + left_over(app)
+    """All accessories, those of deploy.yml first. Raises HostError as `configured`."""
+    return configured(app) + left_over(app)
 
 
 def find(app: App, name: str) -> Accessory:
     """The accessory of that name. Raises HostError (usage)."""
-    found = next((one for one in every(app) if one.name == name), None)
-    if found is None:
+    accessory = next((accessory for accessory in every(app) if accessory.name == name), None)
+    if accessory is None:
         raise HostError(f"{app.name} has no accessory {name[:40]!r}", str(_file(app)), LISTED, USAGE)
-    return found
+    return accessory
 
 
 def _file(app: App) -> Path:
@@ -123,9 +122,9 @@ def _made(app: App, name: str) -> Path:
     return _place(app, name) / "made.json"
 
 
-def _ours(app: App, one: Accessory) -> bool:
-    """Whether it was started here first, rather than found running: what is somebody else's is not stopped."""
-    return bool((read_json(_made(app, one.name)) or {}).get("ours", True))
+def _is_ours(app: App, accessory: Accessory) -> bool:
+    """Whether Homeport started the service first. One that ran before is not stopped."""
+    return bool((read_json(_made(app, accessory.name)) or {}).get("ours", True))
 
 
 def _units(layout: Layout) -> Path:
@@ -136,13 +135,13 @@ def _units(layout: Layout) -> Path:
 
 
 def environment(app: App) -> dict[str, str]:
-    """The variables by which the app finds its own services, with their passwords. Raises HostError."""
-    return {variable(one.name): _url(app, one) for one in wanted(app) if one.kind in OWN}
+    """The variables with the URLs of the app's own services, passwords included. Raises HostError."""
+    return {variable(accessory.name): _url(app, accessory) for accessory in configured(app) if accessory.kind in OWN}
 
 
 def variables(app: App) -> set[str]:
-    """The names in `environment`."""
-    return {variable(one.name) for one in wanted(app) if one.kind in OWN}
+    """The names of the variables in `environment`."""
+    return {variable(accessory.name) for accessory in configured(app) if accessory.kind in OWN}
 
 
 def variable(name: str) -> str:
@@ -150,89 +149,97 @@ def variable(name: str) -> str:
     return f"{name.upper().replace('-', '_')}_URL"
 
 
-def _url(app: App, one: Accessory) -> str:
-    place = _place(app, one.name)
+def _url(app: App, accessory: Accessory) -> str:
+    place = _place(app, accessory.name)
     try:
         password = credentials.read(place / f"{AUTH}.cred", AUTH).decode().split()[-1]
         port = _port(place)
     except FileNotFoundError:
-        raise HostError(f"the accessory {one.name} was never made", str(place), "deploy provision", FAILED) from None
-    return url(one.kind, app.name, password, port or 0)
+        raise HostError(
+            f"the accessory {accessory.name} was never made", str(place), "deploy provision", FAILED
+        ) from None
+    return url(accessory.kind, app.name, password, port or 0)
 
 
 def url(kind: str, app: str, password: str, port: int) -> str:
-    """The URL of a service of that kind. Memcached knows a user in a realm, whose @ a URL has to quote."""
+    """The URL of a service. Memcached's user is user@realm, with its @ quoted."""
     user = quote(f"{app}@{REALM}", safe="") if kind == "memcached" else ""
     return f"{OWN[kind]}://{user}:{password}@127.0.0.1:{port}" + ("" if kind == "memcached" else "/0")
 
 
 def secret(kind: str, password: str) -> bytes:
-    """What the service itself reads: Redis a line of its configuration, others the password alone."""
+    """The content of the service's credential: for Redis a line of configuration, for Memcached the password."""
     return (password if kind == "memcached" else f"requirepass {password}\n").encode()
 
 
-# ---------------------------------------------------------------------------------------------- bringing them up
+# ---------------------------------------------------------------------------------------------- start
 
 
 def start(app: App, host: Host) -> Json:
-    """Bring up every accessory of deploy.yml as it is configured. Returns `changed`: whether anything was (re)started.
+    """Start or restart every accessory of deploy.yml whose configuration changed. Returns the names as `started`.
 
-    Raises HostError, also for one that listens beyond the host itself: it is stopped again, unless it ran already.
+    Raises HostError, also for a service that other machines can reach: it is stopped again, unless it ran before.
     """
     started: list[str] = []
     refused: list[HostError] = []
-    for one in wanted(app):
+    for accessory in configured(app):
         try:
-            started += [one.name] if _start(app, one, host) else []
-        except HostError as error:  # the others are needed all the same
+            started += [accessory.name] if _start(app, accessory, host) else []
+        except HostError as error:  # the app needs the others nevertheless
             refused.append(error)
     if refused:
         raise refused[0]
     return {"changed": bool(started), "started": started}
 
 
-def _start(app: App, one: Accessory, host: Host) -> bool:
-    _make(app, one)
-    known = read_json(_made(app, one.name)) or {}
-    ran, fingerprint = host.systemd.show(one.unit)[0].state == "active", _fingerprint(one, host)
+def _start(app: App, accessory: Accessory, host: Host) -> bool:
+    _make(app, accessory)
+    known = read_json(_made(app, accessory.name)) or {}
+    ran, fingerprint = host.systemd.show(accessory.unit)[0].state == "active", _fingerprint(accessory, host)
     started_with = known.pop("fingerprint", None)
-    if ran and started_with == fingerprint and not beyond(listens(one)):
+    if ran and started_with == fingerprint and not reachable(sockets(accessory)):
         return False
-    known.setdefault("ours", one.kind in OWN or not ran)
-    # whatever comes of it: what runs then was not started with what was started last
-    write_json(_made(app, one.name), known, 0o644)
-    _systemctl("enable", "--quiet", one.unit)
-    _systemctl("restart", one.unit)
-    _wait(app, one, host)
-    _refuse_exposed(app, one)
-    write_json(_made(app, one.name), {**known, "fingerprint": fingerprint}, 0o644)
+    known.setdefault("ours", accessory.kind in OWN or not ran)
+    # without a fingerprint the next run starts it again, whatever happens here
+    write_json(_made(app, accessory.name), known, 0o644)
+    _systemctl("enable", "--quiet", accessory.unit)
+    _systemctl("restart", accessory.unit)
+    _wait_until_listening(app, accessory, host)
+    _refuse_exposed(app, accessory)
+    write_json(_made(app, accessory.name), {**known, "fingerprint": fingerprint}, 0o644)
     return True
 
 
-def _fingerprint(one: Accessory, host: Host) -> str:
-    return hashlib.sha256(f"{one.fingerprint}\n{host.systemd.text(one.unit)}".encode()).hexdigest()
+def _fingerprint(accessory: Accessory, host: Host) -> str:
+    return hashlib.sha256(f"{accessory.fingerprint}\n{host.systemd.text(accessory.unit)}".encode()).hexdigest()
 
 
-def _make(app: App, one: Accessory) -> None:
-    """The directory of an accessory with what is made once. Raises HostError (usage) for one of another kind there."""
-    place = _place(app, one.name)
-    told = read_json(_made(app, one.name)) or {}
-    if told.get("kind", one.kind) != one.kind:
-        what = f"the accessory {one.name} holds the data of {told['kind']}, and deploy.yml wants {one.kind}"
-        fix = f"give the new one another name, or take this one out, push, and: deploy accessory remove {one.name}"
+def _make(app: App, accessory: Accessory) -> None:
+    """Make the accessory's directory, port and password. Raises HostError (usage) for data of another kind there."""
+    place = _place(app, accessory.name)
+    made = read_json(_made(app, accessory.name)) or {}
+    if made.get("kind", accessory.kind) != accessory.kind:
+        what = f"the accessory {accessory.name} holds the data of {made['kind']}, and deploy.yml wants {accessory.kind}"
+        fix = (
+            f"give the new one another name, or take this one out, push, and: deploy accessory remove {accessory.name}"
+        )
         raise HostError(what, str(place), fix, USAGE)
     make_directory(_root(app), 0o755)
     make_directory(place, 0o755)
-    if one.kind in OWN:
-        _make_own(app, one, place)
-    _put_aside(app, one.name, [path for path in told.get("files", ()) if path not in one.files])
-    write_json(_made(app, one.name), {**told, "kind": one.kind, "unit": one.unit, "files": list(one.files)}, 0o644)
+    if accessory.kind in OWN:
+        _make_own(app, accessory, place)
+    _keep_files(app, accessory.name, [path for path in made.get("files", ()) if path not in accessory.files])
+    write_json(
+        _made(app, accessory.name),
+        {**made, "kind": accessory.kind, "unit": accessory.unit, "files": list(accessory.files)},
+        0o644,
+    )
 
 
-def _make_own(app: App, one: Accessory, place: Path) -> None:
-    """A password, a port, and a directory for its data."""
+def _make_own(app: App, accessory: Accessory, place: Path) -> None:
+    """Make a password, a port and a data directory, each only once."""
     if not (place / f"{AUTH}.cred").exists():
-        credentials.write(place / f"{AUTH}.cred", AUTH, secret(one.kind, secrets.token_hex(24)))
+        credentials.write(place / f"{AUTH}.cred", AUTH, secret(accessory.kind, secrets.token_hex(24)))
     with Flock(app.layout.ports_lock, wait=10):
         if _port(place) is None:
             taken = {_port(path.parent) for path in app.layout.state.glob("*/accessories/*/environment")}
@@ -245,7 +252,7 @@ def _make_own(app: App, one: Accessory, place: Path) -> None:
 
 
 def owner(app: App) -> str:
-    """The user the app runs as, and its own services too: the first provisioning writes app.json after this."""
+    """The user of the app and its services. The first provisioning calls this before it writes app.json."""
     return str((read_json(app.config) or {}).get("user") or app.name)
 
 
@@ -257,11 +264,13 @@ def _port(place: Path) -> int | None:
 
 
 def free_port(taken: Collection[int]) -> int:
-    """A port that no accessory of any app was given, and nobody listens on. Raises HostError when there is none."""
+    """A port that no accessory of any app has and nothing listens on. Raises HostError when there is none."""
     for number in PORTS:
         if number not in taken and _usable(number):
             return number
-    raise HostError("no port is free", f"{PORTS.start} to {PORTS.stop - 1}", "ss -ltn shows who has them", FAILED)
+    raise HostError(
+        "no port is free", f"{PORTS.start} to {PORTS.stop - 1}", "ss -ltn lists the listening processes", FAILED
+    )
 
 
 def _usable(number: int) -> bool:
@@ -273,116 +282,111 @@ def _usable(number: int) -> bool:
     return True
 
 
-def _wait(app: App, one: Accessory, host: Host) -> None:
-    """Until it listens on something. Raises HostError when its unit fails, and when an own service does not in time."""
+def _wait_until_listening(app: App, accessory: Accessory, host: Host) -> None:
+    """Return when the service listens. Raises HostError when its unit fails, or an own service is too slow."""
     deadline = host.clock() + PATIENCE
-    while not listens(one):
-        unit = host.systemd.show(one.unit)[0]
+    while not sockets(accessory):
+        unit = host.systemd.show(accessory.unit)[0]
         late = host.clock() >= deadline
-        if late and unit.state == "active" and one.kind == PACKAGE:  # it need not listen at all
+        if late and unit.state == "active" and accessory.kind == PACKAGE:  # it may be a service that never listens
             return
         if not unit.runs or unit.restarts > 2 or late:
-            said = host.systemd.journal(one.unit, 3).strip().replace("\n", "; ")[-400:]
-            what = f"the accessory {one.name} does not come up: its unit is {unit.state}, and says: {said or 'nothing'}"
-            raise HostError(what, one.unit, f"deploy accessory logs {one.name}", FAILED)
+            lines = host.systemd.journal(accessory.unit, 3).strip().replace("\n", "; ")[-400:]
+            what = f"the accessory {accessory.name} does not start: its unit is {unit.state}; "
+            what += f"last lines: {lines or 'none'}"
+            raise HostError(what, accessory.unit, f"deploy accessory logs {accessory.name}", FAILED)
         host.sleep(LOOK)
 
 
-def listens(one: Accessory) -> list[listeners.Socket]:
-    """Where it listens now."""
-    group = _systemctl("show", "--value", "--property=ControlGroup", one.unit).strip()
+def sockets(accessory: Accessory) -> list[listeners.Socket]:
+    """The sockets on which the service listens."""
+    group = _systemctl("show", "--value", "--property=ControlGroup", accessory.unit).strip()
     return listeners.of_group(group) if group else []
 
 
-def beyond(found: Collection[listeners.Socket]) -> list[str]:
-    """Those that another machine can reach."""
-    return [str(each) for each in found if each.beyond]
+def reachable(sockets: Collection[listeners.Socket]) -> list[str]:
+    """The sockets that other machines can reach, as text."""
+    return [str(each) for each in sockets if each.is_public]
 
 
-def _refuse_exposed(app: App, one: Accessory) -> None:
-    if not (reached := beyond(listens(one))):
+def _refuse_exposed(app: App, accessory: Accessory) -> None:
+    if not (reached := reachable(sockets(accessory))):
         return
-    if stop := _ours(app, one):
-        _systemctl("disable", "--now", "--quiet", one.unit)
-    done = "it was stopped" if stop else "it ran before, and so it was left running"
-    what = f"the accessory {one.name} listens on {' and '.join(reached)}, where other machines reach it; {done}"
-    fix = f"have it listen on 127.0.0.1 (accessories.{one.name}.files brings its configuration), then deploy provision"
-    raise HostError(what, one.unit, fix, USAGE)
+    if stop := _is_ours(app, accessory):
+        _systemctl("disable", "--now", "--quiet", accessory.unit)
+    done = "it was stopped" if stop else "it ran before, so it was left running"
+    what = f"the accessory {accessory.name} listens on {' and '.join(reached)}, where other machines reach it; {done}"
+    fix = f"set it to listen on 127.0.0.1 (with accessories.{accessory.name}.files), then deploy provision"
+    raise HostError(what, accessory.unit, fix, USAGE)
 
 
-# ---------------------------------------------------------------------------------------------- what is so
+# ---------------------------------------------------------------------------------------------- status
 
 
-def told(app: App, host: Host) -> list[Json]:
-    """Every accessory as it is now; sizes in bytes. No password. Raises HostError as `wanted`."""
-    found = every(app)
-    units = host.systemd.show(*(one.unit for one in found))
-    return [_told(app, one, unit.state, unit.memory, unit.restarts) for one, unit in zip(found, units, strict=True)]
+def status(app: App, host: Host) -> list[Json]:
+    """The state of every accessory, without passwords; sizes in bytes. Raises HostError as `configured`."""
+    accessories = every(app)
+    units = host.systemd.show(*(accessory.unit for accessory in accessories))
+    return [
+        _status(app, accessory, unit.state, unit.memory, unit.restarts)
+        for accessory, unit in zip(accessories, units, strict=True)
+    ]
 
 
-def _told(app: App, one: Accessory, state: str, memory: int | None, restarts: int) -> Json:
-    found = listens(one) if state == "active" else []
-    variables = [variable(one.name)] if one.kind in OWN else []
+def _status(app: App, accessory: Accessory, state: str, memory: int | None, restarts: int) -> Json:
+    listening = sockets(accessory) if state == "active" else []
+    variables = [variable(accessory.name)] if accessory.kind in OWN else []
     return {
-        "name": one.name,
-        "kind": one.kind,
-        "unit": one.unit,
+        "name": accessory.name,
+        "kind": accessory.kind,
+        "unit": accessory.unit,
         "state": state,
-        "left_over": not one.wanted,
-        "listens": [str(each) for each in found],
-        "beyond": beyond(found),
+        "left_over": not accessory.configured,
+        "listens": [str(each) for each in listening],
+        "beyond": reachable(listening),
         "variables": variables,
         "memory": memory,
         "restarts": restarts,
-        "bytes": _bytes(_place(app, one.name)),
+        "bytes": disk.used(_place(app, accessory.name)),
     }
 
 
-def _bytes(place: Path) -> int:
-    total = 0
-    for directory, _, names in os.walk(place):
-        for name in names:
-            with suppress(OSError):
-                total += Path(directory, name).lstat().st_blocks * 512
-    return total
-
-
-# ---------------------------------------------------------------------------------------------- by a person's word
+# ---------------------------------------------------------------------------------------------- restart, remove
 
 
 def restart(app: App, name: str, who: str, origin: str, host: Host) -> Json:
-    """Restart one, and return it as it is then. Raises HostError (usage, locked)."""
-    with _alone(app):
-        one = find(app, name)
-        _systemctl("restart", one.unit)
-        _wait(app, one, host)
-        _refuse_exposed(app, one)
+    """Restart an accessory. Returns its state afterwards. Raises HostError (usage, locked)."""
+    with _exclusive(app):
+        accessory = find(app, name)
+        _systemctl("restart", accessory.unit)
+        _wait_until_listening(app, accessory, host)
+        _refuse_exposed(app, accessory)
         audit.note(app, who, origin, "accessory restart", name)
-    return next(each for each in told(app, host) if each["name"] == name)
+    return next(each for each in status(app, host) if each["name"] == name)
 
 
 def remove(app: App, name: str, who: str, origin: str, host: Host) -> Json:
-    """Take away one that deploy.yml names no more; its data goes aside. Returns where to.
+    """Remove an accessory that is no longer in deploy.yml; its data becomes kept data. Returns its place as `aside`.
 
-    Raises HostError (usage) while deploy.yml names it, or the live release finds it in its environment; (locked).
+    Raises HostError (usage) while it is in deploy.yml or in the environment of the live release; (locked).
     """
-    with _alone(app):
-        one = find(app, name)
-        _refuse_needed(app, one)
-        kept = take_away(app, one, host)
+    with _exclusive(app):
+        accessory = find(app, name)
+        _refuse_needed(app, accessory)
+        kept = uninstall(app, accessory, host)
         audit.note(app, who, origin, "accessory remove", f"{name}: its data is in {kept}")
-    return {"removed": name, "aside": str(kept) if kept else None, "unit": one.unit, "kind": one.kind}
+    return {"removed": name, "aside": str(kept) if kept else None, "unit": accessory.unit, "kind": accessory.kind}
 
 
-def take_away(app: App, one: Accessory, host: Host) -> Path | None:
-    """Stop it, move what it keeps aside, and forget its unit. Returns where to; None where it kept nothing.
+def uninstall(app: App, accessory: Accessory, host: Host) -> Path | None:
+    """Stop an accessory, move its data to the kept data, and delete its unit. Returns the place of the data, if any.
 
-    Killed at any instant, the same again does the rest: its directory and its unit tell that there is something to do.
+    After a kill, a second call does the rest: as long as its directory or its unit exists, the accessory is listed.
     """
-    _stop(app, one, host)
-    _put_aside(app, one.name, one.files)
-    kept = _set_aside(app, one.name)
-    own = _units(app.layout) / app.helper_unit(f"accessory-{one.name}")
+    _stop(app, accessory, host)
+    _keep_files(app, accessory.name, accessory.files)
+    kept = _keep_data(app, accessory.name)
+    own = _units(app.layout) / app.helper_unit(f"accessory-{accessory.name}")
     if own.exists():
         own.unlink()
         sync_directory(own.parent)
@@ -390,35 +394,39 @@ def take_away(app: App, one: Accessory, host: Host) -> Path | None:
     return kept
 
 
-def take_all_away(app: App, host: Host, keep_data: bool = False) -> None:
-    """As `take_away` of every one: for an app that leaves the host. With `keep_data` they are stopped, and no more."""
-    for one in every(app):
-        _stop(app, one, host) if keep_data else take_away(app, one, host)
+def uninstall_all(app: App, host: Host, keep_data: bool = False) -> None:
+    """Uninstall every accessory of an app that is removed. With `keep_data` they are only stopped."""
+    for accessory in every(app):
+        _stop(app, accessory, host) if keep_data else uninstall(app, accessory, host)
 
 
-def _stop(app: App, one: Accessory, host: Host) -> None:
-    """Now, and at the next boot; but not what ran before it was named, or what another app names as well."""
-    others = [each for other in app.layout.apps() if other.name != app.name for each in wanted(other)]
-    if _ours(app, one) and one.unit not in [each.unit for each in others]:
-        host.systemd.stop(one.unit)
-        with suppress(HostError):  # a unit whose file is gone already
-            _systemctl("disable", "--quiet", one.unit)
+def _stop(app: App, accessory: Accessory, host: Host) -> None:
+    """Stop and disable the service, unless it ran before Homeport or another app has it as well."""
+    others = [each for other in app.layout.apps() if other.name != app.name for each in configured(other)]
+    if _is_ours(app, accessory) and accessory.unit not in [each.unit for each in others]:
+        host.systemd.stop(accessory.unit)
+        with suppress(HostError):  # the unit file may be gone already
+            _systemctl("disable", "--quiet", accessory.unit)
 
 
-def _refuse_needed(app: App, one: Accessory) -> None:
-    if one.wanted:
-        fix = f"take accessories.{one.name} out of deploy.yml, push, and then: deploy accessory remove {one.name}"
-        raise HostError(f"deploy.yml names the accessory {one.name}", str(_file(app)), fix, USAGE)
+def _refuse_needed(app: App, accessory: Accessory) -> None:
+    if accessory.configured:
+        fix = (
+            f"remove accessories.{accessory.name} from deploy.yml, push, then: deploy accessory remove {accessory.name}"
+        )
+        raise HostError(f"deploy.yml names the accessory {accessory.name}", str(_file(app)), fix, USAGE)
     live = app.live()
-    if live and f"@127.0.0.1:{_port(_place(app, one.name))}" in records.environment(app, live).get(
-        variable(one.name), ""
+    if live and f"@127.0.0.1:{_port(_place(app, accessory.name))}" in records.environment(app, live).get(
+        variable(accessory.name), ""
     ):
-        what = f"the live release {live} finds the accessory {one.name} in its environment"
-        raise HostError(what, variable(one.name), "deploy push, which goes without it, and try again", USAGE)
+        what = f"the live release {live} has the accessory {accessory.name} in its environment"
+        raise HostError(
+            what, variable(accessory.name), "deploy push, which removes it from there, and try again", USAGE
+        )
 
 
-def _set_aside(app: App, name: str) -> Path | None:
-    """Move its directory to where `backup list` shows it and `backup forget` deletes it."""
+def _keep_data(app: App, name: str) -> Path | None:
+    """Move its directory to the kept data, which `backup list` shows and `backup forget` deletes."""
     if not _place(app, name).exists():
         return None
     target = app.aside / transition_id() / f"accessory-{name}"
@@ -430,8 +438,8 @@ def _set_aside(app: App, name: str) -> Path | None:
     return target
 
 
-def _put_aside(app: App, name: str, paths: Collection[str]) -> None:
-    """Files of a package's service that are not wanted any more: beside its data, under the names of their paths."""
+def _keep_files(app: App, name: str, paths: Collection[str]) -> None:
+    """Move configuration files of a package's service beside its data, named after their paths."""
     kept = _place(app, name) / "files"
     for path in paths:
         if (file := app.layout.root / path.lstrip("/")).is_file():
@@ -440,8 +448,8 @@ def _put_aside(app: App, name: str, paths: Collection[str]) -> None:
 
 
 @contextmanager
-def _alone(app: App) -> Iterator[None]:
-    """No transition begins or runs meanwhile. Raises HostError (locked)."""
+def _exclusive(app: App) -> Iterator[None]:
+    """Keep transitions of the app from beginning or running inside the block. Raises HostError (locked)."""
     app_config.load(app)
     try:
         with Flock(app.start_lock, wait=2):
@@ -456,7 +464,7 @@ def _systemctl(*words: str) -> str:
         ["systemctl", *words], capture_output=True, text=True, errors="replace", check=False, timeout=LONGEST
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        what = f"systemctl {words[0]} {words[-1]}: {said[0] if said else f'exit status {done.returncode}'}"
-        raise HostError(what[:500], words[-1], f"journalctl -u {words[-1]} on the host tells why", FAILED)
+        lines = done.stderr.strip().splitlines()
+        what = f"systemctl {words[0]} {words[-1]}: {lines[0] if lines else f'exit status {done.returncode}'}"
+        raise HostError(what[:500], words[-1], f"on the host: journalctl -u {words[-1]}", FAILED)
     return done.stdout

@@ -1,4 +1,4 @@
-"""Whether a restored database is a copy of the live one, judged by what was seen of both."""
+"""Compares a restored database with the live one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """What was seen of a table: its rows up to `upto`, and a digest of their content.
+    """The rows of a table up to `upto`, and a digest of their content.
 
-    `upto` is of before the restore, so that rows that came since change nothing here: the newest rowid (SQLite), or the
-    transaction below which all had ended (PostgreSQL). It is None for a table without rowids, which is seen whole.
+    `upto` is from before the restore, so that newer rows do not count: the newest rowid (SQLite), or the transaction
+    below which all had ended (PostgreSQL). It is None for a table without rowids, which is read whole.
     """
 
     rows: int
@@ -19,7 +19,7 @@ class Table(NamedTuple):
 
 
 class Canary(NamedTuple):
-    """hostctl's numbered rows: the first, the last, and how many rows there are. All 0 without any."""
+    """hostctl's numbered rows: the first, the last, and how many there are. All 0 without any."""
 
     first: int
     last: int
@@ -27,13 +27,13 @@ class Canary(NamedTuple):
 
     @property
     def missing(self) -> int:
-        """How many numbers are missing in between: a hole."""
+        """How many numbers between the first and the last are missing."""
         return self.last - self.first + 1 - self.rows if self.rows else 0
 
 
-class Seen(NamedTuple):
-    """What was seen of a database. `versions` are those of schema_migrations, `at` is when the last numbered row was
-    written, in seconds since the epoch.
+class DatabaseState(NamedTuple):
+    """The content of a database at one moment. `versions` are those of schema_migrations; `at` is when the last
+    numbered row was written, in seconds since the epoch.
     """
 
     tables: Mapping[str, Table]
@@ -43,13 +43,13 @@ class Seen(NamedTuple):
     at: float = 0.0
 
 
-def compare(before: Seen, restored: Seen, after: Seen) -> list[str]:
-    """What is wrong with a restored database; empty when nothing is.
+def compare(before: DatabaseState, restored: DatabaseState, after: DatabaseState) -> list[str]:
+    """The differences that show a restored database to be wrong; empty when there are none.
 
-    Live was seen before the restore began, with its newest canary row written last, and again after it ended. So a good
-    copy is of a moment in between. A table with the same content at both ends did not change: the copy's must be equal,
-    byte for byte. Of one that did change, the rows of before can have become fewer, but not fewer than they are at the
-    end; what was added later does not count (see Table). A schema that changed meanwhile may be either.
+    The live database was read before the restore began, its newest canary row written last, and read again after the
+    restore. A good copy is of a moment in between. A table with equal content at both ends did not change, so the
+    copy's must be equal. A table that changed may have lost rows, but must have at least as many as at the end; rows
+    added later do not count (see Table). A schema that changed meanwhile may be either of the two.
     """
     found = _canary(before.canary, restored.canary, after.canary)
     if restored.schema not in (before.schema, after.schema):
@@ -61,7 +61,7 @@ def compare(before: Seen, restored: Seen, after: Seen) -> list[str]:
 
 def _canary(before: Canary, restored: Canary, after: Canary) -> list[str]:
     if not restored.rows:
-        return ["none of hostctl's numbered rows is there"]
+        return ["hostctl's numbered rows are missing"]
     found = []
     if restored.missing:
         found.append(f"{restored.missing} of the numbered rows {restored.first} to {restored.last} are missing: a hole")
@@ -97,11 +97,11 @@ def _rows(name: str, before: Table, restored: Table, after: Table) -> list[str]:
     return []
 
 
-def newest_good(times: Sequence[float], good: Callable[[float], bool]) -> float | None:
-    """The newest of the times, given newest first, for which `good` holds; None when there is none.
+def newest_sound(times: Sequence[float], good: Callable[[float], bool]) -> float | None:
+    """The newest of `times` (newest first) for which `good` holds; None when it holds for none.
 
-    Damage lies at one place, and what came after it is built on it: so the way back is taken in ever longer strides,
-    and the last of them is searched by halves. About 2 log2 of the distance are asked, not all.
+    Damage is at one time, and everything after it is built on it. So this goes back in growing strides and then
+    bisects: about 2 log2 of the distance are tested, not all.
     """
     if not times:
         return None

@@ -1,7 +1,7 @@
-"""The drill: the newest backup is restored and compared with the live database. A backup counts only after it.
+"""The drill: restores the newest backup and compares it with the live database. Only this proves a backup.
 
-Here is what is the same whatever the engine: who may drill, what is written down, what is said when it fails. How a
-copy is brought back and looked into is the engine's: see sqlite_drill and postgres.drill.
+This file has what is the same for every engine: locking, the written result, the error of a failed drill. How a copy is
+restored and read is the engine's: see sqlite/drill.py and postgres/drill.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPARE = 256 << 20  # bytes left free beside the copy
 
 
 class Work(NamedTuple):
-    """What one drill works on. `scratch` is where the copy goes; it is removed at the end."""
+    """What one drill works on. `scratch` is where the copy is restored; it is removed at the end."""
 
     app: App
     host: Host
@@ -41,9 +41,10 @@ class Work(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """What came of one database. `seconds` is the restore alone, `up_to` when its newest numbered row was written.
+    """The result for one database. `seconds` is the restore alone, `up_to` when its newest numbered row was written.
 
-    With anything `found`, `restorable` is the newest moment of which a sound copy can be restored; None without any.
+    With anything in `found`, `restorable` is the newest instant of which a sound copy can be restored; None without
+    one.
     """
 
     found: list[str]
@@ -54,29 +55,29 @@ class Copy(NamedTuple):
     restorable: float | None = None
 
 
-# what came of each database, by name; raises HostError when there is nothing to judge
+# the result for each database, by name; raises HostError when nothing can be compared
 Prove = Callable[[Work], Iterable[tuple[str, Copy]]]
-Remove = Callable[[Path], None]  # the copy, and whatever holds it; it may be gone already
+Remove = Callable[[Path], None]  # removes the copy and the server on it; both may be gone already
 
 
-class BrokenError(Exception):
-    """The copy cannot be restored, or is no sound database. To try again would tell nothing new."""
+class DamagedCopyError(Exception):
+    """The copy cannot be restored, or is damaged. Another try would have the same result."""
 
 
 # ---------------------------------------------------------------------------------------------- the drill as a whole
 
 
 def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> Json:
-    """Drill, write down what came of it, and return it. Raises HostError when anything is wrong with the backup.
+    """Drill, write the result down, and return it. Raises HostError when the backup has any fault.
 
     Raises HostError (locked) when a drill runs already.
     """
     backup = settings.backup(app)
     make_directory(app.backup, 0o700)
     with _alone(app), _ended_by_exception():
-        before = last(app)
+        before = last_result(app)
         result = _written(app, _drilled(Work(app, host, backup, "", scratch), prove, remove))
-        events.drilled(app, before, result)
+        events.drill_ended(app, before, result)
         if result["ok"]:
             _forget_outlived(app, backup)
     if not result["ok"]:
@@ -84,8 +85,8 @@ def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remo
     return result
 
 
-def sweep(app: App, scratch: Path, remove: Remove = remove_tree) -> bool:
-    """Remove what a drill that was killed has left; returns whether there was anything, and no drill runs."""
+def remove_leftovers(app: App, scratch: Path, remove: Remove = remove_tree) -> bool:
+    """Remove the copy of a killed drill; returns whether there was one. Does nothing while a drill runs."""
     if not scratch.exists():
         return False
     with contextlib.suppress(HostError), _alone(app):
@@ -107,7 +108,7 @@ def _alone(app: App) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_by_exception() -> Iterator[None]:
-    """Being told to end (systemctl stop) still removes the copy."""
+    """SIGTERM (systemctl stop) raises SystemExit, so that the copy is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -119,36 +120,38 @@ def _ended_by_exception() -> Iterator[None]:
 
 
 def _forget_outlived(app: App, backup: Backup) -> None:
-    """Epochs beyond the retention go once the newest is proven. A bucket that lets nobody delete keeps them."""
+    """Delete epochs older than the retention, once the newest is proven. A bucket that forbids deletion keeps them."""
     store, before = epochs.bucket(app), time.time() - backup.retention
     with contextlib.suppress(HostError):
-        for epoch in [*epochs.outlived(epochs.chain(store), before), *orphans.find(app, store, before)]:
-            epochs.drop(store, epoch)
+        for epoch in [*epochs.expired(epochs.chain(store), before), *orphans.find_orphans(app, store, before)]:
+            epochs.delete(store, epoch)
 
 
-def last(app: App) -> Json | None:
-    """The last drill; `last_good` in it is the last one that found nothing. None before the first."""
+def last_result(app: App) -> Json | None:
+    """The result of the last drill, with `last_good`, the last drill without a fault. None before the first."""
     return read_json(app.backup / "drill.json")
 
 
-def proven(app: App) -> float | None:
-    """Up to when a drill has proven the backup, in seconds since the epoch; None before the first that passed."""
-    up_to = ((last(app) or {}).get("last_good") or {}).get("up_to")
+def proven_until(app: App) -> float | None:
+    """The instant up to which a drill has proven the backup, in seconds since the epoch; None before the first good
+    drill.
+    """
+    up_to = ((last_result(app) or {}).get("last_good") or {}).get("up_to")
     return float(up_to) if up_to else None
 
 
 def progress(app: App) -> str:
-    """What a running drill does."""
+    """The step of the running drill; "" without one."""
     return str((read_json(app.backup / "drill.progress") or {}).get("step", ""))
 
 
-def tell(work: Work, step: str) -> None:
-    """Say what the drill does now."""
+def report_step(work: Work, step: str) -> None:
+    """Write down the step of the drill."""
     write_json(work.app.backup / "drill.progress", {"at": time.time(), "step": step}, durable=False)
 
 
 def _drilled(work: Work, prove: Prove, remove: Remove) -> Json:
-    """The result of a drill; what keeps it from being one is a failure of it, too."""
+    """The result of a drill. An error that prevents the comparison is a failure, too."""
     begun, clock = time.time(), work.host.clock()
     copies: dict[str, Copy] = {}
     trouble: list[str] = []
@@ -177,52 +180,50 @@ def _result(begun: float, took: float, epoch: str | None, copies: Mapping[str, C
 
 
 def _written(app: App, result: Json) -> Json:
-    """Keep the result, and the last good one beside it."""
-    before = last(app)
+    """Write the result, with the last good one in it; returns both."""
+    before = last_result(app)
     short = {key: result[key] for key in ("at", "ok", "epoch", "seconds", "bytes", "found", "up_to")}
     append_json(app.backup / "drills.jsonl", short, durable=True)
     good = short if result["ok"] else before["last_good"] if before else None
     if result["damaged"]:
-        # what is wrong may be a hole: only a whole copy closes it
-        state.owe(app, "a drill found the backup damaged")
+        # the fault may be a hole, which only a full snapshot closes
+        state.require_full(app, "a drill found the backup damaged")
     told = {**result, "last_good": good}
-    told |= {"offer": "" if result["ok"] else offer(told)}
+    told |= {"offer": "" if result["ok"] else recovery_options(told)}
     write_json(app.backup / "drill.json", told)
     return told
 
 
 def _loud(app: App, result: Json) -> HostError:
-    """The failure, said to the journal as an error as well."""
+    """The error of a failed drill, which also goes to the journal with priority "error"."""
     what = f"the backup of {app.name} failed its drill: {'; '.join(result['found'])}"
     if "JOURNAL_STREAM" in os.environ:
         print(f"<3>{what}\n<3>{result['offer']}", file=sys.stderr, flush=True)
-    mend = "a whole copy is forced within a minute; then run deploy backup drill again" if result["damaged"] else ""
+    mend = "wait a minute for a full snapshot; then run deploy backup drill again" if result["damaged"] else ""
     where = str(app.backup / "drill.json")
     return HostError(f"{what}. {result['offer']}", where, mend or "deploy backup status", FAILED)
 
 
-def offer(result: Json) -> str:
-    """What can still be restored when a drill failed."""
+def recovery_options(result: Json) -> str:
+    """What can still be restored after a failed drill, in words."""
     known = list((result.get("restorable") or {}).values())
     if None in known:
-        return "Nothing of this epoch is known to be whole: deploy backup list shows restore points and older epochs"
+        return "No sound copy of this epoch is known: deploy backup list shows restore points and older epochs"
     up_to = (result.get("last_good") or {}).get("up_to")
     proven = f"a drill has proven it up to {iso(up_to)}" if up_to else "no drill has ever passed here"
     if known:
         return f"It can be restored up to {iso(min(known))} (deploy restore --at {iso(min(known))}); {proven}"
-    return f"What is wrong may be mended by itself; {proven}" + (
-        f" (deploy restore --at {iso(up_to)})" if up_to else ""
-    )
+    return f"The next drill may pass; {proven}" + (f" (deploy restore --at {iso(up_to)})" if up_to else "")
 
 
-# ---------------------------------------------------------------------------------------------- before and after
+# ---------------------------------------------------------------------------------------------- checks
 
 
 def _epoch(app: App) -> str:
-    """The epoch that this host streams to. Raises HostError when it is not the one that counts."""
+    """The epoch of this host. Raises HostError when CURRENT names another one."""
     mine = epochs.local(app)
     if mine is None:
-        raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
+        raise HostError("nothing is replicated: this host has no epoch", str(app.backup), "deploy backup status")
     bucket = epochs.bucket(app)
     current = epochs.current(app, bucket)
     if current is None or current.epoch != mine.epoch:
@@ -232,15 +233,15 @@ def _epoch(app: App) -> str:
 
 
 def _moved(app: App, epoch: str) -> list[str]:
-    """A restore that happened meanwhile makes the comparison worthless."""
+    """The fault of a drill during which the database was restored: its comparison means nothing."""
     mine = epochs.local(app)
     same = mine is not None and mine.epoch == epoch
     return [] if same else ["the database was restored while it was drilled: run deploy backup drill again"]
 
 
-def need_room(scratch: Path, largest: int) -> None:
-    """Raises HostError where a copy of so many bytes does not fit beside what is there."""
+def require_space(scratch: Path, largest: int) -> None:
+    """Raises HostError unless a copy of `largest` bytes fits on the disk."""
     needed, free = largest + largest // 10 + SPARE, shutil.disk_usage(scratch).free
     if free < needed:
-        what = f"there is no room for a drill: it needs {needed >> 20} MB, and {free >> 20} MB are free"
-        raise HostError(what, str(scratch), "free some space on the host (df -h tells), then deploy backup drill")
+        what = f"the disk has too little space for a drill: it needs {needed >> 20} MB, and {free >> 20} MB are free"
+        raise HostError(what, str(scratch), "free some space on the host (df -h), then run deploy backup drill")

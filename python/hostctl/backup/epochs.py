@@ -1,7 +1,7 @@
-"""Which copy counts. Each host streams into an epoch of its own; the object CURRENT, moved by conditional writes alone,
-names the epoch that counts, and every epoch names the one that it went on from.
+"""Epochs: which copy in the bucket is current. Each host replicates into an epoch of its own. The object CURRENT,
+changed only by conditional writes, names the current epoch; every epoch names its parent.
 
-So two hosts can never write into each other's copy, and a host that comes back finds out that it was superseded.
+So two hosts never write into the same copy, and a host that was superseded finds out.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 
 LONGEST_CHAIN = 10_000
-HURRIED = 2.0  # seconds for a connection, and for an answer
+HURRIED = 2.0  # seconds for a connection and for an answer
 
 
 class Epoch(NamedTuple):
     """One host's copy, under `<prefix>/<epoch>/`. `opened`: seconds since the epoch.
 
-    Only of this host's own: whether CURRENT has named it, and which epoch CURRENT must name for it to be moved here.
+    For this host's own epoch only: `published` says whether CURRENT has named it, `replaces` is the epoch that CURRENT
+    must name before it may be changed to this one.
     """
 
     epoch: str
@@ -42,8 +43,8 @@ class Epoch(NamedTuple):
     replaces: str | None = None
 
 
-class Seen(NamedTuple):
-    """What the bucket says: nothing (not `asked`), or which epoch CURRENT names, and whether the prefix is empty."""
+class BucketState(NamedTuple):
+    """The state of the bucket: unknown (not `asked`), or the current epoch and whether the prefix is empty."""
 
     asked: bool
     current: Epoch | None = None
@@ -51,26 +52,26 @@ class Seen(NamedTuple):
 
 
 class Decision(enum.Enum):
-    """What a starting stream does."""
+    """What a start of the replication does."""
 
-    STREAM = "stream into the epoch that is this host's"
-    PUBLISH = "name this host's epoch in CURRENT, then stream"
-    REOPEN = "open an epoch from the file that is here: CURRENT is gone"
-    FIRST = "open the first epoch from the file that is here"
+    STREAM = "replicate into this host's epoch"
+    PUBLISH = "name this host's epoch in CURRENT, then replicate"
+    REOPEN = "open an epoch from the local database: CURRENT is gone"
+    FIRST = "open the first epoch from the local database"
     EMPTY = "make an empty database and open the first epoch"
-    EMPTY_LATER = "make an empty database; its epoch is published when S3 can be asked"
-    RESTORE = "restore from CURRENT and open an epoch that goes on from it"
-    SUPERSEDED = "never stream: another host's epoch counts"
-    HAS_FILE = "refuse: there is a file here, and a copy that is not its own"
-    LOST = "refuse: the prefix holds copies, and CURRENT does not say which"
-    UNREACHABLE = "refuse: S3 cannot be asked whether there is anything to restore"
+    EMPTY_LATER = "make an empty database; its epoch is published when S3 answers"
+    RESTORE = "restore from CURRENT and open an epoch whose parent it is"
+    SUPERSEDED = "do not replicate: another host's epoch is current"
+    HAS_FILE = "refuse: there is a local database, and the copy in the bucket is not its own"
+    LOST = "refuse: the prefix holds copies, and CURRENT does not name the current one"
+    UNREACHABLE = "refuse: S3 does not answer, so it is unknown whether there is a copy to restore"
 
 
-def decide(mine: Epoch | None, file: bool, seen: Seen, allow_empty: bool = False) -> Decision:
-    """What to do, from this host's epoch, whether the main database is here, and what the bucket says.
+def decide(mine: Epoch | None, file: bool, seen: BucketState, allow_empty: bool = False) -> Decision:
+    """The decision, from this host's epoch, whether the main database is here, and the state of the bucket.
 
-    An epoch that was never published and has no file is worth nothing. `allow_empty` is a person's word that an empty
-    database may be made where a copy may be, but cannot be seen.
+    An epoch that was never published and has no database is ignored. `allow_empty`: an empty database may be made
+    although there may be a copy that cannot be read.
     """
     if mine is not None and (mine.published or file):
         return _go_on(mine, file, seen, allow_empty)
@@ -83,9 +84,9 @@ def decide(mine: Epoch | None, file: bool, seen: Seen, allow_empty: bool = False
     return Decision.EMPTY if seen.empty or allow_empty else Decision.LOST
 
 
-def _go_on(mine: Epoch, file: bool, seen: Seen, allow_empty: bool) -> Decision:
+def _go_on(mine: Epoch, file: bool, seen: BucketState, allow_empty: bool) -> Decision:
     if not seen.asked:
-        # its own prefix is nobody else's: streaming there does no harm, whoever counts
+        # no other host writes to its prefix: replicating there does no harm, even when it is superseded
         return Decision.STREAM if file else _empty_later(allow_empty)
     if seen.current is None:
         return _without_current(mine, file)
@@ -106,11 +107,11 @@ def _empty_later(allow_empty: bool) -> Decision:
     return Decision.EMPTY_LATER if allow_empty else Decision.UNREACHABLE
 
 
-# ---------------------------------------------------------------------------------------------- what is so here
+# ---------------------------------------------------------------------------------------------- on this host
 
 
 def local(app: App) -> Epoch | None:
-    """The epoch that this host streams to; None when it has none in the bucket that is configured now."""
+    """This host's epoch; None when it has none in the configured bucket."""
     found, backup = read_json(app.backup / "epoch.json"), settings.configured(app)
     if found is None or backup is None or found.get("to") != _destination(backup):
         return None
@@ -122,27 +123,27 @@ def _destination(backup: Backup) -> Json:
 
 
 def _of(told: Json) -> Epoch | None:
-    """An epoch from JSON; None for what is none."""
+    """An epoch from JSON; None for any other document."""
     if not matches("epoch", told.get("epoch")) or not isinstance(told.get("opened"), int | float):
         return None
     known = {"app": "", "host": "", "parent": None} | {name: told[name] for name in Epoch._fields if name in told}
     return Epoch(**known)
 
 
-def keep(app: App, backup: Backup, mine: Epoch) -> Epoch:
-    """Write this host's epoch down; returns it."""
+def save(app: App, backup: Backup, mine: Epoch) -> Epoch:
+    """Write this host's epoch to epoch.json; returns it."""
     make_directory(app.backup, 0o700)
     write_json(app.backup / "epoch.json", {**mine._asdict(), "to": _destination(backup)})
     return mine
 
 
-def forget(app: App) -> None:
-    """This host has no epoch any more."""
+def delete_local(app: App) -> None:
+    """Delete epoch.json: this host has no epoch any more."""
     unlink(app.backup / "epoch.json")
 
 
 def superseded(app: App) -> Json | None:
-    """Who has taken over the backup that is configured now, as far as this host has noticed; None while it has not."""
+    """The host that superseded this one in the configured backup, as far as this host knows; None if none did."""
     found, backup = read_json(app.backup / "superseded.json"), settings.configured(app)
     if found is None or backup is None:
         return found
@@ -151,15 +152,15 @@ def superseded(app: App) -> Json | None:
 
 
 def refuse_superseded(app: App) -> None:
-    """Raises HostError where another host's copy counts: this host's data could not be restored from it."""
+    """Raises HostError when another host's epoch is current: this host's data could not be restored from it."""
     told = superseded(app)
     if told is not None:
-        what = f"another host's backup counts: {told['why']}"
-        raise HostError(what, str(app.backup), "deploy backup takeover, and then restore the time you want")
+        what = f"this host is superseded: {told['why']}"
+        raise HostError(what, str(app.backup), "deploy backup takeover; then deploy restore")
 
 
-def yield_to(app: App, current: Epoch) -> Json:
-    """Write down that another host's epoch counts; returns what was written."""
+def mark_superseded(app: App, current: Epoch) -> Json:
+    """Write down that another host's epoch is current; returns what was written."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {utc(current.opened)}"
     backup = settings.backup(app)
@@ -169,25 +170,25 @@ def yield_to(app: App, current: Epoch) -> Json:
     return told
 
 
-def reclaim(app: App) -> None:
-    """The opposite of `yield_to`."""
+def clear_superseded(app: App) -> None:
+    """The undo of `mark_superseded`."""
     unlink(app.backup / "superseded.json")
 
 
-# ---------------------------------------------------------------------------------------------- what is in the bucket
+# ---------------------------------------------------------------------------------------------- in the bucket
 
 
 def bucket(app: App, hurried: bool = False) -> s3.Bucket:
-    """The bucket of the app's backup; `hurried` gives it a few seconds, not half a minute.
+    """The bucket of the app's backup; `hurried` limits a request to a few seconds instead of half a minute.
 
-    Raises HostError when there is no backup, or no keys.
+    Raises HostError when the app has no backup or no keys.
     """
     patience = {"connect": HURRIED, "total": HURRIED, "tries": 1} if hurried else {}
     return s3.Bucket(settings.backup(app), settings.credentials(app), **patience)  # type: ignore[arg-type]
 
 
 def current(app: App, store: s3.Bucket) -> Epoch | None:
-    """The epoch that counts; None when there is none. Raises HostError, also for one that is another app's."""
+    """The current epoch; None when there is none. Raises HostError, also for an epoch of another app."""
     return _current(app.name, store)[0]
 
 
@@ -197,29 +198,31 @@ def _current(app: str, store: s3.Bucket) -> tuple[Epoch | None, str]:
         return None, ""
     epoch = parse(found[0])
     if epoch is None:
-        raise HostError(f"{_current_key(store)} is not Homeport's", store.where, "choose another backup.prefix", PERSON)
+        raise HostError(
+            f"{_current_key(store)} was not written by Homeport", store.where, "choose another backup.prefix", PERSON
+        )
     if epoch.app != app:
         what = f"the prefix {store.prefix} holds the backup of another app: {epoch.app}"
         raise HostError(what, store.where, "choose another backup.prefix", PERSON)
     return epoch, found[1]
 
 
-def see(app: App, store: s3.Bucket) -> Seen:
-    """What the bucket says. Raises HostError when it cannot be asked."""
+def read_bucket(app: App, store: s3.Bucket) -> BucketState:
+    """The state of the bucket. Raises HostError when S3 does not answer."""
     found = current(app, store)
-    return Seen(True, found, found is None and not store.any(f"{store.prefix}/"))
+    return BucketState(True, found, found is None and not store.any(f"{store.prefix}/"))
 
 
-def look(app: App, hurried: bool) -> tuple[Seen, HostError | None]:
-    """What the bucket says, and why it could not be asked. Raises HostError for a bucket that is not this app's."""
+def try_read_bucket(app: App, hurried: bool) -> tuple[BucketState, HostError | None]:
+    """The state of the bucket, and the error if S3 did not answer. Raises HostError for another app's bucket."""
     try:
-        return see(app, bucket(app, hurried)), None
+        return read_bucket(app, bucket(app, hurried)), None
     except (s3.Unreachable, s3.Refused) as error:
-        return Seen(False), error
+        return BucketState(False), error
 
 
 def parse(text: bytes) -> Epoch | None:
-    """What CURRENT or EPOCH holds; None for what is neither."""
+    """The epoch in CURRENT or EPOCH; None for any other content."""
     try:
         told = json.loads(text)
     except ValueError:
@@ -240,35 +243,36 @@ def _epoch_key(store: s3.Bucket, epoch: str) -> str:
     return f"{store.prefix}/{epoch}/EPOCH"
 
 
-def named(store: s3.Bucket, epoch: str) -> Epoch | None:
-    """What an epoch of the bucket says of itself; None when it says nothing. Raises HostError."""
+def read_epoch(store: s3.Bucket, epoch: str) -> Epoch | None:
+    """The epoch that the object EPOCH describes; None without one. Raises HostError."""
     found = store.get(_epoch_key(store, epoch))
     return parse(found[0]) if found else None
 
 
 def chain(store: s3.Bucket) -> list[Epoch]:
-    """The epoch that counts and those that it goes back to, newest first; empty without CURRENT."""
+    """The current epoch and its ancestors, newest first; empty without CURRENT."""
     found = store.get(_current_key(store))
     newest = parse(found[0]) if found else None
     epochs = [newest] if newest else []
     while epochs and (parent := epochs[-1].parent) and len(epochs) < LONGEST_CHAIN:
-        epoch = named(store, parent) if matches("epoch", parent) else None
+        epoch = read_epoch(store, parent) if matches("epoch", parent) else None
         if epoch is None or any(epoch.epoch == known.epoch for known in epochs):
-            break  # the bucket was cleared of what is older
+            break  # older epochs were deleted
         epochs.append(epoch)
     return epochs
 
 
 def epoch_for(epochs: Sequence[Epoch], at: float) -> Epoch:
-    """The epoch of a chain that counted at that time. Raises HostError (usage) for a time before all of them."""
+    """The epoch of a chain that was current at that time. Raises HostError (usage) for a time before all of them."""
     return candidates(epochs, at)[0][0]
 
 
 def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, float | None]]:
-    """Where to look for the data of a time (None: the newest), best first, each with the time up to which to restore.
+    """The epochs that can have the data of an instant (None: the newest), best first, each with the time to restore it
+    to.
 
-    An epoch that was opened and died before its first write has nothing: what counted is then its parent's, as of the
-    moment that it was succeeded, however long its host went on by itself.
+    An epoch whose host died before its first write is empty. The data is then its parent's, as of the moment at which
+    the parent was succeeded, even if its host went on.
     """
     found: list[tuple[Epoch, float | None]] = []
     until = at
@@ -278,17 +282,17 @@ def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, f
             until = epoch.opened
     if not found:
         oldest = utc(epochs[-1].opened) if epochs else "never"
-        raise HostError(f"the backup begins at {oldest}", "the time", "deploy backup list", USAGE)
+        raise HostError(f"the backup begins at {oldest}", "--at", "deploy backup list", USAGE)
     return found
 
 
-def outlived(epochs: Sequence[Epoch], before: float) -> list[Epoch]:
-    """The epochs of a chain that were succeeded before that time, oldest first: nothing since then is in them."""
+def expired(epochs: Sequence[Epoch], before: float) -> list[Epoch]:
+    """The epochs of a chain that were succeeded before that time, oldest first."""
     return [old for newer, old in itertools.pairwise(epochs) if newer.opened < before][::-1]
 
 
-def drop(store: s3.Bucket, epoch: Epoch) -> None:
-    """Remove an epoch from the bucket. EPOCH goes last, so that what is cut short is taken up again."""
+def delete(store: s3.Bucket, epoch: Epoch) -> None:
+    """Delete an epoch from the bucket. EPOCH goes last, so that an interrupted deletion is resumed."""
     own = _epoch_key(store, epoch.epoch)
     for one in store.list(f"{store.prefix}/{epoch.epoch}/"):
         if one.key != own:
@@ -300,42 +304,42 @@ def drop(store: s3.Bucket, epoch: Epoch) -> None:
 
 
 def open_epoch(app: App, parent: Epoch | None, why: str) -> Epoch:
-    """Begin a new epoch from the data that is here: written down on this host, then published.
+    """Begin a new epoch from the local data: saved on this host, then published.
 
-    Returns it unpublished when S3 is away or refuses: the watch publishes it later. Raises HostError when another
-    host's counts.
+    Returns it unpublished when S3 does not answer or refuses; the monitor publishes it later. Raises HostError when
+    another host's epoch is current.
     """
-    mine = begin(app, settings.backup(app), parent, why)
+    mine = new_local(app, settings.backup(app), parent, why)
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
         return mine
 
 
-def begin(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
-    """Write a new epoch down on this host only, to be published."""
+def new_local(app: App, backup: Backup, parent: Epoch | None, why: str) -> Epoch:
+    """Save a new, unpublished epoch on this host, and return it."""
     if parent is not None and not parent.published:
-        # nobody else ever heard of it: go on from where it went on from
+        # it was never published, so its parent is the parent
         ancestor, replaces = parent.parent, parent.replaces
     else:
         ancestor = replaces = parent.epoch if parent else None
     host = socket.gethostname()
-    return keep(app, backup, Epoch(epoch_id(), app.name, host, time.time(), ancestor, why, False, replaces))
+    return save(app, backup, Epoch(epoch_id(), app.name, host, time.time(), ancestor, why, False, replaces))
 
 
 def publish(app: App, store: s3.Bucket) -> Epoch:
-    """Have CURRENT name this host's epoch. Raises HostError, and the first to come wins."""
+    """Let CURRENT name this host's epoch. Raises HostError when another host was first."""
     backup, mine = settings.backup(app), local(app)
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), "deploy backup status")
     try:
         _move(app, store, mine)
     except s3.Conflict:
-        # lost to another, or won with the answer lost on its way
+        # another host was first, or this write succeeded and its answer was lost
         now = current(app, store)
         if now is None or now.epoch != mine.epoch:
-            raise beaten(now, store) from None
-    return keep(app, backup, mine._replace(published=True, replaces=None))
+            raise superseded_error(now, store) from None
+    return save(app, backup, mine._replace(published=True, replaces=None))
 
 
 def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
@@ -343,7 +347,7 @@ def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
     if now is not None and now.epoch == mine.epoch:
         return
     if now is not None and now.epoch != mine.replaces:
-        raise beaten(now, store)
+        raise superseded_error(now, store)
     store.put(_epoch_key(store, mine.epoch), _text(mine))
     if now is None:
         store.put(_current_key(store), _text(mine), if_none_match=True)
@@ -351,19 +355,19 @@ def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
         store.put(_current_key(store), _text(mine), if_match=etag)
 
 
-def beaten(now: Epoch | None, store: s3.Bucket) -> HostError:
-    """The error of a host that is not the one that counts."""
+def superseded_error(now: Epoch | None, store: s3.Bucket) -> HostError:
+    """The error of a host that is superseded by the epoch `now`."""
     who = f"{now.host} (epoch {now.epoch})" if now else "nobody"
-    fix = "deploy backup takeover makes this host's data the one that counts; then deploy restore takes any time's"
-    return HostError(f"another host has taken over the backup: {who} counts now", store.where, fix, PERSON)
+    fix = "deploy backup takeover makes this host's data current; deploy restore can then restore any point in time"
+    return HostError(f"another host has taken over the backup: {who} is current", store.where, fix, PERSON)
 
 
-def back_to(app: App, epoch: Epoch) -> Epoch:
-    """Undo of `open_epoch`: this host's earlier epoch counts again; unpublished as there. Raises HostError as there."""
+def return_to(app: App, epoch: Epoch) -> Epoch:
+    """The undo of `open_epoch`: make this host's earlier epoch current again. Returns and raises as `open_epoch`."""
     backup, mine = settings.backup(app), local(app)
     if mine is None or mine.epoch != epoch.epoch:
         replaces = mine.epoch if mine else None
-        mine = keep(app, backup, epoch._replace(published=False, replaces=replaces))
+        mine = save(app, backup, epoch._replace(published=False, replaces=replaces))
     try:
         return publish(app, bucket(app))
     except (s3.Unreachable, s3.Refused):
@@ -371,26 +375,28 @@ def back_to(app: App, epoch: Epoch) -> Epoch:
 
 
 def takeover(app: App) -> Epoch:
-    """This host's data counts from now on, in a new epoch; without any data here, the next start restores instead.
+    """Make this host's data current, in a new epoch. Without data here, the next start restores instead.
 
-    Raises HostError. Whoever streamed before notices within a minute, and stops.
+    Raises HostError. The host that was current notices within a minute, and stops its replication.
     """
     backup, store, mine = settings.backup(app), bucket(app), local(app)
     now = current(app, store)
     if mine is not None and now is not None and now.epoch == mine.epoch:
-        reclaim(app)
+        clear_superseded(app)
         return mine
-    if not settings.present(app):
+    if not settings.has_data(app):
         return _start_over(app, now, store)
-    begin(app, backup, now, "takeover")
+    new_local(app, backup, now, "takeover")
     opened = publish(app, store)
-    reclaim(app)
+    clear_superseded(app)
     return opened
 
 
 def _start_over(app: App, now: Epoch | None, store: s3.Bucket) -> Epoch:
     if now is None:
-        raise HostError("there is no data here, and no backup", store.where, "deploy restore, or deploy push", PERSON)
-    forget(app)
-    reclaim(app)
+        raise HostError(
+            "there is no data on this host, and no backup", store.where, "deploy restore, or deploy push", PERSON
+        )
+    delete_local(app)
+    clear_superseded(app)
     return now

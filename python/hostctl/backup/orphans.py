@@ -1,6 +1,6 @@
-"""Epochs of the bucket that nothing goes back to: of a restore that was undone, of a host that came too late.
+"""Epochs of the bucket that are no ancestors of the current one: of an undone restore, or of a superseded host.
 
-They end with the retention, as all that is old does; and only where it is certain that nobody writes there any more.
+They are deleted after the retention, and only when nothing writes to them any more.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from hostctl.common.names import matches
 from hostctl.core.paths import App
 
 
-def find(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
-    """The orphans in which nothing was stored since that time, oldest first. Raises HostError.
+def find_orphans(app: App, store: s3.Bucket, before: float) -> list[Epoch]:
+    """The orphans in which nothing was stored since `before`, oldest first. Raises HostError.
 
-    An epoch is one only if its EPOCH says that it is this app's. Without CURRENT nobody knows what is an orphan.
+    Only epochs whose EPOCH names this app count. Without CURRENT the list is empty: no ancestor is known.
     """
     needed = {epoch.epoch for epoch in epochs.chain(store)}
     if not needed:
         return []
     mine = epochs.local(app)
     needed |= {mine.epoch} if mine else set()
-    found = [(name, epochs.named(store, name)) for name in _names(store) if name not in needed]
+    found = [(name, epochs.read_epoch(store, name)) for name in _names(store) if name not in needed]
     own = [epoch for name, epoch in found if epoch and epoch.app == app.name and epoch.epoch == name]
     return [epoch for epoch in own if _is_quiet(store, epoch, before)]
 
 
 def _names(store: s3.Bucket) -> Iterator[str]:
-    """What lies directly under the prefix and is named as an epoch, by name: one short request for each."""
+    """The names of epochs directly under the prefix. Each takes one short request."""
     after = ""
     while one := store.first(f"{store.prefix}/", after):
         name = one.key.removeprefix(f"{store.prefix}/").partition("/")[0]
         if matches("epoch", name):
             yield name
-        # the character after the slash: behind everything of this name
+        # "0" follows "/": skips every key of this epoch
         after = f"{store.prefix}/{name}0" if "/" in one.key.removeprefix(f"{store.prefix}/") else one.key
 
 

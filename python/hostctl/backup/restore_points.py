@@ -1,7 +1,7 @@
-"""Restore points: the data as it was before the migrations of a push, so that it can be taken back too.
+"""Restore points: the data as it was before a push's migrations, so that a rollback can restore it.
 
-A point has the id of the transition that took it. One without point.json was cut short and does not count. What a point
-holds is the engine's: copies of SQLite's files; a name in PostgreSQL's log.
+A point has the id of the transition that took it. One without point.json is incomplete and does not count. The engine
+decides what a point holds: copies of SQLite's files, or a named position in PostgreSQL's WAL.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from hostctl.core.paths import App
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk
 
 
-def brings(app: App, release: str, live: str) -> set[str] | None:
-    """The migrations that a release has and the live one lacks; None when its files do not tell."""
+def new_migrations(app: App, release: str, live: str) -> set[str] | None:
+    """The migrations of a release that the live one lacks; None when the release's files do not show them."""
     own = _migrations(app, release)
     return own - (_migrations(app, live) or set()) if own else None
 
 
 def _migrations(app: App, release: str) -> set[str] | None:
     try:
-        return migrations.of(artifact.from_json((app.record(release) / "manifest.json").read_text()))
+        return migrations.paths(artifact.from_json((app.record(release) / "manifest.json").read_text()))
     except (OSError, ValueError):
         return None
 
 
-# ---------------------------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------------------------- reading
 
 
-def every(app: App) -> list[Point]:
+def all_points(app: App) -> list[Point]:
     """All points, oldest first."""
     names = sorted(path.name for path in app.points.glob("*") if matches("transition", path.name))
     found = (files.read_json(app.points / name / "point.json") for name in names)
@@ -49,20 +49,20 @@ def load(app: App, point: str) -> Point:
     return cast(Point, found)
 
 
-def before(app: App, live: str | None) -> Point:
-    """The point taken before the migrations of the release that is live. Raises HostError when there is none."""
+def point_before(app: App, live: str | None) -> Point:
+    """The point taken before the migrations of the live release. Raises HostError when there is none."""
     if live is None:
-        raise HostError("nothing is live, so there is nothing to go back from", str(app.points), "deploy push", FAILED)
-    found = [point for point in every(app) if point["for"] == live]
+        raise HostError("no release is live, so there is nothing to roll back", str(app.points), "deploy push", FAILED)
+    found = [point for point in all_points(app) if point["for"] == live]
     if not found:
         what = f"no restore point was taken before {live}: its push brought no migration, or it was the first"
-        fix = "deploy rollback takes the code back; deploy restore --at TIME the data"
+        fix = "deploy rollback rolls the code back; deploy restore --at TIME restores the data"
         raise HostError(what, str(app.points), fix, FAILED)
     return found[-1]
 
 
 def prune(app: App, kept: Collection[str]) -> list[str]:
-    """Remove the points of releases that are gone, and what was cut short. Only under the lock."""
+    """Remove incomplete points and those of releases that are gone; returns their ids. Only under the app's lock."""
     gone = []
     for path in sorted(app.points.glob("*")):
         point = files.read_json(path / "point.json")

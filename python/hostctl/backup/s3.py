@@ -1,5 +1,5 @@
-"""A bucket of any S3-compatible store, with nothing but the standard library: signature version 4, both styles of
-addresses, conditional writes, and errors that tell a wrong key from a wrong region from no way there.
+"""A client for one bucket of an S3-compatible store, with the standard library alone: signature version 4, both styles
+of addresses, conditional writes. Its errors distinguish a wrong key, a wrong region and an unreachable store.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ BUSY = frozenset({429, 500, 502, 503, 504})
 SKEW = 5 * 60.0  # seconds that clocks may differ before a store begins to refuse (AWS: 15 minutes)
 
 
-class Unreachable(HostError):  # noqa: N818 - what happened, as its reader says it
-    """Nobody answered, or not in time."""
+class Unreachable(HostError):  # noqa: N818 - named by what happened
+    """The store did not answer, or not in time."""
 
 
 class Refused(HostError):  # noqa: N818 - as above
-    """The store answered, and the answer was no. `status` and `reason` are its own words."""
+    """The store answered with an error; `status` and `reason` are the store's."""
 
     def __init__(self, what: str, where: str, fix: str, status: int, reason: str) -> None:
         super().__init__(what, where, fix)
@@ -45,7 +45,7 @@ class Refused(HostError):  # noqa: N818 - as above
 
 
 class Conflict(Refused):
-    """A conditional write met another state than it was made for: nothing was written."""
+    """The condition of a write did not hold; nothing was written."""
 
 
 class Object(NamedTuple):
@@ -60,9 +60,10 @@ Objects = list[Object]
 
 
 class Bucket:
-    """One bucket. Every method raises HostError: Unreachable, Refused or Conflict. Keys are whole, `prefix` included.
+    """One bucket. Every method raises HostError: Unreachable, Refused or Conflict. Keys are complete, `prefix`
+    included.
 
-    `skew` is how many seconds the store's clock was ahead of this one's at the last answer; None before that.
+    `skew` is how many seconds the store's clock was ahead at the last answer; None before the first.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Bucket:
     def put(self, key: str, data: bytes, if_none_match: bool = False, if_match: str | None = None) -> str:
         """Write an object; returns its ETag. Raises Conflict when the condition does not hold.
 
-        A write whose answer was lost is tried again: a Conflict may then be with oneself, so look who won.
+        A write whose answer was lost is repeated, so a Conflict can be with its own first try: read the object to find
+        out.
         """
         conditions = {"if-none-match": "*"} if if_none_match else {"if-match": if_match} if if_match else {}
         answer = self._ask("PUT", key, data=data, headers=conditions)
@@ -96,11 +98,11 @@ class Bucket:
         return answer.headers.get("etag", "")
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is gone already is fine."""
+        """Remove an object, which may be gone already."""
         self._ask("DELETE", key, missing=True)
 
     def create(self) -> None:
-        """Make the bucket. Raises FileExistsError when it is there and ours."""
+        """Make the bucket. Raises FileExistsError when it exists and belongs to this account."""
         place = f'<CreateBucketConfiguration xmlns="{_NAMESPACE}"><LocationConstraint>{self.region}'
         place += "</LocationConstraint></CreateBucketConfiguration>"
         try:
@@ -111,15 +113,15 @@ class Bucket:
             raise
 
     def check(self) -> None:
-        """Whether the bucket is there and may be listed."""
+        """Raises HostError unless the bucket exists and may be listed."""
         self._page("", 1, "")
 
     def any(self, prefix: str) -> bool:
-        """Whether there is any object under the prefix, other than what a check of the bucket may have left."""
+        """Whether any object is under the prefix, except probes of an earlier check."""
         return any(not one.key.startswith(f"{prefix}.probe-") for one in self.list(prefix))
 
     def versioned(self) -> bool:
-        """Whether the bucket keeps what is overwritten or deleted."""
+        """Whether the bucket keeps old versions of overwritten and deleted objects."""
         return _element(self._setting("versioning"), "Status") == "Enabled"
 
     def locked(self) -> bool:
@@ -156,7 +158,9 @@ class Bucket:
             return parse_listing(answer.body)
         except ValueError as error:
             what = f"S3 answered {answer.status} without a listing of the bucket: {self._clean(str(error))[:300]}"
-            raise Refused(what, self.where, "see that backup.endpoint leads to S3", answer.status, "") from None
+            raise Refused(
+                what, self.where, "check that backup.endpoint is the address of S3", answer.status, ""
+            ) from None
 
     # ------------------------------------------------------------------------------------------ requests
 

@@ -1,4 +1,4 @@
-"""database.json: which engine the app's database has, where its backup goes, and, for SQLite, which files it is."""
+"""database.json: the engine of the app's database, the target of its backup, and the files of SQLite."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def _is_key(value: object) -> bool:
     return value is None or (isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,200}", value) is not None)
 
 
-# what is taken on standard input: null keeps what is there
+# the keys read from standard input: null keeps the stored value
 KEYS = {"access_key_id": _is_key, "secret_access_key": _is_key, "encryption_key": _is_key}
 
 
 class Database(NamedTuple):
-    """One SQLite file. `name` tells it apart in the bucket; it is the path below the app's data."""
+    """One SQLite file. `name` is its path below the app's data directory, and its name in the bucket."""
 
     name: str
     path: Path
 
 
 class Backup(NamedTuple):
-    """Where the backup goes, and how often. Durations in seconds, `max_wal` in bytes; the last four: PostgreSQL."""
+    """Target and schedule of the backup. Durations in seconds, `max_wal` in bytes; the last four are PostgreSQL's."""
 
     bucket: str
     prefix: str
@@ -58,7 +58,7 @@ class Backup(NamedTuple):
 
 
 class Databases(NamedTuple):
-    """The app's databases. `unsafe`: the app may checkpoint by itself, behind Litestream's back."""
+    """The app's SQLite databases. `unsafe`: the app may checkpoint by itself, which Litestream can miss."""
 
     user: str
     litestream: Path
@@ -68,7 +68,7 @@ class Databases(NamedTuple):
 
     @property
     def main(self) -> Database:
-        """The database of DATABASE_PATH."""
+        """The database that DATABASE_PATH names."""
         return self.databases[0]
 
     def named(self, name: str) -> Database:
@@ -81,7 +81,7 @@ class Databases(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """The keys of the bucket, and the one that what is stored there is encrypted with. Never shown in the text form."""
+    """The keys of the bucket, and the key that encrypts what is stored there. `repr` never shows them."""
 
     access_key_id: str
     secret_access_key: str
@@ -99,23 +99,23 @@ def engine(app: App) -> str | None:
 
 
 def load(app: App) -> Databases | None:
-    """What provisioning wrote down; None when the app has no SQLite database. Raises HostError (usage)."""
+    """The app's SQLite databases; None for another engine. Raises HostError (usage)."""
     if engine(app) != SQLITE:
         return None
     try:
-        return _of(read_json(app.database) or {})
+        return _parse(read_json(app.database) or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unreadable(app, error) from None
+        raise unreadable_error(app, error) from None
 
 
-def unreadable(app: App, error: Exception) -> HostError:
-    """The error of a database.json that is not as provisioning writes it."""
+def unreadable_error(app: App, error: Exception) -> HostError:
+    """The error for a database.json that is not as provisioning writes it."""
     what = f"database.json cannot be read: {type(error).__name__}: {error}"
     return HostError(what, str(app.database), "deploy provision", USAGE)
 
 
 def require(app: App) -> Databases:
-    """As `load`, for what makes no sense without a database. Raises HostError (usage)."""
+    """As `load`, but raises HostError (usage) when the app has no SQLite database."""
     found = load(app)
     if found is None:
         fix = "set database.engine: sqlite, and run deploy provision"
@@ -124,7 +124,7 @@ def require(app: App) -> Databases:
 
 
 def require_backup(app: App) -> tuple[Databases, Backup]:
-    """As `require`, with a backup. Raises HostError (usage)."""
+    """As `require`, and raises HostError (usage) without a backup."""
     found = require(app)
     return found, backup(app)
 
@@ -133,45 +133,45 @@ def configured(app: App) -> Backup | None:
     """The app's backup, whatever its engine; None without one. Raises HostError (usage)."""
     told = (read_json(app.database) or {}).get("backup") if app.database.exists() else None
     try:
-        return backup_of(told) if told else None
+        return parse_backup(told) if told else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unreadable(app, error) from None
+        raise unreadable_error(app, error) from None
 
 
 def backup(app: App) -> Backup:
-    """As `configured`, for what makes no sense without a backup. Raises HostError (usage)."""
+    """As `configured`, but raises HostError (usage) without a backup."""
     found = configured(app)
     if found is None:
-        raise no_backup(app)
+        raise no_backup_error(app)
     return found
 
 
-def no_backup(app: App) -> HostError:
-    """The error of what makes no sense without a backup."""
+def no_backup_error(app: App) -> HostError:
+    """The error for a command that needs a backup."""
     if engine(app) == EXTERNAL:
-        what = f"the database of {app.name} is on a server of its provider's, and so are its backups"
+        what = f"the database of {app.name} and its backups are on its provider's server"
         return HostError(what, "database.engine: external", "see the provider's backups", USAGE)
     fix = "configure backup, and run deploy provision"
     return HostError(f"{app.name} has no backup: it is not enabled", "backup in deploy.yml", fix, USAGE)
 
 
-def present(app: App) -> bool:
-    """Whether the app's data is on this host, whatever the engine."""
+def has_data(app: App) -> bool:
+    """Whether the app's data is on this host, for every engine."""
     found = load(app)
     return found.main.path.exists() if found else (app.cluster_data / "PG_VERSION").exists()
 
 
-def _of(told: Json) -> Databases:
+def _parse(told: Json) -> Databases:
     listed = tuple(Database(str(one["name"]), Path(one["path"])) for one in told["databases"])
     if not listed:
         raise ValueError("no database is named")
-    backup = backup_of(told["backup"]) if told.get("backup") else None
+    backup = parse_backup(told["backup"]) if told.get("backup") else None
     unsafe = told.get("unsafe_checkpoints") == "allow"
     return Databases(str(told["user"]), Path(told["litestream"]), unsafe, listed, backup)
 
 
-def backup_of(told: Json) -> Backup:
-    """The backup of database.json. Raises TypeError and the like for anything else."""
+def parse_backup(told: Json) -> Backup:
+    """The backup of database.json. Raises TypeError, ValueError or KeyError for any other document."""
     known = {key: value for key, value in told.items() if key in Backup._fields and value is not None}
     for name in ("verify", "require"):
         known[name] = tuple(known.get(name, ()))
@@ -181,21 +181,21 @@ def backup_of(told: Json) -> Backup:
 
 
 def credentials(app: App) -> Credentials:
-    """The keys of the bucket. Raises HostError when they were never sent here."""
+    """The keys of the bucket. Raises HostError (usage) when this host has none."""
     try:
         values = envfile.parse(app.backup_credentials.read_text())
         return Credentials(values[ACCESS], values[SECRET], values.get(ENCRYPTION))
     except FileNotFoundError:
-        what = "the host has no keys for the backup's bucket"
+        what = "the host has no keys of the backup's bucket"
     except (OSError, ValueError, KeyError):
-        what = "the keys for the backup's bucket cannot be read"  # never with the text: it may be a key
+        what = "the keys of the backup's bucket cannot be read"  # without the error's text, which may hold a key
     raise HostError(what, str(app.backup_credentials), "deploy provision", USAGE)
 
 
-def keep_credentials(app: App, told: Json) -> bool:
-    """Write the keys down; a null keeps what is there. Returns whether anything changed.
+def save_credentials(app: App, told: Json) -> bool:
+    """Store the keys; a null keeps the stored one. Returns whether anything changed.
 
-    `told` is as KEYS wants it. Raises HostError (usage) when a null has nothing to keep.
+    `told` has the names of KEYS. Raises HostError (usage) for a null without a stored key.
     """
     given = (told["access_key_id"], told["secret_access_key"])
     kept = Credentials("", "")

@@ -1,4 +1,4 @@
-"""What `status` says of a backup, whatever the engine."""
+"""The part of `deploy status` about a backup that is the same for every engine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 
 
-def common(app: App, host: Host, unit: str) -> Json | None:
-    """What is told of a backup whatever the engine; None without one. `unit` streams what was written last."""
+def common_summary(app: App, host: Host, unit: str) -> Json | None:
+    """The keys that every engine reports; None without a backup. `unit` is the unit that sends the last writes."""
     backup = settings.configured(app)
     if backup is None:
         return None
-    mine, last = epochs.local(app), drill.last(app)
+    mine, last = epochs.local(app), drill.last_result(app)
     told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": host.systemd.show(unit)[0].state}
     told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
     told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
-    told |= {"superseded": epochs.superseded(app), "owed": state.owed(app), "schedule": backup.drill}
+    told |= {"superseded": epochs.superseded(app), "owed": state.full_required(app), "schedule": backup.drill}
     return told | {"drill": last, "last_good": last["last_good"] if last else None, "left_open": None}

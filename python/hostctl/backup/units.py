@@ -13,6 +13,7 @@ def drill_unit(app: App) -> str:
 
 
 def run_unit(app: App) -> str:
+    """The unit of `deploy backup run`."""
     return app.helper_unit("backup")
 
 
@@ -21,6 +22,7 @@ def start_run(app: App, host: Host) -> None:
     host.systemd.background(run_unit(app), [PROGRAM, app.name, "backup", "run"], ())
 
 
-def refuse_second(host: Host, unit: str, what: str) -> None:
+def refuse_second_run(host: Host, unit: str, what: str) -> None:
+    """Raises HostError (locked) when the unit runs already."""
     if host.systemd.show(unit)[0].runs:
-        raise HostError(f"{what} runs already", unit, "deploy backup status tells when it is done", LOCKED)
+        raise HostError(f"{what} runs already", unit, "wait until it is done: deploy backup status", LOCKED)

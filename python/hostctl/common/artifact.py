@@ -1,8 +1,7 @@
-"""A release as one file: the normalised tar, its digest, and the way back to a tree.
+"""The artifact format: packs a release into a normalised tar, and unpacks a tar into a tree.
 
-Used by both sides, so that laptop and host agree byte for byte on what a release is. The digest (sha256 of
-the normalised tar) is the release's identity: the same source, built twice, has the same digest, and there
-is nothing to send.
+Laptop and host use the same code, so they agree on every byte. The digest (sha256 of the normalised tar) is the
+identity of a release: the same source, built twice, has the same digest, and nothing needs to be uploaded.
 """
 # Plain strings below, since Path objects cost a third of a walk over 1700 files.
 # ruff: noqa: PTH101, PTH102, PTH115, PTH117, PTH123, PTH211
@@ -24,7 +23,7 @@ from typing import IO, Final, NamedTuple
 
 from hostctl.common.errors import HostError
 
-# Fixed for ever: another value would change every digest.
+# Never change these: another value would change every digest.
 FORMAT: Final = tarfile.GNU_FORMAT
 PLAIN, EXECUTABLE = 0o644, 0o755
 # mix writes a random cookie at every build; the host sets its own through RELEASE_COOKIE.
@@ -59,7 +58,7 @@ Known = Mapping[tuple[str, int], Path]
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as the host keeps it beside the release."""
+    """The manifest as JSON, as the host stores it beside the release."""
     return json.dumps({name: list(entry) for name, entry in manifest.items()}, separators=(",", ":"))
 
 
@@ -72,7 +71,7 @@ def from_json(text: str) -> Manifest:
 
 
 def known_files(root: Path, manifest: Manifest) -> dict[tuple[str, int], Path]:
-    """The files of the tree `root`, by content, as `unpack` takes them for hard links."""
+    """The files of the tree `root` by sha256 and size, for the hard links of `unpack`."""
     base = str(root)
     return {(e.sha256, e.size): Path(f"{base}/{name}") for name, e in manifest.items() if e.is_file}
 
@@ -150,7 +149,7 @@ def _member(root: str, name: str) -> tuple[bytes, bytes]:
     elif stat.S_ISLNK(found.st_mode):
         info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, _kept_link(root, name)
     else:
-        raise ArtifactError("a device, socket or FIFO cannot be part of a release", path, f"rm {path}")
+        raise ArtifactError("a release cannot contain a device, socket or FIFO", path, f"rm {path}")
     return info.tobuf(FORMAT, "utf-8", "surrogateescape"), data
 
 
@@ -179,7 +178,7 @@ def _mode(mode: int) -> int:
 
 
 def _inside(root: str, path: str) -> bool:
-    """Whether `path`, every symlink on its way resolved, is `root` or below it."""
+    """Whether `path`, with every symlink resolved, is `root` or below it."""
     real_root = os.path.realpath(root)
     return os.path.commonpath([real_root, os.path.realpath(path)]) == real_root
 
@@ -224,7 +223,7 @@ def _unpack(tar: Path, root: str, known: Known) -> Manifest:
 
 
 def _members(file: IO[bytes], tar: Path, view: memoryview) -> Iterator[tarfile.TarInfo]:
-    """Every member. tarfile takes damage between members for the end, so the end is looked at."""
+    """Every member. tarfile takes damage between two members for the end, so the end is checked."""
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as reader:
             while (member := reader.next()) is not None:
@@ -237,7 +236,7 @@ def _members(file: IO[bytes], tar: Path, view: memoryview) -> Iterator[tarfile.T
 
 
 class _Tree:
-    """A tree as it is written from a tar's members. Nothing is ever written through a symlink."""
+    """Writes a tree from the members of a tar, and never through a symlink."""
 
     def __init__(self, tar: str, root: str, view: memoryview, known: Known) -> None:
         self.tar, self.root, self.view, self.known = tar, root, view, known
@@ -260,7 +259,7 @@ class _Tree:
         self.manifest[name] = self._entry(name, member)
 
     def finish(self) -> Manifest:
-        """The manifest, once every symlink, resolved through all others, is known to stay inside."""
+        """The manifest. Raises ArtifactError for a symlink that leaves the tree, directly or through others."""
         for name, entry in self.manifest.items():
             if entry.link and not _inside(self.root, f"{self.root}/{name}"):
                 raise self._refused(name, f"is a symlink that leaves the tree, to {entry.link}")
@@ -285,7 +284,7 @@ class _Tree:
             self.implied.add(parent)
             self.manifest[parent] = self._directory(parent)
         elif not entry.is_directory:
-            raise self._refused(name, "lies below something that is no directory")
+            raise self._refused(name, "is below something that is not a directory")
 
     def _entry(self, name: str, member: tarfile.TarInfo) -> Entry:
         if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None:
@@ -314,7 +313,7 @@ class _Tree:
         target = "/".join(part for part in linkname.split("/") if part not in ("", "."))
         entry = self.manifest.get(target)
         if entry is None or not entry.is_file or linkname.startswith("/"):
-            raise self._refused(name, f"is a hard link to something that is no file before it: {linkname}")
+            raise self._refused(name, f"is a hard link to something that is not an earlier file: {linkname}")
         os.link(f"{self.root}/{target}", f"{self.root}/{name}", follow_symlinks=False)
         return entry
 
@@ -329,11 +328,11 @@ class _Tree:
         return entry
 
     def _linked(self, name: str, entry: Entry) -> bool:
-        """Whether a known file serves: the same bytes, but also the same mode, which a hard link shares."""
+        """Hard-link a known file of the same bytes and mode (a link shares both); whether that was possible."""
         source = self.known.get((entry.sha256, entry.size))
         if source is None:
             return False
-        with suppress(OSError):  # gone, on another file system, or too many links: written anew
+        with suppress(OSError):  # gone, on another file system, or too many links: the caller writes a copy
             found = os.lstat(source)
             if found.st_mode == stat.S_IFREG | entry.mode and found.st_size == entry.size:
                 os.link(source, f"{self.root}/{name}", follow_symlinks=False)
@@ -369,7 +368,7 @@ def _fsync(path: Path) -> None:
 
 
 def _sync(tree: Path) -> None:
-    """Everything below `tree` on disk, by one syncfs: an fsync per file costs a first release seconds."""
+    """Flush everything below `tree` to disk by one syncfs: an fsync per file would take seconds."""
     libc = ctypes.CDLL(None, use_errno=True)
     handle = os.open(tree, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The one shape of every refusal on the host, and the exit codes that go with it."""
+"""The exit codes, and the exception that every refusal and failure is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FAILED = 1  # nothing changed
 USAGE = 2
 REVERTED = 3  # the transition failed, the previous release is serving
 LOCKED = 4
-PERSON = 5  # a person must look; the message says at what
+PERSON = 5  # a person must act; the message says on what
 
 
 class HostError(Exception):
@@ -29,9 +29,9 @@ class HostError(Exception):
 
 
 def of_system(error: OSError, doing: str, where: str, fix: str) -> HostError:
-    """What the system refused, as a HostError. A full disk, or one that may hold no more files, has its own remedy."""
+    """An OSError as a HostError. A full disk, or a quota that is used up, has its own fix."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         full = f"the disk is full: {error.strerror} ({doing})"
-        remedy = "free some space on the host (df -h and df -i tell), or lower retain_releases; then try again"
+        remedy = "free some space on the host (df -h and df -i show it), or lower retain_releases; then try again"
         return HostError(full, str(error.filename or where), remedy)
     return HostError(f"{doing}: {error}", where, fix)

@@ -1,4 +1,4 @@
-"""Writes that survive a power cut: the file whole and on disk, then one rename, then the directory on disk."""
+"""File writes that survive a power cut: the file is synced, renamed into place, and its directory is synced."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hostctl.common.documents import Json as Json
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
-    """Replace `path` by `data`.
+    """Replace the content of `path` by `data`.
 
-    Without `durable` a power cut may bring back the old content, never half of either.
+    Without `durable` a power cut may restore the old content, but never leave a part of either.
     """
     part = path.with_name(f".{path.name}.new")
     part.unlink(missing_ok=True)
@@ -34,12 +34,12 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, durable: bool = Tru
 
 
 def write_json(path: Path, value: object, mode: int = 0o600, durable: bool = True) -> None:
-    """`write_atomic` of JSON."""
+    """`write_atomic` with a value as JSON."""
     write_atomic(path, json.dumps(value, separators=(",", ":")).encode(), mode, durable)
 
 
 def read_json(path: Path) -> Json | None:
-    """The JSON object in a file; None when there is no such file, or none that can be read."""
+    """The JSON object in a file; None if there is no such file, or no valid JSON object in it."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -54,7 +54,7 @@ def file_digest(path: Path) -> str:
 
 
 def point(link: Path, target: str) -> None:
-    """Make the symlink point to `target`, in one rename."""
+    """Make the symlink point to `target`, by one rename."""
     part = link.with_name(f".{link.name}.new")
     part.unlink(missing_ok=True)
     part.symlink_to(target)
@@ -63,7 +63,7 @@ def point(link: Path, target: str) -> None:
 
 
 def unlink(path: Path) -> None:
-    """Remove a file that may be gone already."""
+    """Remove a file durably; one that does not exist is no error."""
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
         sync_directory(path.parent)
@@ -89,7 +89,7 @@ def append_json(path: Path, value: object, durable: bool = False) -> None:
 
 
 def read_lines(path: Path, after: int = 0) -> list[Json]:
-    """The JSON lines of a file past the first `after`; a last line that was cut short is left out."""
+    """The JSON lines of a file, without the first `after`. An incomplete last line is skipped."""
     try:
         lines = path.read_bytes().split(b"\n")[after:-1]
     except OSError:
@@ -102,13 +102,13 @@ def read_lines(path: Path, after: int = 0) -> list[Json]:
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Make a directory of exactly that mode, whatever the umask."""
+    """Make a directory, with parents, and set its mode regardless of the umask."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree that may be gone already."""
+    """Remove a directory tree; one that does not exist is no error."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
 

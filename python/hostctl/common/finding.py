@@ -1,4 +1,4 @@
-"""What a check of `deploy doctor` comes to, on the host and on the laptop alike."""
+"""The findings of the checks of `deploy doctor`, on the host and on the laptop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OK, SKIPPED, WARNING, ERROR = "ok", "skipped", "warning", "error"
 
 
 class Finding(NamedTuple):
-    """How grave it is, in words, and what mends it. `state` is OK, SKIPPED, WARNING or ERROR."""
+    """What a check found: `state` is OK, SKIPPED, WARNING or ERROR; `says` is the message, `fix` the remedy."""
 
     state: str
     says: str
@@ -19,26 +19,26 @@ class Finding(NamedTuple):
 
 
 def ok(says: str) -> list[Finding]:
-    """All is well."""
+    """One finding: the check passed."""
     return [Finding(OK, says)]
 
 
 def skipped(why: str) -> list[Finding]:
-    """It was not looked at."""
+    """One finding: the check was skipped."""
     return [Finding(SKIPPED, why)]
 
 
-def examined(check: str, look: Callable[[], Iterable[Finding]]) -> list[Json]:
-    """What one check finds, as documents of `check`, `state`, `says` and `fix`. Raises nothing."""
+def run_check(check: str, look: Callable[[], Iterable[Finding]]) -> list[Json]:
+    """Run one check. Returns its findings as documents of `check`, `state`, `says` and `fix`; raises nothing."""
     try:
         found = list(look())
-    except Exception as error:  # what one check trips over must not hide what the others see
+    except Exception as error:  # an exception in one check must not hide the findings of the others
         found = [_failed(error)]
     return [{"check": check, **one._asdict()} for one in found]
 
 
 def _failed(error: Exception) -> Finding:
-    """A HostError or HomeportError says itself what mends it; from anything else the check learned nothing."""
+    """The finding for an exception: HostError and HomeportError have a fix; after any other the check has no result."""
     if what := getattr(error, "what", ""):
         return Finding(ERROR, str(what), str(getattr(error, "fix", "")))
     return Finding(

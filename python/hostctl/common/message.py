@@ -1,4 +1,4 @@
-"""What is told to people elsewhere when something happens to the app, and how a receiver wants it. Pure.
+"""The notices that Homeport sends about an app, and their form for each kind of receiver. Pure functions.
 
 A receiver of Slack's format takes {"text": …} with &, < and > escaped (docs.slack.dev, Formatting message text);
 Mattermost, Rocket.Chat and Discord (its URL with /slack behind it) take the same. ntfy takes the text as the body, and
@@ -19,14 +19,14 @@ from hostctl.common.timestamps import utc
 SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE, TEST = "success", "failure", "rollback", "drill", "trouble", "test"
 EVENTS = (SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE)
 FORMATS = ("slack", "ntfy", "json", "plain")
-LONGEST = 1500  # characters of a text: what is told shall be read on a phone
+LONGEST = 1500  # characters of a text, which people read on a phone
 MOST_LINES = 12
-# what a person calls these: the rest is called as it is written down
+# verbs whose command has another name
 CALLED = {"env": "env push", "load": "db load", "upgrade": "db upgrade"}
 
 
 class Notice(NamedTuple):
-    """One thing that happened. `well` tells good news from bad; `facts` are for programs."""
+    """One event. `well` is True for good news; `facts` are for programs."""
 
     event: str
     well: bool
@@ -36,17 +36,17 @@ class Notice(NamedTuple):
 
 
 class Post(NamedTuple):
-    """What goes to a receiver."""
+    """The headers and body of a request to a receiver."""
 
     headers: dict[str, str]
     body: bytes
 
 
-# ---------------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------------- notices
 
 
 def of_transition(app: str, asked: Json, result: Result, git: Json | None) -> Notice:
-    """How a transition ended. `asked` is its journal, `git` that of its release."""
+    """The notice that a transition ended. `asked` is its journal, `git` the commit of its release."""
     verb, error = str(asked["verb"]), result["error"]
     facts: Json = {"transition": asked.get("id"), "verb": verb, "who": asked["who"], "from": asked["from"]}
     facts |= {key: result.get(key) for key in ("release", "previous", "result", "code")}
@@ -62,14 +62,14 @@ def _act(verb: str, who: str) -> str:
 
 
 def _commit(git: Json | None) -> str:
-    """The commit of the release, as a person knows it."""
+    """The commit of the release for people: branch, short sha and subject."""
     known = {key: str((git or {}).get(key) or "") for key in ("ref", "sha", "subject")}
     name = " ".join(filter(None, [known["ref"], known["sha"][:7]]))
     return ": ".join(filter(None, [name, known["subject"]]))
 
 
 def failure(app: str, verb: str, who: str, error: ErrorDocument, facts: Json) -> Notice:
-    """A verb that failed, on the host or before it got there. `facts["live"]` is what serves on, None for nothing."""
+    """The notice that a verb failed, on the host or before. `facts["live"]` is the release that serves, or None."""
     serves = f"; {facts['live']} serves on" if facts.get("live") else ""
     mend = f"fix: {error['fix']}" if error["fix"] else ""
     text = "\n".join(filter(None, [shortened(str(error["what"])), mend]))
@@ -78,7 +78,7 @@ def failure(app: str, verb: str, who: str, error: ErrorDocument, facts: Json) ->
 
 
 def of_drill(app: str, before: Json | None, result: Json) -> Notice | None:
-    """A drill that failed, or the first that passed after one that had not; None for one that passed as usual."""
+    """The notice that a drill failed, or passed after one that failed; None if it passed as before."""
     facts = {key: result.get(key) for key in ("ok", "found", "up_to", "seconds")}
     if not result["ok"]:
         text = "\n".join([*result["found"], str(result.get("offer") or "")]).strip()
@@ -90,7 +90,7 @@ def of_drill(app: str, before: Json | None, result: Json) -> Notice | None:
 
 
 def of_trouble(app: str, found: Sequence[str], since: float) -> Notice:
-    """Trouble with the database or its backup that began at `since`; with nothing found, its end."""
+    """The notice of trouble with the database since then; without any, the notice that it ended."""
     facts: Json = {"since": since, "trouble": list(found)}
     if found:
         return Notice(TROUBLE, False, f"{app}: trouble with the database", shortened("\n".join(found)), facts)
@@ -98,12 +98,12 @@ def of_trouble(app: str, found: Sequence[str], since: float) -> Notice:
 
 
 def test(app: str, who: str) -> Notice:
-    """What `deploy notify test` sends."""
+    """The notice that `deploy notify test` sends."""
     return Notice(TEST, True, f"{app}: a test", f"{who} asked whether this arrives, and it does", {"who": who})
 
 
 def shortened(text: str) -> str:
-    """The first lines of a text, and the end of it where it is long: what failed a build stands in the last line."""
+    """A text cut to its first line and its last ones: the cause of a failed build is in the last lines."""
     lines = [line.rstrip() for line in text.strip().splitlines()]
     if len(lines) > MOST_LINES:
         lines = [lines[0], "…", *lines[2 - MOST_LINES :]]
@@ -111,11 +111,11 @@ def shortened(text: str) -> str:
     return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
 
 
-# ---------------------------------------------------------------------------------------------- as it is sent
+# ---------------------------------------------------------------------------------------------- requests
 
 
 def post(how: str, notice: Json) -> Post:
-    """A notice, as the document of the queue, for a receiver of one of FORMATS."""
+    """The request that sends a notice (a document of the queue) to a receiver of one of FORMATS."""
     return {"slack": _slack, "ntfy": _ntfy, "json": _json, "plain": _plain}[how](notice)
 
 
@@ -139,7 +139,7 @@ def _ntfy(notice: Json) -> Post:
 
 
 def _header(text: str) -> str:
-    """A header carries one line of ASCII."""
+    """A text as the value of a header, which is one line of ASCII."""
     return re.sub(r"[^\x20-\x7e]", "?", text)
 
 

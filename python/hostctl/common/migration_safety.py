@@ -1,6 +1,6 @@
-"""Whether a migration only adds, so that the older code goes on working on the database after it.
+"""Decides whether a migration is additive, so that older code still works after it.
 
-Read from the source, in Ecto's own words and in SQL. What is not recognised is not taken for harmless.
+Reads the source of the migration: Ecto's functions and SQL. A statement that is not recognised counts as breaking.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ADDING_SQL = re.compile(
     r"|(ANALYZE|REINDEX|VACUUM|COMMENT\s+ON|SET)\b",
     re.I,
 )
-# a function may do anything; these do not
+# a function may do anything; these change nothing
 SELECT_SQL = re.compile(r"SELECT\b", re.I)
 CALLED = re.compile(r"(\w+)\s*\(")
 HARMLESS = {"count", "max", "min", "sum", "coalesce", "now", "setval", "pg_sleep", "in", "values", "exists", "select"}
@@ -37,7 +37,7 @@ TAKING_SQL = re.compile(r"(DROP|DELETE|UPDATE|REPLACE|ALTER|TRUNCATE)\b", re.I)
 COMMENT_SQL = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
 
 
-def additive(source: str) -> list[str]:
+def breaking_changes(source: str) -> list[str]:
     """Why a migration (the text of its file) is not additive, in the order of the file; empty when it is."""
     try:
         bodies = list(_forward(statements(source)))
@@ -63,7 +63,7 @@ def _defines(line: Statement) -> str:
 
 
 def _body(line: Statement) -> Sequence[Statement]:
-    """What a definition does, with `do … end` or with `do:`."""
+    """The statements of a definition, whether written with `do … end` or `do:`."""
     if line.block is not None:
         return line.block
     for number, token in enumerate(line.head):
@@ -73,7 +73,7 @@ def _body(line: Statement) -> Sequence[Statement]:
 
 
 def _new_tables(lines: Iterable[Statement]) -> Iterator[str]:
-    """The tables that the migration itself makes: whatever it does to them, no older code knows them."""
+    """The tables that the migration creates: older code does not use them, so any change to them is safe."""
     for line in lines:
         if line.name == "create" and _first(line) == "table":
             yield _table(line)
@@ -82,18 +82,18 @@ def _new_tables(lines: Iterable[Statement]) -> Iterator[str]:
 
 
 def _first(line: Statement) -> str:
-    """What the statement works on: `table`, `index`, `unique_index`, …"""
+    """The kind of object that the statement creates: `table`, `index`, `unique_index`, …"""
     given = line.arguments()
     return given[0].text if given else ""
 
 
 def _table(line: Statement) -> str:
-    """The name of its table: the first atom or string."""
+    """The name of the statement's table: its first atom or string."""
     return next((token.text.lstrip(":") for token in line.arguments() if token.kind in ("atom", "string")), "")
 
 
 class _Judge:
-    """Judges one statement after the other. `new` are the tables that the migration itself makes."""
+    """Lists why statements are not additive. `new` are the tables that the migration creates."""
 
     def __init__(self, source: str, new: set[str]) -> None:
         self.source, self.new = source, new
@@ -130,7 +130,7 @@ class _Judge:
         return [] if line.name in (*ADD, "timestamps") else [self.other(line)]
 
     def execute(self, given: Sequence[Token]) -> list[str]:
-        """Of `execute up, down` only the first goes forward."""
+        """Reasons against `execute up, down`, of which only `up` is looked at."""
         if not given or given[0].kind != "string" or "#{" in given[0].text or _goes_on(given):
             return [f"not recognised: execute {excerpt(self.source, given)}"]
         text = COMMENT_SQL.sub(" ", given[0].text)
@@ -158,7 +158,7 @@ class _Judge:
 
 
 def _goes_on(given: Sequence[Token]) -> bool:
-    """Whether the first argument is more than its first token."""
+    """Whether the first argument has more than one token."""
     return len(given) > 1 and given[1].text != ","
 
 
@@ -167,23 +167,23 @@ def _is_key(token: Token) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A table's name as Ecto has it, without quotes."""
+    """A table's name without quotes, as Ecto writes it."""
     return re.sub(r"[\"`\[\]]", "", name)
 
 
 def _only_reads(text: str) -> bool:
-    """Whether a statement is a SELECT that calls nothing but what is known to change nothing of the schema."""
+    """Whether a statement is a SELECT that calls only functions known to change nothing of the schema."""
     return bool(SELECT_SQL.match(text)) and {called.lower() for called in CALLED.findall(text)} <= HARMLESS
 
 
 def _new_columns(actions: str) -> list[str]:
-    """The columns that the actions of one ALTER TABLE add; none where one of them does something else."""
+    """The columns that one ALTER TABLE adds; empty if one of its actions does something else."""
     found = [COLUMN_SQL.match(action.strip()) for action in _at_commas(actions)]
     return [one["column"] for one in found if one] if all(found) else []
 
 
 def _at_commas(text: str) -> list[str]:
-    """The text, split where a comma stands in no parentheses and in no quotes."""
+    """The text, split at the commas that are outside of parentheses and quotes."""
     marks = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"", lambda found: "x" * len(found[0]), text)
     depths = itertools.accumulate((mark == "(") - (mark == ")") for mark in marks)
     ends = [at for at, (mark, depth) in enumerate(zip(marks, depths, strict=True)) if mark == "," and depth == 0]
@@ -191,7 +191,7 @@ def _at_commas(text: str) -> list[str]:
 
 
 def _required(column: str) -> bool:
-    """Whether a row cannot be written without the column: it must have a value, and nothing fills it in."""
+    """Whether rows cannot be written without the column: it is NOT NULL or a key, and has no default."""
     needed = re.search(r"\b(NOT\s+NULL|PRIMARY\s+KEY)\b", column, re.I)
     return bool(needed) and not re.search(r"\b(DEFAULT|GENERATED|(BIG|SMALL)?SERIAL\d?)\b", column, re.I)
 

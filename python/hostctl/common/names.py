@@ -1,4 +1,4 @@
-"""The names hostctl accepts from outside. Whatever does not match never reaches a path or a command."""
+"""The patterns of the names that hostctl accepts. A value that does not match never reaches a path or a command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATTERNS = {
 
 
 def matches(kind: str, value: object) -> bool:
-    """Whether the value is a name of that kind, in full."""
+    """Whether the whole value is a name of that kind."""
     return isinstance(value, str) and re.fullmatch(PATTERNS[kind], value, re.ASCII if kind != "line" else 0) is not None
 
 

@@ -1,4 +1,4 @@
-"""Carries the bytes of one connection through a pair of pipes, such as those of ssh, both ways at once."""
+"""Copies bytes between a connection and a pair of pipes, such as those of ssh, in both directions at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SIZE = 1 << 16  # bytes, as many as a pipe holds
 
 
 def carry(connection: socket.socket, source: int, sink: int) -> None:
-    """Until either side ends. `source` is read and `sink` is written; neither is closed."""
-    # a thread for the way in: were one to do both, two of them could wait for each other with full pipes
+    """Copy until either side ends. `source` is read and `sink` is written; neither is closed."""
+    # a thread per direction: with one for both, two relays with full pipes could wait for each other
     threading.Thread(target=_inward, args=(connection, source), daemon=True).start()
     with contextlib.suppress(OSError):
         while data := connection.recv(SIZE):

@@ -1,4 +1,4 @@
-"""The one printer of tables: plain text in columns, the same on a terminal and in a pipe, and nothing is cut."""
+"""Prints tables: plain text in columns, the same on a terminal and in a pipe. No cell is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], *, rule: bool = False) -> list[str]:
-    """A line for each row, its cells below one another; with `rule`, dashes under the first row. No rows, no lines."""
+    """One line for each row, with aligned cells; with `rule`, dashes under the first row."""
     if not rows:
         return []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,128 +1,26 @@
-"""What the edge's certificate says, from the certificate itself: a dozen lines of DER instead of an openssl process.
-
-RFC 5280, 4.1: Certificate = SEQUENCE { tbsCertificate = SEQUENCE { [0] version, serialNumber, signature,
-issuer, validity = SEQUENCE { notBefore, notAfter }, ... } }.
-"""
+"""TLS contexts, and a handshake in memory that checks a certificate with its key."""
 
 from __future__ import annotations
 
-import re
-import socket
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl  # imported late: it costs every verb that needs none
 
-UTC_TIME = 0x17
-VERSION = 0xA0
-PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)  # RFC 7468
 # messages of a handshake: two from each side, and some
 ROUNDS = 4
-# the types of a name's parts, best first: commonName, organizationName (RFC 5280, appendix A.1)
-NAMES = (b"\x55\x04\x03", b"\x55\x04\x0a")
 
 
-class Certificate(NamedTuple):
-    """Who issued it, and from when to when it is valid, in seconds since the epoch."""
-
-    issuer: str
-    not_before: float
-    not_after: float
-
-
-def read(der: bytes) -> Certificate:
-    """A certificate in DER. Raises ValueError for anything else."""
-    try:
-        fields = _parts(_parts(_parts(der)[0][1])[0][1])
-        at = 4 if fields[0][0] == VERSION else 3
-        begins, ends = (_seconds(tag, value.decode("ascii")) for tag, value in _parts(fields[at][1])[:2])
-        return Certificate(_name(fields[at - 1][1]), begins, ends)
-    except IndexError as error:
-        raise ValueError(f"not a certificate: {error}") from None
-
-
-def not_after(der: bytes) -> float:
-    """The end of a certificate's validity in seconds since the epoch. Raises ValueError for anything else."""
-    return read(der).not_after
-
-
-def _name(name: bytes) -> str:
-    """What a distinguished name calls somebody: Name = SEQUENCE of SETs of { type, value }."""
-    found = {}
-    for _, part in _parts(name):
-        for _, pair in _parts(part):
-            (_, kind), (_, value) = _parts(pair)[:2]
-            found[kind] = value.decode("utf-8", "replace")
-    return next((found[kind] for kind in NAMES if kind in found), "")
-
-
-def _seconds(tag: int, text: str) -> float:
-    """UTCTime has two digits for the year, of 1950 to 2049; GeneralizedTime has four. strptime costs 10 ms to
-    import.
-    """
-    if tag == UTC_TIME:
-        text = ("19" if text[:2] >= "50" else "20") + text
-    year, rest = int(text[:4]), [int(text[at : at + 2]) for at in range(4, 14, 2)]
-    month, day, hour, minute, second = rest
-    return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
-
-
-def _parts(data: bytes) -> list[tuple[int, bytes]]:
-    """The elements of a sequence: tag and content of each."""
-    found, at = [], 0
-    while at < len(data):
-        tag, size, start = data[at], data[at + 1], at + 2
-        if size & 0x80:
-            start += size & 0x7F
-            size = int.from_bytes(data[at + 2 : start], "big")
-        if start + size > len(data):
-            raise IndexError("an element is longer than what holds it")
-        found.append((tag, data[start : start + size]))
-        at = start + size
-    return found
-
-
-def presented(name: str, timeout: float = 1.0) -> bytes | None:
-    """The certificate in DER that the edge shows a visitor of a name; None when it shows none."""
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", 443), timeout) as plain,
-            unverified().wrap_socket(plain, server_hostname=name) as secured,
-        ):
-            return secured.getpeercert(binary_form=True)
-    except OSError:
-        return None
-
-
-def served(name: str, timeout: float = 1.0) -> float | None:
-    """When the certificate that the edge serves for a name ends; None when it serves none."""
-    try:
-        return not_after(presented(name, timeout) or b"")
-    except ValueError:
-        return None
-
-
-# ---------------------------------------------------------------------------------------------- of a file
-
-
-def blocks(text: str) -> tuple[list[str], list[str]]:
-    """The certificates and the private keys in a text of PEM."""
-    found = [(match[1], match[0]) for match in PEM.finditer(text)]
-    keys = [block for kind, block in found if kind.endswith("PRIVATE KEY")]
-    return [block for kind, block in found if kind == "CERTIFICATE"], keys
-
-
-def why(error: Exception) -> str:
-    """What is wrong with a certificate or its key, in the words of the code that looked at it."""
+def reason(error: Exception) -> str:
+    """What is wrong with a certificate or its key, in the words of the TLS library."""
     said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
     return str(said).replace("_", " ").lower()
 
 
-def itself(certificates: str) -> ssl.SSLContext:
-    """A visitor who trusts these certificates alone, without a look at who has signed them."""
+def trusting(certificates: str) -> ssl.SSLContext:
+    """The context of a client that trusts exactly these certificates, whoever signed them."""
     import ssl
 
     visitor = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -131,11 +29,11 @@ def itself(certificates: str) -> ssl.SSLContext:
     return visitor
 
 
-def proven(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
-    """The certificate in DER that a file of certificates and their key shows this visitor of a name.
+def handshake(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
+    """The certificate in DER that a file of certificates and their key presents to this client for a name.
 
-    Both sides shake hands in memory, so that key, chain, names and times are looked at by the code that will look at
-    them. Raises ssl.SSLError (SSLCertVerificationError where the visitor would turn away).
+    Server and client shake hands in memory, so that the TLS library itself checks key, chain, names and times.
+    Raises ssl.SSLError (SSLCertVerificationError if the client would refuse the certificate).
     """
     import ssl
 
@@ -152,9 +50,7 @@ def proven(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
 
 
 def unverified() -> ssl.SSLContext:
-    """A TLS client that takes any certificate: on loopback the question is whether the edge serves, not who
-    it is.
-    """
+    """The context of a client that accepts any certificate: on loopback only the answer matters."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,1 +1,1 @@
-"""The ground floor of the host side: errors, files, paths, the lock, the audit."""
+"""What every other package needs: paths, the lock, the audit, the schema of documents."""

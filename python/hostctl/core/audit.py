@@ -1,4 +1,4 @@
-"""Who did what, when, from where, and how it ended: one line of JSON each, never rewritten."""
+"""The audit of an app: one line of JSON for each act, appended and never rewritten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hostctl.core.paths import App
 
 
 def append(app: App, asked: Json, result: Result | Json) -> None:
-    """Write down one transition."""
+    """Append one transition. `asked` is its journal."""
     now = time.time()
     line = {
         "at": now,
@@ -30,7 +30,7 @@ def append(app: App, asked: Json, result: Result | Json) -> None:
 
 
 def note(app: App, who: str, origin: str, verb: str, text: str) -> None:
-    """Write down an act that is no transition."""
+    """Append an act that is not a transition."""
     line = {
         "at": time.time(),
         "who": who,
@@ -44,5 +44,5 @@ def note(app: App, who: str, origin: str, verb: str, text: str) -> None:
 
 
 def read(app: App, last: int) -> list[Json]:
-    """The last lines, the newest last."""
+    """The last entries, the newest one last."""
     return read_lines(app.audit)[-last:]

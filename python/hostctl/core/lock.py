@@ -1,5 +1,6 @@
-"""The lock: a flock that dies with its holder; beside it lock.json tells who holds it, or that a person
-locked by hand.
+"""The lock of an app: a flock, which ends with the process that holds it; lock.json says who holds it.
+
+A person can also lock by hand: such a lock is in lock.json alone, and lasts until it is released.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 
 POLL = 0.02
-ENDING = "ending"  # the phase of a transition whose result is known already
-STARTING = "starting"  # the lock is taken, and nothing told yet
-MOMENT = 10.0  # seconds that a holder who is about to let go, or has just begun, is waited for
+ENDING = "ending"  # the phase of a transition whose result is already known
+STARTING = "starting"  # the lock is taken, and lock.json not yet written
+MOMENT = 10.0  # seconds to wait for a holder that is ending or starting, whatever the caller asked for
 
 
 class Flock:
-    """An exclusive flock on a file, as long as the block lasts.
+    """A context manager that holds an exclusive flock on a file.
 
-    Raises BlockingIOError after `wait` seconds.
+    Raises BlockingIOError when it cannot get it within `wait` seconds.
     """
 
     def __init__(self, path: Path, wait: float = 0.0) -> None:
@@ -48,7 +49,7 @@ class Flock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the flock. A shared lock is tried, which takers of the real one outwait."""
+    """Whether a process holds the flock. This takes a shared lock for an instant, so takers must wait."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -63,12 +64,12 @@ def is_held(path: Path) -> bool:
 
 
 def holder(app: App) -> Json | None:
-    """Who holds the lock now; None when it is free. What a killed holder left behind does not count."""
-    told = read_json(app.lock_json)
-    if told is not None and told.get("manual"):
-        return told
+    """The content of lock.json for the current holder; None when the lock is free, even if a killed holder left it."""
+    state = read_json(app.lock_json)
+    if state is not None and state.get("manual"):
+        return state
     if is_held(app.lock):
-        return told or {
+        return state or {
             "who": "",
             "from": "",
             "verb": "",
@@ -79,37 +80,37 @@ def holder(app: App) -> Json | None:
     return None
 
 
-def refusal(app: App, told: Json) -> HostError:
-    """The error of whoever comes second."""
-    since = utc(float(told.get("since") or 0))
-    who = f"{told.get('who') or 'somebody'} (from {told.get('from') or 'an unknown address'})"
-    if told.get("manual"):
-        what = f"{app.name} is locked by {who} since {since}: {told.get('message') or 'no reason given'}"
+def refusal(app: App, state: Json) -> HostError:
+    """The error for a second caller while the lock is held."""
+    since = utc(float(state.get("since") or 0))
+    who = f"{state.get('who') or 'somebody'} (from {state.get('from') or 'an unknown address'})"
+    if state.get("manual"):
+        what = f"{app.name} is locked by {who} since {since}: {state.get('message') or 'no reason given'}"
         return HostError(what, str(app.lock_json), "deploy lock release", LOCKED)
-    what = f"{who} is at work on {app.name}: {told.get('verb')}, step {told.get('phase')}, since {since}"
+    what = f"{who} is at work on {app.name}: {state.get('verb')}, step {state.get('phase')}, since {since}"
     return HostError(what, str(app.lock), "deploy attach, or try again with --lock-wait", LOCKED)
 
 
 def wait_until_free(app: App, wait: float) -> None:
-    """Return when nobody holds the lock. A manual lock is never waited for. Raises HostError (locked)."""
+    """Wait at most `wait` seconds until the lock is free. Raises HostError (locked); at once for a manual lock."""
     begun = time.monotonic()
-    while (told := holder(app)) is not None:
-        longest = max(wait, MOMENT) if told.get("phase") in (ENDING, STARTING) else wait
-        if told.get("manual") or time.monotonic() - begun >= longest:
-            raise refusal(app, told)
+    while (state := holder(app)) is not None:
+        longest = max(wait, MOMENT) if state.get("phase") in (ENDING, STARTING) else wait
+        if state.get("manual") or time.monotonic() - begun >= longest:
+            raise refusal(app, state)
         time.sleep(POLL)
 
 
-def tell(app: App, told: Json) -> None:
-    """Keep lock.json current. It informs and decides nothing, so it need not survive a power cut."""
-    write_json(app.lock_json, told, durable=False)
+def update(app: App, state: Json) -> None:
+    """Write lock.json for a running transition. The flock decides, so the file need not survive a power cut."""
+    write_json(app.lock_json, state, durable=False)
 
 
 def acquire(app: App, who: str, origin: str, message: str) -> Json:
-    """Lock by hand, until `release`. Raises HostError (locked) when anybody holds the lock."""
+    """Lock by hand, until `release`. Returns the content of lock.json. Raises HostError (locked)."""
     with Flock(app.start_lock, wait=2):
         wait_until_free(app, 0)
-        told = {
+        state = {
             "who": who,
             "from": origin,
             "verb": "lock",
@@ -117,9 +118,9 @@ def acquire(app: App, who: str, origin: str, message: str) -> Json:
             "phase": "manual",
             "since": time.time(),
         }
-        told |= {"message": message, "manual": True}
-        write_json(app.lock_json, told)
-    return told
+        state |= {"message": message, "manual": True}
+        write_json(app.lock_json, state)
+    return state
 
 
 def release(app: App, who: str, force: bool) -> Json | None:
@@ -127,14 +128,14 @@ def release(app: App, who: str, force: bool) -> Json | None:
 
     Returns the lock that was released, None when there was none. Raises HostError (locked).
     """
-    told = read_json(app.lock_json)
-    if told is None or not told.get("manual"):
+    state = read_json(app.lock_json)
+    if state is None or not state.get("manual"):
         running = holder(app)
         if running is not None:
             raise refusal(app, running)
         return None
-    if told.get("who") != who and not force:
-        error = refusal(app, told)
+    if state.get("who") != who and not force:
+        error = refusal(app, state)
         raise HostError(error.what, error.where, "deploy lock release --force", LOCKED)
     unlink(app.lock_json)
-    return told
+    return state

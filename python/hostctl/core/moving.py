@@ -1,4 +1,4 @@
-"""Moves and copies of files that survive a power cut."""
+"""Moves and copies files and trees durably, also between file systems."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hostctl.common import files
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename, durably, also to another file system. What is gone already is fine."""
+    """Move a file or tree durably, also to another file system. A source that does not exist is no error."""
     if not os.path.lexists(source):
         return
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if target.is_dir():
-        # a copy between file systems that was cut short left the whole of it at both ends
+        # an earlier move between file systems was interrupted after its copy: both ends have the whole tree
         files.remove_tree(target)
     try:
         source.rename(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _carry(source, target)
+        _copy_and_remove(source, target)
     files.sync_directory(target.parent)
     files.sync_directory(source.parent)
 
 
-def _carry(source: Path, target: Path) -> None:
-    """Copy, and only then remove. No link is followed: the app's user owns the directory."""
+def _copy_and_remove(source: Path, target: Path) -> None:
+    """Copy, and then remove the source. No symlink is followed: the app's user owns the directory."""
     part = target.with_name(f".{target.name}.part")
     if source.is_dir() and not source.is_symlink():
         files.remove_tree(part)
@@ -46,13 +46,13 @@ def _carry(source: Path, target: Path) -> None:
 
 
 def copy(source: str | Path, target: str | Path) -> None:
-    """A new file with the content, owner and mode of another, on disk when this returns."""
+    """Make a new file with the content, owner and mode of another, and sync it."""
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         found = os.fstat(reading)
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            _pour(reading, writing, found.st_size)
+            _copy_bytes(reading, writing, found.st_size)
             os.fchown(writing, found.st_uid, found.st_gid)
             os.fchmod(writing, found.st_mode & 0o777)
             os.fsync(writing)
@@ -62,12 +62,12 @@ def copy(source: str | Path, target: str | Path) -> None:
         os.close(reading)
 
 
-def _pour(reading: int, writing: int, size: int) -> None:
-    """All bytes. The kernel shares blocks where the file system can (btrfs, XFS)."""
+def _copy_bytes(reading: int, writing: int, size: int) -> None:
+    """Copy all bytes. The kernel shares blocks where the file system can (btrfs, XFS)."""
     with suppress(OSError):
         while size and (done := os.copy_file_range(reading, writing, size)):
             size -= done
-    # whatever it would not do, from where both stand
+    # the kernel may stop early: copy the rest from where both files stand
     with open(reading, "rb", closefd=False) as source, open(writing, "wb", closefd=False) as target:
         shutil.copyfileobj(source, target, 1 << 20)
 

@@ -1,4 +1,4 @@
-"""Where everything is on the host. The root is an argument so that tests live in a directory of their own."""
+"""The paths and unit names of apps on the host. Tests use another root directory than /."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class App:
         return self.helper_unit("tail")
 
     def live(self) -> str | None:
-        """The release that is live. The symlink is the truth: nothing else decides it."""
+        """The live release, None for none: the target of the symlink, which alone decides it."""
         try:
             name = self.live_link.readlink().name
         except OSError:
@@ -86,7 +86,7 @@ class App:
         return name if matches("release", name) else None
 
     def require(self) -> None:
-        """Raises HostError when the app was never provisioned here."""
+        """Raises HostError (usage) if the app is not provisioned on this host."""
         if not self.config.is_file():
             raise HostError(f"there is no app {self.name} on this host", str(self.config), "deploy provision", USAGE)
 

@@ -1,6 +1,4 @@
-"""What the controller asks for: the spec of a push and of a build, checked to the last key before anything is
-done.
-"""
+"""The schemas of the documents that the laptop sends, and the check of a document against its schema."""
 
 from __future__ import annotations
 
@@ -58,13 +56,13 @@ def flag(value: Any) -> bool:
 
 
 def argument(value: Any) -> bool:
-    """Whether this can be an argument of a program: the kernel takes 128 KiB at most."""
+    """Whether the value can be an argument of a program: the kernel accepts at most 128 KiB."""
     return isinstance(value, str) and "\0" not in value and len(value.encode("utf-8", "replace")) <= 100_000
 
 
 SECONDS = number(0, 86_400)
 
-# by the engine
+# by engine
 DATABASES: dict[str, Json] = {
     "sqlite": {
         "engine": text,
@@ -78,7 +76,7 @@ DATABASES: dict[str, Json] = {
 
 
 def database(value: Any) -> bool:
-    """Whether these are the settings of one of the engines."""
+    """Whether the value is the settings of a known engine."""
     schema = DATABASES.get(str(value.get("engine"))) if isinstance(value, dict) else None
     return schema is not None and not mistakes(schema, value)
 
@@ -94,7 +92,7 @@ JOB = {
 
 
 def jobs(value: Any) -> bool:
-    """Whether these are jobs, each with a name of its own and one thing to do."""
+    """Whether the value is a list of jobs with distinct names, each with either words or an expression."""
     if not list_of(lambda job: not mistakes(JOB, job) and bool(job["words"]) != bool(job["expression"]))(value):
         return False
     return len({job["name"] for job in value}) == len(value)
@@ -149,7 +147,7 @@ BUILD = {
     "from": name("line"),
 }
 
-# the page that takes the place of the app for a while
+# the maintenance page
 MAINTENANCE = {
     "page": lambda value: text(value) and 0 < len(value.encode("utf-8", "replace")) <= 1 << 20,
     "message": name("line"),
@@ -157,7 +155,7 @@ MAINTENANCE = {
     "retry_after": whole(1, 86_400),
 }
 
-# what a person's program or expression may be
+# a command or expression that a person runs with the live release
 SHELL = {
     "verb": one_of("run", "exec", "eval", "rpc", "console", "observer"),
     "words": list_of(argument),
@@ -183,32 +181,32 @@ OPTIONAL = frozenset(
 )
 
 
-def mistakes(schema: Json, given: object, at: str = "") -> list[str]:
-    """Every way in which `given` is not as the schema wants it."""
-    if not isinstance(given, dict):
+def mistakes(schema: Json, document: object, at: str = "") -> list[str]:
+    """The mistakes in a document, each as a sentence with the key: unknown, missing or invalid."""
+    if not isinstance(document, dict):
         return [f"{at or 'the spec'} is not a mapping"]
-    found = [f"{at}{key} is unknown" for key in given if key not in schema]
+    found = [f"{at}{key} is unknown" for key in document if key not in schema]
     for key, check in schema.items():
         where = f"{at}{key}"
-        if key not in given:
+        if key not in document:
             found += [] if where in OPTIONAL else [f"{where} is missing"]
-        elif given[key] is None and where in OPTIONAL:
+        elif document[key] is None and where in OPTIONAL:
             continue
         elif isinstance(check, dict):
-            found += mistakes(check, given[key], f"{where}.")
-        elif not check(given[key]):
+            found += mistakes(check, document[key], f"{where}.")
+        elif not check(document[key]):
             found.append(f"{where} is not valid")
     return found
 
 
 def read(schema: Json) -> Json:
-    """The spec on standard input. Raises HostError (usage) that names every mistake, and no value."""
+    """The document on standard input. Raises HostError (usage), which names the mistakes but no value."""
     raw = sys.stdin.buffer.read(LARGEST + 1)
     try:
-        given = json.loads(raw) if len(raw) <= LARGEST else None
+        document = json.loads(raw) if len(raw) <= LARGEST else None
     except (ValueError, RecursionError):
-        given = None
-    found = mistakes(schema, given)
+        document = None
+    found = mistakes(schema, document)
     if found:
         raise HostError(
             "the spec is not valid: " + "; ".join(found[:20]),
@@ -216,8 +214,8 @@ def read(schema: Json) -> Json:
             "use the deploy of this version",
             USAGE,
         )
-    assert isinstance(given, dict)  # noqa: S101 - mistakes() has refused anything else
-    return given
+    assert isinstance(document, dict)  # noqa: S101 - mistakes() has refused anything else
+    return document
 
 
 def read_push(schema: Json) -> PushSpec:

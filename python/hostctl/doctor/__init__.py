@@ -1,1 +1,1 @@
-"""What commonly goes wrong on a host, looked at in one call."""
+"""Checks for common problems of a host, each with its fix."""

@@ -1,4 +1,4 @@
-"""What the checks look at together, asked once."""
+"""The facts that several checks use, each read once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Case:
 
     @cached_property
     def settings(self) -> Json:
-        """app.json."""
+        """The content of app.json."""
         return app_config.load(self.app)
 
     @property
@@ -40,5 +40,5 @@ class Case:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the live instance was started with. It holds secrets."""
+        """The environment of the live instance, secrets included."""
         return records.environment(self.app, self.live) if self.live else {}

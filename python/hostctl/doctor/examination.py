@@ -1,4 +1,4 @@
-"""`hostctl APP doctor`: what commonly goes wrong on a host, looked at in one call, each with what mends it."""
+"""`hostctl APP doctor`: checks for common problems of a host, each with its fix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from hostctl.common.files import Json
-from hostctl.common.finding import Finding, examined
+from hostctl.common.finding import Finding, run_check
 from hostctl.core.paths import App
 from hostctl.doctor import machine, service
 from hostctl.doctor.case import Case
@@ -34,9 +34,9 @@ CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
 
 
 def examine(app: App, host: Host) -> Json:
-    """Every check's findings, and what the laptop compares itself with. `time` in seconds since the epoch."""
+    """The findings of every check, and facts that the laptop compares with its own. `time`: seconds since the epoch."""
     case = Case(app, host)
-    checks = [told for name, look in CHECKS.items() for told in examined(name, partial(look, case))]
+    findings = [found for name, check in CHECKS.items() for found in run_check(name, partial(check, case))]
     known = inspect.inspect(app)
-    told = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
-    return {**told, "addresses": machine.addresses(), "checks": checks, "time": time.time()}
+    facts = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
+    return {**facts, "addresses": machine.addresses(), "checks": findings, "time": time.time()}

@@ -1,6 +1,6 @@
-"""The host itself: its system, room, memory, clock, units and packages. The programs asked are Debian's own.
+"""Checks of the host: its system, disk, memory, clock, units and packages, by Debian's own programs.
 
-Every `of_…` decides over what was read, so that it can be tried without a host.
+The functions `of_…` are pure: they decide over what was read.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from hostctl.verbs import inspect
 
 KNOWN = {"12": "bookworm", "13": "trixie"}
 ARCHITECTURES = ("x86_64", "aarch64")
-LEAST_PUSHES = 3  # room for fewer is told
-STALE = 14 * 86_400  # seconds; unattended-upgrades asks daily
+LEAST_PUSHES = 3  # room for fewer is a warning
+STALE = 14 * 86_400  # seconds without an apt-get update; unattended-upgrades runs one daily
 PATIENCE = 60  # seconds for one program
 
-RELEASES = "lower retain_releases, remove what else fills it (df -h, df -i), or get a larger disk"
+FREE_SPACE = "lower retain_releases, remove what else fills it (df -h, df -i), or get a larger disk"
 
 
 def said(*argv: str) -> str:
+    """The output of a program."""
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         argv, capture_output=True, text=True, errors="replace", env=env, timeout=PATIENCE, check=False
@@ -37,12 +38,12 @@ def said(*argv: str) -> str:
 
 
 def in_container() -> bool:
-    """Whether somebody else's kernel, and clock, run this system."""
+    """Whether this system is a container, with the kernel and clock of another machine."""
     return said("systemd-detect-virt", "--container").strip() not in ("none", "")
 
 
 def addresses() -> list[str]:
-    """This host's own addresses that others can reach: what its names may lead to."""
+    """This host's global addresses, to which its domains may resolve."""
     try:
         links = json.loads(said("ip", "-json", "address", "show", "scope", "global"))
     except (OSError, ValueError):
@@ -59,12 +60,12 @@ def system(_: Case) -> list[Finding]:
 
 
 def of_system(release: Mapping[str, str], machine: str) -> Finding:
-    """Whether Homeport knows this system."""
+    """Whether Homeport supports this system."""
     says = f"{release.get('PRETTY_NAME') or 'an unknown system'} on {machine}"
     if release.get("ID") == "debian" and release.get("VERSION_ID") in KNOWN and machine in ARCHITECTURES:
         return Finding(OK, says)
     return Finding(
-        ERROR, f"{says}: Homeport knows Debian 12 and 13 on x86_64 and aarch64", "rent a host with Debian 13"
+        ERROR, f"{says}: Homeport supports Debian 12 and 13 on x86_64 and aarch64", "rent a host with Debian 13"
     )
 
 
@@ -72,7 +73,7 @@ def of_system(release: Mapping[str, str], machine: str) -> Finding:
 
 
 def disk(case: Case) -> Iterable[Finding]:
-    """Whether the next pushes, and a restore beside the live database, will find room."""
+    """Whether there is room for the next pushes, and for a restore beside the live database."""
     release = int(case.record.get("size") or 0), _files(case.app.tree(case.live)) if case.live else 0
     yield of_disk(case.status["disk"], *release)
     database = case.status["database"] or {}
@@ -85,16 +86,17 @@ def _files(tree: Path) -> int:
 
 
 def of_disk(space: Space, size: int, files: int) -> Finding:
-    """How many releases of this size, with the archive each is unpacked from, still fit. Sizes in bytes."""
-    kinds = ((space["free"], space["total"], 2 * size), (space["inodes_free"], space["inodes"], files))
-    percent = [100 * free / total for free, total, _ in kinds if total]
-    fits = [free // each for free, _, each in kinds if each and free]
+    """How many releases of this size, each with its artifact, still fit. `size` in bytes, `files` counts inodes."""
+    # free, total, and what one push takes
+    rows = ((space["free"], space["total"], 2 * size), (space["inodes_free"], space["inodes"], files))
+    percent = [100 * free / total for free, total, _ in rows if total]
+    fits = [free // each for free, _, each in rows if each and free]
     says = f"{space['free'] / 1e9:.1f} GB and {percent[-1]:.0f} % of the inodes free"
     says += f", room for {_count(min(fits))} more pushes" if fits else ""
     if (fits and min(fits) < 1) or min(percent) < 2:
-        return Finding(ERROR, says, RELEASES)
+        return Finding(ERROR, says, FREE_SPACE)
     if (fits and min(fits) < LEAST_PUSHES) or min(percent) < 10:
-        return Finding(WARNING, says, RELEASES)
+        return Finding(WARNING, says, FREE_SPACE)
     return Finding(OK, says)
 
 
@@ -103,7 +105,7 @@ def _count(fits: int) -> str:
 
 
 def of_database_disk(space: Space, size: int) -> Finding:
-    """A drill and a restore bring the data beside the live one before anything is replaced. Sizes in bytes."""
+    """Whether a drill or a restore has room for a second copy of the data. Sizes in bytes."""
     says = f"the database has {size / 1e6:,.1f} MB, and {space['free'] / 1e6:,.0f} MB are free beside it"
     if space["free"] >= 1.2 * size:
         return Finding(OK, says)
@@ -121,12 +123,12 @@ def memory(case: Case) -> list[Finding]:
         return ok("one instance at a time: release.strategy is restart")
     used = case.status["memory"] or _resident(case)
     if not used:
-        return skipped("nothing is live, so that nobody knows what an instance takes")
+        return skipped("nothing is live, so the memory of an instance is not known")
     return [of_memory(used, inspect.memory(Path("/proc/meminfo").read_text())["available"])]
 
 
 def _resident(case: Case) -> int:
-    """Where the kernel counts no memory per unit, that of the unit's main process, in bytes; 0 without one."""
+    """The memory of the unit's main process in bytes, where the kernel does not count it per unit; 0 without one."""
     pid = said("systemctl", "show", "--value", "-p", "MainPID", "--", case.app.unit(case.live or "")).strip()
     if not pid.isdigit() or pid == "0":
         return 0
@@ -147,18 +149,18 @@ def of_memory(used: int, available: int) -> Finding:
 
 
 def time_sync(_: Case) -> list[Finding]:
-    """Whether something keeps the clock right."""
+    """Whether the clock is synchronized."""
     if in_container():
-        return skipped("the clock is the machine's that runs this container")
+        return skipped("a container has the clock of its machine")
     return [of_time_sync(said("timedatectl", "show", "--value", "-p", "NTPSynchronized").strip())]
 
 
 def of_time_sync(synchronized: str) -> Finding:
     """timedatectl's answer: yes or no."""
     if synchronized == "yes":
-        return Finding(OK, "the clock is kept right by NTP")
+        return Finding(OK, "the clock is synchronized by NTP")
     fix = "on the host: apt-get install systemd-timesyncd && timedatectl set-ntp true"
-    return Finding(WARNING, "the clock is not kept right by NTP: S3 refuses one that is 15 minutes off", fix)
+    return Finding(WARNING, "the clock is not synchronized by NTP: S3 refuses one that is 15 minutes off", fix)
 
 
 # ---------------------------------------------------------------------------------------------- units
@@ -171,13 +173,13 @@ def units(case: Case) -> list[Finding]:
 
 
 def of_units(failed: Sequence[str], app: str) -> list[Finding]:
-    """The edge's and the app's own count as errors."""
+    """Failed units of the edge and the app are errors, others warnings."""
     ours = (f"{app}@", f"homeport-{app}-", "caddy.", "homeport-boot.")
     found = [
         Finding(
             ERROR if unit.startswith(ours) else WARNING,
             f"{unit} has failed",
-            f"on the host: journalctl -u {unit}; when mended: systemctl reset-failed {unit}",
+            f"on the host: journalctl -u {unit}; when it is repaired: systemctl reset-failed {unit}",
         )
         for unit in failed
     ]
@@ -188,18 +190,18 @@ def of_units(failed: Sequence[str], app: str) -> list[Finding]:
 
 
 def reboot(_: Case) -> list[Finding]:
-    """Whether what runs is older than what is installed."""
+    """Whether the running system is older than the installed one."""
     asked = Path("/run/reboot-required").exists()
     kernels = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
     return [of_reboot(asked, os.uname().release, kernels)]
 
 
 def of_reboot(asked: bool, running: str, kernels: Sequence[str]) -> Finding:
-    """`asked`: a package has asked for a reboot. A kernel that is in no file here is the provider's own."""
+    """`asked`: a package requires a reboot. A running kernel that is not in /boot is the provider's."""
     newest = max(kernels, key=_in_parts, default=running)
     if not asked and (running not in kernels or running == newest):
         return Finding(OK, "none is pending")
-    why = f"Linux {newest} is installed, {running} runs" if running != newest else "an upgrade asks for one"
+    why = f"Linux {newest} is installed, {running} runs" if running != newest else "an upgrade requires one"
     return Finding(
         WARNING, f"a reboot is pending: {why}", "on the host: systemctl reboot (the live release comes back)"
     )
@@ -210,19 +212,19 @@ def _in_parts(version: str) -> list[tuple[int, str]]:
 
 
 def packages(_: Case) -> list[Finding]:
-    """Upgrades that wait, security's above all, and whether anybody asks for them."""
+    """Pending upgrades, security upgrades first, and whether they are looked for."""
     plan = said("apt-get", "--simulate", "-o", "Debug::NoLocking=true", "dist-upgrade")
     asked = [path.stat().st_mtime for path in Path("/var/lib/apt/lists").glob("*Release")]
     return [of_packages(plan, time.time() - max(asked, default=0.0))]
 
 
 def of_packages(plan: str, age: float) -> Finding:
-    """apt-get's simulated upgrade, and how long ago the archive was asked, in seconds."""
+    """Decides over apt-get's simulated upgrade and the age of its lists in seconds."""
     waiting = re.findall(r"^Inst (\S+) \[.*", plan, re.MULTILINE)
     security = re.findall(r"^Inst (\S+) \[[^\]]*\] \([^)]*-security", plan, re.MULTILINE)
-    fix = "on the host: apt-get update && apt-get upgrade; unattended-upgrades does it by itself"
+    fix = "on the host: apt-get update && apt-get upgrade; unattended-upgrades does it daily"
     if security:
-        return Finding(WARNING, f"{len(security)} security upgrades wait: {', '.join(security[:5])}", fix)
+        return Finding(WARNING, f"{len(security)} security upgrades are pending: {', '.join(security[:5])}", fix)
     if age > STALE:
-        return Finding(WARNING, f"nobody has asked for upgrades in the last {STALE // 86_400} days", fix)
-    return Finding(OK, f"{len(waiting) or 'no'} upgrades wait, none of security's")
+        return Finding(WARNING, f"no apt-get update has run in the last {STALE // 86_400} days", fix)
+    return Finding(OK, f"{len(waiting) or 'no'} upgrades are pending, none for security")

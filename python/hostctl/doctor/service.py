@@ -1,4 +1,4 @@
-"""The app on this host: whether it answers, its edge, its certificates' authority, its names and its backup."""
+"""Checks of the app: its health, its edge, the certificate authority, its domains and its backup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
-from hostctl.common import http, tls
+from hostctl.common import certificate, http
 from hostctl.common.files import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.common.timestamps import utc
@@ -44,7 +44,7 @@ def edge(case: Case) -> list[Finding]:
 
 
 def maintenance(case: Case) -> list[Finding]:
-    """Whether visitors see the app, or a page in its place that somebody may have forgotten."""
+    """Whether visitors see the app or its maintenance page."""
     shown = case.status["maintenance"]
     if not shown:
         return ok("off: visitors see the app")
@@ -57,15 +57,15 @@ def maintenance(case: Case) -> list[Finding]:
 
 
 def authority(case: Case) -> list[Finding]:
-    """What the certificate authority said to Caddy within the last hour, of names that lack a certificate still."""
+    """The refusals of the certificate authority in the last hour, for domains that still have no certificate."""
     now = time.time()
-    ends = {name: tls.served(name) or 0.0 for name in certificates.names(case.app)}
-    wanting = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
-    return of_authority(certificates.refused(certificates.journal(now - HOUR), wanting))
+    ends = {name: certificate.served_until(name) or 0.0 for name in certificates.names(case.app)}
+    without_certificate = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
+    return of_authority(certificates.refused(certificates.caddy_log(now - HOUR), without_certificate))
 
 
 def of_authority(refusals: Mapping[str, str]) -> list[Finding]:
-    """The authority's reasons, by name."""
+    """Findings from the authority's reasons, by domain."""
     found = [_refusal(name, why) for name, why in refusals.items()]
     return found or ok("refused no certificate within the hour")
 
@@ -73,20 +73,20 @@ def of_authority(refusals: Mapping[str, str]) -> list[Finding]:
 def _refusal(name: str, why: str) -> Finding:
     says = f"refuses a certificate for {name}: {why}"
     if "rateLimited" in why:
-        return Finding(ERROR, says, "wait until its limit allows more; Caddy tries again by itself")
+        return Finding(ERROR, says, "wait until its limit allows more; Caddy tries again")
     limit = f"Let's Encrypt allows {VALIDATIONS} failed validations of a name an hour"
-    return Finding(ERROR, says, f"mend the cause (see dns, caa and ports); {limit}")
+    return Finding(ERROR, says, f"remove the cause (see dns, caa and ports); {limit}")
 
 
 # ---------------------------------------------------------------------------------------------- names
 
 
 def origin(case: Case) -> Iterable[Finding]:
-    """Whether the app takes its names for its own: PHX_HOST, and the origins of its sockets."""
+    """Whether the app accepts its domains: PHX_HOST, and the origins of its sockets."""
     names, host = list(case.settings["domains"]), case.environment.get("PHX_HOST")
     if host and host not in names:
         fix = f"set PHX_HOST to {names[0]}, or add {host} to domains; then deploy push"
-        yield Finding(WARNING, f"PHX_HOST is {host}, which is none of domains: links lead there", fix)
+        yield Finding(WARNING, f"PHX_HOST is {host}, which is not in domains: links lead there", fix)
     live = case.status["live"]
     if not live or not live["port"]:
         yield from skipped("nothing is live")
@@ -95,7 +95,7 @@ def origin(case: Case) -> Iterable[Finding]:
 
 
 def of_origin(answers: dict[str, int]) -> list[Finding]:
-    """What Phoenix answers a LiveView's socket by name: 101 where check_origin has no objection, 403 where it has."""
+    """Decides over the status of a LiveView socket by domain: 101 is accepted, 403 refused by check_origin."""
     refused = [name for name, status in answers.items() if status == 403]
     if refused:
         fix = (
@@ -103,8 +103,8 @@ def of_origin(answers: dict[str, int]) -> list[Finding]:
         )
         return [Finding(ERROR, f"the app refuses sockets from https://{name} (check_origin)", fix) for name in refused]
     if 101 in answers.values():
-        return ok(f"sockets are taken from {', '.join(answers)}")
-    return ok("there is no LiveView socket to ask about check_origin")
+        return ok(f"sockets are accepted from {', '.join(answers)}")
+    return ok("there is no LiveView socket with which to check check_origin")
 
 
 def upgrade(port: int, name: str) -> http.Answer:
@@ -123,39 +123,39 @@ def upgrade(port: int, name: str) -> http.Answer:
 
 
 def backup(case: Case) -> list[Finding]:
-    """The stream's lag, the last drill's age, and what else `status --check` tells of the database."""
+    """The backup's lag, the last drill's age, and the other reasons of `status --check` for the database."""
     database = case.status["database"]
     if database is None:
-        return ok("no database of Homeport's, and so no backup")
+        return ok("no database, so no backup")
     if found := alerts.of_database(database, time.time()):
         return [Finding(ERROR, reason, "deploy backup status") for reason in found]
     return [of_backup(database["backup"], database.get("engine") == settings.EXTERNAL)]
 
 
-def of_backup(told: Json | None, elsewhere: bool) -> Finding:
-    """A backup without trouble, or none at all."""
-    if told is None and elsewhere:
-        return Finding(OK, "the database is its provider's, and so are its backups")
-    if told is None:
+def of_backup(summary: Json | None, elsewhere: bool) -> Finding:
+    """A backup without problems, or none."""
+    if summary is None and elsewhere:
+        return Finding(OK, "the provider of the database makes its backups")
+    if summary is None:
         fix = "set backup.bucket in deploy.yml, then deploy provision"
         return Finding(WARNING, "no backup is configured: every write is lost with the disk", fix)
-    lag = "its lag is not known yet" if told["lag"] is None else f"{told['lag']:.1f} s behind"
-    good = told["last_good"]
+    lag = "its lag is not known yet" if summary["lag"] is None else f"{summary['lag']:.1f} s behind"
+    good = summary["last_good"]
     if good is None:
         return Finding(WARNING, f"{lag}; no drill has restored it yet", "deploy backup drill")
     return Finding(OK, f"{lag}; restored {utc(good['at'])[:10]}")
 
 
 def store(case: Case) -> list[Finding]:
-    """The bucket, asked from here with the host's own keys."""
+    """Whether the host reads and writes the bucket with its own keys."""
     if not (case.status["database"] or {}).get("backup"):
-        return skipped("no backup goes to S3 from here")
-    told = backups.verb(case.app, "check", actor.Who("doctor", ""), case.host)
-    return ok(f"the host reads and writes s3://{told['bucket']}")
+        return skipped("no backup to S3 is configured")
+    answer = backups.perform(case.app, "check", actor.Actor("doctor", ""), case.host)
+    return ok(f"the host reads and writes s3://{answer['bucket']}")
 
 
 def lock(case: Case) -> list[Finding]:
-    """A lock that a person has left keeps everybody out."""
+    """Whether a person holds the lock: it blocks every push."""
     held = case.status["lock"]
     if not held or not held.get("manual"):
         return ok("free")

@@ -30,14 +30,14 @@ def join(shared: Json, snippets: dict[str, Json]) -> Json:
     server: Json = {"listen": [":443"], "routes": [route for one in ordered for route in one["routes"]]}
     policies = [policy for one in ordered for policy in one["policies"]]
     tls: Json = {"automation": {"renew_interval": RENEW_INTERVAL} | ({"policies": policies} if policies else {})}
-    if files := {name: str(bundle(app, name)) for app in sorted(snippets) for name in own(snippets[app])}:
+    if files := {name: str(bundle(app, name)) for app in sorted(snippets) for name in custom_names(snippets[app])}:
         # one file for both, so that one rename changes both
         tls["certificates"] = {"load_files": [{"certificate": file, "key": file} for file in files.values()]}
         server["automatic_https"] = {"skip_certificates": sorted(files)}
     return {**shared, "apps": {"http": {"servers": {"edge": server}}, "tls": tls}}
 
 
-def own(snippet: Json) -> list[str]:
+def custom_names(snippet: Json) -> list[str]:
     """The names whose certificates are the team's own."""
     return list(snippet.get("own_certificates", []))
 
@@ -127,7 +127,7 @@ def _put_in_force(wanted: Json, config: Path) -> None:
 
 def _sweep(snippets: dict[str, Json]) -> None:
     """Take away the keys of certificates that are no longer in force."""
-    used = {bundle(app, name) for app, snippet in snippets.items() for name in own(snippet)}
+    used = {bundle(app, name) for app, snippet in snippets.items() for name in custom_names(snippet)}
     for directory in (SETTINGS / "certs").glob("*"):
         for path in set(directory.iterdir()) - used:
             path.unlink()

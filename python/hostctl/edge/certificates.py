@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
-from hostctl.common import tls
+from hostctl.common import certificate
+from hostctl.common.certificate import Certificate
 from hostctl.common.errors import FAILED, LOCKED, USAGE, HostError
 from hostctl.common.files import Json, read_json, write_atomic, write_json
-from hostctl.common.tls import Certificate
 from hostctl.core import audit
+from hostctl.core.actor import Actor
 from hostctl.core.paths import PROGRAM, App
 from hostctl.edge import caddy, custom_certificates
 from hostctl.host.host import Host
@@ -38,23 +38,16 @@ LOOK = 1.0  # seconds
 REFUSED = "could not get certificate from issuer"
 
 
-class Who(NamedTuple):
-    """Who asks, and from where, for the audit."""
-
-    name: str
-    origin: str
-
-
-def verb(app: App, action: str, who: Who, host: Host) -> Json:
+def act(app: App, action: str, who: Actor, host: Host) -> Json:
     """Do one of list, renew, progress. Raises HostError."""
     if action == "renew":
         return _renew(app, who, host)
     return _progress(app, host) if action == "progress" else {"certificates": every(app)}
 
 
-def push(app: App, given: Mapping[str, Json], who: Who, host: Host) -> Json:
+def push(app: App, given: Mapping[str, Json], who: Actor, host: Host) -> Json:
     """Put the team's own certificates in force without provisioning. Raises HostError."""
-    if unknown := sorted(set(given) - set(own(app))):
+    if unknown := sorted(set(given) - set(custom_names(app))):
         what = f"the host does not know yet that the certificate of {unknown[0]} is the team's own"
         raise HostError(what, str(snippet(app)), "deploy provision", USAGE)
     told = custom_certificates.put(app.name, given, host)
@@ -77,25 +70,25 @@ def names(app: App) -> list[str]:
     return sorted(caddy.hosts(found)) if found else list(app_config.load(app)["domains"])
 
 
-def own(app: App) -> list[str]:
+def custom_names(app: App) -> list[str]:
     """The names whose certificates the team gives itself: Caddy neither gets nor renews them."""
-    return caddy.own(read_json(snippet(app)) or {})
+    return caddy.custom_names(read_json(snippet(app)) or {})
 
 
 def every(app: App) -> list[Json]:
     """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
-    known, given = names(app), own(app)
-    refusals = refused(journal(time.time() - 86_400), known)
-    found = [(name, tls.presented(name)) for name in known]
+    known, given = names(app), custom_names(app)
+    refusals = refused(caddy_log(time.time() - 86_400), known)
+    found = [(name, certificate.presented(name)) for name in known]
     return [
-        {**told(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
+        {**describe(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
         for name, der in found
     ]
 
 
-def told(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal: str | None) -> Json:
+def describe(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal: str | None) -> Json:
     """One name's certificate. `kept`: when it was written, and what Caddy wrote beside it."""
-    shown = readable(der)
+    shown = parse(der)
     if shown is None:
         return {"name": name, "issuer": None, "refused": refusal}
     times: Json = {"not_before": shown.not_before, "not_after": shown.not_after}
@@ -103,10 +96,10 @@ def told(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal:
     return {"name": name, "issuer": shown.issuer, **times, "refused": None}
 
 
-def readable(der: bytes | None) -> Certificate | None:
+def parse(der: bytes | None) -> Certificate | None:
     """What the edge shows, if it is a certificate."""
     with suppress(ValueError):
-        return tls.read(der or b"")
+        return certificate.read(der or b"")
     return None
 
 
@@ -126,14 +119,14 @@ def stored(name: str, storage: Path = STORAGE) -> tuple[float, Json] | None:
     return (found[-1].stat().st_mtime, read_json(found[-1].with_suffix(".json")) or {}) if found else None
 
 
-def journal(since: float) -> list[Json]:
+def caddy_log(since: float) -> list[Json]:
     """Caddy's log in JSON since then."""
     words = ("journalctl", "-q", "--no-pager", "-o", "cat", "-u", "caddy.service", "--since", f"@{int(since)}")
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=60)
-    return [one for line in done.stdout.splitlines() if (one := entry(line))]
+    return [one for line in done.stdout.splitlines() if (one := log_entry(line))]
 
 
-def entry(line: str) -> Json | None:
+def log_entry(line: str) -> Json | None:
     """A line of Caddy's log; None for one that is systemd's."""
     with suppress(ValueError):
         found = json.loads(line)
@@ -160,11 +153,11 @@ def result(app: App) -> Path:
     return app.state / "certs.json"
 
 
-def _renew(app: App, who: Who, host: Host) -> Json:
+def _renew(app: App, who: Actor, host: Host) -> Json:
     """Inside its unit the renewal itself; from anywhere else that unit is started, which needs no connection."""
-    wanted = sorted(set(names(app)) - set(own(app)))
+    wanted = sorted(set(names(app)) - set(custom_names(app)))
     if host.systemd.running_inside(unit(app)):
-        return renewal(app, wanted, host)
+        return renew_certificates(app, wanted, host)
     if not wanted:
         what = "every certificate of this app is the team's own: nobody else renews it"
         raise HostError(what, str(snippet(app)), "put newer ones in their files, then run: deploy certs push", USAGE)
@@ -182,10 +175,10 @@ def _renew(app: App, who: Who, host: Host) -> Json:
     return {"started": begun}
 
 
-def renewal(app: App, wanted: Sequence[str], host: Host) -> Json:
+def renew_certificates(app: App, wanted: Sequence[str], host: Host) -> Json:
     """Widen the window, and wait until every name shows another certificate. What came of it is written down."""
     begun, clock = time.time(), host.clock()
-    before = {name: der for name in wanted if (der := tls.presented(name))}
+    before = {name: der for name in wanted if (der := certificate.presented(name))}
     try:
         found = _ordered(app, before, begun, host) if before else ["no name has a certificate yet"]
     except HostError as error:
@@ -197,8 +190,8 @@ def renewal(app: App, wanted: Sequence[str], host: Host) -> Json:
 
 def _ordered(app: App, before: Mapping[str, bytes], begun: float, host: Host) -> list[str]:
     candidate = caddy.CONFIG.with_name(f"caddy.{app.name}.renew")
-    lives = [shown for der in before.values() if (shown := readable(der))]
-    wide = widened(json.loads(caddy.CONFIG.read_text()), sorted(before), window(lives, begun))
+    lives = [shown for der in before.values() if (shown := parse(der))]
+    wide = widen(json.loads(caddy.CONFIG.read_text()), sorted(before), window(lives, begun))
     write_atomic(candidate, json.dumps(wide).encode(), 0o644)
     try:
         caddy.reload(candidate)
@@ -212,8 +205,8 @@ def _waited(before: Mapping[str, bytes], begun: float, host: Host) -> list[str]:
     deadline, waits = host.clock() + PATIENCE, dict(before)
     while waits and host.clock() < deadline:
         host.sleep(LOOK)
-        waits = {name: der for name, der in waits.items() if tls.presented(name) in (der, None)}
-        if refusals := refused(journal(begun), waits):
+        waits = {name: der for name, der in waits.items() if certificate.presented(name) in (der, None)}
+        if refusals := refused(caddy_log(begun), waits):
             return [f"{name}: {why}" for name, why in refusals.items()]
     return [f"{name} shows the same certificate as before" for name in waits]
 
@@ -225,7 +218,7 @@ def window(lives: Sequence[Certificate], now: float) -> float:
     return 1 - max(age - MARGIN, age / 2) / (least.not_after - least.not_before)
 
 
-def widened(config: Json, wanted: Sequence[str], ratio: float) -> Json:
+def widen(config: Json, wanted: Sequence[str], ratio: float) -> Json:
     """Caddy's configuration with another window for these names; those without a policy get one of their own."""
     tls = config["apps"].get("tls", {})
     automation = tls.get("automation", {})

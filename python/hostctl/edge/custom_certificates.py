@@ -1,7 +1,7 @@
-"""Certificates that the team gives itself: checked, put in the place of the former, and shown by the edge.
+"""The team's own certificates: checks them, installs them, and has the edge present them.
 
-A name's certificates and their key are one file, so that one rename changes both. Caddy has to read the key at every
-start, also when nothing else can be decrypted yet: it lies as Caddy's own keys do, readable by root and Caddy alone.
+A name's certificates and their key are one file, so that one rename changes both. Caddy must read the key at every
+start, even when nothing can be decrypted yet: it is stored like Caddy's own keys, readable by root and Caddy alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hostctl.common import tls
+from hostctl.common import certificate, tls
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.common.names import matches
@@ -82,15 +82,15 @@ def _candidate(app: str, name: str) -> Path:
 
 def _proven(app: str, name: str, told: Json) -> Path:
     """The candidate, when a visitor has shaken hands with it. Raises HostError (usage)."""
-    certificates, _ = tls.blocks(told["certificate"])
+    certificates, _ = certificate.blocks(told["certificate"])
     key = told["key"] or _kept_key(app, name)
     for directory in (caddy.SETTINGS / "certs", caddy.SETTINGS / "certs" / app):
         make_directory(directory, 0o755)
     path = _keep(_candidate(app, name), "\n".join([*certificates, key.strip(), ""]).encode())
     try:
-        tls.proven(path, name, tls.itself("\n".join(certificates)))
+        tls.handshake(path, name, tls.trusting("\n".join(certificates)))
     except (ssl.SSLError, ValueError) as error:
-        what = f"this is no certificate for {name} with its key: {tls.why(error)}"
+        what = f"this is no certificate for {name} with its key: {tls.reason(error)}"
         raise HostError(what, name, "correct certificate and key in domains of deploy.yml", USAGE) from None
     return path
 
@@ -103,7 +103,7 @@ def _keep(path: Path, bundle: bytes) -> Path:
 
 
 def _kept_key(app: str, name: str) -> str:
-    _, keys = tls.blocks(_bytes(caddy.bundle(app, name)).decode())
+    _, keys = certificate.blocks(_bytes(caddy.bundle(app, name)).decode())
     if not keys:
         what = f"there is no key for the certificate of {name}, neither given nor on this host"
         raise HostError(what, name, "deploy secrets set, with the name that domains gives it", USAGE)
@@ -122,8 +122,8 @@ def _in_force(app: str) -> set[str]:
 
 
 def _shown(app: str, name: str) -> bool:
-    first = tls.blocks(caddy.bundle(app, name).read_text())[0][0]
-    return tls.presented(name) == ssl.PEM_cert_to_DER_cert(first)
+    first = certificate.blocks(caddy.bundle(app, name).read_text())[0][0]
+    return certificate.presented(name) == ssl.PEM_cert_to_DER_cert(first)
 
 
 def _reload(app: str, former: Mapping[str, bytes]) -> None:

@@ -1,7 +1,7 @@
-"""`hostctl APP maintenance ACTION`: a page in the place of the app, for a while.
+"""`hostctl APP maintenance ACTION`: shows a maintenance page instead of the app.
 
-What is on the disk is what is so: at every request the edge looks whether there is the file `on` (roles/edge,
-app.json.j2). Nothing is reloaded for it, so no other app's connections are dropped, and a reboot serves the page again.
+The files decide: at every request the edge checks whether the file `on` exists (roles/edge, app.json.j2). Nothing
+is reloaded, so no other app's connections are dropped, and the page is still shown after a reboot.
 The path of the health check and the addresses that are let through are files as well.
 """
 
@@ -11,13 +11,13 @@ import io
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from hostctl.common import files
 from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core import audit
+from hostctl.core.actor import Actor
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.instance import agent
@@ -42,24 +42,17 @@ CUT = (
 )
 
 
-class Who(NamedTuple):
-    """Who asks, and from where."""
-
-    name: str
-    origin: str
-
-
-def place(app: App) -> Path:
-    """The directory that the edge looks into."""
+def folder(app: App) -> Path:
+    """The directory of the page, which the edge reads."""
     return app.state / "maintenance"
 
 
-def now(app: App) -> Json | None:
-    """Since when the page is shown, by whom, and to whom not; None while the app itself is."""
-    return read_json(place(app) / ON)
+def current(app: App) -> Json | None:
+    """Since when the page is shown, by whom, and who still sees the app; None while the app is shown."""
+    return read_json(folder(app) / ON)
 
 
-def lets_through(app: App, release: str, path: str) -> None:
+def write_health_path(app: App, release: str, path: str) -> None:
     """Write down the path of a release's health check: the edge passes it to the app, page or no page."""
     # as the edge reads a request's: without the query, and decoded
     bare = unquote(path.partition("?")[0])
@@ -69,27 +62,27 @@ def lets_through(app: App, release: str, path: str) -> None:
 # ---------------------------------------------------------------------------------------------- on
 
 
-def on(app: App, spec: Json, who: Who, host: Host) -> Json:
+def on(app: App, spec: Json, who: Actor, host: Host) -> Json:
     """Show the page `spec.page`, or another than before; returns what `now` tells, and what `cut` did.
 
     Raises HostError, and changes nothing, where the edge does not show it.
     """
-    before, live = now(app), app.live()
+    before, live = current(app), app.live()
     if live:
-        lets_through(app, live, records.load(app, live)["settings"]["health"]["path"])
+        write_health_path(app, live, records.load(app, live)["settings"]["health"]["path"])
     _write_page(app, spec)
     told = {"since": before["since"] if before else time.time(), "who": who.name, "from": who.origin}
     told |= {name: spec[name] for name in ("message", "allow", "retry_after")}
-    files.write_json(place(app) / ON, told, 0o644)  # the edge opens what it looks for
+    files.write_json(folder(app) / ON, told, 0o644)  # the edge opens what it looks for
     _require_shown(app, host, before)
     _sweep(app)
     audit.note(app, who.name, who.origin, "maintenance on", spec["message"])
-    return {"maintenance": told, **cut(app, host)}
+    return {"maintenance": told, **close_connections(app, host)}
 
 
 def _write_page(app: App, spec: Json) -> None:
     """A directory of its own, so that one rename takes all of it in place of the former."""
-    home = place(app)
+    home = folder(app)
     page = home / PAGES / os.urandom(6).hex()
     for directory in (home, page.parent, page, page / "allow"):
         files.make_directory(directory, 0o755)
@@ -102,8 +95,8 @@ def _write_page(app: App, spec: Json) -> None:
 
 def _sweep(app: App) -> None:
     """Take away the pages of before, and what a kill has left."""
-    shown = (place(app) / PAGE).readlink().name
-    for page in (place(app) / PAGES).iterdir():
+    shown = (folder(app) / PAGE).readlink().name
+    for page in (folder(app) / PAGES).iterdir():
         if page.name != shown:
             files.remove_tree(page)
 
@@ -114,12 +107,12 @@ def _require_shown(app: App, host: Host, before: Json | None) -> None:
         status = host.get(443, name, PROBE_PATH, PROBE, tls=True).status
         if status not in (0, 503):
             if before is None:
-                files.unlink(place(app) / ON)
+                files.unlink(folder(app) / ON)
             what = f"the edge goes on to serve {name} (it answers {status}): it knows of no maintenance page"
             raise HostError(what, f"/etc/homeport/edge/apps/{app.name}.json", "deploy provision", FAILED)
 
 
-def cut(app: App, host: Host) -> Json:
+def close_connections(app: App, host: Host) -> Json:
     """Let requests in progress end, then close what is still connected to an instance; whoever may pass connects anew.
 
     Returns how many were closed, and how many stay open because their instance cannot be asked.
@@ -158,10 +151,10 @@ def _close(app: App, release: str, number: int) -> bool:
 # ---------------------------------------------------------------------------------------------- off
 
 
-def off(app: App, who: Who) -> Json:
+def off(app: App, who: Actor) -> Json:
     """Show the app again; returns what was so until now. The page stays for requests that are being answered by it."""
-    before = now(app)
-    files.unlink(place(app) / ON)
+    before = current(app)
+    files.unlink(folder(app) / ON)
     if before is not None:
         audit.note(app, who.name, who.origin, "maintenance off", "")
     return {"maintenance": None, "was": before}

@@ -9,7 +9,7 @@ from hostctl.common.errors import HostError
 
 
 def become(user: str) -> None:
-    """Be that user from here on. Raises HostError when there is none."""
+    """Drop the privileges of this process to those of a user. Raises HostError if there is no such user."""
     try:
         found = pwd.getpwnam(user)
     except KeyError:

@@ -1,8 +1,8 @@
 """Secrets at rest: encrypted with the host's own key, as systemd's credentials.
 
-The key is /var/lib/systemd/credential.secret: a copy of any other file of the host tells nothing. Not bound to a TPM,
-whose state an update of the firmware may change: then the app would not come back after a reboot (systemd-creds(1),
---tpm2-pcrs).
+The key is /var/lib/systemd/credential.secret: without it, a copy of the host's files reveals no secret. It is not bound
+to a TPM, whose state an update of the firmware may change, so that the app would not start again after a reboot
+(systemd-creds(1), --tpm2-pcrs).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ AGAIN = "deploy env push brings the values again"
 
 
 def seal(name: str, value: bytes) -> bytes:
-    """The value encrypted, to be opened under this name alone. Raises HostError."""
+    """Encrypt a value, so that it can be decrypted under this name alone. Raises HostError."""
     return _creds("encrypt", "--with-key=host", name, value)
 
 
 def unseal(name: str, sealed: bytes) -> bytes:
-    """What was sealed under this name. Raises HostError for anything else."""
+    """Decrypt what was sealed under this name. Raises HostError for anything else."""
     return _creds("decrypt", "--quiet", name, sealed)
 
 
 def write(path: Path, name: str, value: bytes) -> None:
-    """Seal it into a file that root alone reads, durably. Raises HostError."""
+    """Seal a value into a file that only root can read, durably. Raises HostError."""
     write_atomic(path, seal(name, value))
 
 
 def read(path: Path, name: str) -> bytes:
-    """What `write` sealed. Raises HostError; OSError where there is no such file."""
+    """The value that `write` sealed. Raises HostError, or OSError if there is no such file."""
     return unseal(name, path.read_bytes())
 
 

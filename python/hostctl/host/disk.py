@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from hostctl.common.documents import Space
 from hostctl.common.errors import HostError
 
+BLOCK = 512  # bytes of a block, stat(2)
 SPARE = 256 << 20  # bytes left free beside a copy
 
 
-def room(directory: Path, need: int, what: str) -> None:
+def require_room(directory: Path, need: int, what: str) -> None:
     """Raises HostError unless `what`, so many bytes, has room there, and some is left."""
     free = shutil.disk_usage(directory).free
     if free < need + SPARE:
@@ -21,11 +23,21 @@ def room(directory: Path, need: int, what: str) -> None:
 
 
 def space(path: Path) -> Space:
-    """Bytes and inodes of the file system that holds a path. One that counts no inodes has 0 of them."""
-    found = os.statvfs(path)
+    """Bytes and inodes of the file system that holds a path. A file system without inodes has 0 of them."""
+    disk = os.statvfs(path)
     return {
-        "free": found.f_bavail * found.f_frsize,
-        "total": found.f_blocks * found.f_frsize,
-        "inodes_free": found.f_favail,
-        "inodes": found.f_files,
+        "free": disk.f_bavail * disk.f_frsize,
+        "total": disk.f_blocks * disk.f_frsize,
+        "inodes_free": disk.f_favail,
+        "inodes": disk.f_files,
     }
+
+
+def used(directory: Path) -> int:
+    """The bytes that the files below a directory take on the disk."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                total += Path(parent, name).lstat().st_blocks * BLOCK
+    return total

@@ -1,7 +1,4 @@
-"""Everything outside this process that a transition touches but files.
-
-Tests put another object in its place.
-"""
+"""All side effects of a transition on the host except files; tests substitute a fake."""
 
 from __future__ import annotations
 
@@ -31,5 +28,5 @@ class Host:
         time.sleep(seconds)
 
     def clock(self) -> float:
-        """Seconds that only ever grow."""
+        """Seconds of a monotonic clock."""
         return time.monotonic()

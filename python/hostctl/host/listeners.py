@@ -1,4 +1,4 @@
-"""Where a unit's processes listen: their sockets, by the tables of the kernel."""
+"""The sockets that a unit's processes listen on, from the kernel's tables in /proc."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ INTERNET = ("tcp", "tcp6", "udp", "udp6")
 
 
 class Socket(NamedTuple):
-    """One that waits for others. `address` is "" for a Unix socket."""
+    """A listening socket. `address` is "" for a Unix socket."""
 
     protocol: str
     address: str
     port: int
 
     @property
-    def beyond(self) -> bool:
+    def is_public(self) -> bool:
         """Whether another machine can reach it."""
         if not self.address:
             return False
@@ -41,10 +41,10 @@ class Socket(NamedTuple):
 
 
 def of_group(group: str, proc: Path = Path("/proc")) -> list[Socket]:
-    """What all processes of a control group listen on, but for those in a network of their own."""
+    """The sockets of all processes of a control group, except those in a network namespace of their own."""
     found: set[Socket] = set()
     for process in _processes(group, proc):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             if (process / "ns/net").readlink() == (proc / "self/ns/net").readlink():
                 found |= set(_of(process))
     return sorted(found)
@@ -79,7 +79,7 @@ def _of(process: Path) -> Iterator[Socket]:
 
 
 def ephemeral(path: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> int:
-    """The first of the ports that the kernel gives to those who ask rather than answer."""
+    """The first ephemeral port: the kernel assigns those to clients."""
     try:
         return int(path.read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -87,8 +87,8 @@ def ephemeral(path: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> in
 
 
 def internet(protocol: str, rows: Iterable[str], inodes: set[str], low: int) -> Iterator[Socket]:
-    """The sockets that listen in the rows of /proc/net/tcp and the like. A UDP socket with a port from `low` on is one
-    that waits for its own answers.
+    """The listening sockets in the rows of /proc/net/tcp and the like. A UDP socket on an ephemeral port (from `low`
+    on) is a client that waits for an answer, and does not count.
     """
     for fields in map(str.split, rows):
         if len(fields) < 10 or fields[9] not in inodes:
@@ -100,7 +100,7 @@ def internet(protocol: str, rows: Iterable[str], inodes: set[str], low: int) -> 
 
 
 def place(text: str) -> tuple[str, int]:
-    """The address and port of 0100007F:1F90: words of 32 bits as this machine keeps them in memory."""
+    """Parse an address and port such as 0100007F:1F90: 32-bit words in the byte order of this machine."""
     address, _, port = text.partition(":")
     words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
     family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
@@ -108,7 +108,7 @@ def place(text: str) -> tuple[str, int]:
 
 
 def unix(rows: Iterable[str], inodes: set[str]) -> Iterator[Socket]:
-    """The Unix sockets that listen in the rows of /proc/net/unix."""
+    """The listening Unix sockets in the rows of /proc/net/unix."""
     for fields in map(str.split, rows):
         if len(fields) >= 7 and fields[6] in inodes and int(fields[3], 16) & ACCEPTS:
             yield Socket("unix", "", 0)

@@ -1,4 +1,4 @@
-"""systemd, through its own programs. A thin edge: tests put another object in its place."""
+"""systemd, controlled through systemctl, systemd-run and journalctl; tests substitute a fake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 from hostctl.common.errors import FAILED, HostError
 
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
-BEGINNING = 0.02  # seconds between two looks at a unit that is about to begin
+BEGINNING = 0.02  # seconds between two checks of a unit that starts
 UNIT_EXISTS = "unit exists"  # the reason of a HostError: another unit of that name has not been unloaded yet
 LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
@@ -22,7 +22,7 @@ def _call(*args: str, timeout: float = LONGEST) -> subprocess.CompletedProcess[s
 
 
 class Unit:
-    """What systemd says of a unit."""
+    """The state of a unit."""
 
     def __init__(self, properties: dict[str, str]) -> None:
         self.state = properties.get("ActiveState", "unknown")
@@ -46,7 +46,7 @@ def parse_show(text: str) -> list[dict[str, str]]:
 
 
 def _utc(shown: dict[str, str]) -> float | None:
-    """When a timer fires next, of what `systemctl show --timestamp=utc` says of it."""
+    """When a timer fires next, from its properties in `systemctl show --timestamp=utc`; None if it does not."""
     try:
         return calendar.timegm(time.strptime(shown.get("NextElapseUSecRealtime", ""), "%a %Y-%m-%d %H:%M:%S UTC"))
     except ValueError:
@@ -97,10 +97,10 @@ class Systemd:
 
     def next_elapse(self, timer: str) -> float | None:
         """When a timer fires next, in seconds since the epoch; None when it does not."""
-        return self.elapses(timer)[0][1]
+        return self.timer_states(timer)[0][1]
 
-    def elapses(self, *timers: str) -> list[tuple[bool, float | None]]:
-        """Of each timer, in order, whether it is at work, and when it fires next, in seconds since the epoch."""
+    def timer_states(self, *timers: str) -> list[tuple[bool, float | None]]:
+        """For each timer, in order: whether it is active, and when it fires next, in seconds since the epoch."""
         if not timers:
             return []
         shown = "ActiveState,NextElapseUSecRealtime"
@@ -108,23 +108,23 @@ class Systemd:
         found = [(one.get("ActiveState") == "active", _utc(one)) for one in parse_show(done.stdout)]
         return found + [(False, None)] * (len(timers) - len(found))
 
-    def not_a_time(self, event: str) -> str:
-        """What is wrong with a calendar event, as systemd.time(7) has them; "" for nothing."""
+    def calendar_error(self, event: str) -> str:
+        """What is wrong with a calendar event of systemd.time(7); "" if it is valid."""
         done = _call("systemd-analyze", "calendar", "--", event)
         if done.returncode != 0:
             return " ".join(done.stderr.split())[:300]
         return "its time never comes" if "Next elapse: never" in done.stdout else ""
 
-    def read_units(self) -> None:
+    def daemon_reload(self) -> None:
         """Have systemd read the unit files again. Raises HostError."""
-        self._obeyed("reads no unit files", "daemon-reload")
+        self._require("reads no unit files", "daemon-reload")
 
     def restart(self, *units: str) -> None:
-        """Start units anew without waiting until they are up. Raises HostError."""
+        """Restart units without waiting until they are up. Raises HostError."""
         if units:
-            self._obeyed(f"does not start {', '.join(units)}", "restart", "--no-block", "--", *units)
+            self._require(f"does not start {', '.join(units)}", "restart", "--no-block", "--", *units)
 
-    def _obeyed(self, failing: str, *words: str) -> None:
+    def _require(self, failing: str, *words: str) -> None:
         done = _call("systemctl", *words)
         if done.returncode != 0:
             what = f"systemd {failing}: {done.stderr.strip()[:500]}"
@@ -140,7 +140,7 @@ class Systemd:
         return _call("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(lines), "-u", unit).stdout
 
     def background(self, unit: str, argv: Sequence[str], properties: Sequence[str], wait: bool = False) -> None:
-        """Run a command as a transient unit that outlives this process; with `wait`, until it has begun.
+        """Run a command as a transient unit that outlives this process; with `wait`, return when it has started.
 
         Raises HostError when systemd refuses, with the reason UNIT_EXISTS while a unit of that name is loaded.
         """
@@ -172,7 +172,7 @@ class Systemd:
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False).returncode
 
     def watched(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Run a command as a transient unit, its output into the journal; returns when it has begun, or ended already.
+        """Run a command as a transient unit, its output into the journal; returns when it has started or ended.
 
         The process that is returned ends as the command does, with its exit status.
         """
@@ -184,7 +184,7 @@ class Systemd:
         return process
 
     def running_inside(self, unit: str) -> bool:
-        """Whether this very process belongs to the unit."""
+        """Whether this process runs in the unit."""
         try:
             with open("/proc/self/cgroup") as file:  # noqa: PTH123 - nothing else here needs a Path
                 return f"/{unit}" in file.read()
@@ -193,5 +193,5 @@ class Systemd:
 
 
 def self_command(program: str, *args: str) -> list[str]:
-    """How a transient unit calls hostctl again."""
+    """The command by which a transient unit calls hostctl."""
     return [os.fspath(program), *args]

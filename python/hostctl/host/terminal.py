@@ -1,4 +1,4 @@
-"""A program in a unit of its own that has a person's terminal, or pipe, as if it ran there."""
+"""Runs a program in a transient unit that is attached to a person's terminal or pipes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PLAIN = {"SYSTEMD_TINT_BACKGROUND": "0", "SYSTEMD_ADJUST_TERMINAL_TITLE": "0"}
 
 
 def command(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool) -> list[str]:
-    """How systemd-run runs it, attached to this process's terminal (size, colours, Ctrl-C) or to its pipes."""
+    """The systemd-run command that attaches a unit to this process's terminal (size, colours, Ctrl-C) or pipes."""
     options = [item for line in properties for item in ("-p", line)]
     how = "--pty" if tty else "--pipe"
     return ["systemd-run", "--quiet", "--collect", "--wait", how, f"--unit={unit}", *options, "--", *argv]
 
 
 def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool, host: Host) -> int:
-    """Run it to its end and return its exit status. When the person leaves, it is stopped."""
+    """Run the program to its end and return its exit status. When the person disconnects, it is stopped."""
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _left)
     child = subprocess.Popen(command(unit, argv, properties, tty), env={**os.environ, **PLAIN})
@@ -40,12 +40,12 @@ def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: b
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Wait for its end; False when nobody is left who reads its output."""
+    """Wait for the end of the program; False when the reader of its output is gone."""
     poller = select.poll()
     pid = os.pidfd_open(child.pid)
     try:
         poller.register(pid, select.POLLIN)
-        poller.register(sys.stdout.fileno(), 0)  # hang-ups and errors are always told
+        poller.register(sys.stdout.fileno(), 0)  # poll always reports hang-ups and errors
         return any(handle == pid for handle, _ in poller.poll())
     finally:
         os.close(pid)

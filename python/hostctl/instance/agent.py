@@ -1,7 +1,6 @@
-"""Asks a live instance something over the socket that agent.erl opens in its runtime directory.
+"""Sends requests to a live instance over the socket that agent.erl opens in its runtime directory.
 
-The instance is a distributed node that listens nowhere: what reaches the socket's file, which only the app's user and
-root do, is what may ask.
+The instance is a distributed node that listens on no port. Only the app's user and root can open the socket.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.release.envfile import AGENT
 
-PATIENCE = 30.0  # seconds for an answer that needs no work
+PATIENCE = 30.0  # seconds to connect and send a request
 
 
 def source(name: str = AGENT) -> str:
@@ -29,26 +28,26 @@ def source(name: str = AGENT) -> str:
 
 
 def address(app: App, release: str) -> Path:
-    """The socket's file."""
+    """The path of the socket."""
     return app.layout.root / f"run/homeport-{app.name}" / release / "agent"
 
 
 def packet(request: str) -> bytes:
-    """A request as it is sent."""
+    """The bytes of a request: its length, then its text."""
     data = request.encode()
     return struct.pack(">I", len(data)) + data
 
 
 def packets(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """What is answered, as kind and content, until it ends."""
+    """The packets of an answer, as kind and content."""
     while len(head := stream.read(4)) == 4:
         data = stream.read(struct.unpack(">I", head)[0])
         yield data[:1].decode(), data[1:]
 
 
 @contextlib.contextmanager
-def asked(app: App, release: str, request: str) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """The answers to one request. Raises HostError when the instance cannot be asked."""
+def ask(app: App, release: str, request: str) -> Iterator[Iterator[tuple[str, bytes]]]:
+    """Send a request; gives the packets of its answer. Raises HostError if the instance does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.settimeout(PATIENCE)
@@ -56,12 +55,12 @@ def asked(app: App, release: str, request: str) -> Iterator[Iterator[tuple[str, 
             connection.settimeout(None)
             connection.sendall(packet(request))
         except OSError as error:
-            raise _deaf(app, release, error) from None
+            raise _unreachable(app, release, error) from None
         with connection.makefile("rb") as stream:
             yield packets(stream)
 
 
-def _deaf(app: App, release: str, error: OSError) -> HostError:
+def _unreachable(app: App, release: str, error: OSError) -> HostError:
     what = f"the live instance cannot be asked ({(error.strerror or str(error)).lower()})"
     fix = "deploy status tells whether it runs; one that was pushed by an older Homeport can be asked after deploy push"
     return HostError(what, str(address(app, release)), fix, FAILED)
@@ -69,7 +68,7 @@ def _deaf(app: App, release: str, error: OSError) -> HostError:
 
 def rpc(app: App, release: str, expression: str, out: IO[bytes], err: IO[bytes]) -> int:
     """Evaluate an expression in the instance, what it writes to `out`; returns its exit status. Raises HostError."""
-    with asked(app, release, f"rpc {expression}") as answers:
+    with ask(app, release, f"rpc {expression}") as answers:
         for kind, content in answers:
             if kind == "s":
                 return int(content)
@@ -84,9 +83,9 @@ def _write(stream: IO[bytes], content: bytes, line: bool) -> None:
 
 
 def node(app: App, release: str) -> str:
-    """The instance's name as a node. Raises HostError when it is none."""
+    """The node name of the instance. Raises HostError if it is not a node."""
     out = io.BytesIO()
-    with asked(app, release, "node") as answers:
+    with ask(app, release, "node") as answers:
         for kind, content in answers:
             _write(out, content if kind == "o" else b"", False)
     found = out.getvalue().decode()
@@ -99,5 +98,5 @@ def node(app: App, release: str) -> str:
 
 def connect(app: App, release: str, peer: str, cookie: str) -> bool:
     """Have the instance connect to a node that listens on this host; whether it did. Raises HostError."""
-    with asked(app, release, f"connect {peer} {cookie}") as answers:
+    with ask(app, release, f"connect {peer} {cookie}") as answers:
         return any(kind == "s" and int(content) == DONE for kind, content in answers)

@@ -80,7 +80,7 @@ def run(app: App, transition: str, host: Host) -> Result:
         "steps": entry.steps(),
     }
     audit.append(app, entry.content, result)
-    events.ended(app, entry.content, result)
+    events.transition_ended(app, entry.content, result)
     entry.set(result=result, ended=time.time(), closed=True)
     return result
 

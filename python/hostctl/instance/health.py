@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from hostctl.common import files
 from hostctl.common.documents import HealthCheck
 from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.host.host import Host
+from hostctl.host.systemd import Unit
+from hostctl.instance import health
+from hostctl.journal.engine import Work
+from hostctl.release import app_config, records
+from hostctl.release.redact import redact
 
 POLL = 0.1  # seconds between two checks
 
@@ -51,3 +57,58 @@ def _meaning(status: int, host: str) -> str:
     if status >= 500:
         return "the app fails; its log says why (deploy logs)"
     return ""
+
+
+JOB_QUEUED = 2.0  # seconds in which a start job may still be queued
+
+
+LAST_LINES = 50
+
+
+def check_health(work: Work) -> str:
+    """The step `health`: ask until the instance answers 2xx. Returns a line to show.
+
+    Raises HostError with the last lines of the unit: at once when it dies, else after deploy_timeout.
+    """
+    check = work.settings["health"]
+    domain, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
+    begun = work.host.clock()
+    while True:
+        answer = work.host.get(number, domain, check["path"], check["timeout"])
+        unit = work.host.systemd.show(work.app.unit(work.release))[0]
+        if answer.good and unit.state == "active":
+            return f"GET {check['path']} answered {answer.status}"
+        waited = work.host.clock() - begun
+        if _died(work, unit, waited):
+            raise _death(work, unit)
+        if waited >= check["deploy_timeout"]:
+            raise _unhealthy(work, health.explain(answer, domain, check["path"]), check["deploy_timeout"])
+        work.host.sleep(min(check["interval"], 1.0) if answer.status else POLL)
+
+
+def _died(work: Work, unit: Unit, waited: float) -> bool:
+    # while the start job is queued, systemd still shows the state from before
+    never = waited > JOB_QUEUED and not unit.queued and unit.state in ("inactive", "deactivating", "unknown")
+    ended = unit.state == "failed" or unit.sub == "auto-restart" or never
+    return ended or unit.restarts > work.journal.content.get("baseline", 0)
+
+
+def _death(work: Work, unit: Unit) -> HostError:
+    lines = keep_boot_log(work)
+    shown = "\n".join(lines.splitlines()[-LAST_LINES:])
+    what = f"the new instance died while it started ({unit.result or unit.sub}); its last lines:\n{shown}"
+    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
+
+
+def _unhealthy(work: Work, why: str, waited: float) -> HostError:
+    keep_boot_log(work)
+    what = f"the new instance was not healthy within {waited:g} s; {why}"
+    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
+
+
+def keep_boot_log(work: Work) -> str:
+    """Save the instance's last lines beside its record, with secrets redacted. Returns them."""
+    text = work.host.systemd.journal(work.app.unit(work.release), LAST_LINES)
+    text = redact(text, work.app, work.release)
+    files.write_atomic(work.app.record(work.release) / "boot.log", text.encode(errors="replace"), durable=False)
+    return text

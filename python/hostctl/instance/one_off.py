@@ -16,7 +16,7 @@ OWN = ("RuntimeDirectory=", "RuntimeDirectoryMode=", "EnvironmentFile=")
 UNSET = "PHX_SERVER"
 
 
-def release(app: App) -> str:
+def live_release(app: App) -> str:
     """The live release, whose environment a program beside it has. Raises HostError when nothing is live."""
     found = app.live()
     if found is None or not records.environment(app, found):
@@ -33,7 +33,7 @@ def write_environment(app: App, live: str, path: Path, name: str, more: Mapping[
 
 def command(argv: Sequence[str]) -> list[str]:
     """The program with the variables of `write_environment`. Where argv has a dollar, it is doubled."""
-    return environment.launched(argv)
+    return environment.launch_command(argv)
 
 
 def properties(app: App, live: str, name: str, path: Path, host: Host) -> list[str]:
@@ -43,7 +43,7 @@ def properties(app: App, live: str, name: str, path: Path, host: Host) -> list[s
     """
     shared = confinement.properties(host.systemd.text(app.unit(live)), live)
     shared = confinement.without(shared, *OWN, f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
-    own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700", environment.loaded(path)]
+    own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700", environment.credential_setting(path)]
     # else systemd would take the arguments for it, and write them into the journal
     own.append(f"Description={app.name}, beside release {live}")
     return [*shared, *own, "TimeoutStopSec=10"]

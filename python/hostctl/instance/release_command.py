@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hostctl.common.files import unlink
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import confinement, environment, records
 from hostctl.release.app_config import load as load_config
 
@@ -28,10 +28,13 @@ def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -
     shared = shared or confinement.minimal(load_config(app)["user"])
     properties = confinement.without(shared, "EnvironmentFile=", f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
     sealed = own if own.exists() else app.record(work.release) / environment.SEALED
-    properties += [environment.loaded(sealed), f"EnvironmentFile=-{app.record(work.release) / environment.INSTANCE}"]
+    properties += [
+        environment.credential_setting(sealed),
+        f"EnvironmentFile=-{app.record(work.release) / environment.INSTANCE}",
+    ]
     limits = [f"RuntimeMaxSec={longest:g}", "TimeoutStopSec=5"]
     with open(log, "wb", opener=_private) as output:
-        command = environment.launched(argv)
+        command = environment.launch_command(argv)
         return work.host.systemd.foreground(unit(work, what), command, [*properties, *limits], output)
 
 

@@ -31,7 +31,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def ask(app: App, spec: Json) -> Json:
     """Keep what is to run, once it is known that it can. Raises HostError."""
-    live = one_off.release(app)
+    live = one_off.live_release(app)
     if spec["verb"] in ("run", "exec"):
         program(app, live, spec["words"])
     _sweep(app)
@@ -75,7 +75,7 @@ def _told(spec: Json) -> str:
 
 
 def _do(app: App, name: str, spec: Json, tty: bool, host: Host) -> int:
-    live = one_off.release(app)
+    live = one_off.live_release(app)
     if spec["verb"] == "rpc":
         return agent.rpc(app, live, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
     if spec["verb"] == "console":

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection
 
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.lock import Flock
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 
 PORTS = range(20_000, 30_000)
 
 
-def port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
-    """A free port, going round from the one given last, so that a port just freed is not met again soon.
+def free_port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
+    """The next free port after the last one used, so that a port that was just freed is not reused soon.
 
     Raises HostError when there is none.
     """
@@ -26,7 +26,7 @@ def port(taken: Collection[int], usable: Callable[[int], bool], after: int | Non
 
 
 def assign_port(work: Work, name: str = records.PORT) -> int:
-    """A port that no other release of any app has; written into the file `name`, and for the instance itself."""
+    """Assign a port that no other release of any app has: write it into the file `name` and the environment."""
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
         own = records.port(app, work.release, name)
@@ -35,7 +35,7 @@ def assign_port(work: Work, name: str = records.PORT) -> int:
         mine = app.record(work.release) / name
         taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
         latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
-        number = port(taken, work.host.usable, latest[-1] if latest else None)
+        number = free_port(taken, work.host.usable, latest[-1] if latest else None)
         environment.write_port(app, work.release, number)
         records.write_port(app, work.release, number, name)
     return number

@@ -1,7 +1,6 @@
-"""The journal of one transition: which steps were begun, which are done, and how it ended.
+"""The journal of a transition: which steps were begun, which are done, and how it ended.
 
-Begun is written before a step acts, so after a crash the undo of every begun step is known; fsync and rename
-each time.
+A step is recorded as begun before it acts, so after a crash it is known which steps to undo. Every write is synced.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Journal:
 
     @property
     def previous(self) -> str | None:
-        """What was live when the transition began; None on a first push, and before it began."""
+        """The release that was live when the transition began; None on a first push, and before it began."""
         previous = self.content.get("previous")
         return None if previous is None else str(previous)
 
@@ -49,24 +48,24 @@ class Journal:
 
     @property
     def reverting(self) -> ErrorDocument | None:
-        """The error that the transition is being undone for."""
+        """The error for which the transition is being undone; None if it is not."""
         return self.content.get("reverting")
 
     def save(self) -> None:
         write_json(self.directory / "journal.json", self.content)
 
     def set(self, **facts: Any) -> None:
-        """Write facts down, durably."""
+        """Set facts in the journal, durably."""
         self.content.update(facts)
         self.save()
 
     def begin(self, step: str) -> None:
-        """Write down that a step begins; that the one before is done goes to disk with the same write."""
+        """Record that a step begins. The same write records that the step before it is done."""
         self.content["steps"].append({"name": step, "at": time.time(), "ms": None})
         self.save()
 
     def done(self) -> int:
-        """The last step ended; returns its milliseconds. On disk with the next write."""
+        """Record that the last step is done, on disk with the next write; returns its milliseconds."""
         step = self.content["steps"][-1]
         step["ms"] = round((time.time() - step["at"]) * 1000)
         return int(step["ms"])
@@ -76,7 +75,7 @@ class Journal:
         return [{"name": s["name"], "ms": s["ms"]} for s in self.content["steps"] if s["ms"] is not None]
 
     def event(self, step: str, state: str, text: str = "", ms: int | None = None) -> None:
-        """Tell whoever follows. A full disk must not stop an undo, so failing to tell is not an error."""
+        """Append an event for those who follow. A full disk must not stop an undo, so a failed write is ignored."""
         self._events += 1
         told = {"n": self._events, "at": time.time(), "step": step, "state": state, "ms": ms, "text": text}
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a monitor must be told: pure decisions over the document of `hostctl APP status`."""
+"""Decides from the document of `hostctl APP status` what a person must look at. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Who is told what happens to the app. Whoever tells only writes a file: a unit of its own sends it, which systemd
-starts when there is one.
+"""Puts notices of events into the queue of each receiver. systemd starts the unit that sends them.
 
-So nothing waits for a receiver, and nothing fails because of one.
+A transition only writes a file, so it never waits for a receiver, and never fails because of one.
 """
 
 from __future__ import annotations
@@ -52,14 +51,14 @@ KEPT = {
 
 
 def receivers(app: App) -> list[Receiver]:
-    """Who is told; nobody where provisioning wrote nothing down, or what cannot be read."""
+    """The receivers; none if provisioning wrote none, or the file cannot be read."""
     told = read_json(app.notify_config) or {}
     with suppress(KeyError, TypeError):
         return [Receiver(one["url"], one["format"], tuple(one["on"])) for one in told["receivers"]]
     return []
 
 
-def keep(app: App, told: Json) -> bool:
+def save(app: App, told: Json) -> bool:
     """Write the receivers down, their URLs sealed; returns whether anything changed.
 
     `told` is as KEPT wants it. Raises HostError (usage) for a URL that is none, or that nobody has given yet.
@@ -111,7 +110,7 @@ def _file(app: App, name: str) -> Path:
 # ---------------------------------------------------------------------------------------------- what is told
 
 
-def ended(app: App, asked: Json, result: Result) -> None:
+def transition_ended(app: App, asked: Json, result: Result) -> None:
     """A transition or a build has ended.
 
     Told before its journal says so: a crash in between tells it twice, not never.
@@ -120,17 +119,17 @@ def ended(app: App, asked: Json, result: Result) -> None:
         if asked["verb"] == "build" and result["error"] is None:
             return
         record = (read_json(app.record(str(result["release"])) / "record.json") or {}) if result["release"] else {}
-        tell(app, message.of_transition(app.name, asked, result, record.get("git")), str(asked["id"]))
+        enqueue(app, message.of_transition(app.name, asked, result, record.get("git")), str(asked["id"]))
 
 
-def drilled(app: App, before: Json | None, result: Json) -> None:
+def drill_ended(app: App, before: Json | None, result: Json) -> None:
     """A drill has ended; `before` is the one before it."""
     with suppress(Exception):
         if found := message.of_drill(app.name, before, result):
-            tell(app, found, f"drill-{transition_id()}")
+            enqueue(app, found, f"drill-{transition_id()}")
 
 
-def watched(app: App, looked: Json, database: Json | None) -> None:
+def monitor_ran(app: App, looked: Json, database: Json | None) -> None:
     """The watch has looked; `database` is what status knows of it. A look that was left to others tells nothing."""
     with suppress(Exception):
         if looked.keys() & {"paused", "left_to"} or not any(message.TROUBLE in one.on for one in receivers(app)):
@@ -141,7 +140,7 @@ def watched(app: App, looked: Json, database: Json | None) -> None:
         state, told = judge(before, found, now)
         if told is not None:
             since = (state or before or {"since": now})["since"]
-            tell(app, message.of_trouble(app.name, told, since), f"trouble-{transition_id()}")
+            enqueue(app, message.of_trouble(app.name, told, since), f"trouble-{transition_id()}")
         make_directory(app.notify, 0o700)
         write_json(path, state) if state else unlink(path)
 
@@ -172,8 +171,8 @@ def _kind(text: str) -> str:
     return " ".join(re.sub(r"\d\S*", "", text).split()[:4])
 
 
-def tell(app: App, what: Notice, key: str, to: Iterable[Receiver] | None = None) -> list[Path]:
-    """Put a notice into the queue of everybody who wants to know; `key` names it. Raises OSError."""
+def enqueue(app: App, what: Notice, key: str, to: Iterable[Receiver] | None = None) -> list[Path]:
+    """Put a notice into the queue of every receiver of its event; `key` names the file. Raises OSError."""
     wanted = [one for one in receivers(app) if what.event in one.on] if to is None else list(to)
     if not wanted:
         return []

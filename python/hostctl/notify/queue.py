@@ -1,4 +1,4 @@
-"""What sends the notices that wait: at once, and again for hours to a receiver that does not take them."""
+"""Sends the queued notices: at once, and again for hours if a receiver does not accept them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def next_try(told: Json, now: float) -> float | None:
 # ---------------------------------------------------------------------------------------------- the unit's work
 
 
-def run(app: App, host: Host, send: Send = webhook.send) -> Json:
-    """Send what waits, until nothing does. Returns how much was sent and given up."""
+def deliver(app: App, host: Host, send: Send = webhook.send) -> Json:
+    """Send the queued notices until the queue is empty. Returns how many were sent and given up."""
     counted = {"sent": 0, "given_up": 0}
     # after a reboot, or a crash, what could not be sent then is tried at once
     idle, fresh = host.clock(), True
-    while (found := waiting(app)) or host.clock() - idle < LINGER:
+    while (found := pending(app)) or host.clock() - idle < LINGER:
         for path, told in found:
             if (fresh or due(told, time.time())) and (outcome := _try(app, path, told, send)):
                 counted[outcome] += 1
@@ -60,7 +60,7 @@ def run(app: App, host: Host, send: Send = webhook.send) -> Json:
     return counted
 
 
-def waiting(app: App) -> list[tuple[Path, Json]]:
+def pending(app: App) -> list[tuple[Path, Json]]:
     """What waits, the oldest first. What is not as it was written, or for nobody any more, goes."""
     known = {one.url for one in events.receivers(app)}
     found = [(path, read_json(path)) for path in (app.notify / "queue").glob("*.json")]
@@ -108,7 +108,7 @@ def _complain(app: App, told: Json, answer: Delivery) -> None:
 
 def listing(app: App) -> list[Json]:
     """Every receiver, with how many notices wait for it and what became of the last try. Times in seconds."""
-    count = [told["receiver"]["url"] for _, told in waiting(app)]
+    count = [told["receiver"]["url"] for _, told in pending(app)]
     return [
         {**one._asdict(), "waiting": count.count(one.url), "last": _last(app, one.url)} for one in events.receivers(app)
     ]
@@ -118,14 +118,14 @@ def _last(app: App, name: str) -> Json | None:
     return read_json(app.notify / "last" / f"{name}.json")
 
 
-def test(app: App, who: str, origin: str, host: Host) -> list[Json]:
+def send_test(app: App, who: str, origin: str, host: Host) -> list[Json]:
     """Send a notice to everybody as any other is sent; returns what each receiver answered. Raises HostError."""
     if not events.receivers(app):
         fix = "add notify to deploy.yml, then run deploy provision"
         raise HostError("nobody is to be told anything", "notify in deploy.yml", fix, USAGE)
     audit.note(app, who, origin, "notify test", "")
     host.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
-    sent = events.tell(app, message.test(app.name, who), f"test-{transition_id()}", events.receivers(app))
+    sent = events.enqueue(app, message.test(app.name, who), f"test-{transition_id()}", events.receivers(app))
     deadline = host.clock() + PATIENCE
     while (left := [path for path in sent if path.exists()]) and host.clock() < deadline:
         host.sleep(0.1)

@@ -46,7 +46,7 @@ def _asked(app: App, wanted: cluster.Cluster) -> Json:
     """What only the server knows; nothing of it while it does not answer."""
     names = ("version", "max_connections", "connections", "bytes")
     try:
-        (row,) = cluster.query(cluster.live(app), ASKED, timeout=QUICK, bound={"name": wanted.name})
+        (row,) = cluster.query(cluster.live_server(app), ASKED, timeout=QUICK, bound={"name": wanted.name})
     except (HostError, ValueError):
         return dict.fromkeys(names)
     return dict(zip(names, [row[0].split()[0], *(int(one) for one in row[1:])], strict=True))
@@ -55,21 +55,25 @@ def _asked(app: App, wanted: cluster.Cluster) -> Json:
 def _indexes(app: App, wanted: cluster.Cluster) -> list[Json]:
     """Those that a failed concurrent build left invalid."""
     try:
-        asked = partial(cluster.query, cluster.live(app), database=wanted.name, timeout=QUICK)
-        return [one._asdict() for one in migrate.invalid(asked)]
+        asked = partial(cluster.query, cluster.live_server(app), database=wanted.name, timeout=QUICK)
+        return [one._asdict() for one in migrate.invalid_indexes(asked)]
     except HostError:
         return []
 
 
 def _backup(app: App, host: Host) -> Json | None:
-    told = backup_summary.common(app, host, app.tail_unit)
+    told = backup_summary.common_summary(app, host, app.tail_unit)
     if told is None:
         return None
-    line, bases, lag = timelines.load(app), monitor.known(app), wal_stream.lag(app)
-    now_on = timelines.counted(line.spans, None)
+    line, bases, lag = timelines.load(app), monitor.known_bases(app), wal_stream.lag(app)
+    now_on = timelines.span_at(line.spans, None)
     told |= {"lag": lag if lag is not None else _watched(told["watch"]), "service": "the tail of the log"}
     told |= {"apart": "what is written here is archived apart, and does not count"}
-    told |= {"archiver": _archiver(app), "dropping": monitor.dropping(app), "timeline": now_on and now_on.timeline}
+    told |= {
+        "archiver": _archiver(app),
+        "dropping": monitor.dropping_since(app),
+        "timeline": now_on and now_on.timeline,
+    }
     told |= {"gaps": [gap._asdict() for gap in line.gaps], "encrypted": settings.backup(app).encrypted}
     told |= {"full": _last(bases, "full"), "newest": _last(bases, None), "run": read_json(app.backup / "run.json")}
     return told
@@ -84,11 +88,11 @@ def _watched(watch: Json | None) -> float | None:
 
 def _archiver(app: App) -> Json | None:
     try:
-        found = monitor.archiver(app)
+        found = monitor.read_archiver(app)
     except (HostError, ValueError):
         return None
     told: Json = {"archived": found.archived or None, "archived_at": found.archived_at or None, "fails": found.fails}
-    return told | {"failures": found.failures, "waiting": len(replication.waiting(app))}
+    return told | {"failures": found.failures, "waiting": len(replication.unarchived(app))}
 
 
 def _last(bases: Sequence[Base], kind: str | None) -> Json | None:
@@ -104,16 +108,16 @@ def _last(bases: Sequence[Base], kind: str | None) -> Json | None:
 
 def listing(app: App) -> Json:
     """Restore points on this host, and per epoch of the bucket what can be restored, and what cannot: the gaps."""
-    wanted, store, last = cluster.require(app), backup_epochs.bucket(app), drills.last(app)
+    wanted, store, last = cluster.require(app), backup_epochs.bucket(app), drills.last_result(app)
     epochs = backup_epochs.chain(store)
-    ends = [pgbackrest.newest(app), *(epoch.opened for epoch in epochs)]
-    told: Json = {"points": restore_points.every(app), "last_good": last["last_good"] if last else None}
+    ends = [pgbackrest.newest_instant(app), *(epoch.opened for epoch in epochs)]
+    told: Json = {"points": restore_points.all_points(app), "last_good": last["last_good"] if last else None}
     pairs = list(zip(epochs, ends, strict=False))[:EPOCHS]
     return told | {"epochs": [_of_epoch(app, store, epoch, end, wanted.name) for epoch, end in pairs]}
 
 
 def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> Json:
-    line = timelines.fetch(backup_epochs.bucket(app), epoch.epoch)
+    line = timelines.read_stored(backup_epochs.bucket(app), epoch.epoch)
     bases = pgbackrest.bases(app, epoch.epoch)
     found = timelines.ranges(bases, line, end)
     told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
@@ -128,15 +132,15 @@ def _of_epoch(app: App, store: object, epoch: Epoch, end: float, name: str) -> J
 
 def run(app: App, host: Host) -> None:
     """A base backup of now: whole when one is owed or due, else what has changed since the last. Raises HostError."""
-    backup, debt = settings.backup(app), state.owed(app)
-    if not replication.prepare(app):
-        pgbackrest.create(app)
-    kind = monitor.due(time.time(), monitor.refresh(app), backup, debt is not None) or "incr"
+    backup, debt = settings.backup(app), state.full_required(app)
+    if not replication.ensure_repository(app):
+        pgbackrest.create_repository(app)
+    kind = monitor.due_backup(time.time(), monitor.refresh_bases(app), backup, debt is not None) or "incr"
     pgbackrest.backup(app, kind)
-    newest = max(monitor.refresh(app), key=lambda one: one.ended)
+    newest = max(monitor.refresh_bases(app), key=lambda one: one.ended)
     if kind == "full":
-        state.paid(app)
-        monitor.heal(app, newest)
+        state.full_taken(app)
+        monitor.close_gaps(app, newest)
 
 
 def drill(app: App, host: Host) -> Json:
@@ -146,12 +150,12 @@ def drill(app: App, host: Host) -> Json:
 
 def takeover(app: App, host: Host) -> Epoch:
     """This host's cluster is archived into an epoch of its own, which counts from now on. Raises HostError."""
-    with replication.working(app, patience=MOMENT):
+    with replication.exclusive(app, patience=MOMENT):
         told = backup_epochs.takeover(app)
-        if settings.present(app):
-            replication.move(app, host, told)
-    if settings.present(app):
-        replication.pay(app, host)
+        if settings.has_data(app):
+            replication.switch_epoch(app, host, told)
+    if settings.has_data(app):
+        replication.start_backup(app, host)
     else:
         replication.start(app, host)
     return told
@@ -161,6 +165,6 @@ def check(app: App) -> Json:
     """pgBackRest reaches the bucket from here, and what the server archives arrives. Raises HostError."""
     if not app.pgbackrest.exists():
         return {"pgbackrest": "not configured yet"}
-    if backup_epochs.local(app) is not None and cluster.accepts(cluster.live(app)):
+    if backup_epochs.local(app) is not None and cluster.accepts_sessions(cluster.live_server(app)):
         pgbackrest.check(app)
     return {"pgbackrest": "archives"}

@@ -77,7 +77,7 @@ def load(app: App) -> Cluster | None:
     if found is None or found.get("engine") != "postgres":
         return None
     try:
-        backup = settings.backup_of(found["backup"]) if found.get("backup") else None
+        backup = settings.parse_backup(found["backup"]) if found.get("backup") else None
         user, name = str(found["user"]), str(found["name"])
         return Cluster(user, name, int(found["pool"]), float(found["lock_timeout"]), backup)
     except (KeyError, TypeError, ValueError) as error:
@@ -94,7 +94,7 @@ def require(app: App) -> Cluster:
     return found
 
 
-def live(app: App) -> Server:
+def live_server(app: App) -> Server:
     """The app's own server, whether it runs or not."""
     return Server(app.cluster_bin, app.cluster_data, app.cluster_socket)
 
@@ -137,12 +137,12 @@ def environment() -> dict[str, str]:
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": LOCALE, "LANGUAGE": "C", "PGCLIENTENCODING": "UTF8"}
 
 
-def majors() -> list[int]:
+def installed_majors() -> list[int]:
     """The major versions whose server is installed, in order."""
     return sorted(int(found.parent.parent.name) for found in VERSIONS.glob("[0-9]*/bin/postgres"))
 
 
-def major(data: Path) -> int:
+def data_major(data: Path) -> int:
     """The major version a data directory was made by. Raises HostError when it is none."""
     try:
         return int((data / "PG_VERSION").read_text())
@@ -150,18 +150,18 @@ def major(data: Path) -> int:
         raise HostError(f"no PostgreSQL data: {error}", str(data), "deploy backup status") from None
 
 
-def use(app: App, version: int) -> None:
+def use_version(app: App, version: int) -> None:
     """Let the app's server run by the programs of that major version. Raises HostError when they are not installed."""
-    if version not in majors():
+    if version not in installed_majors():
         fix = f"apt-get install postgresql-{version}"
         raise HostError(f"PostgreSQL {version} is not installed", str(VERSIONS), fix)
-    make_room(app)
+    make_directories(app)
     target = str(VERSIONS / str(version) / "bin")
     if not app.cluster_bin.is_symlink() or app.cluster_bin.readlink() != Path(target):
         point(app.cluster_bin, target)
 
 
-def make_room(app: App) -> None:
+def make_directories(app: App) -> None:
     """The directory of the app's cluster: root's, and postgres may pass through it."""
     for directory, mode in ((app.cluster.parent, 0o755), (app.cluster, 0o750)):
         make_directory(directory, mode)
@@ -169,7 +169,7 @@ def make_room(app: App) -> None:
         shutil.chown(app.cluster, "root", SUPERUSER)
 
 
-def make_owned(directory: Path) -> None:
+def make_postgres_directory(directory: Path) -> None:
     """An empty directory of the user postgres alone; what was there is removed."""
     remove_tree(directory)
     make_directory(directory, 0o700)
@@ -213,23 +213,23 @@ def query(
     except OSError as error:
         raise HostError(f"psql does not run: {error}", where, "deploy provision") from None
     if done.returncode != 0:
-        raise HostError(f"PostgreSQL: {said(done.stderr)}", where, "deploy logs, and deploy status")
-    return rows(done.stdout)
+        raise HostError(f"PostgreSQL: {error_line(done.stderr)}", where, "deploy logs, and deploy status")
+    return parse_rows(done.stdout)
 
 
-def rows(printed: str) -> list[list[str]]:
+def parse_rows(printed: str) -> list[list[str]]:
     """What psql printed as CSV, as rows of fields. A line with nothing is a row of one empty field."""
     return [row or [""] for row in csv.reader(io.StringIO(printed, newline=""))]
 
 
-def said(errors: str) -> str:
+def error_line(errors: str) -> str:
     """The first line that a program of PostgreSQL complained with, without where it read the statement."""
     lines = [line for line in errors.splitlines() if re.search(r"(error|fatal|panic):", line, re.IGNORECASE)]
     text = (lines or errors.strip().splitlines() or ["no reason given"])[0]
     return re.sub(r"^psql:<stdin>:\d+: |^psql: error: ", "", text)[:500]
 
 
-def accepts(server: Server) -> bool:
+def accepts_sessions(server: Server) -> bool:
     """Whether a server answers on the socket and lets sessions in."""
     argv: list[str | Path] = [server.bin / "pg_isready", "-q", "-h", server.socket, "-U", SUPERUSER, "-d", SUPERUSER]
     try:
@@ -238,15 +238,15 @@ def accepts(server: Server) -> bool:
         return False
 
 
-def control(server: Server) -> dict[str, str]:
+def control_data(server: Server) -> dict[str, str]:
     """What pg_controldata tells of the data directory. Raises HostError."""
     done = run_as_postgres([server.bin / "pg_controldata", "-D", server.data], timeout=30)
     if done.returncode != 0:
-        raise HostError(f"pg_controldata: {said(done.stderr)}", str(server.data), "deploy backup status")
+        raise HostError(f"pg_controldata: {error_line(done.stderr)}", str(server.data), "deploy backup status")
     return {key: value.strip() for key, _, value in (line.partition(":") for line in done.stdout.splitlines())}
 
 
-def postmaster(server: Server) -> int | None:
+def postmaster_pid(server: Server) -> int | None:
     """The process of the server that has the data directory open; None when none is alive."""
     try:
         pid = int((server.data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -273,10 +273,10 @@ def sync(programs: Path, data: Path) -> None:
 
 def _done(done: subprocess.CompletedProcess[str], program: str, data: Path) -> None:
     if done.returncode != 0:
-        raise HostError(f"{program} failed: {said(done.stderr)}", str(data), "df -h; then deploy provision again")
+        raise HostError(f"{program} failed: {error_line(done.stderr)}", str(data), "df -h; then deploy provision again")
 
 
-def furnish(server: Server, wanted: Cluster, database: str) -> None:
+def create_canary_table(server: Server, wanted: Cluster, database: str) -> None:
     """hostctl's schema in a database that has none, such as one that was loaded. Raises HostError. Idempotent."""
     script = ";\n".join(one.format(user=':"user"') for one in FURNISH)
     query(server, script, database, bound={"user": wanted.user})
@@ -292,15 +292,15 @@ def start(app: App, host: Host) -> None:
     """
     if not host.systemd.show(app.cluster_unit)[0].runs:
         host.systemd.start(app.cluster_unit)
-    wait(app, host)
+    wait_until_ready(app, host)
 
 
-def wait(app: App, host: Host) -> None:
+def wait_until_ready(app: App, host: Host) -> None:
     """Wait until the server lets sessions in. Raises HostError when it ends instead."""
-    server, begun = live(app), host.clock()
-    while not accepts(server):
+    server, begun = live_server(app), host.clock()
+    while not accepts_sessions(server):
         if host.clock() - begun > RECOVERY or _ended(app, host):
-            words = said(host.systemd.journal(app.cluster_unit, 40))
+            words = error_line(host.systemd.journal(app.cluster_unit, 40))
             fix = f"journalctl -u {app.cluster_unit} tells why; then deploy provision"
             raise HostError(f"PostgreSQL does not start: {words}", app.cluster_unit, fix)
         host.sleep(POLL)
@@ -316,11 +316,11 @@ def stop(app: App, host: Host) -> None:
 
     A checkpoint first makes the stop itself short. Raises HostError.
     """
-    server = live(app)
-    if accepts(server):
+    server = live_server(app)
+    if accepts_sessions(server):
         query(server, "CHECKPOINT", timeout=600)
     host.systemd.stop(app.cluster_unit)
-    if (pid := postmaster(server)) is not None:
+    if (pid := postmaster_pid(server)) is not None:
         raise HostError(
             "PostgreSQL still runs", f"process {pid} on {server.data}", f"systemctl stop {app.cluster_unit}"
         )
@@ -329,8 +329,8 @@ def stop(app: App, host: Host) -> None:
 def restart(app: App, host: Host) -> float:
     """Stop the server and start it; returns the seconds in which it let no session in. Raises HostError."""
     begun = time.monotonic()
-    if accepts(live(app)):
-        query(live(app), "CHECKPOINT", timeout=600)
+    if accepts_sessions(live_server(app)):
+        query(live_server(app), "CHECKPOINT", timeout=600)
         begun = time.monotonic()
     host.systemd.stop(app.cluster_unit)
     start(app, host)
@@ -340,20 +340,20 @@ def restart(app: App, host: Host) -> float:
 # ---------------------------------------------------------------------------------------------- settings and updates
 
 
-def apply(app: App, host: Host) -> list[str]:
+def apply_configuration(app: App, host: Host) -> list[str]:
     """Let the running server take its configuration as it is now; returns the settings it had to be restarted for.
 
     Raises HostError when it is not one that it would start with; it runs on with what it has then.
     """
-    check(app)
-    query(live(app), "SELECT pg_reload_conf()")
-    waiting = pending(live(app))
+    check_configuration(app)
+    query(live_server(app), "SELECT pg_reload_conf()")
+    waiting = pending_restart(live_server(app))
     if waiting:
         restart(app, host)
     return waiting
 
 
-def check(app: App, programs: Path | None = None, data: Path | None = None) -> None:
+def check_configuration(app: App, programs: Path | None = None, data: Path | None = None) -> None:
     """Whether a server, the live one unless told, would start with the app's configuration: names, values, and the
     libraries it is to load. Raises HostError (usage).
     """
@@ -361,16 +361,16 @@ def check(app: App, programs: Path | None = None, data: Path | None = None) -> N
     argv: list[str | Path] = [programs / "postgres", "-D", data or app.cluster_data, "-C", "shared_preload_libraries"]
     done = run_as_postgres([*argv, "-c", f"config_file={file}"], timeout=30)
     if done.returncode != 0:
-        told = re.findall(r" LOG:  (?!skipping)(.*)", done.stderr) or [said(done.stderr)]
+        told = re.findall(r" LOG:  (?!skipping)(.*)", done.stderr) or [error_line(done.stderr)]
         raise HostError(f"PostgreSQL refuses its configuration: {told[0][:500]}", str(file), MEND, USAGE)
     _refuse_missing(programs, done.stdout)
 
 
-def refuse_libraries(app: App, names: str) -> None:
+def refuse_missing_libraries(app: App, names: str) -> None:
     """Whether the libraries of that shared_preload_libraries are installed for the app's server, or for the one that
     would be made: before anything is written. Raises HostError (usage).
     """
-    newest = VERSIONS / str(max(majors(), default=0)) / "bin"
+    newest = VERSIONS / str(max(installed_majors(), default=0)) / "bin"
     _refuse_missing(app.cluster_bin if app.cluster_bin.exists() else newest, names)
 
 
@@ -382,14 +382,14 @@ def _refuse_missing(programs: Path, names: str) -> None:
             raise HostError(what, str(directory), MEND, USAGE)
 
 
-def pending(server: Server) -> list[str]:
+def pending_restart(server: Server) -> list[str]:
     """The settings that were changed and wait for a restart."""
     return [row[0] for row in query(server, PENDING)]
 
 
-def replaced(server: Server) -> list[str]:
+def replaced_files(server: Server) -> list[str]:
     """The program and libraries that the running server has mapped and that an update has replaced on disk."""
-    pid = postmaster(server)
+    pid = postmaster_pid(server)
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines() if pid else []
     except OSError:
@@ -405,18 +405,19 @@ def _gone(line: str) -> str | None:
     return fields[5].removesuffix(" (deleted)") if fields[5].startswith("/usr/") else None
 
 
-def update(app: App, host: Host) -> str | None:
+def restart_if_updated(app: App, host: Host) -> str | None:
     """Restart the server if an update replaced what it runs; returns what was done, for the audit, or None.
 
     Raises HostError.
     """
-    old = replaced(live(app))
+    old = replaced_files(live_server(app))
     if not old:
         return None
-    check(app)
-    before = _version(live(app))
+    check_configuration(app)
+    before = _version(live_server(app))
     seconds = restart(app, host)
-    return f"PostgreSQL {before} to {_version(live(app))} in {seconds:.1f} s: an update replaced {', '.join(old)[:200]}"
+    after = _version(live_server(app))
+    return f"PostgreSQL {before} to {after} in {seconds:.1f} s: an update replaced {', '.join(old)[:200]}"
 
 
 def _version(server: Server) -> str:

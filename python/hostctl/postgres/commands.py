@@ -1,4 +1,4 @@
-"""`hostctl APP stream` for PostgreSQL: what its units and provisioning ask."""
+"""`hostctl APP stream` for PostgreSQL: the actions of its units and of provisioning."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hostctl.host.host import Host
 from hostctl.postgres import monitor, replication, wal_stream
 
 
-def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
+def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """`hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
         return replication.start(app, host, allow_empty)
     if action == "tail":
         return wal_stream.run(app, host)
     if action == "watch":
-        return monitor.watch(app, host)
+        return monitor.check(app, host)
     raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

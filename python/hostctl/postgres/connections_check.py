@@ -10,7 +10,7 @@ from hostctl.backup import restore_points
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster
 from hostctl.release import records
@@ -31,7 +31,7 @@ FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backen
 Rows = list[list[str]]
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """Connections of a server: how many it lets in, how many of those the app may have, and who holds some now."""
 
     most: int
@@ -47,19 +47,19 @@ class Room(NamedTuple):
 def check(work: Work) -> str:
     """The step: ask the server. Raises HostError where the release, or its migrations, would fail on it."""
     app, wanted = work.app, cluster.require(work.app)
-    server = cluster.live(app)
-    if not cluster.accepts(server):
+    server = cluster.live_server(app)
+    if not cluster.accepts_sessions(server):
         fix = f"journalctl -u {app.cluster_unit} tells why; deploy status"
         raise HostError("PostgreSQL does not answer", app.cluster_unit, fix)
     _refuse_unprotected(work)
     bound = {"user": wanted.user, "name": wanted.name}
-    found = room(lambda sql: cluster.query(server, sql, bound=bound), ":'user'", ":'name'")
+    found = read_room(lambda sql: cluster.query(server, sql, bound=bound), ":'user'", ":'name'")
     refuse_crowded(found, *pools(work, wanted.pool), where=f"database.pool of {app.name}")
     _connect_as_app(work, wanted)
     return f"PostgreSQL {found.version}, {found.own + found.others} of {found.most} connections in use"
 
 
-def stop(work: Work) -> None:
+def cancel(work: Work) -> None:
     """The undo of the step: the connection ends, if it is still being tried."""
     release_command.stop(work, "settings")
 
@@ -70,7 +70,7 @@ def _refuse_unprotected(work: Work) -> None:
     if not dropping.exists():
         return
     live = work.journal.previous
-    if live is None or restore_points.brings(work.app, work.release, live) == set():
+    if live is None or restore_points.new_migrations(work.app, work.release, live) == set():
         work.note("the backup has a gap: S3 takes nothing, and the log is dropped until it does (deploy backup status)")
         return
     what = "the backup has a gap: S3 takes nothing and the log is dropped, so these migrations could not be taken back"
@@ -80,11 +80,11 @@ def _refuse_unprotected(work: Work) -> None:
 # ---------------------------------------------------------------------------------------------- connections
 
 
-def room(ask: Callable[[str], Rows], user: str = "current_user", name: str = "current_database()") -> Room:
+def read_room(ask: Callable[[str], Rows], user: str = "current_user", name: str = "current_database()") -> Capacity:
     """What the server has room for. `user` and `name` are expressions of SQL. Raises HostError."""
     most, role, database, own, others, version = ask(ROOM.format(user=user, name=name))[0]
     limits = [int(limit) for limit in (role, database) if limit and int(limit) >= 0]
-    return Room(int(most), min(limits, default=None), int(own), int(others), version)
+    return Capacity(int(most), min(limits, default=None), int(own), int(others), version)
 
 
 def pools(work: Work, pool: int) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def _number(text: str, default: int) -> int:
     return int(text) if text.isdigit() else default
 
 
-def refuse_crowded(room: Room, before: int, after: int, where: str) -> None:
+def refuse_crowded(room: Capacity, before: int, after: int, where: str) -> None:
     """Raises HostError unless both releases fit beside one another, with the migrations, and those who are there."""
     need = max(room.own, before) + max(after, MIGRATIONS)
     free = room.most - room.others
@@ -116,7 +116,7 @@ def _connect_as_app(work: Work, wanted: Cluster) -> None:
     app, log = work.app, work.app.record(work.release) / "settings.log"
     argv = [psql(app), "-XAtq", "-h", app.cluster_socket, "-U", wanted.user, "-d", wanted.name, "-c", "SELECT 1"]
     if release_command.run(work, "settings", [str(part) for part in argv], log, LONGEST) != 0:
-        said = cluster.said(log.read_text(errors="replace"))
+        said = cluster.error_line(log.read_text(errors="replace"))
         fix = "deploy provision writes pg_hba.conf and pg_ident.conf as they have to be; then push again"
         raise HostError(f"{wanted.user} cannot connect to its database: {said}", str(app.cluster_socket), fix)
 

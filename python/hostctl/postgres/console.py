@@ -12,18 +12,18 @@ from pathlib import Path
 from hostctl.common.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
-from hostctl.host.disk import room
+from hostctl.host.disk import require_room
 from hostctl.postgres import cluster, dumps, row_counts
 
 IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
 
 
-def named(app: App, name: str | None) -> str:
+def database_name(app: App, name: str | None) -> str:
     """The name of the app's one database. Raises HostError (usage) for another, and when its server does not run."""
     known = cluster.require(app).name
     if name not in (None, known):
         raise HostError(f"there is no database {name[:80]!r}", "database in deploy.yml", f"it is {known}", USAGE)
-    if not cluster.accepts(cluster.live(app)):
+    if not cluster.accepts_sessions(cluster.live_server(app)):
         raise HostError("PostgreSQL does not run", app.cluster_unit, f"systemctl status {app.cluster_unit}")
     return known
 
@@ -31,16 +31,16 @@ def named(app: App, name: str | None) -> str:
 # ---------------------------------------------------------------------------------------------- console
 
 
-def converse(app: App, name: str, write: bool) -> int:
+def open_console(app: App, name: str, write: bool) -> int:
     """psql on the live database, as the app's own user and role. Returns the exit code. Raises HostError."""
-    server, user = cluster.live(app), cluster.require(app).user
+    server, user = cluster.live_server(app), cluster.require(app).user
     # the link to the programs is in a directory that the app's user cannot pass
     program = (server.bin / "psql").resolve()
     become(user)
-    return talk(program, _environment(server.socket, name, user, write), name, write)
+    return run_psql(program, _environment(server.socket, name, user, write), name, write)
 
 
-def talk(program: str | Path, environment: Mapping[str, str], name: str, write: bool) -> int:
+def run_psql(program: str | Path, environment: Mapping[str, str], name: str, write: bool) -> int:
     """psql on standard input and output; Ctrl-C is its own: it stops the statement, not the console.
 
     Returns the exit code. Raises HostError.
@@ -85,12 +85,12 @@ def _environment(socket: Path, name: str, user: str, write: bool) -> dict[str, s
 
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: pg_dump's custom form, or SQL text. Raises HostError."""
-    server = cluster.live(app)
+    server = cluster.live_server(app)
     # custom form is compressed, and indexes are left out of either
-    room(scratch, row_counts.size(server, name), "a copy")
+    require_room(scratch, row_counts.size(server, name), "a copy")
     return dumps.dump(server, name, scratch / ("copy.sql" if sql else "copy.dump"), sql)
 
 
-def check(app: App, file: Path) -> None:
+def check_file(app: App, file: Path) -> None:
     """Whether a file may replace the live database: it is a dump that can be read. Raises HostError (usage)."""
-    dumps.contents(cluster.live(app), file)
+    dumps.contents(cluster.live_server(app), file)

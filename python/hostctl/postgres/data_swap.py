@@ -1,5 +1,5 @@
-"""Two ways in which other data takes the place of an app's: data directories change places while the server is stopped,
-or databases change names while it runs. Both can be undone, whole or cut short at any instant, any number of times.
+"""Two ways to replace an app's data: swap data directories while the server is stopped, or rename databases while it
+runs. Both can be undone after an interruption at any point, any number of times.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ LONGEST = 63  # bytes of a name that PostgreSQL tells apart
 # ---------------------------------------------------------------------------------------------- data directories
 
 
-def exchange(data: Path, fetched: Path, aside: Path) -> None:
-    """`fetched` becomes `data`, which goes to `aside`/old. The server must not run."""
+def swap(data: Path, fetched: Path, aside: Path) -> None:
+    """Move `data` to `aside`/old, and `fetched` to `data`. The server must not run."""
     make_directory(aside, 0o700)
     _move(data, aside / "old")
     _move(fetched, data)
 
 
-def exchange_back(data: Path, aside: Path) -> None:
-    """The undo of `exchange`; what had taken the place goes to `aside`/new. The server must not run."""
-    if not exchanged(aside):
+def swap_back(data: Path, aside: Path) -> None:
+    """The undo of `swap`; the newer data goes to `aside`/new. The server must not run."""
+    if not is_swapped(aside):
         return
     if data.exists():
         _move(data, aside / "new")
     _move(aside / "old", data)
 
 
-def exchanged(aside: Path) -> bool:
+def is_swapped(aside: Path) -> bool:
     """Whether an exchange was begun and not undone: then the old data is aside."""
     return (aside / "old").exists()
 
@@ -50,7 +50,7 @@ def _move(source: Path, target: Path) -> None:
 # ---------------------------------------------------------------------------------------------- databases
 
 
-def fitting(name: str, suffix: str) -> str:
+def fit_name(name: str, suffix: str) -> str:
     """A name of a database with a suffix, as long as names may be."""
     return name[: LONGEST - len(suffix)] + suffix
 
@@ -77,6 +77,6 @@ def rename(server: Server, changes: dict[str, str]) -> None:
 
 def rename_back(server: Server, name: str, old: str, undone: str) -> None:
     """The undo of a database's having gone aside as `old`: what has its name now becomes `undone`. Raises HostError."""
-    found = row_counts.names(server)
+    found = row_counts.database_names(server)
     if old in found:
         rename(server, ({name: undone} if name in found else {}) | {old: name})

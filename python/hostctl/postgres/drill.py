@@ -18,15 +18,15 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 from hostctl.backup import drill
-from hostctl.backup.compare import Seen, compare, newest_good
-from hostctl.backup.drill import BrokenError, Copy, Work
+from hostctl.backup.compare import DatabaseState, compare, newest_sound
+from hostctl.backup.drill import Copy, DamagedCopyError, Work
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, remove_tree
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Cluster, Server
-from hostctl.postgres.inspect import look, write_canary
+from hostctl.postgres.inspect import read_state, write_canary
 from hostctl.postgres.timelines import Base
 
 # What changes and changes back while two looks are taken (a table that is made and dropped) can differ by chance.
@@ -49,24 +49,24 @@ SELECT :'statement' \\gexec
 
 def run(app: App, host: Host) -> Json:
     """Drill the cluster. As drill.run. What the retention has passed leaves the archive after a drill that passed."""
-    result = drill.run(app, host, place(app), partial(_prove, cluster.require(app)), _remove)
+    result = drill.run(app, host, scratch_directory(app), partial(_prove, cluster.require(app)), _remove)
     with contextlib.suppress(HostError):  # a bucket that lets nobody delete keeps it
         pgbackrest.expire(app)
     return result
 
 
-def sweep(app: App) -> bool:
+def remove_leftovers(app: App) -> bool:
     """Remove the copy, and the server on it, of a drill that was killed; returns whether there was one."""
-    return drill.sweep(app, place(app), _remove)
+    return drill.remove_leftovers(app, scratch_directory(app), _remove)
 
 
-def place(app: App) -> Path:
+def scratch_directory(app: App) -> Path:
     """Where the copy goes: on the disk that holds the live data."""
     return app.cluster / "drill"
 
 
 def _remove(directory: Path) -> None:
-    scratch_server.clear(directory)
+    scratch_server.remove_leftovers(directory)
     remove_tree(directory)
 
 
@@ -74,13 +74,13 @@ def _remove(directory: Path) -> None:
 
 
 def _prove(wanted: Cluster, work: Work) -> Iterator[tuple[str, Copy]]:
-    live = cluster.live(work.app)
-    if not cluster.accepts(live):
+    live = cluster.live_server(work.app)
+    if not cluster.accepts_sessions(live):
         raise HostError("PostgreSQL does not run", work.app.cluster_unit, "deploy status")
-    timeline = timelines.live(work.app)
-    drill.need_room(work.app.cluster, int(cluster.query(live, SIZE)[0][0]))
+    timeline = timelines.live_timeline(work.app)
+    drill.require_space(work.app.cluster, int(cluster.query(live, SIZE)[0][0]))
     yield wanted.name, _proven(work, wanted)
-    if timelines.live(work.app) != timeline:
+    if timelines.live_timeline(work.app) != timeline:
         what = "the database was restored while it was drilled"
         raise HostError(what, work.app.cluster_unit, "run deploy backup drill again")
 
@@ -91,41 +91,41 @@ def _proven(work: Work, wanted: Cluster) -> Copy:
     for _ in range(ROUNDS):
         try:
             copy = _round(work, wanted)
-        except BrokenError as error:
+        except DamagedCopyError as error:
             return Copy([str(error)], restorable=_restorable(work, wanted, time.time()))
         if not copy.found or copy.restorable is not None:
             return copy
     # how far back it goes wrong only a comparison tells: so no further than the last one that found nothing
-    return copy._replace(restorable=_restorable(work, wanted, drill.proven(work.app) or 0.0))
+    return copy._replace(restorable=_restorable(work, wanted, drill.proven_until(work.app) or 0.0))
 
 
 def _round(work: Work, wanted: Cluster) -> Copy:
     """One restore. Raises BrokenError, and HostError when there is nothing to judge."""
-    live, begun = cluster.live(work.app), 0.0
-    drill.tell(work, "reading the live database")
-    before = look(live, wanted.name)
+    live, begun = cluster.live_server(work.app), 0.0
+    drill.report_step(work, "reading the live database")
+    before = read_state(live, wanted.name)
     # written last: a copy that has this row is of a later moment than all that was seen
     before = before._replace(canary=before.canary._replace(last=write_canary(live, wanted)))
-    drill.tell(work, "waiting until it is on S3")
-    replication.catch_up(work.app, max(PATIENCE, work.backup.max_lag), work.host)
-    drill.tell(work, "restoring")
+    drill.report_step(work, "waiting until it is on S3")
+    replication.wait_until_stored(work.app, max(PATIENCE, work.backup.max_lag), work.host)
+    drill.report_step(work, "restoring")
     begun = work.host.clock()
     with _copy(work) as beside:
         seconds = work.host.clock() - begun
-        drill.tell(work, "comparing")
+        drill.report_step(work, "comparing")
         restored = _readable(beside, wanted, before)
         denied = verify(beside, wanted, work.backup.verify)
         size = int(cluster.query(beside, SIZE)[0][0])
-        drill.tell(work, "checking tables and indexes")
+        drill.report_step(work, "checking tables and indexes")
         amcheck(beside)
-    drill.tell(work, "checking pages")
-    checksums(beside)
-    found = compare(before, restored, look(live, wanted.name, before)) + denied
+    drill.report_step(work, "checking pages")
+    check_checksums(beside)
+    found = compare(before, restored, read_state(live, wanted.name, before)) + denied
     rows = sum(table.rows for table in restored.tables.values())
     return Copy(found, size, seconds, restored.at, rows, _short(before, restored))
 
 
-def _short(before: Seen, restored: Seen) -> float | None:
+def _short(before: DatabaseState, restored: DatabaseState) -> float | None:
     """Up to when a sound copy goes whose log ends too early: recovery leaves nothing out, so it is whole up to there.
 
     None for any other copy.
@@ -144,15 +144,15 @@ def _copy(work: Work, at: float | None = None) -> Iterator[Server]:
             restored = pgbackrest.restore(work.app, target, at)
             beside = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
         except HostError as error:
-            raise BrokenError(error.what) from None
+            raise DamagedCopyError(error.what) from None
         yield beside
 
 
-def _readable(beside: Server, wanted: Cluster, before: Seen | None = None) -> Seen:
+def _readable(beside: Server, wanted: Cluster, before: DatabaseState | None = None) -> DatabaseState:
     try:
-        return look(beside, wanted.name, before)
+        return read_state(beside, wanted.name, before)
     except HostError as error:
-        raise BrokenError(f"the copy cannot be read: {error.what}") from None
+        raise DamagedCopyError(f"the copy cannot be read: {error.what}") from None
 
 
 # ---------------------------------------------------------------------------------------------- what can be restored
@@ -160,14 +160,14 @@ def _readable(beside: Server, wanted: Cluster, before: Seen | None = None) -> Se
 
 def _restorable(work: Work, wanted: Cluster, until: float) -> float | None:
     """The newest moment up to `until` of which a sound copy can be restored; None when there is none."""
-    drill.tell(work, "looking for what can be restored")
+    drill.report_step(work, "looking for what can be restored")
     with contextlib.suppress(HostError):
-        times = [at for at in moments(pgbackrest.bases(work.app, work.epoch)) if at <= until]
-        return newest_good(times, partial(_good, work, wanted))
+        times = [at for at in restore_times(pgbackrest.bases(work.app, work.epoch)) if at <= until]
+        return newest_sound(times, partial(_good, work, wanted))
     return None
 
 
-def moments(bases: Sequence[Base]) -> list[float]:
+def restore_times(bases: Sequence[Base]) -> list[float]:
     """Moments worth trying, newest first: just after each base backup, and the last before it, from the one older.
 
     pgBackRest tells the end of a base backup in whole seconds, and cuts off what is beyond.
@@ -181,8 +181,8 @@ def _good(work: Work, wanted: Cluster, at: float) -> bool:
         with _copy(work, at) as beside:
             seen = _readable(beside, wanted)
             amcheck(beside)
-        checksums(beside)
-    except BrokenError:
+        check_checksums(beside)
+    except DamagedCopyError:
         return False
     return seen.canary.missing == 0
 
@@ -196,9 +196,9 @@ def amcheck(beside: Server) -> None:
     _checked([*argv, "-h", beside.socket, "-U", cluster.SUPERUSER], "pg_amcheck", {"PGOPTIONS": UNHINDERED})
 
 
-def checksums(beside: Server) -> None:
+def check_checksums(beside: Server) -> None:
     """Raises BrokenError when a page of the stopped copy is not what was written. A cluster may have none to check."""
-    if cluster.control(beside).get("Data page checksum version") != "0":
+    if cluster.control_data(beside).get("Data page checksum version") != "0":
         _checked([beside.bin / "pg_checksums", "--check", "-D", beside.data], "pg_checksums")
 
 
@@ -209,7 +209,7 @@ def _checked(argv: Sequence[str | Path], program: str, env: Mapping[str, str] = 
         raise HostError(f"{program} did not end within {CHECKED / 3600:g} hours", "the drill", "try again") from None
     if done.returncode != 0:
         lines = [line.strip() for line in chain(done.stdout.splitlines(), done.stderr.splitlines()) if line.strip()]
-        raise BrokenError(f"{program} finds the copy damaged: {'; '.join(lines[:SHOWN])}")
+        raise DamagedCopyError(f"{program} finds the copy damaged: {'; '.join(lines[:SHOWN])}")
 
 
 # ---------------------------------------------------------------------------------------------- the app's own checks

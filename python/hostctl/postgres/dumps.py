@@ -48,7 +48,7 @@ def dump(server: Server, database: str, target: Path, sql: bool = False) -> Path
     if done.returncode != 0:
         target.unlink()
         fix = "mend what it says, and try again"
-        raise HostError(f"pg_dump: {cluster.said(done.stderr)}", f"database {database} at {server.socket}", fix)
+        raise HostError(f"pg_dump: {cluster.error_line(done.stderr)}", f"database {database} at {server.socket}", fix)
     return target
 
 
@@ -71,12 +71,12 @@ def contents(server: Server, file: Path) -> list[str]:
             cwd="/",
         )
     if done.returncode != 0:
-        what = f"this is no dump that PostgreSQL's pg_restore can read: {cluster.said(done.stderr)}"
+        what = f"this is no dump that PostgreSQL's pg_restore can read: {cluster.error_line(done.stderr)}"
         raise HostError(what, str(file), "make it with deploy db dump, or pg_dump --format=custom", USAGE)
     return done.stdout.splitlines()
 
 
-def wanted_entries(listed: Sequence[str], present: Sequence[str]) -> list[str]:
+def without_extensions(listed: Sequence[str], present: Sequence[str]) -> list[str]:
     """The table of contents without extensions that are there already: only their owner could comment on them."""
     return [line for line in listed if not ((found := ENTRY.match(line)) and found["name"] in present)]
 
@@ -92,7 +92,7 @@ def load(server: Server, wanted: Cluster, file: Path, name: str) -> None:
     the live database has are made beforehand, since the app's role may not be allowed to.
     """
     listed = contents(server, file)
-    drop(server, name)
+    drop_database(server, name)
     bound = {"name": name, "user": wanted.user}
     cluster.query(
         server, 'CREATE DATABASE :"name" OWNER :"user" TEMPLATE template0', bound=bound, timeout=row_counts.SHORT
@@ -101,12 +101,12 @@ def load(server: Server, wanted: Cluster, file: Path, name: str) -> None:
     present = [row[0] for row in cluster.query(server, COPIED, wanted.name)]
     for extension in present:
         cluster.query(server, 'CREATE EXTENSION IF NOT EXISTS :"one" CASCADE', name, bound={"one": extension})
-    _restored(server, wanted, file, name, wanted_entries(listed, present))
+    _restored(server, wanted, file, name, without_extensions(listed, present))
     inspect.write_canary(server, wanted._replace(name=name))
     cluster.query(server, "ANALYZE", name, timeout=row_counts.PATIENCE)
 
 
-def drop(server: Server, name: str) -> None:
+def drop_database(server: Server, name: str) -> None:
     """Remove a database that may be gone already. Raises HostError."""
     cluster.query(server, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)', bound={"name": name}, timeout=600)
 
@@ -121,7 +121,7 @@ def _restored(server: Server, wanted: Cluster, file: Path, name: str, entries: S
         argv += ["--no-publications", "--no-subscriptions", "--no-security-labels", f"--use-list={listing}"]
         argv += ["-h", server.socket, "-U", wanted.user, "-d", name]
         for path in (Path(own), listing):
-            give(path, wanted.user)
+            set_owner(path, wanted.user)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 as_user(wanted.user, argv),
@@ -135,7 +135,7 @@ def _restored(server: Server, wanted: Cluster, file: Path, name: str, entries: S
             )
             status = _watched(process, server.data)
         if status != 0:
-            what = f"pg_restore: {cluster.said(log.read_text(errors='replace'))}"
+            what = f"pg_restore: {cluster.error_line(log.read_text(errors='replace'))}"
             raise HostError(what, str(file), "mend the dump, or load another one", USAGE)
 
 
@@ -145,7 +145,7 @@ def as_user(user: str, argv: Sequence[str | Path]) -> list[str]:
     return [*become, "--", *(str(one) for one in argv)]
 
 
-def give(path: Path, user: str) -> None:
+def set_owner(path: Path, user: str) -> None:
     """What the user's program is to read belongs to the user."""
     shutil.chown(path, user)
 

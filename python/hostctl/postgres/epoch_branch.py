@@ -13,67 +13,64 @@ from pathlib import Path
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.epochs import Epoch
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
 from hostctl.postgres.cluster import Server
 
 
-def apart(app: App, data: Path) -> bool:
-    """Whether the data is of another system than the one that this host's epoch is archived from. Raises HostError.
-
-    The live data is not asked: what is restored may have been damaged there.
-    """
+def is_other_system(app: App, data: Path) -> bool:
+    """Whether the data is of another system (cluster) than this host's epoch is archived from. Raises HostError."""
     mine = epochs.local(app)
     if mine is None:
         return False
-    known = timelines.load(app).system or timelines.fetch(epochs.bucket(app), mine.epoch).system
+    known = timelines.load(app).system or timelines.read_stored(epochs.bucket(app), mine.epoch).system
     return known not in ("", _system(data))
 
 
 def _system(data: Path) -> str:
-    return cluster.control(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
+    return cluster.control_data(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
 
 
 def begin(work: Work, why: str) -> None:
-    """Write an epoch down that this host's server is archived into from its next start on. It must not run now.
+    """Save a new epoch into which the server is archived from its next start on. The server must not run now.
 
-    Without a backup there is none. Nobody hears of it before `counts`. Raises HostError.
+    Without a backup there is none. It is published by `confirm`. Raises HostError.
     """
     mine = epochs.local(work.app)
     if mine is not None:
         work.journal.set(epoch=mine._asdict())
-        fresh = epochs.begin(work.app, settings.backup(work.app), mine, why)
+        fresh = epochs.new_local(work.app, settings.backup(work.app), mine, why)
         pgbackrest.configure(work.app, fresh.epoch)
 
 
-def move(work: Work, at: float | None = None) -> None:
+def switch(work: Work, at: float | None = None) -> None:
     """The server, which runs again, is archived and streamed into the epoch that `begin` or `back` wrote down.
 
     `at`: the instant whose data it goes on from. Raises HostError.
     """
     mine = epochs.local(work.app)
     if mine is not None:
-        replication.move(work.app, work.host, mine, at)
+        replication.switch_epoch(work.app, work.host, mine, at)
 
 
-def counts(work: Work) -> None:
-    """The app is well on its data: an epoch that was begun counts from now on, and a whole backup of it is taken."""
+def confirm(work: Work) -> None:
+    """The app is healthy on the new data: publish the new epoch, and take a full backup of it."""
     app = work.app
     if work.journal.content.get("epoch") is not None:
         if epochs.superseded(app) is None:
             _publish(app)
-        replication.pay(app, work.host)
-    state.unpause(app)
+        replication.start_backup(app, work.host)
+    state.resume(app)
 
 
-def back(work: Work) -> Epoch | None:
-    """The undo of `begin`: the epoch of before is this host's again, for `move`; None where it was never left."""
+def revert(work: Work) -> Epoch | None:
+    """The undo of `begin`: this host's earlier epoch is its epoch again, for `switch`; None when it never changed."""
     told, now = work.journal.content.get("epoch"), epochs.local(work.app)
     if told is None or now is None or now.epoch == told["epoch"]:
         return None
     # CURRENT may name either: what was published is taken back, by the watch where it cannot be done now
     before = Epoch(**told)._replace(published=False, replaces=now.epoch)
-    epochs.keep(work.app, settings.backup(work.app), before)
+    epochs.save(work.app, settings.backup(work.app), before)
     pgbackrest.configure(work.app, before.epoch)
     if not work.booting:
         _publish(work.app)

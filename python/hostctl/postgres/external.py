@@ -16,7 +16,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, connections_check, migrate
 from hostctl.postgres.url import place, variables
 from hostctl.release import records
@@ -40,7 +40,7 @@ def require(app: App) -> External:
         told = read_json(app.database) or {}
         return External(str(told["user"]), str(told["url"]), int(told["pool"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise settings.unreadable(app, error) from None
+        raise settings.unreadable_error(app, error) from None
 
 
 def url(app: App, release: str | None) -> str:
@@ -56,42 +56,44 @@ def url(app: App, release: str | None) -> str:
 # ---------------------------------------------------------------------------------------------- a push
 
 
-def check(work: Work) -> str:
+def check_release(work: Work) -> str:
     """The step: connect from the app's confinement, and count. Raises HostError."""
     app, wanted = work.app, require(work.app)
     address = url(app, work.release)
-    found = connections_check.room(lambda sql: _ask_confined(work, sql, address))
+    found = connections_check.read_room(lambda sql: _ask_confined(work, sql, address))
     connections_check.refuse_crowded(
         found, *connections_check.pools(work, wanted.pool), where=place(address, wanted.url)
     )
     return f"PostgreSQL {found.version}, {found.own + found.others} of {found.most} connections in use"
 
 
-def stop_asking(work: Work) -> None:
+def cancel_check(work: Work) -> None:
     """The undo of `check`."""
     release_command.stop(work, "settings")
     release_command.forget(work, "settings")
 
 
-def needless(_: App) -> str | None:
+def no_point_reason(_: App) -> str | None:
     """No restore point is ever taken: the backups are not ours."""
     return "none: backups of this database are its provider's"
 
 
-def keep(work: Work, directory: Path) -> tuple[Json, str]:
+def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     """Raises HostError (usage): see `needless`."""
-    raise HostError(needless(work.app) or "", str(directory), "take a backup with the provider's own tools", USAGE)
+    raise HostError(
+        no_point_reason(work.app) or "", str(directory), "take a backup with the provider's own tools", USAGE
+    )
 
 
 @contextmanager
-def around_migrate(work: Work) -> Iterator[None]:
+def around_migrations(work: Work) -> Iterator[None]:
     """Tell of invalid indexes after the migrations."""
     yield
     address = url(work.app, work.release)
     migrate.note_invalid(work, lambda sql: ask(work.app, sql, address))
 
 
-def versions(app: App) -> set[int] | None:
+def applied_migrations(app: App) -> set[int] | None:
     """The versions that the database names as migrated; None when it keeps no table of them. Raises HostError."""
     found = ask(app, "SELECT to_regclass('schema_migrations') IS NULL", url(app, app.live()))
     if found == [["t"]]:
@@ -123,8 +125,8 @@ def ask(app: App, sql: str, address: str) -> list[list[str]]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _unreachable(app, address, f"psql: {type(error).__name__}") from None
     if done.returncode != 0:
-        raise _unreachable(app, address, cluster.said(done.stderr))
-    return cluster.rows(done.stdout)
+        raise _unreachable(app, address, cluster.error_line(done.stderr))
+    return cluster.parse_rows(done.stdout)
 
 
 def _ask_confined(work: Work, sql: str, address: str) -> list[list[str]]:
@@ -138,8 +140,8 @@ def _ask_confined(work: Work, sql: str, address: str) -> list[list[str]]:
         release_command.forget(work, "settings")
     text = log.read_text(errors="replace")
     if status != 0:
-        raise _unreachable(app, address, cluster.said(text))
-    return cluster.rows(text)
+        raise _unreachable(app, address, cluster.error_line(text))
+    return cluster.parse_rows(text)
 
 
 def _psql() -> list[str]:

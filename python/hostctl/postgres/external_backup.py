@@ -17,27 +17,27 @@ def summary(app: App, _: Host) -> Json:
 
 def listing(app: App) -> Json:
     """Raises HostError (usage), as everything below."""
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)
 
 
 def run(app: App, _: Host) -> None:
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)
 
 
 def drill(app: App, _: Host) -> Json:
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)
 
 
 def takeover(app: App, _: Host) -> Epoch:
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)
 
 
 def check(app: App) -> Json:
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)
 
 
-def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
+def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """Nothing streams from here. Raises HostError (usage), but for a start: there is nothing to do then."""
     if action == "start":
         return {"changed": False}
-    raise settings.no_backup(app)
+    raise settings.no_backup_error(app)

@@ -10,13 +10,13 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.postgres import cluster, external
-from hostctl.postgres.console import talk
+from hostctl.postgres.console import run_psql
 from hostctl.postgres.url import variables
 
 READ_ONLY = "-c default_transaction_read_only=on"
 
 
-def named(app: App, name: str | None) -> str:
+def database_name(app: App, name: str | None) -> str:
     """The name of the database; there is one. Raises HostError (usage)."""
     found = variables(external.url(app, app.live()), external.require(app).url)["PGDATABASE"]
     if name not in (None, found):
@@ -24,13 +24,13 @@ def named(app: App, name: str | None) -> str:
     return found
 
 
-def converse(app: App, name: str, write: bool) -> int:
+def open_console(app: App, name: str, write: bool) -> int:
     """psql on standard input and output, as the app's own user; it only reads unless `write`. Raises HostError."""
     env = external.environment(app, external.url(app, app.live())) | ({} if write else {"PGOPTIONS": READ_ONLY})
     psql = external.program("psql")
     env |= {"TERM": os.environ.get("TERM", "dumb"), "PSQL_HISTORY": os.devnull}
     become(external.require(app).user)
-    return talk(psql, env, name, write)
+    return run_psql(psql, env, name, write)
 
 
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
@@ -43,11 +43,11 @@ def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     )
     if done.returncode != 0:
         fix = "use a pg_dump of the server's version, or the provider's own tools"
-        raise HostError(f"no dump was made: {cluster.said(done.stderr)}", name, fix)
+        raise HostError(f"no dump was made: {cluster.error_line(done.stderr)}", name, fix)
     return target
 
 
-def check(app: App, file: Path) -> None:
+def check_file(app: App, file: Path) -> None:
     """Raises HostError (usage): such a database is not replaced from here."""
     what = f"the database of {app.name} is on a server of its provider's: it is not replaced from here"
     raise HostError(what, str(file), "load it with pg_restore, or the provider's own tools", USAGE)

@@ -10,19 +10,19 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 
 
-def reach(app: App, _: Host) -> tuple[float, float]:
+def restorable_range(app: App, _: Host) -> tuple[float, float]:
     """Raises HostError (usage), as everything here."""
     raise _refused(app)
 
 
-def counted(app: App, data: DataSource) -> Json:
+def row_changes(app: App, data: DataSource) -> Json:
     raise _refused(app)
 
 
-def now(app: App) -> dict[str, dict[str, int]]:
+def live_rows(app: App) -> dict[str, dict[str, int]]:
     raise _refused(app)
 
 
@@ -30,7 +30,7 @@ def fetch(work: Work) -> str:
     raise _refused(work.app)
 
 
-def forget(_: Work) -> None:
+def discard_fetched(_: Work) -> None:
     """Nothing was fetched."""
 
 
@@ -38,7 +38,7 @@ def replace(work: Work) -> str:
     raise _refused(work.app)
 
 
-def counts(_: Work) -> None:
+def confirm(_: Work) -> None:
     """Nothing was replaced."""
 
 
@@ -46,20 +46,20 @@ def put_back(_: Work) -> None:
     """Nothing was replaced."""
 
 
-def kept(_: App) -> Mapping[str, int]:
+def kept_data(_: App) -> Mapping[str, int]:
     """Nothing was replaced."""
     return {}
 
 
-def drop(_: App, name: str) -> None:
+def delete_kept_data(_: App, name: str) -> None:
     """There is none of that name: see `kept`."""
 
 
-def beside(app: App) -> Path:
+def scratch_directory(app: App) -> Path:
     raise _refused(app)
 
 
-def bring(app: App, data: DataSource, into: Path, host: Host) -> Json:
+def restore_into(app: App, data: DataSource, into: Path, host: Host) -> Json:
     raise _refused(app)
 
 

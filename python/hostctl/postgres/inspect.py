@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from hostctl.backup.compare import Canary, Seen, Table
+from hostctl.backup.compare import Canary, DatabaseState, Table
 from hostctl.common.errors import HostError
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
@@ -106,7 +106,7 @@ COMMIT;
 """  # noqa: S608 - no value from outside
 
 
-def look(server: Server, database: str, before: Seen | None = None) -> Seen:
+def read_state(server: Server, database: str, before: DatabaseState | None = None) -> DatabaseState:
     """What is in the database, as of one moment. Raises HostError.
 
     With what was seen before, its tables are seen up to the same transaction: see compare.Table.
@@ -118,7 +118,7 @@ def look(server: Server, database: str, before: Seen | None = None) -> Seen:
     return _seen(_asked(server, database, script, PATIENCE, bound))
 
 
-def _horizon(before: Seen | None) -> int | None:
+def _horizon(before: DatabaseState | None) -> int | None:
     return next((table.upto for table in before.tables.values()), None) if before else None
 
 
@@ -128,7 +128,7 @@ def _asked(server: Server, database: str, script: str, timeout: float, bound: di
     return [json.loads(line) for row in printed for line in row[0].splitlines() if line]
 
 
-def _seen(told: Iterable[list[Any]]) -> Seen:
+def _seen(told: Iterable[list[Any]]) -> DatabaseState:
     tables: dict[str, Table] = {}
     versions, schema, canary, at, horizon = set(), "", Canary(0, 0, 0), 0.0, 0
     for kind, *values in told:
@@ -143,10 +143,10 @@ def _seen(told: Iterable[list[Any]]) -> Seen:
                 schema = str(values[0])
             case "canary":
                 canary, at = Canary(*map(int, values[:3])), float(values[3])
-    return Seen(tables, schema, tuple(sorted(versions)), canary, at)
+    return DatabaseState(tables, schema, tuple(sorted(versions)), canary, at)
 
 
-def versions(server: Server, database: str) -> tuple[int, ...]:
+def migrations(server: Server, database: str) -> tuple[int, ...]:
     """The migrations that the app has recorded; empty without any. Raises HostError."""
     return _seen(_asked(server, database, SESSION + MIGRATIONS + "COMMIT;\n", CANARY_PATIENCE, {})).versions
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hostctl.common.errors import HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster
 from hostctl.postgres.cluster import Cluster, Server
 from hostctl.postgres.url import with_user
@@ -51,7 +51,7 @@ ORDER BY xact_start LIMIT 3
 Ask = Callable[[str], list[list[str]]]
 
 
-class Invalid(NamedTuple):
+class InvalidIndex(NamedTuple):
     """An index that a concurrent build left behind: it costs every write, and no query uses it."""
 
     name: str
@@ -69,7 +69,7 @@ def around(work: Work) -> Iterator[None]:
 
     A failure inside is told with the lock that was waited for. Raises HostError.
     """
-    wanted, server = cluster.require(work.app), cluster.live(work.app)
+    wanted, server = cluster.require(work.app), cluster.live_server(work.app)
     own = environment(work.app, work.release, wanted)
     if own:
         _make_role(server, wanted)
@@ -79,7 +79,7 @@ def around(work: Work) -> Iterator[None]:
     try:
         yield
     except HostError as error:
-        raise explained(
+        raise explain_failure(
             error, _log(work), wanted.lock_timeout, _holders(server, wanted), _known(server, wanted)
         ) from None
     finally:
@@ -111,8 +111,8 @@ def _log(work: Work) -> str:
 # ---------------------------------------------------------------------------------------------- what went wrong
 
 
-def explained(
-    error: HostError, log: str, timeout: float, holders: Sequence[str], indexes: Sequence[Invalid]
+def explain_failure(
+    error: HostError, log: str, timeout: float, holders: Sequence[str], indexes: Sequence[InvalidIndex]
 ) -> HostError:
     """The failure of a migration, with what is known of its cause and what it left behind."""
     what, fix = error.what, error.fix
@@ -123,7 +123,7 @@ def explained(
         )
         what += f"\n{error.what}"
         fix = "push again when the lock is free, or raise database.lock_timeout in deploy.yml"
-    what += "".join(f"\n{told(one)}" for one in indexes)
+    what += "".join(f"\n{describe(one)}" for one in indexes)
     return HostError(what, error.where, fix, error.code)
 
 
@@ -136,38 +136,38 @@ def _holders(server: Server, wanted: Cluster) -> list[str]:
     return [f"{user} {name} (process {pid}), {state} for {age} s" for pid, user, name, state, age in found]
 
 
-def _known(server: Server, wanted: Cluster) -> list[Invalid]:
+def _known(server: Server, wanted: Cluster) -> list[InvalidIndex]:
     try:
-        return invalid(lambda sql: cluster.query(server, sql, wanted.name))
+        return invalid_indexes(lambda sql: cluster.query(server, sql, wanted.name))
     except HostError:
         return []  # the failure that is being told says enough
 
 
-def invalid(ask: Ask) -> list[Invalid]:
+def invalid_indexes(ask: Ask) -> list[InvalidIndex]:
     """The invalid indexes of a database, but for those that are being built. `ask` runs SQL there. Raises HostError."""
     return [_invalid(*row) for row in ask(INVALID)]
 
 
-def _invalid(schema: str, name: str, table: str, quoted: str, leftover: str) -> Invalid:
+def _invalid(schema: str, name: str, table: str, quoted: str, leftover: str) -> InvalidIndex:
     """What mends it is as PostgreSQL's manual has it under REINDEX, "Rebuilding Indexes Concurrently"."""
     drop = f"DROP INDEX CONCURRENTLY {quoted}"
     if leftover == "t":
-        return Invalid(f"{schema}.{name}", table, drop, True)
-    return Invalid(f"{schema}.{name}", table, f"REINDEX INDEX CONCURRENTLY {quoted}", False)
+        return InvalidIndex(f"{schema}.{name}", table, drop, True)
+    return InvalidIndex(f"{schema}.{name}", table, f"REINDEX INDEX CONCURRENTLY {quoted}", False)
 
 
 def note_invalid(work: Work, ask: Ask) -> None:
     """Tell whoever follows of invalid indexes. The migrations went well: nothing here makes them fail."""
     try:
-        found = invalid(ask)
+        found = invalid_indexes(ask)
     except HostError as error:
         work.note(f"whether there are invalid indexes is not known: {error.what}")
         return
     for one in found:
-        work.note(told(one))
+        work.note(describe(one))
 
 
-def told(one: Invalid) -> str:
+def describe(one: InvalidIndex) -> str:
     """An invalid index in words, with what mends it."""
     text = f"the index {one.name} on {one.table} is invalid: a concurrent build of it failed, and no query uses it; "
     text += f"fix: deploy db console --write, then {one.repair};"

@@ -1,5 +1,5 @@
-"""Every minute: whether what is written arrives on S3 and still counts there, whether the server and its archiver run,
-whether the disk holds what waits, and which base backup is due.
+"""The monitor of every minute: the server and its archiver, the arrival of writes on S3, the current epoch, the disk,
+and the base backup that is due.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Archiver(NamedTuple):
 # ---------------------------------------------------------------------------------------------- pure
 
 
-def drops(held: int, size: int, most: int, free: float) -> bool:
-    """Whether what waits has to be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the share
-    of the disk that is.
+def must_drop(held: int, size: int, most: int, free: float) -> bool:
+    """Whether the waiting WAL must be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the
+    free share of the disk.
     """
     return held * size > most or (free < FREE and held >= HELD)
 
 
-def due(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | None:
-    """Which base backup is to be taken now: "full", "incr", or None."""
+def due_backup(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | None:
+    """The base backup that is due: "full", "incr", or None."""
     full = max((one.begun for one in bases if one.kind == "full"), default=None)
     if full is None or owed or now - full >= backup.full_interval:
         return "full"
@@ -75,33 +75,33 @@ def due(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | 
 # ---------------------------------------------------------------------------------------------- the watch
 
 
-def watch(app: App, host: Host) -> Json:
-    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+def check(app: App, host: Host) -> Json:
+    """Check once, and write the result to watch.json: time, seconds of lag, the last canary row, and the error.
 
-    None is taken while somebody else is at work on the stream. Raises HostError.
+    Does nothing while another process works on the replication. Raises HostError.
     """
     backup = cluster.require(app).backup
-    if left_to_others(app):
+    if is_paused(app):
         return {"paused": True}
     if backup is None:
         return {"error": _served(app, host)}
     try:
-        with replication.working(app, patience=0):
+        with replication.exclusive(app, patience=0):
             told = _look(app, backup, host)
-    except replication.AtWorkError as other:
+    except replication.BusyError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
     write_json(app.backup / "watch.json", told)
     return told
 
 
-def left_to_others(app: App) -> bool:
+def is_paused(app: App) -> bool:
     """Whether a transition exchanges the data now. A pause that a crash left is not respected for ever."""
     found = state.paused(app)
     if found is None:
         return False
     if journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN:
         return True
-    state.unpause(app)
+    state.resume(app)
     return False
 
 
@@ -109,10 +109,10 @@ def _look(app: App, backup: Backup, host: Host) -> Json:
     before = read_json(app.backup / "watch.json") or {}
     told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
     wrong = [_served(app, host)]
-    _shorten(pgbackrest.log(app))
-    if cluster.accepts(cluster.live(app)):
-        timelines.settle(app)
-        drill.sweep(app)
+    _shorten(pgbackrest.log_file(app))
+    if cluster.accepts_sessions(cluster.live_server(app)):
+        timelines.record_live(app)
+        drill.remove_leftovers(app)
         wrong += [*_archived(app, backup, host), _counts(app, host)]
         told["canary"], late = _arrives(app, backup, host)
         wrong += [late, _backed_up(app, backup, host)]
@@ -138,13 +138,13 @@ def _served(app: App, host: Host) -> str | None:
         with suppress(HostError):
             cluster.start(app, host)
         return "PostgreSQL did not run"
-    if not cluster.accepts(cluster.live(app)):
+    if not cluster.accepts_sessions(cluster.live_server(app)):
         return "PostgreSQL does not answer"
     # without S3 a stop takes long: the archiver tries to the end
     if journal.unfinished(app) or host.systemd.show(units.run_unit(app))[0].runs or wal_stream.lag(app):
         return None
     try:
-        note = cluster.update(app, host)
+        note = cluster.restart_if_updated(app, host)
     except HostError as error:
         return error.what
     if note is not None:
@@ -169,18 +169,18 @@ def _compared(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) 
     if mine is None:
         return "nothing is archived: this host has no epoch"
     if now is not None and now.epoch == mine.epoch:
-        epochs.reclaim(app)
+        epochs.clear_superseded(app)
         epochs.publish(app, store)
     elif not mine.published and (now is None or now.epoch == mine.replaces):
         epochs.publish(app, store)
     elif now is None:
         opened = epochs.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
-        replication.move(app, host, opened)
+        replication.switch_epoch(app, host, opened)
         return "CURRENT is gone from the bucket: another epoch is opened"
     else:
-        return str(epochs.yield_to(app, now)["why"])
+        return str(epochs.mark_superseded(app, now)["why"])
     timelines.publish(app)
-    return None if replication.prepare(app) else "the repository of pgBackRest cannot be prepared"
+    return None if replication.ensure_repository(app) else "the repository of pgBackRest cannot be prepared"
 
 
 # ---------------------------------------------------------------------------------------------- what waits
@@ -188,20 +188,20 @@ def _compared(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) 
 
 def _archived(app: App, backup: Backup, host: Host) -> list[str | None]:
     """Look at the archiver and at the disk, and act where the disk would fill; returns what is wrong."""
-    found, held = archiver(app), replication.waiting(app)
-    if dropping(app) is not None:
+    found, held = read_archiver(app), replication.unarchived(app)
+    if dropping_since(app) is not None:
         return [_picked_up(app) or "the log of PostgreSQL is dropped: it cannot be archived"]
-    if drops(len(held), segment_size(app), backup.max_wal, _free(app.cluster)):
-        drop(app, found)
+    if must_drop(len(held), segment_size(app), backup.max_wal, _free(app.cluster)):
+        drop_wal(app, found)
         return [f"{len(held)} segments of PostgreSQL's log waited for S3: they are dropped, so that the disk holds"]
     if found.fails and time.time() - found.archived_at > FAILING:
-        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {replication.failing(app)}"]
+        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {replication.archive_error(app)}"]
     return []
 
 
-def archiver(app: App) -> Archiver:
+def read_archiver(app: App) -> Archiver:
     """Raises HostError when the server cannot be asked."""
-    (row,) = cluster.query(cluster.live(app), ARCHIVER)
+    (row,) = cluster.query(cluster.live_server(app), ARCHIVER)
     return Archiver(row[0], float(row[1]), row[2], float(row[3]), int(row[4]))
 
 
@@ -211,7 +211,7 @@ def _when(at: float) -> str:
 
 def segment_size(app: App) -> int:
     """Bytes of a segment of the log."""
-    (row,) = cluster.query(cluster.live(app), "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")
+    (row,) = cluster.query(cluster.live_server(app), "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")
     return int(row[0])
 
 
@@ -220,26 +220,26 @@ def _free(path: Path) -> float:
     return usage.free / usage.total
 
 
-def mark(app: App) -> Path:
+def drop_marker(app: App) -> Path:
     """While this file is there, the server's archive_command says that it has archived, and does not."""
     return app.cluster / "dropping"
 
 
-def dropping(app: App) -> Json | None:
-    """Since when the log is dropped; None while it is not."""
-    return read_json(mark(app))
+def dropping_since(app: App) -> Json | None:
+    """Since when WAL is dropped; None while it is not."""
+    return read_json(drop_marker(app))
 
 
-def drop(app: App, found: Archiver) -> None:
-    """Give up what waits: what was archived last ends what can be restored, until the next base backup."""
+def drop_wal(app: App, found: Archiver) -> None:
+    """Drop the WAL that waits to be archived: until the next base backup nothing later can be restored."""
     now = time.time()
     since = found.archived_at or now
-    timelines.keep(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
+    timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
     append_json(app.backup / "gaps.jsonl", {"at": now, "since": since}, durable=True)
-    state.owe(app, "log was dropped because it could not be archived")
-    write_json(mark(app), {"at": now, "since": since}, mode=0o644)
+    state.require_full(app, "log was dropped because it could not be archived")
+    write_json(drop_marker(app), {"at": now, "since": since}, mode=0o644)
     with suppress(HostError):
-        cluster.query(cluster.live(app), "CHECKPOINT", timeout=600)
+        cluster.query(cluster.live_server(app), "CHECKPOINT", timeout=600)
 
 
 def _picked_up(app: App) -> str | None:
@@ -248,13 +248,13 @@ def _picked_up(app: App) -> str | None:
         epochs.bucket(app).check()
     except HostError as error:
         return f"the log of PostgreSQL is dropped: {error.what}"
-    unlink(mark(app))
+    unlink(drop_marker(app))
     return "the log of PostgreSQL was dropped; S3 answers again, and a full backup is taken"
 
 
-def heal(app: App, base: Base) -> None:
-    """A full base backup was finished: what is restored from now on needs nothing of before."""
-    timelines.keep(app, lambda line: line._replace(gaps=tuple(_healed(gap, base) for gap in line.gaps)))
+def close_gaps(app: App, base: Base) -> None:
+    """End the gaps before a finished full base backup."""
+    timelines.change(app, lambda line: line._replace(gaps=tuple(_healed(gap, base) for gap in line.gaps)))
 
 
 def _healed(gap: Gap, base: Base) -> Gap:
@@ -267,10 +267,10 @@ def _healed(gap: Gap, base: Base) -> Gap:
 def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | None]:
     """Write a row, and wait until it is on S3; returns its number, and why it is not there."""
     number = None
-    stopped = replication.stream_tail(app, host, anew=False)
+    stopped = replication.ensure_wal_stream(app, host, anew=False)
     try:
-        number = inspect.write_canary(cluster.live(app), cluster.require(app))
-        replication.catch_up(app, min(PATIENCE, backup.max_lag), host)
+        number = inspect.write_canary(cluster.live_server(app), cluster.require(app))
+        replication.wait_until_stored(app, min(PATIENCE, backup.max_lag), host)
     except HostError as error:
         return number, error.what
     return number, "the tail did not run" if stopped else None
@@ -279,8 +279,8 @@ def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | No
 # ---------------------------------------------------------------------------------------------- base backups
 
 
-def known(app: App) -> list[Base]:
-    """The base backups of this host's epoch, as the last look into the bucket saw them; none before there was one."""
+def known_bases(app: App) -> list[Base]:
+    """The base backups of this host's epoch, as last read from the bucket."""
     return _seen(app) or []
 
 
@@ -291,7 +291,7 @@ def _seen(app: App) -> list[Base] | None:
     return [Base(**one) for one in found["bases"]]
 
 
-def refresh(app: App) -> list[Base]:
+def refresh_bases(app: App) -> list[Base]:
     """Ask the bucket for the base backups of this host's epoch, and keep what it says. Raises HostError."""
     mine = epochs.local(app)
     if mine is None:
@@ -304,16 +304,16 @@ def refresh(app: App) -> list[Base]:
 
 def _backed_up(app: App, backup: Backup, host: Host) -> str | None:
     """Begin the base backup that is due; returns why the last one failed."""
-    if dropping(app) is not None or host.systemd.show(units.run_unit(app))[0].runs:
+    if dropping_since(app) is not None or host.systemd.show(units.run_unit(app))[0].runs:
         return None
     last = read_json(app.backup / "run.json")
     failed = last is not None and not last["ok"]
     try:
         # a host that lost what it had seen, or went back to an older epoch, finds its base backups in the bucket
-        bases = found if (found := _seen(app)) is not None else refresh(app)
+        bases = found if (found := _seen(app)) is not None else refresh_bases(app)
     except HostError as error:
         return error.what
-    wanted = due(time.time(), bases, backup, state.owed(app) is not None)
+    wanted = due_backup(time.time(), bases, backup, state.full_required(app) is not None)
     if wanted is None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:

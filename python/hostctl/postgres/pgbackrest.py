@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
 def render(app: App, backup: Backup, keys: Credentials, epoch: str) -> str:
     """The configuration file. It holds the keys."""
-    server = cluster.live(app)
+    server = cluster.live_server(app)
     told = _repository(backup, keys, epoch) | _habits(app)
     lines = [f"{name}={value}" for name, value in told.items()]
     # a server that stops waits for its archiver, which waits for S3: what is not archived then, is at the next start
@@ -93,7 +93,7 @@ def _repository(backup: Backup, keys: Credentials, epoch: str) -> dict[str, obje
     parts = urllib.parse.urlsplit(backup.endpoint or f"https://s3.{backup.region}.{suffix}")
     told: dict[str, object] = {
         "repo1-type": "s3",
-        "repo1-path": home(backup, epoch),
+        "repo1-path": repository_path(backup, epoch),
         "repo1-s3-bucket": backup.bucket,
         "repo1-s3-region": backup.region,
         "repo1-s3-endpoint": parts.hostname,
@@ -123,30 +123,30 @@ def _habits(app: App) -> dict[str, object]:
         "compress-type": "zst",
         "start-fast": "y",
         # what archives in the background tells why it fails in a file alone
-        "log-path": log(app).parent,
+        "log-path": log_file(app).parent,
         "log-level-file": "warn",
         "log-level-console": "off",
         "log-level-stderr": "warn",
     }
 
 
-def log(app: App) -> Path:
+def log_file(app: App) -> Path:
     """Where the archiver says what goes wrong."""
     return app.cluster / "log" / f"{app.name}-archive-push-async.log"
 
 
-def complaint(app: App) -> str | None:
+def last_error(app: App) -> str | None:
     """What the archiver complained of last; None when it did not."""
     try:
-        with log(app).open("rb") as file:
-            file.seek(max(0, log(app).stat().st_size - TAKEN))
+        with log_file(app).open("rb") as file:
+            file.seek(max(0, log_file(app).stat().st_size - TAKEN))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if "ERROR:" in line]
     except OSError:
         return None
-    return _clean(app, said(lines[-1])) if lines else None
+    return _clean(app, error_text(lines[-1])) if lines else None
 
 
-def home(backup: Backup, epoch: str) -> str:
+def repository_path(backup: Backup, epoch: str) -> str:
     """Where an epoch's repository is in the bucket."""
     return f"/{backup.prefix}/{epoch}/pg"
 
@@ -182,29 +182,31 @@ def _give(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -
 # ---------------------------------------------------------------------------------------------- commands
 
 
-def argv(app: App, command: str, *options: str) -> list[str]:
+def command_line(app: App, command: str, *options: str) -> list[str]:
     """A call of pgBackRest. No option is a secret."""
     return [PROGRAM, f"--config={app.pgbackrest}", f"--stanza={app.name}", *options, command]
 
 
-def call(app: App, command: str, *options: str, timeout: float = QUICK) -> str:
+def run(app: App, command: str, *options: str, timeout: float = QUICK) -> str:
     """Run it as the user postgres; returns what it printed. Raises HostError with its words."""
     failed = f"pgBackRest: {command} failed"
     try:
-        done = cluster.run_as_postgres(argv(app, command, *options), timeout=timeout, env={"PGOPTIONS": UNHINDERED})
+        done = cluster.run_as_postgres(
+            command_line(app, command, *options), timeout=timeout, env={"PGOPTIONS": UNHINDERED}
+        )
     except FileNotFoundError:
         raise HostError(f"{failed}: it is not installed", PROGRAM, "deploy provision") from None
     except subprocess.TimeoutExpired:
         raise HostError(f"{failed}: it took longer than {timeout:g} s", "the backup on S3", _MEND) from None
     if done.returncode != 0:
-        raise HostError(f"{failed}: {_clean(app, said(done.stderr + done.stdout))}", "the backup on S3", _MEND)
+        raise HostError(f"{failed}: {_clean(app, error_text(done.stderr + done.stdout))}", "the backup on S3", _MEND)
     return done.stdout
 
 
 _MEND = "deploy backup check tells whether S3 answers as it should"
 
 
-def said(printed: str) -> str:
+def error_text(printed: str) -> str:
     """Why pgBackRest failed, in its own words: its errors without times and processes, else its last line."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [re.sub(r"^.*?ERROR: *(\[\d+\]: *)?", "", line) for line in lines if "ERROR:" in line]
@@ -217,26 +219,26 @@ def _clean(app: App, text: str) -> str:
     return text
 
 
-def create(app: App) -> None:
+def create_repository(app: App) -> None:
     """Prepare the epoch's repository for the cluster; one that is prepared stays as it is. Raises HostError."""
-    call(app, "stanza-create", "--no-online")
+    run(app, "stanza-create", "--no-online")
 
 
 def backup(app: App, kind: str) -> None:
     """Take a base backup, "full" or "incr". Raises HostError."""
-    call(app, "backup", f"--type={kind}", timeout=WHOLE)
+    run(app, "backup", f"--type={kind}", timeout=WHOLE)
 
 
-def reach(app: App) -> tuple[float, float]:
+def restorable_range(app: App) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored, in seconds since the epoch. Raises HostError."""
     epochs = backup_epochs.chain(backup_epochs.bucket(app))
     ends = [found[0].ended for epoch in epochs if (found := bases(app, epoch.epoch))]
     if not ends:
         raise HostError("there is no base backup that could be restored", "the backup on S3", "deploy backup status")
-    return min(ends), newest(app)
+    return min(ends), newest_instant(app)
 
 
-def newest(app: App) -> float:
+def newest_instant(app: App) -> float:
     """The newest instant that is on S3: what the tail says, else when it last said something."""
     told = read_json(app.backup / "tail.json") or {}
     late = wal_stream.lag(app)
@@ -245,21 +247,21 @@ def newest(app: App) -> float:
 
 def expire(app: App) -> None:
     """Remove what the retention has passed: only once a drill has proven what is newer. Raises HostError."""
-    call(app, "expire", timeout=WHOLE)
+    run(app, "expire", timeout=WHOLE)
 
 
 def check(app: App) -> None:
     """Have the running server archive a segment, and see it arrive. Raises HostError."""
-    call(app, "check", f"--archive-timeout={ARCHIVE}", timeout=2 * QUICK)
+    run(app, "check", f"--archive-timeout={ARCHIVE}", timeout=2 * QUICK)
 
 
 def bases(app: App, epoch: str) -> list[Base]:
     """The base backups of an epoch, oldest first. Raises HostError."""
-    path = home(settings.backup(app), epoch)
-    return parsed(call(app, "info", "--output=json", f"--repo1-path={path}"))
+    path = repository_path(settings.backup(app), epoch)
+    return parse_info(run(app, "info", "--output=json", f"--repo1-path={path}"))
 
 
-def parsed(text: str) -> list[Base]:
+def parse_info(text: str) -> list[Base]:
     """What `info` says in JSON, but for backups that came with errors. Raises HostError for anything else."""
     try:
         stanzas: list[Json] = json.loads(text)
@@ -270,7 +272,7 @@ def parsed(text: str) -> list[Base]:
 
 
 def _base(told: Json) -> Base:
-    start, stop = (timelines.position(told["lsn"][name]) for name in ("start", "stop"))
+    start, stop = (timelines.parse_lsn(told["lsn"][name]) for name in ("start", "stop"))
     times, sizes = told["timestamp"], told["info"]
     timeline = int(told["archive"]["start"][:8], 16)
     stored = int(sizes["repository"].get("delta", 0))
@@ -289,12 +291,12 @@ def restore(app: App, into: Path, at: float | None = None, point: Point | None =
     begun = time.monotonic()
     store = backup_epochs.bucket(app)
     found = plan(app, backup_epochs.chain(store), at, point)
-    cluster.make_owned(into)
+    cluster.make_postgres_directory(into)
     options = [f"--set={found.base.label}", f"--repo1-path={found.home}", f"--pg1-path={into}"]
-    call(app, "restore", *options, "--type=none", timeout=WHOLE)
+    run(app, "restore", *options, "--type=none", timeout=WHOLE)
     laid = 0
     for epoch in reversed(found.sources):
-        laid += wal_stream.lay(app, store, epoch, into)
+        laid += wal_stream.restore_segments(app, store, epoch, into)
     for number, text in found.histories.items():
         _owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
     _owned(into / "recovery.signal", b"")
@@ -324,27 +326,34 @@ def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | Non
 def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Point | None) -> Plan | None:
     """From the first of these epochs, with the base backup of the first of them that has one. None without."""
     store, known = backup_epochs.bucket(app), settings.backup(app)
-    line = timelines.fetch(store, epochs[0].epoch)
-    span = timelines.counted(line.spans, until)
+    line = timelines.read_stored(store, epochs[0].epoch)
+    span = timelines.span_at(line.spans, until)
     if span is None:
         return None
-    timeline, lsn = (point.timeline, timelines.position(point.lsn)) if point else (span.timeline, None)
+    timeline, lsn = (point.timeline, timelines.parse_lsn(point.lsn)) if point else (span.timeline, None)
     told, sources = line, [epochs[0].epoch]
     for epoch in epochs:
         if epoch is not epochs[0]:
-            older = timelines.fetch(store, epoch.epoch)
+            older = timelines.read_stored(store, epoch.epoch)
             if older.system not in ("", line.system):
                 continue  # no log leads from one system to another, but one that was gone back to may be older still
             told = _joined(older, told)
             sources.append(epoch.epoch)
-        way = timelines.path(told.spans, timeline)
-        base = timelines.choose(bases(app, epoch.epoch), way, until, lsn)
+        way = timelines.ancestry(told.spans, timeline)
+        base = timelines.choose_base(bases(app, epoch.epoch), way, until, lsn)
         if base is None:
             continue
-        if (gap := timelines.hidden(told.gaps, base, until)) is not None:
+        if (gap := timelines.gap_before(told.gaps, base, until)) is not None:
             raise _dropped(gap)
         return Plan(
-            epochs[0], base, home(known, epoch.epoch), timeline, until, tuple(sources), told.histories, line.system
+            epochs[0],
+            base,
+            repository_path(known, epoch.epoch),
+            timeline,
+            until,
+            tuple(sources),
+            told.histories,
+            line.system,
         )
     return None
 
@@ -353,7 +362,7 @@ def _numbered(app: App, found: Plan, newer: Sequence[Epoch]) -> Plan:
     """The plan with what newer epochs know of timelines of the same system: none of their numbers is taken again."""
     store, histories = backup_epochs.bucket(app), dict(found.histories)
     for epoch in newer:
-        line = timelines.fetch(store, epoch.epoch)
+        line = timelines.read_stored(store, epoch.epoch)
         if line.system == found.system:
             histories = {**line.histories, **histories}
     return found._replace(histories=histories)
@@ -374,7 +383,7 @@ def _dropped(gap: timelines.Gap) -> HostError:
 def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[str, str]:
     """What the server is started with: no secret is in it."""
     told = {
-        "restore_command": asking(list(_fetches(app, into, found.sources))),
+        "restore_command": restore_command(list(_fetches(app, into, found.sources))),
         "recovery_target_timeline": str(found.timeline),
         "recovery_target_action": "promote",
         # nobody asks it before it has recovered, and so it needs no more room than this host gives
@@ -383,11 +392,11 @@ def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[st
     if point is not None:
         return told | {"recovery_target_name": point.name}
     if found.until is not None:
-        return told | {"recovery_target_time": timelines.instant(found.until)}
+        return told | {"recovery_target_time": timelines.format_instant(found.until)}
     return told
 
 
-def asking(commands: Sequence[str]) -> str:
+def restore_command(commands: Sequence[str]) -> str:
     """Ask for a file of WAL in one place after the other, each of which says 1 when it has none.
 
     Whatever else goes wrong must not pass for the end of the WAL: above 125, PostgreSQL gives up its recovery.
@@ -400,13 +409,13 @@ def _fetches(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
     """A command for each epoch that may have the WAL, newest first; not for one that came to no archive."""
     backup, store = settings.backup(app), backup_epochs.bucket(app)
     for epoch in sources:
-        if store.get(f"{home(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
+        if store.get(f"{repository_path(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
             continue
-        options = (f"--repo1-path={home(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
-        yield " ".join([*argv(app, "archive-get", *options), "%f", '"%p"'])
+        options = (f"--repo1-path={repository_path(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
+        yield " ".join([*command_line(app, "archive-get", *options), "%f", '"%p"'])
 
 
-def to_the_end(settings: Mapping[str, str]) -> dict[str, str]:
+def without_target(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings of a recovery to the end of the WAL: nothing was written after the instant that was wanted."""
     return {name: value for name, value in settings.items() if name not in _TARGETS}
 

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hostctl.backup import epochs, restore_points, settings
-from hostctl.backup.recovery_target import room
+from hostctl.backup.recovery_target import require_space
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
 from hostctl.postgres.cluster import Cluster, Server
 
@@ -21,39 +21,39 @@ NAMED = (
 )
 
 
-def check(work: Work) -> str | None:
+def check_release(work: Work) -> str | None:
     """Whether the server will bear the new release."""
     return connections_check.check(work)
 
 
-def stop_asking(work: Work) -> None:
+def cancel_check(work: Work) -> None:
     """The undo of `check`."""
-    connections_check.stop(work)
+    connections_check.cancel(work)
 
 
-def around_migrate(work: Work) -> AbstractContextManager[None]:
+def around_migrations(work: Work) -> AbstractContextManager[None]:
     """Locks with a limit, and a look at the indexes afterwards."""
     return migrate.around(work)
 
 
-def versions(app: App) -> set[int] | None:
+def applied_migrations(app: App) -> set[int] | None:
     """The versions that the database names as migrated; None without any. Raises HostError."""
-    return set(inspect.versions(cluster.live(app), cluster.require(app).name)) or None
+    return set(inspect.migrations(cluster.live_server(app), cluster.require(app).name)) or None
 
 
 # ---------------------------------------------------------------------------------------------- restore point
 
 
-def needless(app: App) -> str | None:
+def no_point_reason(app: App) -> str | None:
     """Why no restore point is needed; None when one is."""
-    return None if settings.present(app) else "none: there is no database yet"
+    return None if settings.has_data(app) else "none: there is no database yet"
 
 
-def keep(work: Work, directory: Path) -> tuple[Json, str]:
+def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     """Name this instant in the log, which the archive has; without a backup make a dump. Raises HostError."""
-    app, wanted, server = work.app, cluster.require(work.app), cluster.live(work.app)
+    app, wanted, server = work.app, cluster.require(work.app), cluster.live_server(work.app)
     counted = row_counts.rows(server, wanted.name)
-    told: Json = {"tables": {wanted.name: counted}, "versions": list(inspect.versions(server, wanted.name))}
+    told: Json = {"tables": {wanted.name: counted}, "versions": list(inspect.migrations(server, wanted.name))}
     mine = epochs.local(app) if wanted.backup else None
     if mine is None:
         return told | _dumped(app, wanted, server, directory), f"no backup: {wanted.name} was dumped"
@@ -64,7 +64,7 @@ def keep(work: Work, directory: Path) -> tuple[Json, str]:
 
 
 def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
-    room(app.points, row_counts.size(server, wanted.name) + restore_points.RESERVE)
+    require_space(app.points, row_counts.size(server, wanted.name) + restore_points.RESERVE)
     at = time.time()
     path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
     kept = {"bytes": path.stat().st_size, "sha256": file_digest(path)}

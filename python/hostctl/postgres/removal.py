@@ -22,7 +22,7 @@ def snapshot(app: App, host: Host) -> None:
 
 def finish(app: App, host: Host) -> None:
     """Archive all WAL, then stop the server. Raises HostError."""
-    replication.flush(app, host)
+    replication.archive_all(app, host)
     stop(app, host)
 
 
@@ -34,7 +34,7 @@ def stop(app: App, host: Host) -> None:
 
 def resume(app: App, host: Host) -> None:
     """Start the server and the WAL stream again. Raises HostError."""
-    commands.verb(app, "start", host)
+    commands.run_action(app, "start", host)
 
 
 def delete(app: App) -> None:

@@ -37,7 +37,7 @@ def canary(server: Server, database: str) -> Canary:
     return Canary(*map(int, found[0])) if found else Canary(0, 0, 0)
 
 
-def names(server: Server) -> set[str]:
+def database_names(server: Server) -> set[str]:
     """Every database of the cluster. Raises HostError."""
     return {name for (name,) in cluster.query(server, "SELECT datname FROM pg_database", timeout=SHORT)}
 

@@ -83,7 +83,7 @@ def server(
     With `archive` its data is to be the live one's: what it writes is safe against a power cut, and its log is kept for
     the live server to archive. Raises HostError with PostgreSQL's own words.
     """
-    clear(directory)
+    remove_leftovers(directory)
     with tempfile.TemporaryDirectory(prefix="homeport-") as name:
         own = Path(name)
         if os.geteuid() == 0:
@@ -112,7 +112,7 @@ def recovered(
         except HostError as error:
             if ENDED not in error.what or "recovery_target_time" not in settings:
                 raise
-            found = stack.enter_context(server(app, directory, archive, pgbackrest.to_the_end(settings)))
+            found = stack.enter_context(server(app, directory, archive, pgbackrest.without_target(settings)))
             yield found, False
         else:
             yield found, True
@@ -151,7 +151,7 @@ def _options(app: App, directory: Path, socket: Path, archive: bool) -> dict[str
 
 def programs(data: Path) -> Path:
     """The programs of the major version that made the data, which need not be the live server's. Raises HostError."""
-    found = cluster.VERSIONS / str(cluster.major(data)) / "bin"
+    found = cluster.VERSIONS / str(cluster.data_major(data)) / "bin"
     if not (found / "postgres").exists():
         version = found.parent.name
         raise HostError(f"PostgreSQL {version} is not installed", str(found), f"apt-get install postgresql-{version}")
@@ -172,7 +172,7 @@ def _recovered(process: subprocess.Popen[bytes], directory: Path, log: Path) -> 
     """Wait until sessions are let in. However long recovery takes: as long as the server runs, it gets on."""
     while _status(directory) != "ready":
         if process.poll() is not None:
-            raise failed(log.read_text(errors="replace"), directory)
+            raise server_error(log.read_text(errors="replace"), directory)
         time.sleep(POLL)
 
 
@@ -191,7 +191,7 @@ def _stopped(process: subprocess.Popen[bytes], log: Path, directory: Path) -> No
     except subprocess.TimeoutExpired:
         raise HostError(f"the server beside did not stop within {STOP:g} s", str(directory), "try again") from None
     if process.returncode != 0:
-        raise failed(log.read_text(errors="replace"), directory)
+        raise server_error(log.read_text(errors="replace"), directory)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
@@ -205,7 +205,7 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def failed(log: str, directory: Path) -> HostError:
+def server_error(log: str, directory: Path) -> HostError:
     """Why a server ended, by what it wrote."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     grave = [line for line in lines if GRAVE.search(line)] or lines
@@ -220,10 +220,10 @@ def failed(log: str, directory: Path) -> HostError:
 # ---------------------------------------------------------------------------------------------- what a killed run left
 
 
-def clear(directory: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
     """End the server that a killed run may have left on the directory, and remove its lock file. Idempotent."""
     server = Server(Path(), directory, Path())
-    pid = cluster.postmaster(server)
+    pid = cluster.postmaster_pid(server)
     # another process may have got the number since; a server's working directory is its data
     if pid is not None and _works_in(pid, directory):
         _end(pid)

@@ -80,30 +80,30 @@ class Range(NamedTuple):
 # ---------------------------------------------------------------------------------------------- pure
 
 
-def position(text: str) -> int:
+def parse_lsn(text: str) -> int:
     """A position of WAL ("0/3000148") as a number. Raises ValueError."""
     high, low = text.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
-def written(number: int) -> str:
+def format_lsn(number: int) -> str:
     """The opposite of `position`."""
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
-def instant(at: float) -> str:
+def format_instant(at: float) -> str:
     """An instant as PostgreSQL reads it, to the microsecond."""
     whole = math.floor(at)
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(whole)) + f".{int((at - whole) * 1e6):06d}+00"
 
 
-def counted(spans: Sequence[Span], at: float | None) -> Span | None:
+def span_at(spans: Sequence[Span], at: float | None) -> Span | None:
     """The span that counted at that time (None: counts now); None before all of them."""
     found = [span for span in spans if at is None or span.since <= at]
     return found[-1] if found else None
 
 
-def path(spans: Sequence[Span], timeline: int) -> dict[int, int | None]:
+def ancestry(spans: Sequence[Span], timeline: int) -> dict[int, int | None]:
     """The timelines that lead to one, each with the position at which it was left; None for the last.
 
     Every span goes back to an earlier one: timelines are numbered as they are made.
@@ -117,7 +117,7 @@ def path(spans: Sequence[Span], timeline: int) -> dict[int, int | None]:
     return found
 
 
-def leads(base: Base, way: Mapping[int, int | None]) -> bool:
+def leads_along(base: Base, way: Mapping[int, int | None]) -> bool:
     """Whether a base backup was whole before its timeline was left for the next one of the way."""
     if base.timeline not in way:
         return False
@@ -125,17 +125,17 @@ def leads(base: Base, way: Mapping[int, int | None]) -> bool:
     return left is None or base.stop <= left
 
 
-def choose(
+def choose_base(
     bases: Iterable[Base], way: Mapping[int, int | None], at: float | None, lsn: int | None = None
 ) -> Base | None:
     """The base backup to begin with: the newest that leads along `way` to an instant, or a position; None without."""
-    fit = [one for one in bases if leads(one, way) and (at is None or one.ended <= at)]
+    fit = [one for one in bases if leads_along(one, way) and (at is None or one.ended <= at)]
     return max(
         (one for one in fit if lsn is None or one.stop <= lsn), key=lambda one: (one.stop, one.ended), default=None
     )
 
 
-def hidden(gaps: Iterable[Gap], base: Base, at: float | None) -> Gap | None:
+def gap_before(gaps: Iterable[Gap], base: Base, at: float | None) -> Gap | None:
     """The gap between a base backup and an instant, over which no WAL leads; None without.
 
     `at` None is the newest: WAL leads as far as it goes.
@@ -160,17 +160,17 @@ def ranges(bases: Iterable[Base], line: Line, last: float) -> list[Range]:
     return found
 
 
-def settled(line: Line, timeline: int, history: str, now: float, at: float | None) -> Line:
+def with_timeline(line: Line, timeline: int, history: str, now: float, at: float | None) -> Line:
     """The line once a timeline is live: cut back to it when it counted before, else with a span that goes on to it."""
     histories = {**line.histories, **({timeline: history} if history else {})}
     known = [number for number, span in enumerate(line.spans) if span.timeline == timeline]
     if known:
         return line._replace(spans=line.spans[: known[0] + 1], histories=histories)
-    parent, fork = left(history)
+    parent, fork = parent_of(history)
     return line._replace(spans=(*line.spans, Span(timeline, now, parent, fork, at)), histories=histories)
 
 
-def merged(stored: Line, own: Line) -> Line:
+def merge(stored: Line, own: Line) -> Line:
     """What the bucket knows of an epoch, with what its own host, which had lost what it knew, has seen since."""
     spans = stored.spans
     for span in own.spans:
@@ -181,10 +181,10 @@ def merged(stored: Line, own: Line) -> Line:
     return Line(spans, gaps, {**stored.histories, **own.histories}, own.system or stored.system)
 
 
-def left(history: str) -> tuple[int | None, int]:
+def parent_of(history: str) -> tuple[int | None, int]:
     """The timeline, and the position, that a history file says its timeline has left last."""
     found = re.findall(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", history, re.MULTILINE)
-    return (int(found[-1][0]), position(found[-1][1])) if found else (None, 0)
+    return (int(found[-1][0]), parse_lsn(found[-1][1])) if found else (None, 0)
 
 
 def to_json(line: Line) -> Json:
@@ -216,7 +216,7 @@ def _kept(app: App) -> Json | None:
     return found if found is not None and mine is not None and found["epoch"] == mine.epoch else None
 
 
-def keep(app: App, change: Callable[[Line], Line]) -> None:
+def change(app: App, change: Callable[[Line], Line]) -> None:
     """Change what is known, here, and in the bucket: later, by the watch, when that cannot be done now.
 
     The watch, the tail, a backup and a transition do so, each in a process of its own.
@@ -271,11 +271,11 @@ def _whole(app: App) -> Json | None:
     found = _kept(app)
     if found is None or found.get("whole", True):
         return found
-    stored = fetch(epochs.bucket(app), found["epoch"])
+    stored = read_stored(epochs.bucket(app), found["epoch"])
     with _alone(app):
         now = _kept(app)
         if now is not None and now["epoch"] == found["epoch"]:
-            _write(app, now["epoch"], merged(stored, from_json(now)), published=False, whole=True)
+            _write(app, now["epoch"], merge(stored, from_json(now)), published=False, whole=True)
         return _kept(app)
 
 
@@ -285,7 +285,7 @@ def _write(app: App, epoch: str, line: Line, published: bool, whole: bool) -> No
     write_json(app.backup / "timelines.json", told)
 
 
-def fetch(store: s3.Bucket, epoch: str) -> Line:
+def read_stored(store: s3.Bucket, epoch: str) -> Line:
     """What counted in an epoch, as the bucket says. Raises HostError."""
     found = store.get(_key(store, epoch))
     if found is None:
@@ -301,23 +301,23 @@ def _key(store: s3.Bucket, epoch: str) -> str:
     return f"{store.prefix}/{epoch}/TIMELINES"
 
 
-def settle(app: App, at: float | None = None) -> int | None:
+def record_live(app: App, at: float | None = None) -> int | None:
     """Note which timeline is live now, and which instant of the one before it goes on from; returns it.
 
     None without a backup. To be called when the server runs, after its data was exchanged, either way. Idempotent.
     """
     if settings.configured(app) is None:
         return None
-    timeline = live(app)
-    system = cluster.control(cluster.live(app))["Database system identifier"]
+    timeline = live_timeline(app)
+    system = cluster.control_data(cluster.live_server(app))["Database system identifier"]
     told, now = history(app, timeline), time.time()
-    keep(app, lambda line: settled(line, timeline, told, now, at)._replace(system=system))
+    change(app, lambda line: with_timeline(line, timeline, told, now, at)._replace(system=system))
     return timeline
 
 
-def live(app: App) -> int:
+def live_timeline(app: App) -> int:
     """The timeline that the running server writes. Raises HostError."""
-    found = cluster.query(cluster.live(app), "SELECT pg_walfile_name(pg_current_wal_lsn())")
+    found = cluster.query(cluster.live_server(app), "SELECT pg_walfile_name(pg_current_wal_lsn())")
     return int(found[0][0][:8], 16)
 
 

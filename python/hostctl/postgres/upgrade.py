@@ -15,12 +15,12 @@ import subprocess
 from pathlib import Path
 
 from hostctl.backup import epochs, settings, state
-from hostctl.backup.recovery_target import room
+from hostctl.backup.recovery_target import require_space
 from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, data_swap, drill, epoch_branch, pgbackrest, replication, scratch_server
 
 LONGEST = 24 * 3600.0  # seconds
@@ -37,7 +37,7 @@ def plan(app: App) -> Json:
     Raises HostError (usage) when no newer version is installed.
     """
     cluster.require(app)
-    old, new = cluster.major(app.cluster_data), max(cluster.majors(), default=0)
+    old, new = cluster.data_major(app.cluster_data), max(cluster.installed_majors(), default=0)
     if new <= old:
         what = f"PostgreSQL {old} is the newest that is installed, and the app's runs on it"
         raise HostError(what, str(cluster.VERSIONS), "install a newer one: apt-get install postgresql-VERSION", USAGE)
@@ -63,11 +63,11 @@ def prepare(work: Work) -> str:
     will pass. The app serves meanwhile.
     """
     app, (_, new) = work.app, _versions(work)
-    room(app.cluster, _size(app.cluster_data) + SPARE)
+    require_space(app.cluster, _size(app.cluster_data) + SPARE)
     proven = _proven(work)
     data, programs = _made(app), _programs(new)
     _empty(app, new)
-    cluster.check(app, programs, data)
+    cluster.check_configuration(app, programs, data)
     _pg_upgrade(work, "--check")
     return f"{proven}; PostgreSQL {new} can take the data"
 
@@ -95,14 +95,14 @@ def _programs(version: int) -> Path:
 def _empty(app: App, version: int) -> None:
     """A cluster of that version with nothing in it, of the kind that the live one is."""
     discard(app)
-    cluster.make_owned(_made(app))
-    checksums = cluster.control(cluster.live(app))["Data page checksum version"] != "0"
+    cluster.make_postgres_directory(_made(app))
+    checksums = cluster.control_data(cluster.live_server(app))["Data page checksum version"] != "0"
     cluster.initdb(_programs(version), _made(app), checksums)
 
 
 def discard(app: App) -> None:
     """The undo of `prepare`, as far as it is on this disk."""
-    scratch_server.clear(_made(app))
+    scratch_server.remove_leftovers(_made(app))
     files.remove_tree(_made(app))
 
 
@@ -115,7 +115,7 @@ def _pg_upgrade(work: Work, *more: str) -> None:
     """Run it; its own files go into a directory of its own. Raises HostError with what it complained of."""
     app, (old, new) = work.app, _versions(work)
     place = app.cluster / "upgrade"
-    cluster.make_owned(place)
+    cluster.make_postgres_directory(place)
     argv: list[str | Path] = [_programs(new) / "pg_upgrade", "-b", _programs(old), "-B", _programs(new)]
     argv += ["-d", app.cluster_data, "-D", _made(app), "-s", place, "-U", cluster.SUPERUSER]
     argv += ["-j", str(os.cpu_count() or 1), *more]
@@ -146,16 +146,16 @@ def replace(work: Work) -> str:
     app, (old, new) = work.app, _versions(work)
     state.pause(app, "hostctl upgrades PostgreSQL")
     if epochs.local(app) is not None:
-        replication.flush(app, work.host)
+        replication.archive_all(app, work.host)
     cluster.stop(app, work.host)
     begun = work.host.clock()
     _pg_upgrade(work)
-    data_swap.exchange(app.cluster_data, _made(app), _aside(work))
-    cluster.use(app, new)
+    data_swap.swap(app.cluster_data, _made(app), _aside(work))
+    cluster.use_version(app, new)
     epoch_branch.begin(work, f"upgraded to PostgreSQL {new}")
     cluster.start(app, work.host)
     _analyze(app)
-    epoch_branch.move(work)
+    epoch_branch.switch(work)
     seconds = work.host.clock() - begun
     return f"PostgreSQL {old} is {new} after {seconds:.1f} s; the data of before is kept in {_aside(work) / 'old'}"
 
@@ -167,11 +167,11 @@ def _aside(work: Work) -> Path:
 
 def _analyze(app: App) -> None:
     """Statistics, which pg_upgrade does not bring along: without them every plan is a guess. A sample of each table."""
-    server = cluster.live(app)
+    server = cluster.live_server(app)
     argv: list[str | Path] = [server.bin / "vacuumdb", "--all", "--analyze-only", "-h", server.socket]
     done = cluster.run_as_postgres([*argv, "-U", cluster.SUPERUSER, "-j", str(os.cpu_count() or 1)], timeout=LONGEST)
     if done.returncode != 0:
-        raise HostError(f"vacuumdb: {cluster.said(done.stderr)}", str(app.cluster_data), AGAIN)
+        raise HostError(f"vacuumdb: {cluster.error_line(done.stderr)}", str(app.cluster_data), AGAIN)
 
 
 # ---------------------------------------------------------------------------------------------- back
@@ -182,19 +182,19 @@ def put_back(work: Work) -> None:
     the new had taken in since the flip is kept aside.
     """
     app, aside, (old, _) = work.app, _aside(work), _versions(work)
-    if data_swap.exchanged(aside):
+    if data_swap.is_swapped(aside):
         state.pause(app, "hostctl puts the data back")
         work.host.systemd.stop(app.cluster_unit)
-        data_swap.exchange_back(app.cluster_data, aside)
-    cluster.use(app, old)
-    moved = epoch_branch.back(work)
+        data_swap.swap_back(app.cluster_data, aside)
+    cluster.use_version(app, old)
+    moved = epoch_branch.revert(work)
     if work.booting:
         work.host.systemd.start(app.cluster_unit)
     else:
         cluster.start(app, work.host)
         if moved is not None:
-            epoch_branch.move(work)
-    state.unpause(app)
+            epoch_branch.switch(work)
+    state.resume(app)
     shutil.rmtree(app.cluster / "upgrade", ignore_errors=True)
     if "flip" not in work.journal.begun:
         files.remove_tree(aside)

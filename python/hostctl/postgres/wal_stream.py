@@ -53,7 +53,7 @@ ASKED = (
 )
 
 
-class Seen(NamedTuple):
+class ServerPosition(NamedTuple):
     """What the server says: how far its WAL is on disk, on which timeline, and up to where it is archived (0: unknown).
 
     Positions in bytes of WAL, `size` is that of a segment.
@@ -76,39 +76,39 @@ class Piece(NamedTuple):
 # ---------------------------------------------------------------------------------------------- pure
 
 
-def parse(line: str) -> Seen | None:
+def parse(line: str) -> ServerPosition | None:
     """The server's answer; None while it recovers, and for what is no answer."""
     fields = line.strip().split("|")
     if len(fields) != 4 or not SEGMENT.fullmatch(fields[1]) or not fields[3].isdigit():
         return None
     timeline, size = int(fields[1][:8], 16), int(fields[3])
     archived = fields[2] if SEGMENT.fullmatch(fields[2]) and int(fields[2][:8], 16) == timeline else ""
-    until = (number(archived, size) + 1) * size if archived else 0
-    return Seen(timelines.position(fields[0]), timeline, until, size)
+    until = (segment_number(archived, size) + 1) * size if archived else 0
+    return ServerPosition(timelines.parse_lsn(fields[0]), timeline, until, size)
 
 
-def number(segment: str, size: int) -> int:
+def segment_number(segment: str, size: int) -> int:
     """Which segment it is, counted from the beginning of the WAL."""
     return int(segment[8:16], 16) * ((1 << 32) // size) + int(segment[16:24], 16)
 
 
-def name(timeline: int, at: int, size: int) -> str:
+def segment_name(timeline: int, at: int, size: int) -> str:
     """The segment that holds a position."""
     high, low = divmod(at // size, (1 << 32) // size)
     return f"{timeline:08X}{high:08X}{low:08X}"
 
 
-def following(sent: int, seen: Seen) -> Piece | None:
+def next_piece(sent: int, seen: ServerPosition) -> Piece | None:
     """What to send next, when everything below `sent` is sent; None when that is all."""
     at = max(sent, seen.archived)
     if at >= seen.flushed:
         return None
     begin = at % seen.size
     end = min(begin + LARGEST, seen.size, begin + seen.flushed - at)
-    return Piece(name(seen.timeline, at, seen.size), begin, end)
+    return Piece(segment_name(seen.timeline, at, seen.size), begin, end)
 
 
-def joined(pieces: Iterable[tuple[int, int]], read: Callable[[int, int], bytes | None]) -> bytes:
+def contiguous(pieces: Iterable[tuple[int, int]], read: Callable[[int, int], bytes | None]) -> bytes:
     """The bytes of a segment from its beginning up to the first hole.
 
     `read` gives a chunk's bytes, or None for one that is damaged or another's: it counts as if it were not there.
@@ -123,13 +123,13 @@ def joined(pieces: Iterable[tuple[int, int]], read: Callable[[int, int], bytes |
     return found
 
 
-def of_key(key: str) -> Piece | None:
+def parse_key(key: str) -> Piece | None:
     """The piece that an object of the bucket holds; None for another object."""
     found = CHUNK.search(key)
     return Piece(found[1], int(found[2], 16), int(found[3], 16)) if found else None
 
 
-def label(piece: Piece) -> str:
+def piece_key(piece: Piece) -> str:
     """The object's name below the tail of its epoch."""
     return f"{piece.segment}/{piece.begin:08x}-{piece.end:08x}"
 
@@ -142,7 +142,7 @@ class Sealer:
 
     def __init__(self, epoch: str, key: str | None) -> None:
         self.epoch = epoch
-        phrase, self._mac = derived(key) if key else ("", b"homeport")
+        phrase, self._mac = derive_keys(key) if key else ("", b"homeport")
         self._phrase = phrase or None
 
     def seal(self, piece: Piece, data: bytes) -> bytes:
@@ -160,11 +160,11 @@ class Sealer:
         return data if len(data) == piece.end - piece.begin else None
 
     def _proof(self, piece: Piece, payload: bytes) -> bytes:
-        return hmac.digest(self._mac, f"{self.epoch}/{label(piece)}\n".encode() + payload, "sha256")
+        return hmac.digest(self._mac, f"{self.epoch}/{piece_key(piece)}\n".encode() + payload, "sha256")
 
 
 @functools.cache
-def derived(key: str) -> tuple[str, bytes]:
+def derive_keys(key: str) -> tuple[str, bytes]:
     """The phrase that openssl gets, and the key of the proofs: neither tells anything of the other."""
     strong = hashlib.pbkdf2_hmac("sha256", key.encode(), b"homeport tail", ROUNDS)
     return hmac.digest(strong, b"encryption", "sha256").hex(), hmac.digest(strong, b"proof", "sha256")
@@ -191,22 +191,22 @@ def _openssl(direction: str, phrase: str, data: bytes) -> bytes:
 # ---------------------------------------------------------------------------------------------- restore
 
 
-def place(store: s3.Bucket, epoch: str) -> str:
+def prefix(store: s3.Bucket, epoch: str) -> str:
     """Where an epoch's tail is in the bucket."""
     return f"{store.prefix}/{epoch}/tail/"
 
 
-def lay(app: App, store: s3.Bucket, epoch: str, into: Path) -> int:
-    """Put the segments of an epoch's tail into the log of a restored data directory, each as far as it is known.
+def restore_segments(app: App, store: s3.Bucket, epoch: str, into: Path) -> int:
+    """Write the segments of an epoch's WAL stream into a restored data directory, each as far as it is stored.
 
-    Returns how many bytes of WAL that is. PostgreSQL asks the archive first, so one that it has does no harm.
-    Raises HostError.
+    Returns the bytes of WAL. PostgreSQL asks the archive first, so a segment that it has does no harm. Raises
+    HostError.
     """
     pieces: dict[str, list[Piece]] = {}
-    for one in store.list(place(store, epoch)):
-        if (piece := of_key(one.key)) is not None:
+    for one in store.list(prefix(store, epoch)):
+        if (piece := parse_key(one.key)) is not None:
             pieces.setdefault(piece.segment, []).append(piece)
-    size = int(cluster.control(cluster.Server(app.cluster_bin, into, into))["Bytes per WAL segment"])
+    size = int(cluster.control_data(cluster.Server(app.cluster_bin, into, into))["Bytes per WAL segment"])
     sealer = _sealer(app, epoch)
     return sum(_laid(store, sealer, found, size, into) for found in pieces.values())
 
@@ -215,7 +215,7 @@ def _laid(store: s3.Bucket, sealer: Sealer, pieces: Sequence[Piece], size: int, 
     with ThreadPoolExecutor(READERS) as pool:
         opened = dict(zip(pieces, pool.map(lambda piece: _opened(store, sealer, piece), pieces), strict=True))
     segment = pieces[0].segment
-    data = joined([piece[1:] for piece in pieces], lambda begin, end: opened[Piece(segment, begin, end)])[:size]
+    data = contiguous([piece[1:] for piece in pieces], lambda begin, end: opened[Piece(segment, begin, end)])[:size]
     if data:
         _own(into, into / "pg_wal" / segment, data.ljust(size, b"\0"))
         # half a segment must never be archived under the name of the whole one
@@ -234,7 +234,7 @@ def _own(data: Path, target: Path, content: bytes) -> None:
 
 
 def _opened(store: s3.Bucket, sealer: Sealer, piece: Piece) -> bytes | None:
-    found = store.get(place(store, sealer.epoch) + label(piece))
+    found = store.get(prefix(store, sealer.epoch) + piece_key(piece))
     return sealer.open(piece, found[0]) if found else None
 
 
@@ -260,7 +260,7 @@ class Session:
         )
         self._where = str(server.socket)
 
-    def ask(self) -> Seen | None:
+    def ask(self) -> ServerPosition | None:
         """Where the server is now; None while it recovers."""
         stdin, stdout = self._psql.stdin, self._psql.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
@@ -279,17 +279,17 @@ class Session:
         self._psql.communicate()
 
 
-def first(wal: Path, seen: Seen) -> int:
-    """Where to begin: after what is archived, or, when the server has forgotten, with the first segment that waits."""
+def start_position(wal: Path, seen: ServerPosition) -> int:
+    """Where to begin: after the archived WAL, or, when the server does not know, with the first segment that waits."""
     if seen.archived:
         return seen.archived
     waiting = sorted(path.name[:24] for path in (wal / "archive_status").glob("*.ready"))
     own = [one for one in waiting if SEGMENT.fullmatch(one) and int(one[:8], 16) == seen.timeline]
     current = (seen.flushed - 1) // seen.size * seen.size
-    return min(current, number(own[0], seen.size) * seen.size) if own else current
+    return min(current, segment_number(own[0], seen.size) * seen.size) if own else current
 
 
-def read(wal: Path, piece: Piece) -> bytes | None:
+def read_piece(wal: Path, piece: Piece) -> bytes | None:
     """The bytes of a piece from the server's log; None when the segment is gone (and so archived).
 
     An archived segment gets another name, then other bytes: so what was read counts only if the name is still its own.
@@ -308,19 +308,19 @@ def read(wal: Path, piece: Piece) -> bytes | None:
 # ---------------------------------------------------------------------------------------------- the pump
 
 
-class Pump:
-    """What one session has sent of one timeline, and what lies in the bucket."""
+class Sender:
+    """What one session has sent of one timeline, and which pieces are in the bucket."""
 
-    def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, seen: Seen) -> None:
+    def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, seen: ServerPosition) -> None:
         self.app, self.store, self.sealer = app, store, sealer
         self.wal = app.cluster_data / "pg_wal"
-        self.timeline, self.sent = seen.timeline, first(self.wal, seen)
+        self.timeline, self.sent = seen.timeline, start_position(self.wal, seen)
         self.lies: list[Piece] | None = None  # not known before the bucket was asked
         self.behind: float | None = None
         self.error: str | None = None
         self.noted, self.told = 0.0, -1
 
-    def step(self, seen: Seen) -> None:
+    def step(self, seen: ServerPosition) -> None:
         """Send what is new, and remove what the archive has. What S3 refuses is tried again the next time."""
         if seen.flushed > max(self.sent, seen.archived):
             self.behind = self.behind or time.time()
@@ -333,13 +333,13 @@ class Pump:
             self.error = error.what
         self._note(seen, before)
 
-    def _send(self, seen: Seen) -> None:
-        while (piece := following(self.sent, seen)) is not None:
-            start = number(piece.segment, seen.size) * seen.size
-            data = read(self.wal, piece)
+    def _send(self, seen: ServerPosition) -> None:
+        while (piece := next_piece(self.sent, seen)) is not None:
+            start = segment_number(piece.segment, seen.size) * seen.size
+            data = read_piece(self.wal, piece)
             if data is not None:
                 self._tell()
-                self.store.put(place(self.store, self.sealer.epoch) + label(piece), self.sealer.seal(piece, data))
+                self.store.put(prefix(self.store, self.sealer.epoch) + piece_key(piece), self.sealer.seal(piece, data))
                 self._known().append(piece)
             elif seen.archived <= start:
                 # a log without this segment has archived it, and the statistics are late
@@ -358,29 +358,31 @@ class Pump:
         """What lies in the bucket; of other timelines only what is too old to be of use."""
         if self.lies is None:
             oldest = time.time() - settings.backup(self.app).retention
-            listed = [(of_key(one.key), one.modified) for one in self.store.list(place(self.store, self.sealer.epoch))]
+            listed = [
+                (parse_key(one.key), one.modified) for one in self.store.list(prefix(self.store, self.sealer.epoch))
+            ]
             own = f"{self.timeline:08X}"
             self.lies = [p for p, at in listed if p is not None and (p.segment[:8] == own or at < oldest)]
         return self.lies
 
-    def _remove(self, seen: Seen) -> None:
+    def _remove(self, seen: ServerPosition) -> None:
         known = self._known()
         done = [piece for piece in known if self._needless(piece, seen)][:PACE]
         for piece in done:
-            self.store.delete(place(self.store, self.sealer.epoch) + label(piece))
+            self.store.delete(prefix(self.store, self.sealer.epoch) + piece_key(piece))
             known.remove(piece)
 
-    def _needless(self, piece: Piece, seen: Seen) -> bool:
+    def _needless(self, piece: Piece, seen: ServerPosition) -> bool:
         other = piece.segment[:8] != f"{self.timeline:08X}"
-        return other or (number(piece.segment, seen.size) + 1) * seen.size <= seen.archived
+        return other or (segment_number(piece.segment, seen.size) + 1) * seen.size <= seen.archived
 
-    def _note(self, seen: Seen, before: tuple[float | None, str | None]) -> None:
+    def _note(self, seen: ServerPosition, before: tuple[float | None, str | None]) -> None:
         """Write down how far it is: at once when that changes, else now and then."""
         now, often = time.time(), TOLD if self.told != self.sent else IDLE
         if before == (self.behind, self.error) and now - self.noted < often:
             return
         told: Json = {"at": now, "epoch": self.sealer.epoch, "timeline": self.timeline}
-        told |= {"sent": timelines.written(self.sent), "flushed": timelines.written(seen.flushed)}
+        told |= {"sent": timelines.format_lsn(self.sent), "flushed": timelines.format_lsn(seen.flushed)}
         told |= {"behind_since": self.behind, "error": self.error}
         write_json(self.app.backup / "tail.json", told, durable=False)
         self.noted, self.told = now, self.sent
@@ -407,13 +409,13 @@ def _session(app: App, host: Host, enough: Callable[[], bool]) -> None:
         return
     store = s3.Bucket(settings.backup(app), settings.credentials(app), connect=3.0, total=20.0, tries=1)
     interval, sealer, pump = settings.backup(app).interval, _sealer(app, mine.epoch), None
-    session = Session(cluster.live(app))
+    session = Session(cluster.live_server(app))
     try:
         while not enough():
             begun = host.clock()
             seen = session.ask()
             if seen is not None:
-                pump = pump if pump and pump.timeline == seen.timeline else Pump(app, store, sealer, seen)
+                pump = pump if pump and pump.timeline == seen.timeline else Sender(app, store, sealer, seen)
                 pump.step(seen)
                 if pump.error is not None and not _same(app, mine.epoch):
                     return
@@ -427,22 +429,22 @@ def _same(app: App, epoch: str) -> bool:
     return mine is not None and mine.epoch == epoch
 
 
-def noted(app: App) -> Mapping[str, object] | None:
-    """What a running tail says of itself; None when none has said anything of late."""
+def last_note(app: App) -> Mapping[str, object] | None:
+    """The state that a running WAL stream wrote last; None when it is out of date."""
     found = read_json(app.backup / "tail.json")
     return found if found is not None and time.time() - found["at"] < FRESH else None
 
 
 def lag(app: App) -> float | None:
     """Seconds since the oldest write that may not be on S3; None when no tail runs."""
-    found = noted(app)
+    found = last_note(app)
     if found is None:
         return None
     since = found["behind_since"]
     return round(time.time() - float(str(since)), 3) if since is not None else 0.0
 
 
-def has(app: App, timeline: int, at: int) -> bool:
-    """Whether the tail, or the archive, has everything of a timeline below a position."""
-    found = noted(app)
-    return found is not None and found["timeline"] == timeline and timelines.position(str(found["sent"])) >= at
+def has_sent(app: App, timeline: int, at: int) -> bool:
+    """Whether the WAL stream, or the archive, has all WAL of a timeline below a position."""
+    found = last_note(app)
+    return found is not None and found["timeline"] == timeline and timelines.parse_lsn(str(found["sent"])) >= at

@@ -1,4 +1,4 @@
-"""The instance's confinement for a command that is no instance: the same user, limits and walls for migrations."""
+"""The confinement of the instance (user, limits, hardening) for other commands of the release, such as migrations."""
 
 from __future__ import annotations
 

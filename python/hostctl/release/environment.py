@@ -30,12 +30,12 @@ MOST = 1 << 20  # bytes of all credentials of a unit (systemd, src/shared/creds-
 LAUNCH = f'set -a; . "$$CREDENTIALS_DIRECTORY/{CREDENTIAL}"; exec "$$@"'
 
 
-def launched(argv: Sequence[str]) -> list[str]:
+def launch_command(argv: Sequence[str]) -> list[str]:
     """The command that gives a program the variables of its unit's credential, and becomes it."""
     return ["/bin/dash", "-c", LAUNCH, argv[0], *argv]
 
 
-def loaded(path: Path) -> str:
+def credential_setting(path: Path) -> str:
     """The setting of a unit by which it has the variables that are sealed in a file."""
     return f"LoadCredentialEncrypted={CREDENTIAL}:{path}"
 
@@ -45,25 +45,25 @@ def loaded(path: Path) -> str:
 
 def seal(path: Path, values: Mapping[str, str]) -> None:
     """Keep variables in a file that opens on this host alone. Raises HostError (usage) for more than systemd gives."""
-    refuse(values)
+    check_size(values)
     credentials.write(path, CREDENTIAL, envfile.render(values).encode())
 
 
-def keep(app: App, release: str, values: Mapping[str, str], secrets: Iterable[str]) -> None:
+def save(app: App, release: str, values: Mapping[str, str], secrets: Iterable[str]) -> None:
     """Seal the variables of a release, and each that is secret by itself. Raises HostError.
 
     The variables are sealed last: while they are not there, none of it is.
     """
     record = app.record(release)
     own = sorted(set(secrets) & values.keys())
-    refuse(values, own)
+    check_size(values, own)
     files.make_directory(record / SECRETS, 0o700)
     for name in own:
         credentials.write(record / SECRETS / name, PREFIX + name, values[name].encode())
     seal(record / SEALED, values)
 
 
-def refuse(values: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
+def check_size(values: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
     """Raises HostError (usage) for what no environment can hold, and for more than systemd gives to a unit."""
     size = len(CREDENTIAL) + len(envfile.render(values).encode())
     size += sum(len(PREFIX + name) + len(values[name].encode()) for name in secrets)
@@ -77,7 +77,7 @@ def write_port(app: App, release: str, number: int) -> None:
     record = app.record(release)
     files.write_atomic(record / INSTANCE, envfile.render({"PORT": str(number)}).encode())
     if (record / PLAIN).exists():  # the unit of before reads it, until provisioning comes to the end
-        files.write_atomic(record / PLAIN, envfile.render({**plain(record / PLAIN), "PORT": str(number)}).encode())
+        files.write_atomic(record / PLAIN, envfile.render({**read_plain(record / PLAIN), "PORT": str(number)}).encode())
 
 
 def forget(app: App, release: str) -> None:
@@ -91,7 +91,7 @@ def forget(app: App, release: str) -> None:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def of(app: App, release: str) -> dict[str, str]:
+def load(app: App, release: str) -> dict[str, str]:
     """The variables of a release's instance; empty when it has none (any more).
 
     Raises HostError when they are there and cannot be decrypted.
@@ -100,8 +100,8 @@ def of(app: App, release: str) -> dict[str, str]:
     try:
         found = (record / SEALED).stat()
     except OSError:
-        return plain(record / PLAIN)
-    return {**_opened(record / SEALED, found.st_ino, found.st_mtime_ns), **plain(record / INSTANCE)}
+        return read_plain(record / PLAIN)
+    return {**_opened(record / SEALED, found.st_ino, found.st_mtime_ns), **read_plain(record / INSTANCE)}
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +110,7 @@ def _opened(path: Path, *_: int) -> dict[str, str]:
     return envfile.parse(credentials.read(path, CREDENTIAL).decode())
 
 
-def plain(path: Path) -> dict[str, str]:
+def read_plain(path: Path) -> dict[str, str]:
     """The variables of a file of plain text; empty when there is none."""
     try:
         return envfile.parse(path.read_text())

@@ -65,7 +65,7 @@ def unmark(app: App, release: str, state: str) -> None:
     save(app, {**record, "state": state, "history": history})
 
 
-def short(app: App, record: Record) -> ReleaseSummary:
+def summary(app: App, record: Record) -> ReleaseSummary:
     """What a list of releases shows. What is live is taken from the symlink, not from the record."""
     live = record["release"] == app.live()
     state = LIVE if live else SUPERSEDED if record["state"] == LIVE else record["state"]
@@ -91,7 +91,7 @@ def env_changes(app: App, before: str | None, after: str) -> NamedChanges | None
     return changes if changes and any(changes.values()) else None
 
 
-def since(record: Record) -> float | None:
+def live_since(record: Record) -> float | None:
     """When the release last went live, in seconds since the epoch."""
     times = [entry["at"] for entry in record["history"] if entry["state"] == LIVE]
     return max(times, default=None)
@@ -126,4 +126,4 @@ def environment(app: App, release: str) -> dict[str, str]:
 
     Raises HostError when it cannot be decrypted.
     """
-    return at_rest.of(app, release)
+    return at_rest.load(app, release)

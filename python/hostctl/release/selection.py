@@ -1,4 +1,4 @@
-"""The decisions: pure functions of what is known, with nothing done."""
+"""Selects releases: the target of a rollback, and what to prune. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ KEPT_ARTIFACTS = 3
 KEPT_TRANSITIONS = 50
 
 
-class Seen(NamedTuple):
-    """One release as the decisions see it. `lived` is when it last went live, 0.0 for never."""
+class Candidate(NamedTuple):
+    """A release to select from. `lived` is when it last went live, 0.0 for never."""
 
     release: str
     state: str
@@ -26,12 +26,12 @@ class Seen(NamedTuple):
     digest: str = ""
 
 
-def seen(record: Record, present: bool, running: bool) -> Seen:
-    """A record as the decisions see it."""
+def candidate(record: Record, present: bool, running: bool) -> Candidate:
+    """The candidate of a record."""
     git = record.get("git")
     lived = [e["at"] for e in record["history"] if e["state"] == "live"]
     why = record["history"][-1].get("why", "") if record["history"] else ""
-    return Seen(
+    return Candidate(
         record["release"],
         record["state"],
         max(lived, default=0.0),
@@ -43,7 +43,7 @@ def seen(record: Record, present: bool, running: bool) -> Seen:
     )
 
 
-def rollback_target(all_seen: Sequence[Seen], live: str | None, wanted: str | None) -> str:
+def rollback_target(all_seen: Sequence[Candidate], live: str | None, wanted: str | None) -> str:
     """The release to go back to: the one named (id, prefix or git sha), else the last that was live before
     `live`.
 
@@ -57,7 +57,7 @@ def rollback_target(all_seen: Sequence[Seen], live: str | None, wanted: str | No
     return _named_target(all_seen, live, wanted)
 
 
-def _default_target(all_seen: Sequence[Seen], live: str) -> str:
+def _default_target(all_seen: Sequence[Candidate], live: str) -> str:
     lived = [one for one in all_seen if one.lived and one.release != live and one.present and one.state != "failed"]
     good = [one for one in lived if not one.withdrawn]
     if good:
@@ -67,7 +67,7 @@ def _default_target(all_seen: Sequence[Seen], live: str) -> str:
     raise _refused(f"{live} is the only release that was ever live", "deploy push")
 
 
-def _named_target(all_seen: Sequence[Seen], live: str, wanted: str) -> str:
+def _named_target(all_seen: Sequence[Candidate], live: str, wanted: str) -> str:
     found = matching(all_seen, wanted)
     if len(found) != 1:
         what = "no release matches" if not found else f"{len(found)} releases match"
@@ -85,7 +85,7 @@ def _named_target(all_seen: Sequence[Seen], live: str, wanted: str) -> str:
     return target.release
 
 
-def same_point(found: Point, wanted: str | None, agreed: str | None) -> None:
+def check_point(found: Point, wanted: str | None, agreed: str | None) -> None:
     """Whether a rollback with data may go to the restore point that was found. Raises HostError.
 
     Its data belongs to one release alone, and what a person agreed to must be what still is so.
@@ -97,7 +97,7 @@ def same_point(found: Point, wanted: str | None, agreed: str | None) -> None:
         raise _refused("another release went live meanwhile", "deploy rollback --with-data, and look again")
 
 
-def matching(all_seen: Sequence[Seen], wanted: str) -> list[Seen]:
+def matching(all_seen: Sequence[Candidate], wanted: str) -> list[Candidate]:
     """The releases that a word names: by id, by its beginning, or by git sha; the newest where a sha was
     pushed twice.
     """
@@ -114,7 +114,7 @@ def _refused(what: str, fix: str, code: int = FAILED) -> HostError:
     return HostError(what, "releases on the host", fix, code)
 
 
-def prunable(all_seen: Sequence[Seen], live: str | None, retain: int) -> list[str]:
+def prunable(all_seen: Sequence[Candidate], live: str | None, retain: int) -> list[str]:
     """What to remove: good releases beyond the `retain` last live ones, failures beyond the newest two.
 
     Never what is live, runs, or is still staged.
@@ -126,7 +126,7 @@ def prunable(all_seen: Sequence[Seen], live: str | None, retain: int) -> list[st
     return sorted(one.release for one in beyond if not one.running and one.release != live)
 
 
-def kept_artifacts(all_seen: Sequence[Seen], live: str | None) -> set[str]:
+def kept_artifacts(all_seen: Sequence[Candidate], live: str | None) -> set[str]:
     """The digests whose tars stay: those of the live release and of the newest ones, as bases for deltas; the newest
     may have failed, and be pushed again once its settings are mended.
     """

@@ -1,4 +1,4 @@
-"""An app's data when the app leaves: all of it on S3 one last time, and nothing deleted here but what is there."""
+"""The data of an app that is removed: a final backup, then the deletion of what is in it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hostctl.verbs import backup
 
 
 def streams(app: App) -> bool:
-    """Whether this host's data is what the backup holds: not without a backup, nor once another host has taken over."""
+    """Whether this host's data is backed up: a backup is configured, and no other host has taken it over."""
     return settings.configured(app) is not None and epochs.superseded(app) is None
 
 
 def units(app: App) -> list[str]:
-    """What a final backup is made with: the last of the app's units that stop."""
+    """The units that make the final backup, which stop last."""
     return [app.stream_unit, app.cluster_unit, app.tail_unit]
 
 
@@ -33,7 +33,7 @@ def databases(app: App, host: Host) -> list[Json]:
 
 
 def bucket(app: App) -> Json | None:
-    """Where the backup lies, and the key that it is encrypted by no one but its owner knows; None without one."""
+    """The bucket and prefix of the backup, and whether it is encrypted; None without a backup."""
     found = settings.configured(app)
     return found and {"bucket": found.bucket, "prefix": found.prefix, "encrypted": found.encrypted}
 
@@ -41,10 +41,10 @@ def bucket(app: App) -> Json | None:
 # ---------------------------------------------------------------------------------------------- the final backup
 
 
-def ask(app: App, host: Host) -> None:
-    """Whether the bucket takes what it is given: better known before the app is stopped. Raises HostError."""
+def check_bucket(app: App, host: Host) -> None:
+    """Check the bucket before the app is stopped. Raises HostError."""
     if streams(app):
-        backup.verb(app, "check", actor.Who("", ""), host)
+        backup.perform(app, "check", actor.Actor("", ""), host)
 
 
 def snapshot(app: App, host: Host) -> None:
@@ -73,30 +73,28 @@ def stop(app: App, host: Host) -> None:
 
 def resume(app: App, host: Host) -> None:
     """Undo `send_all` without waiting for S3, which may be what failed. Raises HostError."""
-    state.unpause(app)
+    state.resume(app)
     if engine := engines.of(app):
         engine.removals.resume(app, host)
 
 
-# ---------------------------------------------------------------------------------------------- what was sent goes
+# ---------------------------------------------------------------------------------------------- removal of the data
 
 
 def keep(app: App) -> None:
-    """Leave the data so that provisioning takes it up again."""
-    state.unpause(app)
+    """Leave the data ready for provisioning to use it again."""
+    state.resume(app)
 
 
-def let_go(app: App, proven: bool, grave: Path) -> list[Json]:
-    """Delete what is `proven` to be on S3; whatever else the app wrote is moved below `grave`, and told."""
+def remove(app: App, proven: bool, kept: Path) -> list[Json]:
+    """Delete the data if the backup is `proven` to hold it, and move the rest below `kept`. Returns what was moved."""
     if proven:
         _delete(app)
     moved = {app.data: "data", app.cluster: "cluster", app.aside: "aside"} | ({} if proven else {app.points: "points"})
     for source, name in moved.items():
-        if _holds(source):
-            moving.move(source, grave / name)
-    return [
-        {"path": str(grave / name), "bytes": size(grave / name)} for name in moved.values() if (grave / name).exists()
-    ]
+        if _has_files(source):
+            moving.move(source, kept / name)
+    return [{"path": str(kept / name), "bytes": size(kept / name)} for name in moved.values() if (kept / name).exists()]
 
 
 def _delete(app: App) -> None:
@@ -105,8 +103,8 @@ def _delete(app: App) -> None:
             engine.removals.delete(app)
 
 
-def _holds(place: Path) -> bool:
-    """Whether there is any file in it: empty directories are nobody's data."""
+def _has_files(place: Path) -> bool:
+    """Whether there is any file below a directory."""
     return next(_files(place), None) is not None
 
 
@@ -115,7 +113,7 @@ def _files(place: Path) -> Iterator[Path]:
 
 
 def size(place: Path) -> int:
-    """The bytes of all files in a directory, or of one file."""
+    """The size in bytes of a file, or of all files below a directory."""
     return sum(_size(path) for path in ([place] if place.is_file() else _files(place)))
 
 

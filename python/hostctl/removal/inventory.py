@@ -1,4 +1,4 @@
-"""What belongs to an app on the host. All of it is found by its name, which may be the beginning of another app's."""
+"""The files and units of an app, found by the app's name, which may be a prefix of another app's."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from hostctl.core.paths import App, Layout
 
 PREFIX = "homeport-"
 SLICE = ".slice"
-STAMP = "stamp-"  # systemd's note of when a persistent timer has last elapsed: systemd.timer(5)
+STAMP = "stamp-"  # files that record when a persistent timer last elapsed: systemd.timer(5)
 UNITS = "etc/systemd/system"
 TIMERS = "var/lib/systemd/timers"
 EDGE = "etc/homeport/edge"
-# of /etc/homeport/APP and of the app's state: what a database is taken up again by
+# prefixes of the files of /etc/homeport/APP and of the app's state that the database needs
 KEPT_SETTINGS = ("backup", "database", "pg", "postgresql")
 KEPT_STATE = ("accessories", "aside", "audit.jsonl", "backup")
 
 
 def owner(name: str, apps: Iterable[str]) -> str | None:
-    """The app that a thing is named after: `shop-admin-drill` is of shop-admin, if there is one, else of shop."""
+    """The app to which a name belongs: `shop-admin-drill` is of shop-admin if that app exists, else of shop."""
     fits = (app for app in apps if re.match(rf"{re.escape(app)}(?![a-z0-9])", name))
     return max(fits, key=len, default=None)
 
 
 def owner_of_unit(unit: str, apps: Iterable[str]) -> str | None:
-    """The app of `APP@RELEASE.service`, of `homeport-APP-WHAT.service`, and of the slice that systemd makes for the
-    instances of a template; no other unit is an app's.
+    """The app of `APP@RELEASE.service`, of `homeport-APP-NAME.service`, or of the slice of a template's instances; None
+    for other units.
     """
     if unit.startswith("system-") and unit.endswith(SLICE):
         unit = unit.removeprefix("system-").removesuffix(SLICE).replace("\\x2d", "-") + "@"
@@ -40,28 +40,29 @@ def owner_of_unit(unit: str, apps: Iterable[str]) -> str | None:
 
 
 def known(layout: Layout) -> set[str]:
-    """The names of all apps that the host has anything of."""
+    """The names of all apps that have a directory on the host."""
     homes = (layout.root / "etc/homeport", layout.state)
     names = {path.name for home in homes if home.is_dir() for path in home.iterdir() if path.is_dir()}
     return {name for name in names if matches("app", name)} - {Path(EDGE).name}
 
 
 def unit_files(app: App) -> list[Path]:
-    """The app's unit files, what is dropped in beside them, and the links that have them started."""
+    """The app's unit files, their drop-ins, and the links that enable them."""
     home, apps = app.layout.root / UNITS, {*known(app.layout), app.name}
     found = [*home.glob("*"), *home.glob("*.wants/*"), *home.glob("*.requires/*")]
     return sorted(path for path in found if owner_of_unit(path.name.removeprefix("."), apps) == app.name)
 
 
 def edge_files(app: App) -> list[Path]:
-    """Its snippet, and whatever else the edge has of it, by kind: /etc/homeport/edge/KIND/APP*."""
+    """The app's files of the edge: /etc/homeport/edge/KIND/APP*."""
     apps = {*known(app.layout), app.name}
     return sorted(path for path in (app.layout.root / EDGE).glob("*/*") if owner(path.name, apps) == app.name)
 
 
 def places(app: App, keep_data: bool) -> list[Path]:
-    """Every other file and directory of the app that is there, in the order in which they go: what names it first, its
-    state, with the lock, last. With `keep_data` without the database and what it is taken up again by.
+    """The app's other files and directories in the order of their removal: app.json first, the state last.
+
+    With `keep_data` without the database and the files that it needs.
     """
     named = [app.config, app.srv, app.build.parent, *_runtime(app), *_stamps(app)]
     rest = list(_kept_apart(app)) if keep_data else [app.data, app.cluster, app.config.parent, app.state]
@@ -79,11 +80,11 @@ def _stamps(app: App) -> list[Path]:
 
 
 def _kept_apart(app: App) -> Iterator[Path]:
-    """What goes of the directories that stay."""
+    """The files to remove from the directories that stay."""
     for home, kept in ((app.config.parent, KEPT_SETTINGS), (app.state, KEPT_STATE)):
         yield from (path for path in sorted(home.glob("*")) if not path.name.startswith(kept))
 
 
 def data_places(app: App) -> list[Path]:
-    """Where `keep_data` leaves something, as far as it is there."""
+    """The existing directories in which `keep_data` leaves files."""
     return [path for path in (app.data, app.cluster, app.config.parent, app.state) if path.exists()]

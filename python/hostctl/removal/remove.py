@@ -1,9 +1,13 @@
-"""`hostctl APP remove ACTION`: one app leaves the host whole, and every other stays as it is.
+"""`hostctl APP remove ACTION`: remove one app from the host.
 
-In a unit of its own, by steps that can all be done again. Until the final backup is proven, a step that fails has
-everything put back; after it the removal only goes forward, and whatever cuts it short, the same command or the next
-boot goes on with it. The journal lies outside of what is removed, in /var/lib/homeport-removed/APP-ID, beside what no
-backup holds: that is moved there, and only a person deletes it.
+The removal runs in a unit of its own. Until the final backup is verified, a step that fails reverts the removal. After
+that it only goes forward: when it is interrupted, the same command or the next boot goes on with it. Its journal is in
+/var/lib/homeport-removed/APP-ID, outside of what is removed. Data that is in no backup is moved there too; only a
+person deletes it.
+
+It does not use the transaction engine of journal.steps, for three reasons. That engine keeps its journal and records in
+the app's state, which a removal deletes. It decides by the live symlink whether to finish or undo, and a removal
+deletes that too. It never continues a transition after a kill, a removal continues with its remaining steps.
 """
 
 from __future__ import annotations
@@ -23,19 +27,19 @@ from hostctl.edge import certificates
 from hostctl.host.host import Host
 from hostctl.release import records
 from hostctl.removal import data
-from hostctl.removal.steps import AGAIN, STEPS, Removal, home, left, unit
+from hostctl.removal.steps import AGAIN, STEPS, Removal, home, remaining, unit
 from hostctl.removal.units import Machine
 from hostctl.transitions.exclusion import exclusive
 from hostctl.verbs import apps
 
-PATIENCE = 15.0  # seconds for whoever holds the lock at this instant
-# Restart: after kill -9 systemd has it go on at once. A network, because the final backup needs one after a boot.
+PATIENCE = 15.0  # seconds to wait for the lock
+# Restart: systemd continues it after kill -9. The network, because after a boot the final backup needs it.
 PROPERTIES = ("Type=exec", "Restart=on-abnormal", "RestartSec=1", "TimeoutStopSec=60", "After=network-online.target")
 BUILDER = "-build"
 
 
-class Wish(NamedTuple):
-    """What a person asked for. `force`: also without a final backup; `lock_wait` in seconds."""
+class RemoveRequest(NamedTuple):
+    """The options of a removal. `force`: also without a final backup. `lock_wait`: seconds."""
 
     who: str = ""
     origin: str = ""
@@ -44,73 +48,73 @@ class Wish(NamedTuple):
     lock_wait: float = 0.0
 
 
-# ---------------------------------------------------------------------------------------------- what is asked of it
+# ---------------------------------------------------------------------------------------------- the actions
 
 
-def verb(app: App, action: str, wish: Wish, host: Host) -> Json:
-    """`plan`, `begin`, `progress`; `run` is what the unit does. Raises HostError."""
+def perform(app: App, action: str, request: RemoveRequest, host: Host) -> Json:
+    """Perform `plan`, `begin`, `progress`, or `run`, which the unit does. Returns its document. Raises HostError."""
     if action == "plan":
         return plan(app, host, Machine())
     if action == "begin":
-        return begin(app, wish, host)
+        return begin(app, request, host)
     return progress(app, host) if action == "progress" else run(app, host, Machine())
 
 
 def plan(app: App, host: Host, machine: Machine) -> Json:
-    """What would go, sizes in bytes; where nothing is left, how the last removal ended. Raises HostError (usage)."""
+    """What would be removed, sizes in bytes; for an app that is gone, the result of its removal. Raises HostError."""
     entry, last = unfinished(app), newest(app)
-    if entry is None and not _anything(app):
+    if entry is None and not _exists(app):
         if last is None:
-            raise _nothing(app)
+            raise _no_such_app(app)
         return {"app": app.name, "gone": {**last["result"], "who": last["who"]}}
     settings = read_json(app.config) or {}
-    told: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
-    told |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
-    told |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.databases(app, host)}
-    told |= {"backup": data.bucket(app) if data.streams(app) else None}
-    told |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
-    return told | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}
+    document: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
+    document |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
+    document |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.databases(app, host)}
+    document |= {"backup": data.bucket(app) if data.streams(app) else None}
+    document |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
+    return document | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}
 
 
 def progress(app: App, host: Host) -> Json:
-    """What the laptop asks while it runs, and when it has ended."""
+    """Whether the removal runs, its step, and its result."""
     entry = newest(app) or {"done": [], "result": None}
     step = next((step.name for step in STEPS if step.name not in entry["done"]), "")
     return {"remove": {"running": _runs(app, host), "step": step, "result": entry["result"]}, "time": time.time()}
 
 
 def _runs(app: App, host: Host) -> bool:
-    """Whether it is at work, or was killed and is about to go on."""
-    told = host.systemd.show(unit(app))[0]
-    return told.runs or told.sub == "auto-restart"
+    """Whether the unit runs, or was killed and is about to restart."""
+    unit_state = host.systemd.show(unit(app))[0]
+    return unit_state.runs or unit_state.sub == "auto-restart"
 
 
-def begin(app: App, wish: Wish, host: Host) -> Json:
-    """Begin a removal, or go on with one. Returns since when it is under way. Raises HostError."""
+def begin(app: App, request: RemoveRequest, host: Host) -> Json:
+    """Begin a removal, or continue one. Returns when it was begun, as `started`. Raises HostError."""
     entry = unfinished(app)
     if entry is not None:
-        return _begin_again(app, entry, wish, host)
-    if not _anything(app):
-        raise _nothing(app)
-    with exclusive(app, host, wish.lock_wait):
-        removal = _written(app, wish, host)
+        return _begin_again(app, entry, request, host)
+    if not _exists(app):
+        raise _no_such_app(app)
+    with exclusive(app, host, request.lock_wait):
+        removal = _create_journal(app, request, host)
         _launch(app, host)
     return {"started": removal.content["at"]}
 
 
-def _begin_again(app: App, entry: Json, wish: Wish, host: Host) -> Json:
-    if entry["keep_data"] != wish.keep_data:
-        said = " --keep-data" if entry["keep_data"] else ""
-        what = f"the removal that {entry['who'] or 'somebody'} began as {AGAIN}{said} has not ended"
-        raise HostError(what, str(home(app.layout)), f"{AGAIN}{said}", USAGE)
+def _begin_again(app: App, entry: Json, request: RemoveRequest, host: Host) -> Json:
+    if entry["keep_data"] != request.keep_data:
+        option = " --keep-data" if entry["keep_data"] else ""
+        what = f"the removal that {entry['who'] or 'somebody'} began as {AGAIN}{option} has not ended"
+        raise HostError(what, str(home(app.layout)), f"{AGAIN}{option}", USAGE)
     if not _runs(app, host):
-        Removal(app, entry, host, Machine()).set(force=wish.force or entry["force"], result=None)
+        Removal(app, entry, host, Machine()).set(force=request.force or entry["force"], result=None)
         _launch(app, host)
     return {"started": entry["at"]}
 
 
-def go_on(layout: Layout, host: Host) -> list[str]:
-    """After a reboot: go on with every removal that has not ended. Returns its apps, which nobody is to start."""
+def resume_all(layout: Layout, host: Host) -> list[str]:
+    """Continue every unfinished removal, at boot. Returns the names of their apps, which must not be started."""
     going = [app for app in map(layout.app, sorted({e["app"] for e in _entries(layout)})) if unfinished(app)]
     for app in going:
         with suppress(HostError):
@@ -119,13 +123,13 @@ def go_on(layout: Layout, host: Host) -> list[str]:
 
 
 def unfinished(app: App) -> Json | None:
-    """The removal of the app that has neither ended nor been taken back."""
+    """The app's removal that has neither ended nor been reverted; None without one."""
     entry = newest(app)
     return entry if entry is not None and (entry["result"] is None or entry["result"]["again"]) else None
 
 
 def newest(app: App) -> Json | None:
-    """The last removal of an app of that name."""
+    """The last removal of an app of that name; None without one."""
     return next((entry for entry in reversed(_entries(app.layout)) if entry["app"] == app.name), None)
 
 
@@ -135,29 +139,35 @@ def _entries(layout: Layout) -> list[Json]:
     return sorted((one for one in found if one and matches("app", one.get("app"))), key=lambda one: str(one["id"]))
 
 
-def _anything(app: App) -> bool:
+def _exists(app: App) -> bool:
     return any(path.exists() for path in (app.config.parent, app.state, app.srv, app.data, app.cluster))
 
 
-def _nothing(app: App) -> HostError:
+def _no_such_app(app: App) -> HostError:
     return HostError(f"there is no app {app.name} on this host", str(app.config), "deploy apps lists them", USAGE)
 
 
 def _users(app: App) -> list[str]:
-    """The app's own, and the one who builds its releases."""
+    """The user of the app, and the user that builds its releases."""
     return [str((read_json(app.config) or {}).get("user") or app.name), f"{app.name}{BUILDER}"]
 
 
-# ---------------------------------------------------------------------------------------------- how it begins
+# ---------------------------------------------------------------------------------------------- begin
 
 
-def _written(app: App, wish: Wish, host: Host) -> Removal:
-    """The journal of a new removal; that of one which was taken back goes."""
+def _create_journal(app: App, request: RemoveRequest, host: Host) -> Removal:
+    """Create the journal of a removal. Deletes that of an earlier one that was reverted."""
     last = newest(app)
     if last is not None and last["result"]["reverted"]:
         files.remove_tree(Removal(app, last, host, Machine()).home)
-    content: Json = {"id": transition_id(), "app": app.name, "who": wish.who, "from": wish.origin, "at": time.time()}
-    content |= {"keep_data": wish.keep_data, "force": wish.force, "begun": [], "done": [], "reverting": None}
+    content: Json = {
+        "id": transition_id(),
+        "app": app.name,
+        "who": request.who,
+        "from": request.origin,
+        "at": time.time(),
+    }
+    content |= {"keep_data": request.keep_data, "force": request.force, "begun": [], "done": [], "reverting": None}
     content |= {
         "users": _users(app),
         "names": certificates.names(app) if app.config.is_file() else [],
@@ -168,7 +178,7 @@ def _written(app: App, wish: Wish, host: Host) -> Removal:
     files.make_directory(home(app.layout), 0o700)
     files.make_directory(removal.home, 0o700)
     removal.set(result=None)
-    audit.note(app, wish.who, wish.origin, "remove", "begun, the data stays" if wish.keep_data else "begun")
+    audit.note(app, request.who, request.origin, "remove", "begun, the data stays" if request.keep_data else "begun")
     return removal
 
 
@@ -180,18 +190,18 @@ def _launch(app: App, host: Host) -> None:
 
 
 def run(app: App, host: Host, machine: Machine) -> Json:
-    """Do what is left of the unfinished removal. Returns its result, which is on disk by then."""
+    """Perform the rest of the unfinished removal. Returns its result, which is on disk by then."""
     entry = unfinished(app)
     if entry is None:
         return {"removed": None}
     removal = Removal(app, entry, host, machine)
-    with _held(removal):
-        return _forward(removal) if entry["reverting"] is None else _back(removal)
+    with _locked(removal):
+        return _go_forward(removal) if entry["reverting"] is None else _revert(removal)
 
 
-def _held(removal: Removal) -> AbstractContextManager[object]:
-    """The lock of the app, as long as there is one: it is among what goes. Locked as by hand as well, so that nobody
-    pushes to what a killed removal left.
+def _locked(removal: Removal) -> AbstractContextManager[object]:
+    """The app's lock, while it exists: it is removed too. Also locked as if by hand, so that nobody can push after a
+    removal was killed.
     """
     app, content = removal.app, removal.content
     if not app.state.is_dir():
@@ -202,7 +212,7 @@ def _held(removal: Removal) -> AbstractContextManager[object]:
     return lock.Flock(app.lock, wait=PATIENCE)
 
 
-def _forward(removal: Removal) -> Json:
+def _go_forward(removal: Removal) -> Json:
     try:
         for step in STEPS:
             if step.again or step.name not in removal.content["done"]:
@@ -211,7 +221,7 @@ def _forward(removal: Removal) -> Json:
                 removal.finish(step)
     except Exception as error:
         return _failed(removal, _as_error(error))
-    return _ended(removal, None)
+    return _conclude(removal, None)
 
 
 def _as_error(error: Exception) -> HostError:
@@ -222,16 +232,16 @@ def _as_error(error: Exception) -> HostError:
 
 
 def _failed(removal: Removal, error: HostError) -> Json:
-    """Take it back while that is possible; else it stays for the next attempt."""
+    """Revert the removal before its final backup; later record the error, for the next attempt."""
     if "backup" not in removal.content["done"]:
         removal.set(reverting=error.as_dict())
-        return _back(removal)
+        return _revert(removal)
     fix = f"{error.fix}; then {AGAIN} goes on" if AGAIN not in error.fix else error.fix
-    return _ended(removal, HostError(error.what, error.where, fix, PERSON))
+    return _conclude(removal, HostError(error.what, error.where, fix, PERSON))
 
 
-def _back(removal: Removal) -> Json:
-    """Undo every step that was begun, the last first."""
+def _revert(removal: Removal) -> Json:
+    """Undo every begun step, the last first. Returns the result."""
     begun, failures = removal.content["begun"], []
     for name, undo in reversed([(step.name, step.undo) for step in STEPS if step.undo and step.name in begun]):
         try:
@@ -241,16 +251,16 @@ def _back(removal: Removal) -> Json:
     told = HostError(**removal.content["reverting"])
     if failures:
         what = f"{told.what}; then {'; '.join(failures)}"
-        return _ended(removal, HostError(what, told.where, told.fix, PERSON), True)
+        return _conclude(removal, HostError(what, told.where, told.fix, PERSON), True)
     served = removal.content["live"] and "edge" in begun
-    return _ended(removal, HostError(told.what, told.where, told.fix, REVERTED if served else FAILED), True)
+    return _conclude(removal, HostError(told.what, told.where, told.fix, REVERTED if served else FAILED), True)
 
 
-def _ended(removal: Removal, error: HostError | None, reverted: bool = False) -> Json:
+def _conclude(removal: Removal, error: HostError | None, reverted: bool = False) -> Json:
     content = removal.content
     result: Json = {"at": content["at"], "ended": time.time(), "ok": error is None, "reverted": reverted}
     result |= {"again": error is not None and not reverted, "found": [error.what] if error else []}
-    result |= {"error": error.as_dict() if error else None, "keep_data": removal.keep_data, "left": left(removal)}
+    result |= {"error": error.as_dict() if error else None, "keep_data": removal.keep_data, "left": remaining(removal)}
     result |= {name: content[name] for name in ("backup", "bytes", "releases", "warnings")}
     if reverted and error is not None:
         audit.note(removal.app, content["who"], content["from"], "remove", f"taken back: {error.what}")

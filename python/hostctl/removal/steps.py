@@ -1,4 +1,4 @@
-"""The steps of a removal, and what each works with: see remove."""
+"""The steps of a removal: see remove."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Removal:
-    """One removal on disk, and what a step works with."""
+    """A removal: its journal on disk, and what its steps need."""
 
     def __init__(self, app: App, content: Json, host: Host, machine: Machine) -> None:
         self.app, self.content, self.host, self.machine = app, content, host, machine
@@ -39,16 +39,16 @@ class Removal:
         return bool(self.content["keep_data"])
 
     def set(self, **facts: object) -> None:
-        """Write facts down, durably."""
+        """Write facts to the journal, durably."""
         self.content.update(facts)
         write_json(self.home / "remove.json", self.content)
 
     def begin(self, step: Step) -> None:
-        """It is about to act: from now on its undo is owed."""
+        """Record that a step is about to act: a failure undoes it from now on."""
         self._note("begun", step.name)
 
     def finish(self, step: Step) -> None:
-        """It has done what it is there for."""
+        """Record that a step is done."""
         self._note("done", step.name)
 
     def _note(self, where: str, name: str) -> None:
@@ -57,9 +57,7 @@ class Removal:
 
 
 class Step(NamedTuple):
-    """One step, which may be done any number of times; what is left of a removal does it `again`, done or not. One with
-    an undo can be taken back.
-    """
+    """A step, which can be repeated. A continued removal repeats it even when it is done, if `again`."""
 
     name: str
     do: Callable[[Removal], None]
@@ -68,7 +66,7 @@ class Step(NamedTuple):
 
 
 def home(layout: Layout) -> Path:
-    """Where removals write down what they do, and move what nothing else holds."""
+    """The directory of the journals of removals, and of the data that is in no backup."""
     return layout.root / HOME
 
 
@@ -77,33 +75,33 @@ def unit(app: App) -> str:
     return app.helper_unit("remove")
 
 
-def left(removal: Removal) -> list[Json]:
-    """What is still on the host, with its bytes: what was moved, and with keep_data where it has always been."""
+def remaining(removal: Removal) -> list[Json]:
+    """What remains on the host, with its bytes: what was moved and, with keep_data, the data in its place."""
     kept = inventory.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
-    told = [{"path": str(path), "bytes": data.size(path)} for path in kept]
-    return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *told]
+    sizes = [{"path": str(path), "bytes": data.size(path)} for path in kept]
+    return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *sizes]
 
 
-# ---------------------------------------------------------------------------------------------- what can be undone
+# ---------------------------------------------------------------------------------------------- steps with an undo
 
 
-def _ask(removal: Removal) -> None:
+def _check_bucket(removal: Removal) -> None:
     if not removal.content["force"]:
-        data.ask(removal.app, removal.host)
+        data.check_bucket(removal.app, removal.host)
 
 
 def _nothing(_: Removal) -> None:
-    """Asking, and one more backup, change nothing."""
+    """The undo of steps that change nothing: a check, and one more backup."""
 
 
-def _leave_edge(removal: Removal) -> None:
-    """The app's route and all else that the edge has of it, aside; then the edge without it."""
+def _remove_from_edge(removal: Removal) -> None:
+    """Move the app's route and its other files of the edge away, and apply the edge without them."""
     for path in inventory.edge_files(removal.app):
         moving.move(path, removal.home / "edge" / path.relative_to(_edge(removal.app)))
     removal.machine.apply_edge()
 
 
-def _enter_edge(removal: Removal) -> None:
+def _restore_edge(removal: Removal) -> None:
     aside = removal.home / "edge"
     for path in sorted(aside.glob("*/*")):
         moving.move(path, _edge(removal.app) / path.relative_to(aside))
@@ -116,28 +114,28 @@ def _edge(app: App) -> Path:
 
 
 def _stop(removal: Removal) -> None:
-    """Everything of the app but what the final backup is made with; what a start brings back is noted before."""
-    running = [one for one in _running(removal) if one not in data.units(removal.app)]
-    running = [one for one in running if not one.endswith(inventory.SLICE)]  # what it holds has an order
+    """Stop every unit of the app that the final backup does not need. The units for `_start` are recorded before."""
+    running = [name for name in _running(removal) if name not in data.units(removal.app)]
+    running = [name for name in running if not name.endswith(inventory.SLICE)]  # its units are stopped in order
     known = {path.name for path in inventory.unit_files(removal.app)}
     if "ran" not in removal.content:
         removal.set(
-            ran=[one for one in running if one in known and one.removesuffix(".service") + ".timer" not in known]
+            ran=[name for name in running if name in known and name.removesuffix(".service") + ".timer" not in known]
         )
-    removal.machine.stop([one for one in running if not one.endswith(".service")])
-    removal.machine.stop([one for one in running if one.endswith(".service")])
+    removal.machine.stop([name for name in running if not name.endswith(".service")])
+    removal.machine.stop([name for name in running if name.endswith(".service")])
 
 
 def _running(removal: Removal) -> list[str]:
     apps_here = {*inventory.known(removal.app.layout), removal.app.name}
-    mine = [one for one in removal.machine.units() if inventory.owner_of_unit(one, apps_here) == removal.app.name]
-    return [one for one in mine if one != unit(removal.app)]
+    own = [name for name in removal.machine.units() if inventory.owner_of_unit(name, apps_here) == removal.app.name]
+    return [name for name in own if name != unit(removal.app)]
 
 
 def _start(removal: Removal) -> None:
-    """The undo of `_stop`: what ran is started, and the live instance serves before the edge leads to it again."""
-    for one in removal.content.get("ran", []):
-        removal.host.systemd.start(one)
+    """The undo of `_stop`: start what ran, and wait until the live instance is healthy for the edge."""
+    for name in removal.content.get("ran", []):
+        removal.host.systemd.start(name)
     if live := removal.content["live"]:
         removal.host.systemd.start(removal.app.unit(live))
         settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
@@ -146,42 +144,42 @@ def _start(removal: Removal) -> None:
 
 
 def _snapshot(removal: Removal) -> None:
-    _or_forced(removal, data.snapshot)
+    _unless_forced(removal, data.snapshot)
 
 
 def _send_all(removal: Removal) -> None:
-    """The rest of the final backup. Without one nothing goes, unless a person said so: then the data is moved."""
+    """Complete the final backup. Without one nothing is removed, except with --force: then the data is moved."""
     app = removal.app
-    if not removal.content["warnings"] and _or_forced(removal, data.send_all):
+    if not removal.content["warnings"] and _unless_forced(removal, data.send_all):
         removal.set(backup={**(data.bucket(app) or {}), "at": time.time()})
     elif removal.content["warnings"]:
         data.stop(app, removal.host)
 
 
-def _or_forced(removal: Removal, send: Callable[[App, Host], T]) -> T | None:
+def _unless_forced(removal: Removal, send: Callable[[App, Host], T]) -> T | None:
     try:
         return send(removal.app, removal.host)
     except HostError as error:
         what = f"there is no final backup: {error.what}"
         if not removal.content["force"]:
-            fix = f"{error.fix or 'mend it'}; or {AGAIN} --force, which moves the data aside"
+            fix = f"{error.fix or 'correct it'}; or {AGAIN} --force, which moves the data away"
             raise HostError(what, error.where, fix) from None
         removal.set(warnings=[what])
     return None
 
 
-def _go_on(removal: Removal) -> None:
+def _resume_data(removal: Removal) -> None:
     data.resume(removal.app, removal.host)
 
 
-# ---------------------------------------------------------------------------------------------- what is for good
+# ---------------------------------------------------------------------------------------------- steps without an undo
 
 
 def _drop_units(removal: Removal) -> None:
-    """All of them: what began meanwhile, after a boot, is stopped with those that made the final backup."""
+    """Stop and delete every unit, also those of the final backup and those that a boot started."""
     removal.machine.stop(_running(removal))
-    # before their units and settings, by which they are known; what they hold is in no backup, so it goes aside
-    services.take_all_away(removal.app, removal.host, removal.keep_data)
+    # before the units and settings that list the accessories; their data is in no backup, so it is kept
+    services.uninstall_all(removal.app, removal.host, removal.keep_data)
     for path in inventory.unit_files(removal.app):
         files.remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     removal.machine.reload()
@@ -191,7 +189,7 @@ def _drop_data(removal: Removal) -> None:
     if removal.keep_data:
         data.keep(removal.app)
         return
-    removal.set(moved=data.let_go(removal.app, removal.content["backup"] is not None, removal.home))
+    removal.set(moved=data.remove(removal.app, removal.content["backup"] is not None, removal.home))
 
 
 def _drop_files(removal: Removal) -> None:
@@ -212,7 +210,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _removed(place: Path) -> bool:
-    """Remove a file or a directory. One with a file system mounted in it stays, empty: False then."""
+    """Remove a file or a directory. Returns False for a mount point, which stays as an empty directory."""
     if place.is_symlink() or not place.is_dir():
         files.unlink(place)
         return True
@@ -227,7 +225,7 @@ def _removed(place: Path) -> bool:
 
 
 def _drop_certificates(removal: Removal) -> None:
-    """Those that Caddy had for the app's names alone, with their keys."""
+    """Delete Caddy's certificates and keys for the domains that no other app has."""
     others = [read_json(path) or {"routes": []} for path in (_edge(removal.app) / "apps").glob("*.json")]
     used = {name for other in others for name in caddy.hosts(other)}
     for name in set(removal.content["names"]) - used:
@@ -236,18 +234,18 @@ def _drop_certificates(removal: Removal) -> None:
 
 
 def _drop_users(removal: Removal) -> None:
-    """With keep_data the app's own user stays: the data is that user's."""
+    """Delete the app's users. With keep_data the app's own user stays, because the data belongs to it."""
     own, builder = removal.content["users"]
     for name in [builder] if removal.keep_data else [own, builder]:
         removal.machine.forget_user(name)
 
 
 STEPS = [
-    Step("check", _ask, _nothing, again=False),
+    Step("check", _check_bucket, _nothing, again=False),
     Step("snapshot", _snapshot, _nothing, again=False),
-    Step("edge", _leave_edge, _enter_edge),
+    Step("edge", _remove_from_edge, _restore_edge),
     Step("stop", _stop, _start),
-    Step("backup", _send_all, _go_on, again=False),
+    Step("backup", _send_all, _resume_data, again=False),
     Step("units", _drop_units),
     Step("data", _drop_data),
     Step("files", _drop_files),

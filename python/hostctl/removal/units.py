@@ -1,4 +1,4 @@
-"""Units, users and the edge of the whole host, as a removal needs them. A thin edge: tests put another in its place."""
+"""The side effects of a removal on units, users and the edge; tests substitute a fake."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from hostctl.edge import caddy
 from hostctl.host.systemd import LONGEST
 
 PROC = Path("/proc")
-DYING = 10.0  # seconds that a killed process may take to leave
+DYING = 10.0  # seconds for a killed process to end
 
 
 class Machine:
-    """The real host. Every method raises HostError when the host refuses."""
+    """The real host. Every method raises HostError when it fails."""
 
     def units(self) -> list[str]:
-        """Every loaded unit that is active, about to be, or failed."""
+        """Every loaded unit that is active, starting, stopping or failed."""
         states = "--state=active,activating,reloading,deactivating,failed"
         told = self._call("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", states)
         return [line.split()[0] for line in told.splitlines() if line.strip()]
 
     def stop(self, units: Sequence[str]) -> None:
-        """Stop them at once, wait until they have ended, and forget how. One that has left meanwhile is stopped."""
+        """Stop units, wait until they have ended, and reset their failures. A unit that is gone counts as stopped."""
         for verb in ("stop", "reset-failed") if units else ():
             subprocess.run(["systemctl", verb, "--", *units], capture_output=True, check=False, timeout=LONGEST)
         if left := sorted({*units} & {*self.units()}):
             raise HostError(f"systemd does not stop {left[0]}", left[0], f"systemctl stop {left[0]}, and try again")
 
     def reload(self) -> None:
-        """Have systemd read the unit files again."""
+        """Reload systemd's unit files."""
         self._call("systemctl", "daemon-reload")
 
     def apply_edge(self) -> None:
-        """Have the edge serve what is on the disk."""
+        """Apply the edge's configuration on the disk."""
         caddy.apply()
 
     def forget_user(self, name: str) -> bool:
-        """Remove a user and the group of its name, after ending what runs as it; whether there was one."""
+        """Kill the processes of a user, then delete the user and its group. Returns whether it existed."""
         try:
             number = pwd.getpwnam(name).pw_uid
         except KeyError:
@@ -58,7 +58,7 @@ class Machine:
         return True
 
     def users(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that are users of the host."""
+        """The names that are users of the host."""
         return [name for name in names if _is_user(name)]
 
     def _end(self, user: int) -> None:
@@ -75,7 +75,7 @@ class Machine:
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=LONGEST)
         if done.returncode != 0:
             said = done.stderr.strip()[-500:] or f"exit status {done.returncode}"
-            raise HostError(f"{' '.join(argv[:2])} failed: {said}", argv[-1], "mend what it says, and try again")
+            raise HostError(f"{' '.join(argv[:2])} failed: {said}", argv[-1], "correct that, and try again")
         return done.stdout
 
 
@@ -88,7 +88,7 @@ def _is_user(name: str) -> bool:
 
 
 def _processes(user: int) -> Iterator[int]:
-    """Those that run as the user: /proc's own owner is root's for some (proc(5))."""
+    """The processes of a user, by /proc/PID/status: the owner of /proc/PID may be root (proc(5))."""
     for entry in PROC.glob("[0-9]*"):
         with suppress(OSError, ValueError, StopIteration):
             lines = (entry / "status").read_text().splitlines()

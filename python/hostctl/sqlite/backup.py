@@ -1,4 +1,4 @@
-"""SQLite's side of `hostctl APP backup`: files, and Litestream."""
+"""`hostctl APP backup` for SQLite: files, replicated by Litestream."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def summary(app: App, host: Host) -> Json:
     """The main database's path and sizes, and its backup. As Backups has it."""
     dbs = settings.require(app)
     main = dbs.main.path
-    told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size(main), "unsafe": dbs.unsafe}
-    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.log_size(main)}
+    told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size_with_wal(main), "unsafe": dbs.unsafe}
+    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.wal_size(main)}
     return told | {"backup": _backup(app, dbs, host)}
 
 
 def _backup(app: App, dbs: Databases, host: Host) -> Json | None:
-    told = backup_summary.common(app, host, app.stream_unit)
+    told = backup_summary.common_summary(app, host, app.stream_unit)
     if told is None:
         return None
     told |= {"lag": lag.lag(app, dbs, told["watch"])}
@@ -41,19 +41,21 @@ def _backup(app: App, dbs: Databases, host: Host) -> Json | None:
 
 def listing(app: App) -> Json:
     """Restore points on this host, and per epoch of the bucket what can be restored."""
-    dbs, bucket, last = settings.require(app), epochs.bucket(app), drills.last(app)
-    told: Json = {"points": restore_points.every(app), "last_good": last["last_good"] if last else None}
+    dbs, bucket, last = settings.require(app), epochs.bucket(app), drills.last_result(app)
+    told: Json = {"points": restore_points.all_points(app), "last_good": last["last_good"] if last else None}
     return told | {"epochs": [_of_epoch(app, dbs, epoch) for epoch in epochs.chain(bucket)[:EPOCHS]]}
 
 
 def _of_epoch(app: App, dbs: Databases, epoch: epochs.Epoch) -> Json:
-    ranges = {database.name: litestream.ranges(app, dbs, epoch.epoch, database.name) for database in dbs.databases}
+    ranges = {
+        database.name: litestream.restorable_range(app, dbs, epoch.epoch, database.name) for database in dbs.databases
+    }
     told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
     return told | {"databases": ranges}
 
 
 def run(app: App, host: Host) -> None:
-    """Restart the stream with a snapshot in between. Raises HostError."""
+    """Restart Litestream with a full snapshot in between. Raises HostError."""
     replication.restart(app, host, "deploy backup run")
 
 
@@ -63,14 +65,14 @@ def drill(app: App, host: Host) -> Json:
 
 
 def takeover(app: App, host: Host) -> epochs.Epoch:
-    """This host's files are streamed into an epoch of its own from now on. Raises HostError."""
-    with replication.working(app, patience=MOMENT):
-        # what runs, if anything does, streams into the epoch of before
+    """Replicate this host's files into a new epoch, which is current from now on. Raises HostError."""
+    with replication.exclusive(app, patience=MOMENT):
+        # a running Litestream writes to the earlier epoch
         host.systemd.stop(app.stream_unit)
         try:
             return epochs.takeover(app)
         finally:
-            state.admit(app)
+            state.clear_refusal(app)
             host.systemd.start(app.stream_unit)
 
 

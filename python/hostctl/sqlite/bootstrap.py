@@ -1,4 +1,4 @@
-"""What comes before every start of Litestream: find out which copy counts, and bring databases that are not here."""
+"""Runs before every start of Litestream: decides which epoch to replicate into, and restores missing databases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import settings, state
-from hostctl.backup.epochs import Decision, Epoch, Seen
+from hostctl.backup.epochs import BucketState, Decision, Epoch
 from hostctl.backup.settings import Backup, Database, Databases
 from hostctl.common.errors import PERSON, HostError
 from hostctl.common.files import Json, make_directory, remove_tree, write_atomic
@@ -24,28 +24,28 @@ AGAIN = "deploy backup status tells what is so now"
 
 
 def prepare(app: App, host: Host) -> Json:
-    """Everything that the stream needs, in place. Returns what was decided and done.
+    """Prepare the start of Litestream. Returns the decision and what was done.
 
-    Raises HostError when nothing may be streamed; the reason is kept for `start` and for the watch.
+    Raises HostError when nothing may be replicated; the reason is stored for `start` and for the monitor.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
-        return {"made": make_absent(dbs)}
+        return {"made": create_main(dbs)}
     if state.running(app) is not None:
-        state.owe(app, "Litestream ended without being stopped")
+        state.require_full(app, "Litestream ended without being stopped")
     try:
         told = _prepared(app, dbs, host)
     except HostError as error:
-        state.refused(app, error, again=error.code != PERSON)
+        state.refuse_start(app, error, again=error.code != PERSON)
         raise
-    state.admit(app)
-    state.empty_no_more(app)
+    state.clear_refusal(app)
+    state.disallow_empty(app)
     state.started(app, fingerprint(app, host))
     return told
 
 
-def make_absent(dbs: Databases) -> bool:
-    """Make the main database if it is not there; returns whether it was made."""
+def create_main(dbs: Databases) -> bool:
+    """Create the main database if it is missing; returns whether it was created."""
     if dbs.main.path.exists():
         return False
     files.create(dbs.main.path, dbs.user)
@@ -53,7 +53,7 @@ def make_absent(dbs: Databases) -> bool:
 
 
 def fingerprint(app: App, host: Host) -> str:
-    """Of everything that Litestream is started with: when it differs, what runs is not what is configured."""
+    """A digest of all settings that Litestream starts with: when it differs, Litestream needs a restart."""
     mine = backup_epochs.local(app)
     parts = [host.systemd.text(app.stream_unit), mine.epoch if mine else ""]
     parts += [_text(path) for path in (app.database, app.backup_credentials)]
@@ -67,8 +67,8 @@ def _text(path: Path) -> str:
 def _prepared(app: App, dbs: Databases, host: Host) -> Json:
     mine, file = backup_epochs.local(app), dbs.main.path.exists()
     # the app waits for this, and what is here may go on without an answer
-    seen, unanswered = backup_epochs.look(app, hurried=mine is not None and file)
-    decision = backup_epochs.decide(mine, file, seen, state.allows_empty(app))
+    seen, unanswered = backup_epochs.try_read_bucket(app, hurried=mine is not None and file)
+    decision = backup_epochs.decide(mine, file, seen, state.empty_allowed(app))
     told = _act(app, dbs, decision, mine, seen, unanswered, host)
     streams = backup_epochs.local(app)
     assert streams is not None  # noqa: S101 - every way through _act ends with an epoch
@@ -83,7 +83,7 @@ def _act(
     dbs: Databases,
     decision: Decision,
     mine: Epoch | None,
-    seen: Seen,
+    seen: BucketState,
     unanswered: HostError | None,
     host: Host,
 ) -> Json:
@@ -103,21 +103,21 @@ def _act(
 
 
 def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
-    """An epoch that goes on from nothing that is in the bucket."""
-    made = make_absent(dbs)
-    mine = backup_epochs.begin(app, backup, parent, "the bucket named no epoch")
-    backup_epochs.keep(app, backup, mine._replace(replaces=None))
+    """Begin an epoch without a parent in the bucket."""
+    made = create_main(dbs)
+    mine = backup_epochs.new_local(app, backup, parent, "the bucket named no epoch")
+    backup_epochs.save(app, backup, mine._replace(replaces=None))
     if publish:
         backup_epochs.publish(app, backup_epochs.bucket(app))
     return {"made": made}
 
 
-def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -> Json:
+def _go_on(app: App, dbs: Databases, backup: Backup, seen: BucketState, host: Host) -> Json:
     mine = backup_epochs.local(app)
     assert mine is not None  # noqa: S101 - decided upon
     if not seen.asked:
         return {}
-    backup_epochs.keep(app, backup, mine._replace(published=True, replaces=None))
+    backup_epochs.save(app, backup, mine._replace(published=True, replaces=None))
     if all(database.path.exists() for database in dbs.databases):
         return {}
     # extra files only: the main one is there
@@ -127,8 +127,8 @@ def _go_on(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -> 
 # ---------------------------------------------------------------------------------------------- restoring
 
 
-def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -> Json:
-    """Bring back what the copy has, and go on from it in an epoch of this host's own."""
+def _restore(app: App, dbs: Databases, backup: Backup, seen: BucketState, host: Host) -> Json:
+    """Restore from the bucket, and replicate into a new epoch of this host."""
     begun = time.time()
     epochs = backup_epochs.chain(backup_epochs.bucket(app))
     live = app.live()
@@ -136,7 +136,7 @@ def _restore(app: App, dbs: Databases, backup: Backup, seen: Seen, host: Host) -
         # whatever it has open is not what will be there
         host.systemd.stop(app.unit(live))
     restored = _bring(
-        app, dbs, epochs, lambda: backup_epochs.begin(app, backup, seen.current, "restored on a new host")
+        app, dbs, epochs, lambda: backup_epochs.new_local(app, backup, seen.current, "restored on a new host")
     )
     backup_epochs.publish(app, backup_epochs.bucket(app))
     if live is not None:
@@ -170,9 +170,9 @@ def _fetched(app: App, dbs: Databases, epochs: Sequence[Epoch], database: Databa
 
 
 def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
-    """To its name, after what was left beside it: the log of another file would destroy this one."""
+    """Move the database to its name, after moving leftover sidecar files: another database's log would destroy it."""
     grave = app.aside / transition_id()
-    for left in file_swap.beside(database.path):
+    for left in file_swap.sidecar_paths(database.path):
         if os.path.lexists(left):
             make_directory(grave, 0o700)
             moving.move(left, grave / left.name)
@@ -182,11 +182,13 @@ def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
 # ---------------------------------------------------------------------------------------------- refusing
 
 
-def _refusal(app: App, dbs: Databases, decision: Decision, seen: Seen, unanswered: HostError | None) -> HostError:
+def _refusal(
+    app: App, dbs: Databases, decision: Decision, seen: BucketState, unanswered: HostError | None
+) -> HostError:
     where = str(dbs.main.path)
     if decision is Decision.SUPERSEDED and seen.current is not None:
-        backup_epochs.yield_to(app, seen.current)
-        return backup_epochs.beaten(seen.current, backup_epochs.bucket(app))
+        backup_epochs.mark_superseded(app, seen.current)
+        return backup_epochs.superseded_error(seen.current, backup_epochs.bucket(app))
     if decision is Decision.HAS_FILE and seen.current is not None:
         what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
         fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"

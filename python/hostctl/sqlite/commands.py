@@ -1,4 +1,4 @@
-"""`hostctl APP stream` for SQLite: what its units and provisioning ask."""
+"""`hostctl APP stream` for SQLite: the actions of its units and of provisioning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hostctl.host.host import Host
 from hostctl.sqlite import bootstrap, monitor, replication
 
 
-def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
+def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """`hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
         return replication.start(app, host, allow_empty)
@@ -20,5 +20,5 @@ def verb(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     if action == "stopped":
         return replication.stopped(app)
     if action == "watch":
-        return monitor.watch(app, host)
+        return monitor.check(app, host)
     raise HostError(f"SQLite's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

@@ -12,17 +12,17 @@ from hostctl.backup.settings import Database
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
-from hostctl.host.disk import room
+from hostctl.host.disk import require_room
 from hostctl.sqlite import drill, files
-from hostctl.sqlite.sql_console import Console, live
+from hostctl.sqlite.sql_console import Console, open_live
 
 
-def named(app: App, name: str | None) -> str:
+def database_name(app: App, name: str | None) -> str:
     """The name of the database of that name, else of the main one. Raises HostError (usage)."""
-    return wanted(app, name).name
+    return find(app, name).name
 
 
-def wanted(app: App, name: str | None) -> Database:
+def find(app: App, name: str | None) -> Database:
     """The database of that name, else the main one. Raises HostError (usage)."""
     dbs = settings.require(app)
     found = dbs.named(name) if name else dbs.main
@@ -34,12 +34,12 @@ def wanted(app: App, name: str | None) -> Database:
 # ---------------------------------------------------------------------------------------------- console
 
 
-def converse(app: App, name: str, write: bool) -> int:
+def open_console(app: App, name: str, write: bool) -> int:
     """A console on the live database, as the app's own user. Returns the exit code. Raises HostError."""
-    database = wanted(app, name)
+    database = find(app, name)
     become(settings.require(app).user)
     told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
-    with live(database.path, write) as connection:
+    with open_live(database.path, write) as connection:
         Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {told}; .help tells more")
     return 0
 
@@ -49,8 +49,8 @@ def converse(app: App, name: str, write: bool) -> int:
 
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: a SQLite file, or SQL text. Raises HostError."""
-    database = wanted(app, name)
-    room(scratch, drill.size(database.path) * (3 if sql else 1), "a copy")
+    database = find(app, name)
+    require_room(scratch, drill.size_with_wal(database.path) * (3 if sql else 1), "a copy")
     target = scratch / "copy.db"
     files.copy(database.path, target)
     return _as_sql(target) if sql else target
@@ -64,8 +64,8 @@ def _as_sql(path: Path) -> Path:
     return target
 
 
-def check(_: App, file: Path) -> None:
+def check_file(_: App, file: Path) -> None:
     """Whether a file may replace the live database. Raises HostError (usage)."""
-    if wrong := files.integrity(file):
+    if wrong := files.integrity_faults(file):
         what = f"this is no sound SQLite database: {'; '.join(wrong[:3])}"
         raise HostError(what, str(file), "load another file", USAGE)

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from hostctl.backup import drill, settings
-from hostctl.backup.compare import Canary, Seen, Table, compare, newest_good
-from hostctl.backup.drill import BrokenError, Copy, Work
+from hostctl.backup.compare import Canary, DatabaseState, Table, compare, newest_sound
+from hostctl.backup.drill import Copy, DamagedCopyError, Work
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory
@@ -39,16 +39,16 @@ def run(app: App, host: Host) -> Json:
 
 def _prove(dbs: Databases, work: Work) -> Iterator[tuple[str, Copy]]:
     make_directory(work.scratch, 0o700)
-    drill.need_room(work.scratch, max(size(database.path) for database in dbs.databases))
+    drill.require_space(work.scratch, max(size_with_wal(database.path) for database in dbs.databases))
     yield from ((one.name, _proven(work, dbs, one)) for one in dbs.databases if _streamed(work, dbs, one))
 
 
-def size(path: Path) -> int:
+def size_with_wal(path: Path) -> int:
     """Bytes of a database with its log."""
-    return (path.stat().st_size if path.exists() else 0) + log_size(path)
+    return (path.stat().st_size if path.exists() else 0) + wal_size(path)
 
 
-def log_size(path: Path) -> int:
+def wal_size(path: Path) -> int:
     """Bytes of a database's write-ahead log."""
     log = path.with_name(f"{path.name}-wal")
     return log.stat().st_size if log.exists() else 0
@@ -61,7 +61,7 @@ def _streamed(work: Work, dbs: Databases, database: Database) -> bool:
     """Whether there is anything to prove: one of `extra` may not be made yet. Raises HostError for one that is gone."""
     if database.path.is_file():
         return True
-    if database == dbs.main or litestream.times(work.app, dbs, work.epoch, database.name):
+    if database == dbs.main or litestream.restorable_times(work.app, dbs, work.epoch, database.name):
         raise HostError(f"{database.name} has a copy, and is gone from this host", str(database.path), "deploy restore")
     return False
 
@@ -72,31 +72,31 @@ def _proven(work: Work, dbs: Databases, database: Database) -> Copy:
     for _ in range(ROUNDS):
         try:
             copy = _round(work, dbs, database)
-        except BrokenError as error:
+        except DamagedCopyError as error:
             return Copy([str(error)], restorable=_restorable(work, dbs, database, time.time()))
         if not copy.found:
             return copy
     # how far back it goes wrong only a comparison tells: so no further than the last one that found nothing
-    return copy._replace(restorable=_restorable(work, dbs, database, drill.proven(work.app) or 0.0))
+    return copy._replace(restorable=_restorable(work, dbs, database, drill.proven_until(work.app) or 0.0))
 
 
 def _round(work: Work, dbs: Databases, database: Database) -> Copy:
     """One restore. Raises BrokenError, and HostError when there is nothing to judge."""
-    if not litestream.listening(work.app):
+    if not litestream.is_running(work.app):
         raise HostError("Litestream does not run", work.app.stream_unit, "deploy backup status")
-    drill.tell(work, f"{database.name}: reading the live database")
-    before = see(database.path)
+    drill.report_step(work, f"{database.name}: reading the live database")
+    before = read_state(database.path)
     # written last: a copy that has this row is of a later moment than all that was seen
-    before = before._replace(canary=before.canary._replace(last=files.canary(database.path)))
-    drill.tell(work, f"{database.name}: waiting until it is on S3")
-    litestream.catch_up(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.host)
+    before = before._replace(canary=before.canary._replace(last=files.write_canary(database.path)))
+    drill.report_step(work, f"{database.name}: waiting until it is on S3")
+    litestream.wait_until_stored(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.host)
     target = work.scratch / "copy.db"
-    drill.tell(work, f"{database.name}: restoring {size(database.path)} bytes")
+    drill.report_step(work, f"{database.name}: restoring {size_with_wal(database.path)} bytes")
     seconds = _restore(work, dbs, database, target)
-    drill.tell(work, f"{database.name}: comparing")
+    drill.report_step(work, f"{database.name}: comparing")
     try:
         restored = _sound(target, before)
-        found = compare(before, restored, see(database.path, before))
+        found = compare(before, restored, read_state(database.path, before))
         if database == dbs.main:
             found += verify(target, work.backup.verify)
         rows = sum(table.rows for table in restored.tables.values())
@@ -112,38 +112,38 @@ def _restore(work: Work, dbs: Databases, database: Database, target: Path, at: f
         litestream.restore(work.app, dbs, work.epoch, database.name, target, at)
     except HostError as error:
         _remove(target)
-        raise BrokenError(error.what) from None
+        raise DamagedCopyError(error.what) from None
     return work.host.clock() - begun
 
 
-def _sound(path: Path, before: Seen | None = None) -> Seen:
+def _sound(path: Path, before: DatabaseState | None = None) -> DatabaseState:
     """What is in a copy. Raises BrokenError when SQLite finds it damaged."""
-    wrong = files.integrity(path)
+    wrong = files.integrity_faults(path)
     if wrong:
-        raise BrokenError(f"SQLite finds the copy damaged: {'; '.join(wrong[:3])}")
+        raise DamagedCopyError(f"SQLite finds the copy damaged: {'; '.join(wrong[:3])}")
     try:
-        return see(path, before)
+        return read_state(path, before)
     except HostError as error:
-        raise BrokenError(f"the copy cannot be read: {error.what}") from None
+        raise DamagedCopyError(f"the copy cannot be read: {error.what}") from None
 
 
 def _restorable(work: Work, dbs: Databases, database: Database, until: float) -> float | None:
     """The newest moment up to `until` of which a sound copy can be restored; None when there is none."""
-    drill.tell(work, f"{database.name}: looking for what can be restored")
+    drill.report_step(work, f"{database.name}: looking for what can be restored")
 
     def good(at: float) -> bool:
         target = work.scratch / "older.db"
         try:
             _restore(work, dbs, database, target, at)
             return _sound(target).canary.missing == 0
-        except BrokenError:
+        except DamagedCopyError:
             return False
         finally:
             _remove(target)
 
     with contextlib.suppress(HostError):
-        times = litestream.times(work.app, dbs, work.epoch, database.name)
-        return newest_good([at for at in reversed(times) if at <= until], good)
+        times = litestream.restorable_times(work.app, dbs, work.epoch, database.name)
+        return newest_sound([at for at in reversed(times) if at <= until], good)
     return None
 
 
@@ -155,9 +155,9 @@ def _remove(target: Path) -> None:
 # ---------------------------------------------------------------------------------------------- looking into a database
 
 
-def see(path: Path, before: Seen | None = None) -> Seen:
+def read_state(path: Path, before: DatabaseState | None = None) -> DatabaseState:
     """Look into a database. With what was seen before, its tables are seen up to the same rows. Raises HostError."""
-    look = files.look(path)
+    look = files.read_contents(path)
     canary, known = Canary(*look.canary), before.tables if before else {}
     newest = f"SELECT at FROM {files.CANARY} ORDER BY n DESC LIMIT 1"  # noqa: S608 - no value from outside
     with files.reading(path) as connection:
@@ -165,7 +165,7 @@ def see(path: Path, before: Seen | None = None) -> Seen:
         names = list(_named(connection))
         connection.text_factory = bytes  # whatever the app has put there is compared as it is
         tables = {name: _table(connection, name, rowid, known.get(name)) for name, rowid in names}
-    return Seen(tables, look.schema, look.versions, canary, at)
+    return DatabaseState(tables, look.schema, look.versions, canary, at)
 
 
 def _named(connection: sqlite3.Connection) -> Iterator[tuple[str, bool]]:

@@ -23,7 +23,7 @@ UNDONE = "undone.json"
 PROC = Path("/proc")
 
 
-def beside(path: Path) -> list[Path]:
+def sidecar_paths(path: Path) -> list[Path]:
     """What SQLite and Litestream keep beside a database; any of it may be missing."""
     names = [f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal", f".{path.name}-litestream"]
     return [path.with_name(name) for name in names]
@@ -62,7 +62,7 @@ def _give(source: Path, place: Path, user: str) -> None:
 
 
 def _replace(place: Path, source: Path, kept: Path) -> None:
-    for each, grave in zip(beside(place), beside(kept), strict=True):
+    for each, grave in zip(sidecar_paths(place), sidecar_paths(kept), strict=True):
         moving.move(each, grave)
     moving.move(place, kept)
     moving.move(source, place)
@@ -79,14 +79,14 @@ def swap_back(aside: Path) -> None:
 
 def _put_back(place: Path, kept: Path, undone: Path, existed: bool) -> None:
     if kept.exists() or not existed:
-        for each, grave in zip([place, *beside(place)], [undone, *beside(undone)], strict=True):
+        for each, grave in zip([place, *sidecar_paths(place)], [undone, *sidecar_paths(undone)], strict=True):
             moving.move(each, grave)
         moving.move(kept, place)
-    for each, home in zip(beside(kept), beside(place), strict=True):
+    for each, home in zip(sidecar_paths(kept), sidecar_paths(place), strict=True):
         moving.move(each, home)
 
 
-def under_way(aside: Path) -> bool:
+def is_swapped(aside: Path) -> bool:
     """Whether a swap was begun and not undone."""
     return (aside / UNDER_WAY).exists()
 
@@ -99,7 +99,7 @@ def under_way(aside: Path) -> bool:
 
 def openers(path: Path) -> list[str]:
     """The processes (pid and name) that have the database or its log open, this one left out."""
-    wanted = {found for each in (path, beside(path)[0]) if (found := _identity(each))}
+    wanted = {found for each in (path, sidecar_paths(path)[0]) if (found := _identity(each))}
     pids = {pid for pid, seen in _opened() if seen in wanted and pid != os.getpid()}
     return [f"{pid} ({_name(pid)})" for pid in sorted(pids)]
 

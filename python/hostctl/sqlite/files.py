@@ -27,7 +27,7 @@ _TABLE = f"CREATE TABLE IF NOT EXISTS {CANARY}(n INTEGER PRIMARY KEY, at REAL NO
 SIDECARS = ("-wal", "-shm", "-journal")
 
 
-class Look(NamedTuple):
+class Contents(NamedTuple):
     """What two copies of a database are compared by. `tables`: rows by name, without SQLite's and Litestream's own."""
 
     tables: dict[str, int]
@@ -49,7 +49,7 @@ def connect(path: Path, write: bool = False) -> sqlite3.Connection:
         if not write:
             found.execute("PRAGMA query_only=1")
     except sqlite3.Error as error:
-        raise failed(path, error) from None
+        raise sqlite_error(path, error) from None
     return found
 
 
@@ -60,7 +60,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         yield connection
     except sqlite3.Error as error:
-        raise failed(path, error) from None
+        raise sqlite_error(path, error) from None
     finally:
         connection.close()
 
@@ -76,7 +76,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.Error as error:
-            raise failed(path, error) from None
+            raise sqlite_error(path, error) from None
         finally:
             connection.close()
 
@@ -100,7 +100,7 @@ def _plain(path: Path) -> None:
         raise HostError("there is no database", str(path), "deploy status tells what is so")
 
 
-def failed(path: Path, error: sqlite3.Error) -> HostError:
+def sqlite_error(path: Path, error: sqlite3.Error) -> HostError:
     """What SQLite refused, as a HostError."""
     text = str(error)
     if "locked" in text or "busy" in text:
@@ -113,7 +113,7 @@ def failed(path: Path, error: sqlite3.Error) -> HostError:
 # ---------------------------------------------------------------------------------------------- canary
 
 
-def canary(path: Path) -> int:
+def write_canary(path: Path) -> int:
     """Write the next numbered row, and forget the oldest; returns its number. Raises HostError."""
     with writing(path) as connection:
         connection.execute(_TABLE)
@@ -135,11 +135,11 @@ def _canary(connection: sqlite3.Connection) -> tuple[int, int, int]:
 # ---------------------------------------------------------------------------------------------- look
 
 
-def look(path: Path) -> Look:
+def read_contents(path: Path) -> Contents:
     """What is in the database, as of one moment. Raises HostError."""
     with reading(path) as connection:
         connection.execute("BEGIN")
-        return Look(_tables(connection), _schema(connection), _versions(connection), _canary(connection))
+        return Contents(_tables(connection), _schema(connection), _versions(connection), _canary(connection))
 
 
 _OWN = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND tbl_name NOT LIKE '\\_litestream\\_%' ESCAPE '\\'"
@@ -171,7 +171,7 @@ def _versions(connection: sqlite3.Connection) -> tuple[int, ...]:
     return tuple(int(version) for (version,) in rows)
 
 
-def versions(path: Path) -> tuple[int, ...] | None:
+def migrations(path: Path) -> tuple[int, ...] | None:
     """What Ecto has migrated; None where it keeps no table of it. Raises HostError."""
     with reading(path) as connection:
         return _versions(connection) if _exists(connection, "schema_migrations") else None
@@ -183,7 +183,7 @@ def _exists(connection: sqlite3.Connection, table: str) -> bool:
     )
 
 
-def integrity(path: Path) -> list[str]:
+def integrity_faults(path: Path) -> list[str]:
     """What PRAGMA integrity_check finds: nothing in a sound database. What cannot even be read is a finding."""
     try:
         with reading(path) as connection:
@@ -223,7 +223,7 @@ def create(path: Path, owner: str | None = None) -> None:
             connection.execute(_TABLE)
         _settle(part, path)
     except sqlite3.Error as error:
-        raise failed(path, error) from None
+        raise sqlite_error(path, error) from None
     finally:
         _forget(part)
 
@@ -231,7 +231,7 @@ def create(path: Path, owner: str | None = None) -> None:
 def place(part: Path, target: Path, owner: str | None = None) -> None:
     """Put a finished file where a database is to be. An existing file is never overwritten: HostError then."""
     with part.open("rb") as file:
-        own(file.fileno(), owner)
+        set_owner(file.fileno(), owner)
     _settle(part, target)
 
 
@@ -240,13 +240,13 @@ def _new(target: Path, owner: str | None) -> Path:
     part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        own(handle, owner)
+        set_owner(handle, owner)
     finally:
         os.close(handle)
     return part
 
 
-def own(handle: int, owner: str | None) -> None:
+def set_owner(handle: int, owner: str | None) -> None:
     """Mode 0600, and the owner's (None: stays whose it is). Raises HostError for an unknown user."""
     os.fchmod(handle, 0o600)
     if owner is None:

@@ -40,7 +40,7 @@ ADOPTED = "homeport-epoch"
 _LTX = re.compile(r"/(\d{4})/([0-9a-f]{16})-([0-9a-f]{16})\.ltx$")
 
 
-class Nothing(HostError):  # noqa: N818 - what was found, as its reader says it
+class NoBackupError(HostError):
     """There is no copy in that epoch, or none of that time."""
 
 
@@ -55,7 +55,7 @@ class Position(NamedTuple):
     synced: float | None
 
 
-class Object(NamedTuple):
+class LtxObject(NamedTuple):
     """An LTX object of the bucket; level 9 is a whole snapshot. `at`: when it was stored."""
 
     level: int
@@ -124,7 +124,7 @@ def adopt(dbs: Databases, epoch: str) -> None:
     for database in dbs.databases:
         directory = state_directory(database.path)
         if _adopted(directory) != epoch and database.path.parent.is_dir():
-            disown(database.path)
+            forget_state(database.path)
             make_directory(directory, 0o700)
             write_atomic(directory / ADOPTED, epoch.encode())
 
@@ -136,7 +136,7 @@ def _adopted(directory: Path) -> str | None:
         return None
 
 
-def disown(path: Path) -> None:
+def forget_state(path: Path) -> None:
     """Forget what Litestream knows of a database: it will begin with a whole snapshot."""
     directory = state_directory(path)
     if directory.is_symlink():
@@ -160,12 +160,12 @@ def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: f
         _run(app, dbs, argv, f"{name} cannot be restored from the epoch {epoch}")
 
 
-def send(app: App, dbs: Databases, epoch: str, snapshot: bool) -> None:
+def send_pending(app: App, dbs: Databases, epoch: str, snapshot: bool) -> None:
     """Send what is pending of every database that is here, and whole snapshots of them if asked.
 
     Only while the stream is stopped. Raises HostError when it is not, and when S3 does not take everything.
     """
-    if listening(app):
+    if is_running(app):
         raise HostError("Litestream runs: nobody else may read its databases", app.stream_unit, "deploy backup status")
     present = dbs._replace(databases=tuple(one for one in dbs.databases if one.path.exists()))
     adopt(present, epoch)
@@ -211,16 +211,16 @@ def _run(app: App, dbs: Databases, argv: Sequence[str], failure: str) -> None:
 
 
 def _failed(app: App, failure: str, said: str) -> HostError:
-    last = reason(said)
+    last = failure_reason(said)
     where = "the backup on S3"
     if "no matching backup files available" in last or "timestamp does not exist" in last:
-        return Nothing(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
+        return NoBackupError(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
     for key in settings.credentials(app):
         last = last.replace(key, "...") if key else last
     return HostError(f"{failure}: {last}", where, "deploy backup check tells whether S3 answers as it should")
 
 
-def reason(said: str) -> str:
+def failure_reason(said: str) -> str:
     """Why Litestream failed, in its own words: the line that it ends with."""
     lines = [line for line in said.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("Error:")] or lines
@@ -230,7 +230,7 @@ def reason(said: str) -> str:
 # ---------------------------------------------------------------------------------------------- the socket
 
 
-def ask(app: App, target: str) -> Json:
+def request(app: App, target: str) -> Json:
     """What the running Litestream answers. Raises HostError when it does not run, or does not answer."""
     try:
         answer = http.request(http.Server("localhost", address=socket_path(app)), "GET", target, limits=ANSWERS)
@@ -241,18 +241,18 @@ def ask(app: App, target: str) -> Json:
     return found if isinstance(found, dict) and answer.status == 200 else {}
 
 
-def listening(app: App) -> bool:
+def is_running(app: App) -> bool:
     """Whether a Litestream of this app runs."""
     with contextlib.suppress(HostError):
-        ask(app, "/info")
+        request(app, "/info")
         return True
     return False
 
 
-def holds(app: App, path: Path) -> bool:
+def has_open(app: App, path: Path) -> bool:
     """Whether the running Litestream has the database open, and so keeps others' closing from checkpointing."""
     with contextlib.suppress(HostError):
-        return int(ask(app, f"/txid?path={quote(str(path))}").get("txid", 0)) > 0
+        return int(request(app, f"/txid?path={quote(str(path))}").get("txid", 0)) > 0
     return False
 
 
@@ -262,14 +262,14 @@ def position(app: App, name: str) -> Position:
     `replica_txid` may be one upload early: `stored` is what counts.
     """
     path = settings.require(app).named(name).path
-    local = int(ask(app, f"/txid?path={quote(str(path))}").get("txid", 0))
-    synced = _synced(ask(app, "/list"), path)
+    local = int(request(app, f"/txid?path={quote(str(path))}").get("txid", 0))
+    synced = _synced(request(app, "/list"), path)
     waiting = [(number, at) for number, at in _kept(path) if synced is None or at > synced]
     since = min((at for _, at in waiting), default=None)
     return Position(local, min((number for number, _ in waiting), default=local + 1) - 1, since, synced)
 
 
-def oldest(path: Path, after: float) -> float | None:
+def oldest_pending(path: Path, after: float) -> float | None:
     """When the oldest write after that time was made that Litestream holds on this disk; None without any."""
     return min((at for _, at in _kept(path) if at > after), default=None)
 
@@ -298,7 +298,7 @@ def local_txid(path: Path) -> int:
     return max((number for number, _ in _kept(path)), default=0)
 
 
-def catch_up(app: App, name: str, patience: float, host: Host) -> int:
+def wait_until_stored(app: App, name: str, patience: float, host: Host) -> int:
     """Wait until everything that is committed now is on S3; returns its number. Nothing is asked of Litestream but to
     tell, so this is safe for every app. Raises HostError after `patience` seconds.
     """
@@ -306,20 +306,20 @@ def catch_up(app: App, name: str, patience: float, host: Host) -> int:
     if mine is None:
         raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
     path, begun, deadline = dbs.named(name).path, time.time(), host.clock() + patience
-    while (wanted := looked(app, path, begun)) is None:
+    while (wanted := synced_txid(app, path, begun)) is None:
         _patient(name, host, deadline, patience)
     store = backup_epochs.bucket(app)
-    while stored(store, mine.epoch, name, wanted) < wanted:
+    while stored_txid(store, mine.epoch, name, wanted) < wanted:
         _patient(name, host, deadline, patience)
     return wanted
 
 
-def looked(app: App, path: Path, since: float) -> int | None:
+def synced_txid(app: App, path: Path, since: float) -> int | None:
     """The number that Litestream reached in a look at the database that began after `since`; None before that, and
     while it does not run.
     """
     with contextlib.suppress(HostError):
-        return _look(ask(app, "/debug/sync-status"), path, since)
+        return _look(request(app, "/debug/sync-status"), path, since)
     return None
 
 
@@ -348,7 +348,7 @@ def _patient(name: str, host: Host, deadline: float, patience: float) -> None:
 # ---------------------------------------------------------------------------------------------- what is on S3
 
 
-def stored(store: s3.Bucket, epoch: str, name: str, near: int = 0) -> int:
+def stored_txid(store: s3.Bucket, epoch: str, name: str, near: int = 0) -> int:
     """The newest transaction of the epoch that is on S3; 0 without any. `near` saves a long listing."""
     root = f"{store.prefix}/{epoch}/{name}/"
     after = f"{root}0000/{max(near - 1, 0):016x}-" if near > 1 else ""
@@ -356,34 +356,34 @@ def stored(store: s3.Bucket, epoch: str, name: str, near: int = 0) -> int:
     return max((one.high for one in found or objects(store, epoch, name)), default=0)
 
 
-def objects(store: s3.Bucket, epoch: str, name: str) -> list[Object]:
+def objects(store: s3.Bucket, epoch: str, name: str) -> list[LtxObject]:
     """Every LTX object of a database in an epoch."""
     return _objects(store.list(f"{store.prefix}/{epoch}/{name}/"))
 
 
-def _objects(listing: Iterable[s3.Object]) -> list[Object]:
+def _objects(listing: Iterable[s3.Object]) -> list[LtxObject]:
     found = ((_LTX.search(one.key), one.modified) for one in listing)
-    return [Object(int(m[1]), int(m[2], 16), int(m[3], 16), at) for m, at in found if m]
+    return [LtxObject(int(m[1]), int(m[2], 16), int(m[3], 16), at) for m, at in found if m]
 
 
-def times(app: App, dbs: Databases, epoch: str, name: str) -> list[float]:
+def restorable_times(app: App, dbs: Databases, epoch: str, name: str) -> list[float]:
     """The times to which a database of an epoch can be restored (to the second), oldest first. Raises HostError."""
-    return restorable(objects(backup_epochs.bucket(app), epoch, name))
+    return times_of(objects(backup_epochs.bucket(app), epoch, name))
 
 
-def restorable(found: Sequence[Object]) -> list[float]:
+def times_of(found: Sequence[LtxObject]) -> list[float]:
     """The times of the objects from the first snapshot on: what is older has nothing to stand on."""
     first = min((one.at for one in found if one.low == 1), default=None)
     return [] if first is None else sorted({one.at for one in found if one.at >= first})
 
 
-def ranges(app: App, dbs: Databases, epoch: str, name: str) -> Json | None:
+def restorable_range(app: App, dbs: Databases, epoch: str, name: str) -> Json | None:
     """From when to when a database of an epoch can be restored; None when it cannot be. Raises HostError."""
-    found = times(app, dbs, epoch, name)
+    found = restorable_times(app, dbs, epoch, name)
     return {"from": found[0], "to": found[-1]} if found else None
 
 
-def beginning(found: Sequence[Object]) -> float | None:
+def first_stored(found: Sequence[LtxObject]) -> float | None:
     """When the epoch's very first write was stored; None when that has been pruned, or there is nothing."""
     return min((one.at for one in found if one.low == 1 and (one.level != 9 or one.high == 1)), default=None)
 
@@ -404,15 +404,15 @@ def fetch(
         try:
             restore(app, dbs, epoch.epoch, name, target, until)
             return epoch
-        except Nothing:
+        except NoBackupError:
             if not _not_begun(found, until, 1):
                 raise
     return None
 
 
-def _not_begun(found: Sequence[Object], until: float | None, grace: float) -> bool:
+def _not_begun(found: Sequence[LtxObject], until: float | None, grace: float) -> bool:
     """Whether the epoch had stored nothing yet at that time. Stored times are cut to the second, so up to a `grace` of
     one second after that only a try tells.
     """
-    first = beginning(found)
+    first = first_stored(found)
     return first is not None and until is not None and until < first + grace

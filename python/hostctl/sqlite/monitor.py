@@ -1,4 +1,6 @@
-"""Every minute: whether what is written arrives on S3, whether it still counts there, and what is owed is paid."""
+"""The monitor of every minute: checks that writes arrive on S3 and that this host's epoch is current, and takes a
+required full snapshot.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,16 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.sqlite import files, lag, litestream, replication
-from hostctl.sqlite.lag import Behind
+from hostctl.sqlite.lag import Delay
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
 
 
-def watch(app: App, host: Host) -> Json:
-    """One look, written to watch.json: when, seconds of lag, the last canary row, and what is wrong.
+def check(app: App, host: Host) -> Json:
+    """Check once, and write the result to watch.json: time, seconds of lag, the last canary row, and the error.
 
-    None is taken while somebody else is at work on the stream. Raises HostError.
+    Does nothing while another process works on the replication. Raises HostError.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
@@ -32,18 +34,18 @@ def watch(app: App, host: Host) -> Json:
     if _left_to_others(app):
         return {"paused": True}
     try:
-        with replication.working(app, patience=0):
+        with replication.exclusive(app, patience=0):
             told = _look(app, dbs, dbs.backup, host)
-    except replication.AtWorkError as other:
+    except replication.BusyError as other:
         return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
-    if told["error"] is None and (debt := state.owed(app)) is not None:
+    if told["error"] is None and (debt := state.full_required(app)) is not None:
         told["error"] = _pay(app, host, debt)
     write_json(app.backup / "watch.json", told)
     return told
 
 
 def _left_to_others(app: App) -> bool:
-    """Whether a transition works on the database now. A pause that a crash left is not respected for ever."""
+    """Whether a transition works on the database now. A pause that a crash left expires."""
     found = state.paused(app)
     if found is None:
         return False
@@ -51,6 +53,7 @@ def _left_to_others(app: App) -> bool:
 
 
 def _pay(app: App, host: Host, debt: Json) -> str | None:
+    """Take the required full snapshot; returns the error, if any."""
     try:
         replication.restart(app, host, debt["why"])
     except HostError as error:
@@ -68,7 +71,7 @@ def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
     ran = _keep_running(app, host)
     number, written = _mark(app, dbs, told["canary"])
     late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), host)
-    found = Behind(written, None) if late is None else _behind(app, dbs, before, written)
+    found = Delay(written, None) if late is None else _behind(app, dbs, before, written)
     lag = time.time() - (written if found.since is None else found.since)
     told |= {"lag": round(lag, 3), "canary": number, "since": found.since, "arrived": found.arrived}
     return {**told, "error": wrong or late}
@@ -78,7 +81,7 @@ def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
 
 
 def _counts(app: App, host: Host) -> str | None:
-    """See that CURRENT is still this host's, and act if it is not; returns what is wrong."""
+    """Check that CURRENT names this host's epoch, and act when it does not; returns the error."""
     try:
         store = epochs.bucket(app)
         return _compare(app, host, store, epochs.current(app, store))
@@ -91,7 +94,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
     if mine is None:
         return None
     if now is not None and now.epoch == mine.epoch:
-        epochs.reclaim(app)
+        epochs.clear_superseded(app)
         epochs.publish(app, store)
         return None
     if not mine.published and (now is None or now.epoch == mine.replaces):
@@ -101,7 +104,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
         # the next start opens another epoch
         host.systemd.stop(app.stream_unit)
         return "CURRENT is gone from the bucket: another epoch is opened"
-    told = epochs.yield_to(app, now)
+    told = epochs.mark_superseded(app, now)
     host.systemd.stop(app.stream_unit)
     return str(told["why"])
 
@@ -110,7 +113,7 @@ def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -
 
 
 def _keep_running(app: App, host: Host) -> str | None:
-    """Start a stream that does not run; returns why it did not."""
+    """Start Litestream when it does not run; returns why it did not."""
     if state.paused(app) is not None:
         replication.resume(app, host, snapshot=True)
         return "the stream was left paused"
@@ -118,7 +121,7 @@ def _keep_running(app: App, host: Host) -> str | None:
         found = state.refusal(app)
         return None if found is None else str(found["what"])
     found = state.refusal(app)
-    state.admit(app)
+    state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
     return str(found["what"]) if found else "Litestream did not run"
 
@@ -127,22 +130,22 @@ def _keep_running(app: App, host: Host) -> str | None:
 
 
 def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
-    """Write a canary row into every database that Litestream holds; returns the main one's, and when."""
+    """Write a canary row into every open database; returns the main database's row number, and the time."""
     number, written = last, time.time()
     for one in dbs.databases:
-        if one.path.exists() and litestream.holds(app, one.path):
+        if one.path.exists() and litestream.has_open(app, one.path):
             with suppress(HostError):
-                row = files.canary(one.path)
+                row = files.write_canary(one.path)
                 number = row if one == dbs.main else number
     return number, written
 
 
 def _arrived(app: App, dbs: Databases, patience: float, host: Host) -> str | None:
-    """Wait until what was written is on S3; returns why it is not."""
+    """Wait until the writes are on S3; returns the error when they do not arrive."""
     try:
         for one in dbs.databases:
             if one.path.exists():
-                litestream.catch_up(app, one.name, patience, host)
+                litestream.wait_until_stored(app, one.name, patience, host)
     except HostError as error:
         return error.what + _refused(app)
     return None
@@ -162,10 +165,10 @@ def _refused(app: App) -> str:
     return ""
 
 
-def _behind(app: App, dbs: Databases, before: Json, written: float) -> Behind:
+def _behind(app: App, dbs: Databases, before: Json, written: float) -> Delay:
     """How far behind S3 is, the row that was just written included. Without Litestream, as the last look saw it."""
     try:
-        found = lag.see(app, dbs, before)
+        found = lag.measure(app, dbs, before)
     except HostError:
-        found = Behind(before.get("arrived") or 0.0, before.get("since"))
+        found = Delay(before.get("arrived") or 0.0, before.get("since"))
     return found._replace(since=found.since or written)

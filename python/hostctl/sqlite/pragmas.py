@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
     notes: list[str]
 
 
-def told(one: Settings) -> str:
+def describe(one: Settings) -> str:
     """The settings of one connection, for a person."""
     return (
         f"{one.who()}: wal_autocheckpoint {one.wal_autocheckpoint}, busy_timeout {one.busy_timeout} ms, "

@@ -13,34 +13,34 @@ from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import files, replica, settings_check
-from hostctl.sqlite.file_swap import beside
+from hostctl.sqlite.file_swap import sidecar_paths
 
 CATCH_UP = 15.0  # seconds that the replica may take to hold what the database holds
 
 
-def check(work: Work) -> str | None:
+def check_release(work: Work) -> str | None:
     """Ask the new release which settings its connections have."""
     return settings_check.check(work)
 
 
-def stop_asking(work: Work) -> None:
+def cancel_check(work: Work) -> None:
     """The undo of `check`."""
-    settings_check.stop(work)
+    settings_check.cancel(work)
 
 
-def around_migrate(_: Work) -> AbstractContextManager[None]:
+def around_migrations(_: Work) -> AbstractContextManager[None]:
     """Nothing: SQLite's migrations need no more than the restore point."""
     return nullcontext()
 
 
-def versions(app: App) -> set[int] | None:
+def applied_migrations(app: App) -> set[int] | None:
     """The versions that the databases name as migrated; None when none of them keeps Ecto's table.
 
     Raises HostError when one cannot be read.
     """
-    found = [files.versions(one.path) for one in settings.require(app).databases if one.path.exists()]
+    found = [files.migrations(one.path) for one in settings.require(app).databases if one.path.exists()]
     tables = [versions for versions in found if versions is not None]
     return {version for versions in tables for version in versions} if tables else None
 
@@ -48,12 +48,12 @@ def versions(app: App) -> set[int] | None:
 # ---------------------------------------------------------------------------------------------- restore point
 
 
-def needless(app: App) -> str | None:
+def no_point_reason(app: App) -> str | None:
     """Why no restore point is needed; None when one is."""
     return None if settings.require(app).main.path.exists() else "none: there is no database yet"
 
 
-def keep(work: Work, directory: Path) -> tuple[Json, str]:
+def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     """Copy the databases into the directory, or where there is no room note the instant to which the replica can be
     restored. Raises HostError where neither can be had.
     """
@@ -61,13 +61,15 @@ def keep(work: Work, directory: Path) -> tuple[Json, str]:
     present = [one for one in dbs.databases if one.path.exists()]
     missing = room_wanted(app, present)
     point: Json = _position(work, dbs) if missing else {"files": _copies(present, directory), "position": None}
-    point["versions"] = list(files.look(dbs.main.path).versions)
+    point["versions"] = list(files.read_contents(dbs.main.path).versions)
     return point, _told(point, missing, work.host.clock() - begun)
 
 
 def room_wanted(app: App, present: Sequence[Database]) -> int:
     """How many bytes are missing for copies of these databases; 0 when there is room."""
-    need = sum(each.stat().st_size for one in present for each in (one.path, beside(one.path)[0]) if each.exists())
+    need = sum(
+        each.stat().st_size for one in present for each in (one.path, sidecar_paths(one.path)[0]) if each.exists()
+    )
     found = os.statvfs(app.points)
     return max(0, need + restore_points.RESERVE - found.f_bavail * found.f_frsize)
 

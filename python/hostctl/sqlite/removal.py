@@ -50,5 +50,5 @@ def resume(app: App, host: Host) -> None:
 def delete(app: App) -> None:
     """Delete the files and what SQLite and Litestream keep beside them. Raises HostError (usage)."""
     for database in settings.require(app).databases:
-        for path in (database.path, *file_swap.beside(database.path)):
+        for path in (database.path, *file_swap.sidecar_paths(database.path)):
             files.remove(path)

@@ -39,7 +39,7 @@ class Replica:
     def back_to(self, app: App, dbs: Databases, epoch: Json | None) -> None:
         """Undo `branch`."""
         if epoch is not None:
-            backup_epochs.back_to(app, backup_epochs.Epoch(**epoch))
+            backup_epochs.return_to(app, backup_epochs.Epoch(**epoch))
 
     def reach(self, app: App, dbs: Databases) -> tuple[float, float]:
         """The oldest and the newest instant of the main database that can be restored, in seconds since the epoch."""
@@ -52,7 +52,7 @@ class Replica:
 
     def _ranges(self, app: App, dbs: Databases, epochs: Iterable[backup_epochs.Epoch]) -> Iterator[Json]:
         for epoch in epochs:
-            found = litestream.ranges(app, dbs, epoch.epoch, dbs.main.name)
+            found = litestream.restorable_range(app, dbs, epoch.epoch, dbs.main.name)
             if found is not None:
                 yield found
 
@@ -63,7 +63,7 @@ class Replica:
 
     def caught_up(self, app: App, host: Host, name: str, patience: float) -> Json:
         """Wait until everything that is committed now is on S3, at most so many seconds; where that is."""
-        number = litestream.catch_up(app, name, patience, host)
+        number = litestream.wait_until_stored(app, name, patience, host)
         mine = backup_epochs.local(app)
         return {"epoch": mine.epoch if mine else None, "txid": number}
 

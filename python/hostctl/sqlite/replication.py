@@ -1,7 +1,7 @@
-"""The stream of an app's databases to S3: its verbs, and the only ways in which anybody stops or restarts it.
+"""Replication of an app's SQLite files by Litestream: its actions, and every way to stop or restart it.
 
-Litestream misses what is checkpointed while it is away. So a planned restart holds a read transaction on every
-database until it is back, and whatever ends it otherwise owes a whole snapshot, which the watch pays.
+Litestream misses what is checkpointed while it is stopped. So a planned restart holds a read transaction on every
+database, and after any other end a full snapshot is required, which the monitor takes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ SLOWEST = 10 << 20  # bytes a second that it reads of them meanwhile
 AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
 POLL = 0.1
 OTHER = 600.0  # seconds that another restart may take, a snapshot included
-owe = state.owe
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls
 
 
 def condition(app: App) -> Json:
-    """Whether the unit may start. Raises HostError, by which systemd skips it, when it may not."""
+    """Whether the unit may start. Raises HostError when it may not, so that systemd skips it."""
     why = _barred(app)
     if why is not None:
         raise HostError(f"nothing is streamed: {why}", str(app.backup), "deploy backup status", FAILED)
@@ -53,11 +52,11 @@ def _barred(app: App) -> str | None:
 
 
 def stopped(app: App) -> Json:
-    """After Litestream ended, however it did: only a clean end leaves a copy that needs no snapshot."""
+    """Note how Litestream ended: after an unclean end a full snapshot is required."""
     was = state.running(app)
     result = os.environ.get("SERVICE_RESULT", "")
     if was is not None and result != "success":
-        owe(app, f"Litestream ended without being stopped ({result or 'unknown'})")
+        state.require_full(app, f"Litestream ended without being stopped ({result or 'unknown'})")
     state.ended(app)
     return {"clean": was is None or result == "success"}
 
@@ -66,14 +65,14 @@ def stopped(app: App) -> Json:
 
 
 def start(app: App, host: Host, allow_empty: bool = False) -> Json:
-    """See that the stream runs as it is configured; returns whether anything was changed.
+    """Start Litestream with the current configuration; returns whether anything was changed.
 
-    Restores, or makes, a database that is not here. Raises HostError when it does not come up.
+    Restores or creates missing databases. Raises HostError when Litestream does not start.
     """
     dbs = settings.require(app)
     make_directory(app.backup, 0o700)
     if dbs.backup is None:
-        return {"changed": preparing.make_absent(dbs)}
+        return {"changed": preparing.create_main(dbs)}
     if (beaten := epochs.superseded(app)) is not None:
         return {"changed": False, "superseded": beaten}
     if (paused := state.paused(app)) is not None:
@@ -84,7 +83,7 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
         return _started(app, dbs, host)
     begun = state.running(app)
     if begun is None or begun["fingerprint"] == preparing.fingerprint(app, host):
-        wait(app, dbs, host, time.time())
+        wait_until_synced(app, dbs, host, time.time())
         return {"changed": False}
     restart(app, host, "it was configured anew")
     return {"changed": True}
@@ -92,13 +91,13 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
 
 def _started(app: App, dbs: Databases, host: Host) -> Json:
     begun = time.time()
-    state.admit(app)
+    state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
-    wait(app, dbs, host, begun)
+    wait_until_synced(app, dbs, host, begun)
     return {"changed": True}
 
 
-def wait(app: App, dbs: Databases, host: Host, since: float) -> None:
+def wait_until_synced(app: App, dbs: Databases, host: Host, since: float) -> None:
     """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
 
     A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without
@@ -111,7 +110,7 @@ def wait(app: App, dbs: Databases, host: Host, since: float) -> None:
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
         waited = host.clock() - begun
-        if waited >= AWAY and litestream.listening(app) and not _answers(app):
+        if waited >= AWAY and litestream.is_running(app) and not _answers(app):
             return
         if waited >= patience and host.systemd.show(app.stream_unit)[0].state != "activating":
             fix = f"journalctl -u {app.stream_unit} tells why"
@@ -133,22 +132,22 @@ def _answers(app: App) -> bool:
 
 def _up(app: App, dbs: Databases, since: float) -> bool:
     present = [one.path for one in dbs.databases if one.path.exists()]
-    return bool(present) and all(litestream.looked(app, path, since) is not None for path in present)
+    return bool(present) and all(litestream.synced_txid(app, path, since) is not None for path in present)
 
 
 # ---------------------------------------------------------------------------------------------- stop and go on
 
 
 def pause(app: App, host: Host, verify: bool = True) -> None:
-    """Stop the stream until `resume`, whatever starts it meanwhile; everything that was written is on S3 then.
+    """Stop replication until `resume`; all writes are on S3 then.
 
-    The app must not write any more. Raises HostError when S3 has not got everything (unless `verify` is False); the
-    stream is stopped in any case. Idempotent.
+    The app must not write any more. Raises HostError when S3 lacks writes (unless `verify` is False); replication is
+    stopped in any case. Idempotent.
     """
     dbs = settings.require(app)
     if dbs.backup is None:
         return
-    ran = litestream.listening(app)
+    ran = litestream.is_running(app)
     state.pause(app, "hostctl works on the database")
     host.systemd.stop(app.stream_unit)
     if verify and epochs.superseded(app) is None:
@@ -161,7 +160,7 @@ def _verify(app: App, dbs: Databases, ran: bool) -> None:
     if mine is None:
         return
     if _missing(app, dbs, mine.epoch) or not ran:
-        litestream.send(app, dbs, mine.epoch, snapshot=False)
+        litestream.send_pending(app, dbs, mine.epoch, snapshot=False)
     if missing := _missing(app, dbs, mine.epoch):
         what = f"what was written last to {', '.join(missing)} is not on S3"
         raise HostError(what, "the backup on S3", "deploy backup status tells what is wrong; then try again")
@@ -175,39 +174,38 @@ def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
 
 def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
     local = litestream.local_txid(one.path)
-    return litestream.stored(store, epoch, one.name, local) >= local
+    return litestream.stored_txid(store, epoch, one.name, local) >= local
 
 
 def resume(app: App, host: Host, snapshot: bool = False) -> None:
-    """The opposite of `pause`: stream again, after a whole snapshot if asked. Idempotent.
+    """The undo of `pause`; with `snapshot` after a full snapshot. Idempotent.
 
-    Does not wait until Litestream is up. A snapshot that fails stays owed.
+    Does not wait until Litestream runs. A snapshot that fails stays required.
     """
     dbs, mine = settings.require(app), epochs.local(app)
     if dbs.backup is None:
         return
     if snapshot:
-        owe(app, "the data was exchanged")
-        if mine is not None and not litestream.listening(app):
+        state.require_full(app, "the data was exchanged")
+        if mine is not None and not litestream.is_running(app):
             with contextlib.suppress(HostError):
-                litestream.send(app, dbs, mine.epoch, snapshot=True)
-                state.paid(app)
-    state.unpause(app)
+                litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
+                state.full_taken(app)
+    state.resume(app)
     if epochs.superseded(app) is None:
-        state.admit(app)
+        state.clear_refusal(app)
         host.systemd.start(app.stream_unit)
 
 
 def restart(app: App, host: Host, why: str) -> None:
-    """Restart Litestream so that nothing is missed, with a whole snapshot in between.
+    """Restart Litestream without missing a write, with a full snapshot in between.
 
-    A snapshot that was owed opens an epoch: in the one that may have a hole, Litestream's next compaction would lay the
-    damaged pages over the snapshot again. Raises HostError; the stream runs in any case, and a snapshot that could not
-    be taken stays owed. Without S3 nothing is stopped.
+    A snapshot that was required opens an epoch: in the old one Litestream's next compaction could restore damaged
+    pages. Raises HostError; Litestream runs in any case. Nothing is stopped while S3 does not answer.
     """
-    with working(app):
-        dbs, debt = settings.require(app), state.owed(app)
-        owe(app, why)
+    with exclusive(app):
+        dbs, debt = settings.require(app), state.full_required(app)
+        state.require_full(app, why)
         epochs.bucket(app).check()
         present = [one for one in dbs.databases if one.path.exists()]
         with contextlib.ExitStack() as held:
@@ -223,9 +221,9 @@ def _restarted(app: App, dbs: Databases, host: Host, debt: Json | None) -> None:
         if epochs.superseded(app) is None:
             _snapshot(app, dbs, debt)
     finally:
-        state.admit(app)
+        state.clear_refusal(app)
         host.systemd.start(app.stream_unit)
-    wait(app, dbs, host, begun)
+    wait_until_synced(app, dbs, host, begun)
 
 
 def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
@@ -234,23 +232,23 @@ def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
     if mine is None or dbs.backup is None:
         return
     if debt is not None:
-        mine = epochs.begin(app, dbs.backup, mine, debt["why"])
-    litestream.send(app, dbs, mine.epoch, snapshot=True)
+        mine = epochs.new_local(app, dbs.backup, mine, debt["why"])
+    litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
     if debt is not None:
         epochs.publish(app, epochs.bucket(app))
-    state.paid(app)
+    state.full_taken(app)
 
 
-class AtWorkError(HostError):
-    """Somebody else is at work on the stream."""
+class BusyError(HostError):
+    """Another process works on the replication."""
 
 
 @contextlib.contextmanager
-def working(app: App, patience: float = OTHER) -> Iterator[None]:
-    """Only one at a time works on the stream. Raises AtWorkError when another does not end in time."""
+def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
+    """A lock for work on the replication. Raises BusyError when another process does not end in time."""
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "lock", wait=patience):
             yield
     except BlockingIOError:
-        raise AtWorkError("somebody else is at work on the stream", str(app.backup), "try again") from None
+        raise BusyError("somebody else is at work on the stream", str(app.backup), "try again") from None

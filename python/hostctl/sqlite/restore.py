@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.backup import restore_points, settings
-from hostctl.backup.recovery_target import broken, compared, given_up, instant, room, wanted
+from hostctl.backup.recovery_target import (
+    broken_data_error,
+    compare_rows,
+    record_kept_data,
+    requested,
+    require_space,
+    target_time,
+)
 from hostctl.backup.settings import Database, Databases
 from hostctl.common import files
 from hostctl.common.documents import DataSource
@@ -19,32 +26,34 @@ from hostctl.common.timestamps import utc
 from hostctl.core import moving
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import file_swap, replica
 from hostctl.sqlite import files as sqlite_files
 
 # ---------------------------------------------------------------------------------------------- what to bring back
 
 
-def reach(app: App, host: Host) -> tuple[float, float]:
+def restorable_range(app: App, host: Host) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored. Raises HostError."""
     return replica.of(host).reach(app, settings.require_backup(app)[0])
 
 
-def counted(app: App, data: DataSource) -> Json:
+def row_changes(app: App, data: DataSource) -> Json:
     """The rows of each table now and then, by the database's name; empty for what only S3 has."""
     held = copies(app, data)
     live = {one.name: one.path for one in settings.require(app).databases if one.name in held and one.path.exists()}
     return {
-        name: compared(sqlite_files.look(path).tables, sqlite_files.look(held[name]).tables)
+        name: compare_rows(sqlite_files.read_contents(path).tables, sqlite_files.read_contents(held[name]).tables)
         for name, path in live.items()
     }
 
 
-def now(app: App) -> dict[str, dict[str, int]]:
+def live_rows(app: App) -> dict[str, dict[str, int]]:
     """The rows of each table of the live databases."""
     return {
-        one.name: sqlite_files.look(one.path).tables for one in settings.require(app).databases if one.path.exists()
+        one.name: sqlite_files.read_contents(one.path).tables
+        for one in settings.require(app).databases
+        if one.path.exists()
     }
 
 
@@ -62,17 +71,17 @@ def copies(app: App, data: DataSource) -> dict[str, Path]:
 
 
 def fetch(work: Work) -> str:
-    """The step: bring the data beside, whole and checked, while the app serves."""
+    """The step: fetch the data beside the live files, and check it, while the app serves."""
     begun = work.host.clock()
-    found = bring(work.app, wanted(work), staged(work), work.host)
+    found = restore_into(work.app, requested(work), staged(work), work.host)
     work.journal.set(names=list(found))
     seconds = work.host.clock() - begun
     size = sum(one["bytes"] for one in found.values())
-    return f"{', '.join(found)} of {utc(instant(wanted(work)))}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
+    return f"{', '.join(found)} of {utc(target_time(requested(work)))}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
 
 
 def aside(work: Work) -> Path:
-    """Where what is given up lies afterwards."""
+    """The directory of the replaced files."""
     return work.app.aside / work.journal.id
 
 
@@ -80,14 +89,14 @@ def staged(work: Work) -> Path:
     return aside(work) / "fetched"
 
 
-def forget(work: Work) -> None:
-    """The undo of fetch."""
+def discard_fetched(work: Work) -> None:
+    """The undo of `fetch`."""
     files.remove_tree(staged(work))
     if aside(work).is_dir() and not any(aside(work).iterdir()):
         aside(work).rmdir()
 
 
-def bring(app: App, data: DataSource, into: Path, host: Host, only: Database | None = None) -> Json:
+def restore_into(app: App, data: DataSource, into: Path, host: Host, only: Database | None = None) -> Json:
     """The data of `data` as files under `into`, each checked. Returns what was seen of each, by name.
 
     Raises HostError when it cannot be had, or is not whole.
@@ -113,14 +122,14 @@ def _fetched(
 ) -> bool:
     """Fetch one database; whether there was anything to fetch: one that came later has no past."""
     if not held:
-        room(target.parent, _size(database.path))
+        require_space(target.parent, _size(database.path))
         return replica.of(host).fetch(app, dbs, database, target, data["at"])
     if database.name not in held:
         return False
     if "file" in data:
         moving.move(held[database.name], target)
         return True
-    room(target.parent, _size(held[database.name]))
+    require_space(target.parent, _size(held[database.name]))
     moving.copy(held[database.name], target)
     _as_taken(app, str(data["point"]), database.name, target)
     return True
@@ -141,13 +150,15 @@ def check(path: Path, whole: bool) -> Json:
 
     `whole`: Litestream has checked it already, in full, as it does with everything that it restores.
     """
-    wrong = [] if whole else sqlite_files.integrity(path)
+    wrong = [] if whole else sqlite_files.integrity_faults(path)
     if wrong:
-        raise broken(path.name, f"fails its integrity check: {'; '.join(wrong[:3])}")
-    seen = sqlite_files.look(path)
+        raise broken_data_error(path.name, f"fails its integrity check: {'; '.join(wrong[:3])}")
+    seen = sqlite_files.read_contents(path)
     first, last, count = seen.canary
     if count and last - first + 1 != count:
-        raise broken(path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing")
+        raise broken_data_error(
+            path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing"
+        )
     told = {"bytes": path.stat().st_size, "tables": dict(seen.tables), "versions": list(seen.versions)}
     return {**told, "canary": [first, last, count]}
 
@@ -156,7 +167,7 @@ def check(path: Path, whole: bool) -> Json:
 
 
 def replace(work: Work) -> str:
-    """The step: the fetched files take the place of the app's, which go aside; the stream goes on in a new epoch."""
+    """The step: the fetched files replace the app's, which are kept; replication continues in a new epoch."""
     dbs = settings.require(work.app)
     stopped = time.time()
     _part_from(work, dbs)
@@ -164,7 +175,7 @@ def replace(work: Work) -> str:
     file_swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
     files.remove_tree(staged(work))
     _stream_anew(work, dbs)
-    return given_up(work, stopped, str(aside(work)))
+    return record_kept_data(work, stopped, str(aside(work)))
 
 
 def _part_from(work: Work, dbs: Databases) -> None:
@@ -185,13 +196,13 @@ def _refuse_openers(dbs: Databases, names: list[str]) -> None:
 def _stream_anew(work: Work, dbs: Databases) -> None:
     if dbs.backup is None:
         return
-    if not replica.of(work.host).branch(work.app, dbs, f"{work.verb} to {utc(instant(wanted(work)))}"):
+    if not replica.of(work.host).branch(work.app, dbs, f"{work.verb} to {utc(target_time(requested(work)))}"):
         work.note("S3 cannot be asked: the new epoch is published there once it can")
     replica.of(work.host).resume(work.app, work.host)
 
 
-def counts(work: Work) -> None:
-    """The data has counted since its new epoch was published."""
+def confirm(work: Work) -> None:
+    """Nothing to do: the new epoch was published by `replace`."""
 
 
 def put_back(work: Work) -> None:
@@ -210,19 +221,19 @@ def put_back(work: Work) -> None:
         files.remove_tree(aside(work))
 
 
-def kept(_: App) -> Mapping[str, int]:
+def kept_data(_: App) -> Mapping[str, int]:
     """Nothing: whatever was given up is a file aside."""
     return {}
 
 
-def drop(_: App, name: str) -> None:
+def delete_kept_data(_: App, name: str) -> None:
     """There is none of that name: see `kept`."""
 
 
 # ---------------------------------------------------------------------------------------------- without the app
 
 
-def beside(app: App) -> Path:
+def scratch_directory(app: App) -> Path:
     """Where data is brought to for a look at it."""
     return app.state / "scratch"
 
@@ -231,5 +242,5 @@ def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host
     """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
     dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main
-    found = bring(app, data, into, host, only=database)[database.name]
+    found = restore_into(app, data, into, host, only=database)[database.name]
     return into / database.name, {"name": database.name, **found}

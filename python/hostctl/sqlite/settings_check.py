@@ -13,7 +13,7 @@ from hostctl.common import files
 from hostctl.common.documents import SqliteSettings
 from hostctl.common.errors import HostError
 from hostctl.instance import release_command, start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release.redact import redact
 from hostctl.sqlite import pragmas
 from hostctl.sqlite.pragmas import Settings
@@ -60,7 +60,7 @@ def check(work: Work) -> str | None:
     if dbs is None or work.settings.get("database") is None:
         return None
     try:
-        found = ask(work)
+        found = read_settings(work)
     except HostError as error:
         if not dbs.unsafe:
             raise
@@ -71,10 +71,10 @@ def check(work: Work) -> str | None:
         work.note(text)
     if verdict.refusal is not None:
         raise verdict.refusal
-    return "; ".join(map(pragmas.told, found))
+    return "; ".join(map(pragmas.describe, found))
 
 
-def stop(work: Work) -> None:
+def cancel(work: Work) -> None:
     """The undo of the step: the question ends, if it is still being asked."""
     release_command.stop(work, "settings")
 
@@ -82,7 +82,7 @@ def stop(work: Work) -> None:
 # ---------------------------------------------------------------------------------------------- asking
 
 
-def ask(work: Work) -> list[Settings]:
+def read_settings(work: Work) -> list[Settings]:
     """What the release says of every connection it configures.
 
     Raises HostError when it says nothing that can be read.

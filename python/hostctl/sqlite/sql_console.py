@@ -24,7 +24,7 @@ A statement may have several lines and ends with a semicolon. Ctrl-C drops it, o
 
 
 @contextlib.contextmanager
-def live(path: Path, write: bool) -> Iterator[sqlite3.Connection]:
+def open_live(path: Path, write: bool) -> Iterator[sqlite3.Connection]:
     """The live database for a person. Nothing is checkpointed behind Litestream's back, not even when asked to.
 
     Raises HostError.
@@ -118,7 +118,7 @@ class Console:
     def _execute(self, text: str) -> None:
         """Every statement of the text, each with its answer."""
         try:
-            for statement in statements(text):
+            for statement in split_statements(text):
                 self._answer(self.connection.execute(statement))
         except (sqlite3.Error, sqlite3.Warning) as error:
             if not self.terminal:
@@ -132,10 +132,10 @@ class Console:
             return
         if not self.terminal:
             for row in cursor:
-                self._say("\t".join(plain(cell) for cell in row))
+                self._say("\t".join(printable(cell) for cell in row))
             return
         rows = cursor.fetchmany(MOST + 1)
-        self._say("\n".join(table([column[0] for column in cursor.description], rows[:MOST])))
+        self._say("\n".join(format_table([column[0] for column in cursor.description], rows[:MOST])))
         self._say(f"the first {MOST} rows; LIMIT and OFFSET show others" if len(rows) > MOST else _rows(len(rows)))
 
     def _left(self) -> None:
@@ -152,7 +152,7 @@ def _asleep(*_: object) -> NoReturn:
     raise TimeoutError
 
 
-def statements(text: str) -> Iterator[str]:
+def split_statements(text: str) -> Iterator[str]:
     """The single statements of a text: a semicolon in a string, a comment or a trigger's body ends none."""
     begun = 0
     for at, character in enumerate(text):
@@ -163,7 +163,7 @@ def statements(text: str) -> Iterator[str]:
         yield text[begun:]
 
 
-def plain(cell: object) -> str:
+def printable(cell: object) -> str:
     """A value on one line: bytes as SQL writes them, and no character that would move the cursor."""
     if cell is None:
         return ""
@@ -172,9 +172,11 @@ def plain(cell: object) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(cell))
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def format_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Rows under their names in columns; what is too wide is cut."""
-    return columns([[_cut(name) for name in names], *([_cut(plain(cell)) for cell in row] for row in rows)], rule=True)
+    return columns(
+        [[_cut(name) for name in names], *([_cut(printable(cell)) for cell in row] for row in rows)], rule=True
+    )
 
 
 def _rows(count: int) -> str:

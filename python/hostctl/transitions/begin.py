@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from hostctl.backup import restore_points
-from hostctl.common import migrations
 from hostctl.common.documents import DataSource, Json, PushSpec, Settings
 from hostctl.common.errors import HostError
 from hostctl.common.names import transition_id
@@ -53,7 +52,7 @@ def push(app: App, spec: PushSpec, host: Host, verb: str = "push") -> Begun:
         if push_checks.unchanged(app, spec, variables) and _live_runs(app, host):
             return {"unchanged": True, "release": app.live()}
         push_checks.refuse(app, spec)
-        jobs.refuse(spec["settings"], host)
+        jobs.refuse_schedules(spec["settings"], host)
         who, origin = spec.get("who") or "", spec.get("from") or ""
         entry = _create_journal(app, verb, spec["release"], who, origin, spec["settings"])
         new_release.write(app, spec, variables)
@@ -97,10 +96,10 @@ def _schema_warning(app: App, target: str, force: bool) -> str:
     Raises HostError when they may break it, unless `force`.
     """
     risk = rollback_risk.of(app, target)
-    refusal = migrations.refusal(risk, target)
+    refusal = rollback_risk.refusal(risk, target)
     if refusal and not force:
         raise refusal
-    return migrations.warning(risk) if risk else ""
+    return rollback_risk.warning(risk) if risk else ""
 
 
 def rollback_with_data(
@@ -129,8 +128,8 @@ def plan_rollback(app: App, reference: str | None, host: Host) -> RollbackPlan:
 
 def _target_with_data(app: App, reference: str | None, confirmed: str | None, host: Host) -> tuple[str, DataSource]:
     """The release and the data from before the push of the live release."""
-    point = restore_points.before(app, app.live())
-    selection.same_point(point, reference, confirmed)
+    point = restore_points.point_before(app, app.live())
+    selection.check_point(point, reference, confirmed)
     target = selection.rollback_target(prune.candidates(app, None), app.live(), point["release"])
     return target, restore.source(app, None, point["id"], host)
 

@@ -11,8 +11,8 @@ from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
 from hostctl.host.systemd import self_command
 from hostctl.journal import journal
+from hostctl.journal.engine import Work
 from hostctl.journal.journal import Journal
-from hostctl.journal.steps import Work
 from hostctl.release import records
 from hostctl.transitions import prune, switch
 

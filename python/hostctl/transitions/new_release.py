@@ -46,7 +46,7 @@ def write(app: App, spec: PushSpec, variables: dict[str, str]) -> None:
     record = _record(app, spec, variables, secrets)
     domain = app_config.domains(app, spec["settings"])[0]
     write_atomic(app.record(release) / envfile.AGENT, agent.source().encode(), 0o644)
-    at_rest.keep(app, release, envfile.complete(app.name, release, node_cookie(app), domain, variables), secrets)
+    at_rest.save(app, release, envfile.complete(app.name, release, node_cookie(app), domain, variables), secrets)
     records.save(app, record)
     records.save(app, {**record, "env_changes": records.env_changes(app, app.live(), release)})
 

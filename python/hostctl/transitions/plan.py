@@ -57,7 +57,7 @@ def _brought(app: App, digest: str) -> set[str]:
     if not app.artifact(digest).is_file():
         return set()
     with tarfile.open(app.artifact(digest), "r:") as reader:
-        return migrations.of(reader.getnames())
+        return migrations.paths(reader.getnames())
 
 
 def _migrations_of(app: App, release: str | None) -> set[str]:
@@ -65,4 +65,4 @@ def _migrations_of(app: App, release: str | None) -> set[str]:
         manifest = artifact.from_json((app.record(release or "") / "manifest.json").read_text())
     except (OSError, ValueError):
         return set()
-    return migrations.of(manifest)
+    return migrations.paths(manifest)

@@ -23,14 +23,14 @@ from hostctl.release import assets, records, selection
 UNCLAIMED = 86_400.0  # seconds for which an artifact without a release is kept
 
 
-def candidates(app: App, systemd: Systemd | None) -> list[selection.Seen]:
+def candidates(app: App, systemd: Systemd | None) -> list[selection.Candidate]:
     """All releases as `selection` decides over them; without systemd none counts as running."""
     every = records.every(app)
     units = systemd.show(*(app.unit(record["release"]) for record in every)) if systemd else []
     running = [unit.state not in ("inactive", "failed", "unknown") for unit in units] or [False] * len(every)
-    with_jobs = set(runs.at_work(app, systemd).values()) if systemd else set()
+    with_jobs = set(runs.running_jobs(app, systemd).values()) if systemd else set()
     return [
-        selection.seen(record, app.tree(record["release"]).is_dir(), active or record["release"] in with_jobs)
+        selection.candidate(record, app.tree(record["release"]).is_dir(), active or record["release"] in with_jobs)
         for record, active in zip(every, running, strict=True)
     ]
 
@@ -69,7 +69,7 @@ def _sweep_trees(app: App) -> None:
             files.remove_tree(path)
 
 
-def _artifacts(app: App, releases: Sequence[selection.Seen], kept: set[str]) -> None:
+def _artifacts(app: App, releases: Sequence[selection.Candidate], kept: set[str]) -> None:
     """Remove the artifacts that are not in `kept`.
 
     One without a release may be of a push that is about to begin: it is kept for a day.

@@ -10,7 +10,7 @@ from hostctl.common import artifact, files, migrations
 from hostctl.common.errors import HostError
 from hostctl.cron import jobs
 from hostctl.instance import health, release_command, start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import assets, records
 from hostctl.release.app_config import domains
 from hostctl.release.redact import redact
@@ -32,9 +32,9 @@ def unpack(work: Work) -> str:
     manifest = artifact.unpack(tar, app.tree(work.release), _known(work))
     files.write_atomic(app.record(work.release) / "manifest.json", artifact.to_json(manifest).encode())
     size = sum(entry.size for entry in manifest.values())
-    own = migrations.listed(app.tree(work.release))
+    own = migrations.read_tree(app.tree(work.release))
     records.save(app, {**records.load(app, work.release), "size": size, "migrations": own})
-    jobs.refuse_missing(app, work.release, work.settings)
+    jobs.refuse_programs(app, work.release, work.settings)
     linked = assets.link(app, work.release)
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 
@@ -84,13 +84,13 @@ def check_database(work: Work) -> str | None:
     Raises HostError before anything is changed.
     """
     engine = engines.of(work.app)
-    return engine.pushes.check(work) if engine and work.settings.get("database") is not None else None
+    return engine.pushes.check_release(work) if engine and work.settings.get("database") is not None else None
 
 
 def stop_check(work: Work) -> None:
     """The undo of `settings`."""
     if engine := engines.of(work.app):
-        engine.pushes.stop_asking(work)
+        engine.pushes.cancel_check(work)
 
 
 def take_restore_point(work: Work) -> str | None:
@@ -134,7 +134,7 @@ def _run_migrations(work: Work, program: Path) -> tuple[int, str]:
 def _around(work: Work) -> AbstractContextManager[None]:
     """The context of the database's engine in which migrations run."""
     engine = engines.of(work.app)
-    return engine.pushes.around_migrate(work) if engine else nullcontext()
+    return engine.pushes.around_migrations(work) if engine else nullcontext()
 
 
 def _failed_migration(work: Work, status: int, took: float, last_lines: str) -> HostError:
@@ -170,7 +170,7 @@ def start_previous(work: Work) -> None:
     previous = work.journal.previous
     if previous is None:
         return
-    if file_swap.under_way(aside := work.app.aside / work.journal.id):
+    if file_swap.is_swapped(aside := work.app.aside / work.journal.id):
         raise HostError(f"{previous} is not started: the database files are another release's", str(aside))
     unit = work.app.unit(previous)
     work.host.systemd.start(unit)

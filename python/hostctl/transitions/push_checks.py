@@ -26,7 +26,7 @@ def environment(app: App, spec: PushSpec) -> dict[str, str]:
     reserved = sorted(variables.keys() & envfile.RESERVED)
     if reserved:
         raise HostError(f"Homeport itself sets {', '.join(reserved)}", "env in deploy.yml", "remove it there", USAGE)
-    at_rest.refuse(variables, spec["secrets"])
+    at_rest.check_size(variables, spec["secrets"])
     return variables
 
 

@@ -11,8 +11,8 @@ from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
+from hostctl.journal.engine import Work, settle
 from hostctl.journal.journal import Journal
-from hostctl.journal.steps import Work, settle
 from hostctl.transitions import drain, tables
 
 

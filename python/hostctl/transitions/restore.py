@@ -28,7 +28,7 @@ from hostctl.cron import runs
 from hostctl.engines import Restores
 from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 from hostctl.transitions import drain, switch
 
@@ -50,7 +50,7 @@ def source(app: App, at: float | None, point: str | None, host: Host) -> DataSou
     epochs.refuse_superseded(app)
     if point is not None:
         return {"point": point, "at": restore_points.load(app, point)["at"]}
-    first, last = of(app).reach(app, host)
+    first, last = of(app).restorable_range(app, host)
     if at is not None and not first <= at <= max(last, time.time()):
         window = f"{utc(first)} to {utc(last)}"
         what = f"{utc(at)} is outside what can be restored: {window}"
@@ -62,7 +62,7 @@ def gives_up(app: App, data: DataSource) -> Json:
     """The data that a restore would discard: seconds of writes and, where they are known, the rows of each table now
     and then.
     """
-    return recovery_target.given(data, of(app).counted(app, data))
+    return recovery_target.estimated_loss(data, of(app).row_changes(app, data))
 
 
 # ---------------------------------------------------------------------------------------------- fetch
@@ -75,7 +75,7 @@ def fetch(work: Work) -> str:
 
 def forget(work: Work) -> None:
     """The undo of fetch."""
-    of(work.app).forget(work)
+    of(work.app).discard_fetched(work)
 
 
 # ---------------------------------------------------------------------------------------------- stop
@@ -105,7 +105,7 @@ def replace(work: Work) -> str:
 def verify(work: Work) -> str:
     """The step `verify`: check the app through the edge, then make its new data the one that is backed up."""
     line = switch.verify(work)
-    of(work.app).counts(work)
+    of(work.app).confirm(work)
     return line
 
 
@@ -161,14 +161,14 @@ def rehearse(app: App, data: DataSource, host: Host) -> Json:
     Raises HostError.
     """
     with _scratch(app) as into:
-        restored = of(app).bring(app, data, into, host)
-        now = of(app).now(app)
-    tables = {name: recovery_target.compared(now.get(name, {}), then["tables"]) for name, then in restored.items()}
+        restored = of(app).restore_into(app, data, into, host)
+        now = of(app).live_rows(app)
+    tables = {name: recovery_target.compare_rows(now.get(name, {}), then["tables"]) for name, then in restored.items()}
     return {
-        "at": recovery_target.instant(data),
+        "at": recovery_target.target_time(data),
         "point": data["point"],
         "databases": restored,
-        "gives_up": recovery_target.given(data, tables),
+        "gives_up": recovery_target.estimated_loss(data, tables),
     }
 
 
@@ -179,7 +179,7 @@ def send(app: App, data: DataSource, name: str | None, host: Host, out: BinaryIO
     with _scratch(app) as into:
         path, facts = of(app).extract(app, data, name, into, host)
         head = {
-            "at": recovery_target.instant(data),
+            "at": recovery_target.target_time(data),
             **facts,
             "bytes": path.stat().st_size,
             "sha256": file_digest(path),
@@ -193,7 +193,7 @@ def send(app: App, data: DataSource, name: str | None, host: Host, out: BinaryIO
 @contextmanager
 def _scratch(app: App) -> Iterator[Path]:
     """A directory for restored data, which is removed at the end of the block. Raises HostError (locked)."""
-    into = of(app).beside(app)
+    into = of(app).scratch_directory(app)
     try:
         with Flock(app.state / "scratch.lock"):
             try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from hostctl import engines
-from hostctl.backup.restore_points import brings
+from hostctl.backup.restore_points import new_migrations
 from hostctl.common import files
 from hostctl.common.files import Json
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 
 
 def take(work: Work) -> str:
@@ -17,13 +17,13 @@ def take(work: Work) -> str:
     Raises HostError when neither is possible.
     """
     app, engine = work.app, engines.require(work.app).pushes
-    if (reason := _needless(work) or engine.needless(app)) is not None:
+    if (reason := _needless(work) or engine.no_point_reason(app)) is not None:
         return reason
     point: Json = {"id": work.journal.id, "at": time.time(), "release": work.journal.previous, "for": work.release}
     directory = app.points / work.journal.id
     files.make_directory(app.points, 0o700)
     files.make_directory(directory, 0o700)
-    of_engine, line = engine.keep(work, directory)
+    of_engine, line = engine.take_restore_point(work, directory)
     files.write_json(directory / "point.json", point | of_engine)
     files.sync_directory(app.points)
     return line
@@ -33,5 +33,5 @@ def _needless(work: Work) -> str | None:
     """Why this push needs no restore point; None when it does."""
     if work.journal.previous is None:
         return "none: no release is live to roll back to"
-    brought = brings(work.app, work.release, work.journal.previous)
+    brought = new_migrations(work.app, work.release, work.journal.previous)
     return "none: no migration that the live release lacks" if brought == set() else None

@@ -14,7 +14,7 @@ from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
-from hostctl.journal.steps import Interrupted, Work, perform, revert
+from hostctl.journal.engine import Interrupted, Work, perform, revert
 from hostctl.transitions import drain, prune, recover, tables
 
 LOCK_WAIT = 10.0  # seconds; others hold the lock only for a moment
@@ -45,7 +45,7 @@ def _interrupt(entry: journal.Journal, *_: int | FrameType | None) -> None:
 
 
 def _locked(work: Work) -> Result:
-    work.tell("lock")
+    work.show_phase("lock")
     recovered = recover.others(work)
     steps = tables.planned(work, tables.Case(work.settings, bool(drain.others(work))))
     work.journal.set(taken=True, previous=work.app.live())
@@ -61,7 +61,7 @@ def _locked(work: Work) -> Result:
 
 def after(work: Work) -> None:
     """Start the drain, once the result is on disk; prune when there is nothing to drain."""
-    work.tell(lock.ENDING)
+    work.show_phase(lock.ENDING)
     if not work.journal.content["closed"]:
         drain.launch(work)
         return

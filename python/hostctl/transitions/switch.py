@@ -7,20 +7,16 @@ from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.cron import timers
 from hostctl.edge import maintenance
-from hostctl.host.systemd import Unit
 from hostctl.instance import health
 from hostctl.instance import start as instance_start
-from hostctl.journal.steps import NEW, Work
+from hostctl.journal.engine import NEW, Work
 from hostctl.release import app_config, records
-from hostctl.release.redact import redact
 
 POLL = 0.1  # seconds between two requests while nothing listens
 FIRST_CERTIFICATE = 60.0  # seconds in which the edge gets the first certificate of a name
 EDGE_RESTART = 5.0  # seconds in which the edge restarts
-JOB_QUEUED = 2.0  # seconds in which a start job may still be queued
 WRONG_ANSWERS = 3
 SETTLE = 5.0  # seconds for requests to end that the release got before it was reverted
-LAST_LINES = 50
 
 
 # ---------------------------------------------------------------------------------------------- start
@@ -54,61 +50,12 @@ def stop_new(work: Work) -> None:
 # ---------------------------------------------------------------------------------------------- health
 
 
-def check_health(work: Work) -> str:
-    """The step `health`: ask until the instance answers 2xx. Returns a line to show.
-
-    Raises HostError with the last lines of the unit: at once when it dies, else after deploy_timeout.
-    """
-    check = work.settings["health"]
-    domain, number = app_config.domains(work.app, work.settings)[0], records.next_port(work.app, work.release)
-    begun = work.host.clock()
-    while True:
-        answer = work.host.get(number, domain, check["path"], check["timeout"])
-        unit = work.host.systemd.show(work.app.unit(work.release))[0]
-        if answer.good and unit.state == "active":
-            return f"GET {check['path']} answered {answer.status}"
-        waited = work.host.clock() - begun
-        if _died(work, unit, waited):
-            raise _death(work, unit)
-        if waited >= check["deploy_timeout"]:
-            raise _unhealthy(work, health.explain(answer, domain, check["path"]), check["deploy_timeout"])
-        work.host.sleep(min(check["interval"], 1.0) if answer.status else POLL)
-
-
-def _died(work: Work, unit: Unit, waited: float) -> bool:
-    # while the start job is queued, systemd still shows the state from before
-    never = waited > JOB_QUEUED and not unit.queued and unit.state in ("inactive", "deactivating", "unknown")
-    ended = unit.state == "failed" or unit.sub == "auto-restart" or never
-    return ended or unit.restarts > work.journal.content.get("baseline", 0)
-
-
-def _death(work: Work, unit: Unit) -> HostError:
-    lines = keep_boot_log(work)
-    shown = "\n".join(lines.splitlines()[-LAST_LINES:])
-    what = f"the new instance died while it started ({unit.result or unit.sub}); its last lines:\n{shown}"
-    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
-
-
-def _unhealthy(work: Work, why: str, waited: float) -> HostError:
-    keep_boot_log(work)
-    what = f"the new instance was not healthy within {waited:g} s; {why}"
-    return HostError(what, work.app.unit(work.release), f"deploy logs --release {work.release}")
-
-
-def keep_boot_log(work: Work) -> str:
-    """Save the instance's last lines beside its record, with secrets redacted. Returns them."""
-    text = work.host.systemd.journal(work.app.unit(work.release), LAST_LINES)
-    text = redact(text, work.app, work.release)
-    files.write_atomic(work.app.record(work.release) / "boot.log", text.encode(errors="replace"), durable=False)
-    return text
-
-
 # ---------------------------------------------------------------------------------------------- flip
 
 
 def flip(work: Work) -> None:
     """The step `flip`: one rename. From the next request on, the edge reads the new instance's port."""
-    maintenance.lets_through(work.app, work.release, work.settings["health"]["path"])
+    maintenance.write_health_path(work.app, work.release, work.settings["health"]["path"])
     files.point(work.app.live_link, f"releases/{work.release}")
     files.point(work.app.srv / "current", f"releases/{work.release}")
 
@@ -149,7 +96,7 @@ def verify(work: Work) -> str:
     names = app_config.domains(work.app, work.settings)
     for name in names:
         _verify_name(work, name, names)
-    shown = "; visitors see the maintenance page" if maintenance.now(work.app) else ""
+    shown = "; visitors see the maintenance page" if maintenance.current(work.app) else ""
     return ", ".join(f"https://{name}" for name in names) + shown
 
 
@@ -200,7 +147,7 @@ def live(work: Work) -> str:
     previous = work.journal.previous
     if previous is not None:
         records.mark(work.app, previous, records.SUPERSEDED, "rollback" if work.verb == "rollback" else "")
-    timers.follow(work.app, work.release, work.host)
+    timers.apply(work.app, work.release, work.host)
     return f"{work.release} is live"
 
 
@@ -210,4 +157,4 @@ def live_back(work: Work) -> None:
         records.unmark(work.app, work.release, records.STAGED if work.verb in NEW else records.SUPERSEDED)
     if work.journal.previous is not None:
         records.unmark(work.app, work.journal.previous, records.LIVE)
-    timers.follow(work.app, work.journal.previous, work.host)
+    timers.apply(work.app, work.journal.previous, work.host)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hostctl.common.documents import Settings
-from hostctl.journal.steps import Step, Work, nothing
+from hostctl.instance import health
+from hostctl.journal.engine import Step, Work, nothing
 from hostctl.postgres import upgrade
 from hostctl.transitions import push, restore, switch
 
@@ -57,10 +58,10 @@ POINT = Row(Step("point", push.take_restore_point, nothing), _migrates_database)
 MIGRATE = Row(Step("migrate", push.migrate, push.stop_migration))
 STOP = Row(Step("stop", push.stop_previous, push.start_previous), _restarts)
 START = Row(Step("start", switch.start, switch.stop_new))
-HEALTH = Row(Step("health", switch.check_health, nothing))
-FLIP = Row(Step("flip", switch.flip, switch.flip_back, again=True))
+HEALTH = Row(Step("health", health.check_health, nothing))
+FLIP = Row(Step("flip", switch.flip, switch.flip_back, repeat=True))
 VERIFY = Row(Step("verify", switch.verify, nothing))
-LIVE = Row(Step("live", switch.live, switch.live_back, again=True))
+LIVE = Row(Step("live", switch.live, switch.live_back, repeat=True))
 
 # while the data is replaced, no instance runs
 STOP_ALL = Row(Step("stop", restore.stop_all, push.start_previous))
@@ -72,7 +73,7 @@ VERIFY_DATA = Row(Step("verify", restore.verify, nothing))
 RESTART_IN_PLACE = (
     Row(Step("start", restore.start, restore.stop_again)),
     HEALTH,
-    Row(Step("flip", restore.flip, restore.flip_back, again=True)),
+    Row(Step("flip", restore.flip, restore.flip_back, repeat=True)),
     VERIFY_DATA,
 )
 

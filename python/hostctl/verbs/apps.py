@@ -1,4 +1,4 @@
-"""`hostctl APP apps`: every app of the host, as it is now."""
+"""`hostctl APP apps`: every app of the host and its state."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from hostctl.core.paths import App, Layout
 from hostctl.host.host import Host
 from hostctl.verbs.status import status
 
-PATIENCE = 60  # seconds for counting what an app has on the disk
+PATIENCE = 60  # seconds for measuring the disk usage of an app
 
 
 def every(layout: Layout, host: Host) -> list[Json]:
     """Each provisioned app, sorted by name; times in seconds since the epoch, sizes in bytes."""
-    return [one(app, host) for app in layout.apps()]
+    return [summary(app, host) for app in layout.apps()]
 
 
-def one(app: App, host: Host) -> Json:
-    """An app in short. What cannot be told of one says why, and hides no other."""
+def summary(app: App, host: Host) -> Json:
+    """A summary of an app. One whose state cannot be read has the state `unknown` and the reason in `why`."""
     settings = read_json(app.config) or {}
-    # of provisioning: deploy.yml alone has no destination
+    # provisioning writes the destination; an app of deploy.yml alone has none
     named = {"app": app.name, "destination": settings.get("destination") or None}
     try:
-        return {**named, **_told(app, host), "bytes": used(app)}
+        return {**named, **_state_of(app, host), "bytes": used(app)}
     except (HostError, OSError, ValueError, LookupError) as error:
         known = {"domains": settings.get("domains", []), "live": None, "lock": None}
         return {**named, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
 
 
-def _told(app: App, host: Host) -> Json:
-    found = status(app, host)
-    live, names = found["live"], (read_json(app.config) or {}).get("domains", [])
-    told = {
+def _state_of(app: App, host: Host) -> Json:
+    now = status(app, host)
+    live, names = now["live"], (read_json(app.config) or {}).get("domains", [])
+    document = {
         "domains": names,
-        "state": state(found),
-        "why": "; ".join(found["trouble"]),
+        "state": state_name(now),
+        "why": "; ".join(now["trouble"]),
         "engine": settings.engine(app),
     }
-    return told | {"live": live and {key: live[key] for key in ("release", "since", "port")}, "lock": found["lock"]}
+    return document | {"live": live and {key: live[key] for key in ("release", "since", "port")}, "lock": now["lock"]}
 
 
-def state(found: Status) -> str:
-    """In a word: live, failing, or empty before the first push."""
-    if not found["live"]:
+def state_name(status: Status) -> str:
+    """`live`, `failing`, or `empty` before the first push."""
+    if not status["live"]:
         return "empty"
-    return "live" if found["health"]["ok"] else "failing"
+    return "live" if status["health"]["ok"] else "failing"
 
 
 def used(app: App) -> int | None:
-    """Bytes on the disk of releases, state and data; a file of several names counts once. None if it takes too long."""
+    """Bytes that releases, state and data take on the disk; hard links count once. None when this takes too long."""
     places = [str(path) for path in (app.srv, app.state, app.data, app.cluster) if path.exists()]
     if not places:
         return 0

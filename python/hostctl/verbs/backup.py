@@ -1,4 +1,4 @@
-"""`hostctl APP backup ACTION`: what is so with the backup, and what a person or a timer asks of it."""
+"""`hostctl APP backup ACTION`: status, run, list, drill, progress, takeover, check."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hostctl.host.host import Host
 from hostctl.notify import alerts
 from hostctl.verbs import kept
 
-Action = Callable[[App, Host, actor.Who], Json]
+Action = Callable[[App, Host, actor.Actor], Json]
 
 
-def verb(app: App, action: str, who: actor.Who, host: Host) -> Json:
-    """Do one of ACTIONS. Raises HostError."""
+def perform(app: App, action: str, who: actor.Actor, host: Host) -> Json:
+    """Perform one of ACTIONS. Returns its document. Raises HostError."""
     return ACTIONS[action](app, host, who)
 
 
-# ---------------------------------------------------------------------------------------------- what is so
+# ---------------------------------------------------------------------------------------------- status
 
 
 def summary(app: App, host: Host) -> Json | None:
-    """The database and its backup in short, from this host alone: no request leaves it. None without a database.
+    """A summary of the database and its backup, without a request to another host. None without a database.
 
     Times in seconds since the epoch, `lag` and `max_lag` in seconds, sizes in bytes.
     """
@@ -37,60 +37,60 @@ def summary(app: App, host: Host) -> Json | None:
     return engine.backups.summary(app, host) | {"aside": kept.space(app)} if engine else None
 
 
-def _status(app: App, host: Host, _: actor.Who) -> Json:
+def _status(app: App, host: Host, _: actor.Actor) -> Json:
     engines.require(app)
-    told, now = summary(app, host) or {}, time.time()
-    if told["backup"]:
-        told["backup"]["next_drill"] = host.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
-    return {"app": app.name, "time": now, "database": told, "trouble": alerts.of_database(told, now)}
+    document, current = summary(app, host) or {}, time.time()
+    if document["backup"]:
+        document["backup"]["next_drill"] = host.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
+    return {"app": app.name, "time": current, "database": document, "trouble": alerts.of_database(document, current)}
 
 
-def _list(app: App, _: Host, __: actor.Who) -> Json:
+def _list(app: App, _: Host, __: actor.Actor) -> Json:
     settings.backup(app)
     return engines.require(app).backups.listing(app) | {"aside": kept.every(app)}
 
 
-# ---------------------------------------------------------------------------------------------- long work, in units
+# ---------------------------------------------------------------------------------------------- run and drill
 
 
-def _drill(app: App, host: Host, who: actor.Who) -> Json:
-    """Inside the timer's unit the drill itself; from anywhere else that unit is started, which needs no connection."""
+def _drill(app: App, host: Host, who: actor.Actor) -> Json:
+    """Run the drill when called in its unit, else start that unit and return `started`."""
     settings.backup(app)
     if host.systemd.running_inside(units.drill_unit(app)):
         return engines.require(app).backups.drill(app, host)
-    units.refuse_second(host, units.drill_unit(app), "a drill")
+    units.refuse_second_run(host, units.drill_unit(app), "a drill")
     begun = time.time()
     host.systemd.start(units.drill_unit(app))
     audit.note(app, who.name, who.origin, "backup drill", "")
     return {"started": begun}
 
 
-def _run(app: App, host: Host, who: actor.Who) -> Json:
-    """As `_drill`: everything written until now goes to S3, and a whole snapshot after it."""
+def _run(app: App, host: Host, who: actor.Actor) -> Json:
+    """As `_drill`: back up everything written until now, and a full snapshot."""
     settings.backup(app)
     if host.systemd.running_inside(units.run_unit(app)):
-        return _now(app, host)
-    units.refuse_second(host, units.run_unit(app), "a backup")
+        return _run_now(app, host)
+    units.refuse_second_run(host, units.run_unit(app), "a backup")
     begun = time.time()
     units.start_run(app, host)
     audit.note(app, who.name, who.origin, "backup run", "")
     return {"started": begun}
 
 
-def _now(app: App, host: Host) -> Json:
+def _run_now(app: App, host: Host) -> Json:
     make_directory(app.backup, 0o700)
     try:
         with Flock(app.backup / "run.lock"):
-            told = _ran(app, host)
+            result = _record_run(app, host)
     except BlockingIOError:
         raise HostError("a backup runs already", str(app.backup), "deploy backup status", LOCKED) from None
-    if not told["ok"]:
-        raise HostError(f"the backup failed: {told['found'][0]}", app.stream_unit, "deploy backup status", FAILED)
-    return told
+    if not result["ok"]:
+        raise HostError(f"the backup failed: {result['found'][0]}", app.stream_unit, "deploy backup status", FAILED)
+    return result
 
 
-def _ran(app: App, host: Host) -> Json:
-    """Run it, and write down what came of it."""
+def _record_run(app: App, host: Host) -> Json:
+    """Run a backup and record its result in run.json."""
     begun, clock, found = time.time(), host.clock(), []
     try:
         engines.require(app).backups.run(app, host)
@@ -101,30 +101,32 @@ def _ran(app: App, host: Host) -> Json:
     return told
 
 
-def _progress(app: App, host: Host, _: actor.Who) -> Json:
-    """What the laptop asks while one of the two runs, and when it has ended."""
+def _progress(app: App, host: Host, _: actor.Actor) -> Json:
+    """Whether a drill and a backup run, their steps, and their last results."""
     drilling, running = host.systemd.show(units.drill_unit(app), units.run_unit(app))
-    told: Json = {"drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last(app)}}
+    document: Json = {
+        "drill": {"running": drilling.runs, "step": drill.progress(app), "result": drill.last_result(app)}
+    }
     result = read_json(app.backup / "run.json")
-    return told | {"run": {"running": running.runs, "step": "", "result": result}, "time": time.time()}
+    return document | {"run": {"running": running.runs, "step": "", "result": result}, "time": time.time()}
 
 
-# ---------------------------------------------------------------------------------------------- acts
+# ---------------------------------------------------------------------------------------------- takeover and check
 
 
-def _takeover(app: App, host: Host, who: actor.Who) -> Json:
-    """This host's database becomes the one that counts, in an epoch of its own."""
+def _takeover(app: App, host: Host, who: actor.Actor) -> Json:
+    """Make this host's database the one that is backed up, in a new epoch."""
     settings.backup(app)
-    mine, now = epochs.local(app), epochs.current(app, epochs.bucket(app))
-    if mine is not None and now is not None and mine.epoch == now.epoch and epochs.superseded(app) is None:
-        return {"changed": False, "epoch": mine.epoch, "parent": mine.parent}
-    told = engines.require(app).backups.takeover(app, host)
-    audit.note(app, who.name, who.origin, "backup takeover", told.epoch)
-    return {"changed": True, "epoch": told.epoch, "parent": told.parent}
+    local, current = epochs.local(app), epochs.current(app, epochs.bucket(app))
+    if local is not None and current is not None and local.epoch == current.epoch and epochs.superseded(app) is None:
+        return {"changed": False, "epoch": local.epoch, "parent": local.parent}
+    epoch = engines.require(app).backups.takeover(app, host)
+    audit.note(app, who.name, who.origin, "backup takeover", epoch.epoch)
+    return {"changed": True, "epoch": epoch.epoch, "parent": epoch.parent}
 
 
-def _check(app: App, _: Host, __: actor.Who) -> Json:
-    """Ask the bucket from here: there, writable, as strict as required, and of the same time."""
+def _check(app: App, _: Host, __: actor.Actor) -> Json:
+    """Check from this host that the bucket exists, is writable, has the required features, and has the same clock."""
     backup, bucket = settings.backup(app), epochs.bucket(app)
     bucket.check()
     probe = f"{backup.prefix}/.probe-{os.urandom(6).hex()}"
@@ -132,26 +134,28 @@ def _check(app: App, _: Host, __: actor.Who) -> Json:
     read = bucket.get(probe)
     bucket.delete(probe)
     if read is None or read[0] != b"homeport":
-        raise HostError("the bucket does not give back what was written", bucket.where, "use a store that does", FAILED)
-    _required(bucket, backup.require)
+        raise HostError(
+            "the bucket does not return what was written to it", bucket.where, "use another S3 store", FAILED
+        )
+    _refuse_missing_features(bucket, backup.require)
     skew = bucket.skew or 0.0
     if abs(skew) > s3.SKEW:
-        wrong = f"this host's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the store's"
-        raise HostError(wrong, bucket.where, "mend the host's clock: timedatectl", FAILED)
-    told: Json = {"bucket": backup.bucket, "where": bucket.where, "skew": round(skew, 1)}
-    return told | {"require": list(backup.require)} | engines.require(app).backups.check(app)
+        problem = f"this host's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the store's"
+        raise HostError(problem, bucket.where, "set the host's clock: timedatectl", FAILED)
+    document: Json = {"bucket": backup.bucket, "where": bucket.where, "skew": round(skew, 1)}
+    return document | {"require": list(backup.require)} | engines.require(app).backups.check(app)
 
 
-def _required(bucket: s3.Bucket, require: tuple[str, ...]) -> None:
-    asked = {
+def _refuse_missing_features(bucket: s3.Bucket, require: tuple[str, ...]) -> None:
+    features = {
         "versioning": (bucket.versioned, "versioning is not enabled"),
         "object_lock": (bucket.locked, "it has no object lock"),
     }
     for name in require:
-        holds, wrong = asked[name]
+        holds, problem = features[name]
         if not holds():
             raise HostError(
-                f"backup.require asks for {name} of {bucket.name}: {wrong}",
+                f"backup.require asks for {name} of {bucket.name}: {problem}",
                 bucket.where,
                 "deploy backup create-bucket",
                 FAILED,

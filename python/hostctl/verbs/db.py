@@ -1,4 +1,4 @@
-"""`hostctl APP db ACTION`: a console on the live database, a copy of it to take away, and another one in its place."""
+"""`hostctl APP db ACTION`: a console on the live database, a dump of it, and the replacement of it by a file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from hostctl.host.host import Host
 from hostctl.transitions import begin
 
 CHUNK = 1 << 20
-LEFT = 86_400  # seconds after which nobody comes for a file that was sent
+LEFT = 86_400  # seconds after which a received file is a leftover
 
 
 def of(app: App) -> Consoles:
-    """How the app's engine does it. Raises HostError (usage) without a database."""
+    """The consoles of the app's engine. Raises HostError (usage) without a database."""
     return engines.require(app).consoles
 
 
@@ -38,15 +38,15 @@ def of(app: App) -> Consoles:
 
 
 def console(app: App, name: str | None, write: bool, who: str, origin: str) -> int:
-    """A console on the live database, as the app's own user: whatever is typed reaches no further than the app does.
+    """Open a console on the live database as the app's own user. Returns the exit code.
 
-    A person reads what is printed, so an error is lines on standard error. Returns the exit code.
+    A person reads the output: an error is printed as text on standard error.
     """
     try:
-        database = of(app).named(app, name)
+        database = of(app).database_name(app, name)
         if write:
             audit.note(app, who, origin, "db console", f"writing to {database}")
-        return of(app).converse(app, database, write)
+        return of(app).open_console(app, database, write)
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         return error.code
@@ -56,18 +56,18 @@ def console(app: App, name: str | None, write: bool, who: str, origin: str) -> i
 
 
 def dump(app: App, name: str | None, sql: bool, out: BinaryIO) -> None:
-    """Send a consistent copy: a line of JSON with its `bytes` and `sha256`, and then that many bytes.
+    """Write a consistent copy to `out`: a line of JSON with its `bytes` and `sha256`, then that many bytes.
 
-    In the engine's own form, or as SQL text. Raises HostError, also when another one is being made (locked).
+    The copy is in the engine's own format, or SQL text. Raises HostError, also while another dump is made (locked).
     """
-    database = of(app).named(app, name)
-    with _alone(app, "dump") as scratch:
+    database = of(app).database_name(app, name)
+    with _exclusive_directory(app, "dump") as scratch:
         _send(of(app).copy(app, database, sql, scratch), out)
 
 
 @contextlib.contextmanager
-def _alone(app: App, what: str) -> Iterator[Path]:
-    """An empty directory of root's own, gone afterwards. Raises HostError (locked) while another has it."""
+def _exclusive_directory(app: App, what: str) -> Iterator[Path]:
+    """An empty directory that only root can read, removed at the end of the block. Raises HostError (locked)."""
     scratch = app.state / what
     try:
         with Flock(app.state / f"{what}.lock"):
@@ -91,37 +91,36 @@ def _send(path: Path, out: BinaryIO) -> None:
 # ---------------------------------------------------------------------------------------------- load
 
 
-def _received(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
-    """Take in a database that is to replace the live one, and make sure that it is a sound one. Raises HostError."""
-    disk.room(target.parent, 2 * size, "the file")
-    if _written(target, size, source) != digest:
-        raise HostError("the file did not arrive whole", str(target), "deploy db load again")
-    of(app).check(app, target)
+def _receive(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
+    """Write a database from `source` to the disk and check it. Raises HostError."""
+    disk.require_room(target.parent, 2 * size, "the file")
+    if _write(target, size, source) != digest:
+        raise HostError("the received file is incomplete", str(target), "deploy db load again")
+    of(app).check_file(app, target)
     return target
 
 
-def _written(target: Path, size: int, source: BinaryIO) -> str:
-    """Write what comes, at most `size` bytes, to the disk; returns the SHA-256 of it."""
-    found, left = hashlib.sha256(), size
+def _write(target: Path, size: int, source: BinaryIO) -> str:
+    """Write at most `size` bytes of `source` to the disk. Returns their SHA-256."""
+    checksum, remaining = hashlib.sha256(), size
     with target.open("xb") as file:
         target.chmod(0o600)
-        while left and (data := source.read(min(CHUNK, left))):
+        while remaining and (data := source.read(min(CHUNK, remaining))):
             file.write(data)
-            found.update(data)
-            left -= len(data)
+            checksum.update(data)
+            remaining -= len(data)
         file.flush()
         os.fsync(file.fileno())
-    return found.hexdigest()
+    return checksum.hexdigest()
 
 
 def load(app: App, size: int, digest: str, who: str, origin: str, host: Host) -> begin.Begun:
-    """Replace the live database by the file that comes on standard input, as a restore does. Raises HostError."""
-
-    with _alone(app, "load") as scratch:
-        received = _received(app, scratch / "load.db", size, digest, sys.stdin.buffer)
-        _forget_loads(app)
-        # the transition takes it away, after this has answered
-        path = received.replace(app.state / f"load-{transition_id()}.db")
+    """Begin to replace the live database by the file on standard input. Returns the transition. Raises HostError."""
+    with _exclusive_directory(app, "load") as scratch:
+        file = _receive(app, scratch / "load.db", size, digest, sys.stdin.buffer)
+        _remove_old_files(app)
+        # the transition moves it away after this process has ended
+        path = file.replace(app.state / f"load-{transition_id()}.db")
     try:
         return begin.load(app, path, who, origin, host)
     except BaseException:
@@ -129,8 +128,8 @@ def load(app: App, size: int, digest: str, who: str, origin: str, host: Host) ->
         raise
 
 
-def _forget_loads(app: App) -> None:
-    """What transitions that came to nothing left here."""
+def _remove_old_files(app: App) -> None:
+    """Remove received files that no transition used."""
     for path in app.state.glob("load-*.db"):
         if path.stat().st_mtime < time.time() - LEFT:
             unlink(path)

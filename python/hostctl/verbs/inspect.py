@@ -1,4 +1,4 @@
-"""What the controller wants to know before it builds and sends: the host, what it holds, and what is live."""
+"""`hostctl APP inspect`: the facts that a push needs before it builds and uploads."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from hostctl.verbs import status
 
 
 def inspect(app: App) -> Json:
-    """One document with everything a push needs to know, so that one remote command suffices."""
-    told = {
+    """The host, its artifacts, its releases and the lock, in one document: one remote command suffices."""
+    document = {
         "hostctl": hostctl.__version__,
         "stamp": app_config.load(app).get("stamp"),
         "os": _os_release(),
         **_machine(),
     }
-    told |= {
+    document |= {
         "disk": status.disk(app),
         "memory": memory(Path("/proc/meminfo").read_text()),
         "cpus": os.cpu_count(),
     }
-    told |= {"artifacts": upload.held(app), "partial": upload.partial(app)}
-    every = [records.short(app, record) for record in records.every(app)]
-    live = [one for one in every if one["live"]]
-    told |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}
-    return told | {"transition": status.transition(app), "time": time.time()}
+    document |= {"artifacts": upload.held(app), "partial": upload.partial(app)}
+    every = [records.summary(app, record) for record in records.every(app)]
+    live = [summary for summary in every if summary["live"]]
+    document |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}
+    return document | {"transition": status.transition(app), "time": time.time()}
 
 
 def _os_release() -> Json:
-    found = platform.freedesktop_os_release()
+    release = platform.freedesktop_os_release()
     return {
-        "id": found.get("ID"),
-        "version_id": found.get("VERSION_ID"),
-        "codename": found.get("VERSION_CODENAME"),
+        "id": release.get("ID"),
+        "version_id": release.get("VERSION_ID"),
+        "codename": release.get("VERSION_CODENAME"),
     }
 
 
@@ -63,8 +63,8 @@ def libraries(listing: str) -> list[str]:
 
 def memory(meminfo: str) -> Json:
     """Total and available memory in bytes, from /proc/meminfo."""
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE))
+    kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE))
     return {
-        "total": int(found.get("MemTotal", 0)) << 10,
-        "available": int(found.get("MemAvailable", 0)) << 10,
+        "total": int(kilobytes.get("MemTotal", 0)) << 10,
+        "available": int(kilobytes.get("MemAvailable", 0)) << 10,
     }

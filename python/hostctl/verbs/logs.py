@@ -1,4 +1,4 @@
-"""What the app and all that serves it write, from the journal, without the values of its secrets."""
+"""`hostctl APP logs`: the log of the app and its units, from the journal, with its secrets redacted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hostctl.transitions import prune
 
 EDGE = "caddy.service"
 LEVELS = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
-REFRESH = 0.2  # seconds; an instance takes longer from the writing of its environment to its first line
-# what a terminal would obey, but for colours
+REFRESH = 0.2  # seconds between two reads of the secrets; an instance takes longer to write its first line
+# control sequences of terminals, except colours
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
 
 
-class Wanted(NamedTuple):
-    """What a person asked to see. `since` is seconds since the epoch; `of` names units in place of a source."""
+class Query(NamedTuple):
+    """The lines to show. `since`: seconds since the epoch. `of`: units instead of a source."""
 
     lines: int
     follow: bool = False
@@ -40,9 +40,9 @@ class Wanted(NamedTuple):
 
 
 def units(app: App, source: str | None, release: str | None) -> list[str]:
-    """The units of a source, as patterns; without one, the instances and migrations, of one release or of all."""
+    """Patterns of the units of a source; by default the instances and migrations of one release, or of all."""
     instances = f"{app.name}@{release or '*'}.service"
-    # the unit begins with the year, so that no app whose name begins alike is met
+    # a digit: the release begins with the year, and the unit of another app does not match
     migrations = app.helper_unit(f"migrate-{release or '[0-9]*'}")
     known = {
         "app": [instances],
@@ -56,41 +56,41 @@ def units(app: App, source: str | None, release: str | None) -> list[str]:
     return known[source] if source else [instances, migrations]
 
 
-def arguments(app: App, wanted: Wanted) -> list[str]:
-    """The journalctl command. It runs as root: no pager, which would offer a shell."""
+def arguments(app: App, query: Query) -> list[str]:
+    """The journalctl command. It runs as root, so without a pager: a pager can start a shell."""
     command = ["journalctl", "--no-pager", "-q", "-o", "json", "--all"]
     command.append("--output-fields=MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY")
-    # with both, journalctl turns the order round
-    if wanted.follow or wanted.grep is None:
-        command.append(f"--lines={wanted.lines}")
-    command += ["--follow"] if wanted.follow else []
-    command += [f"--since=@{wanted.since:.0f}"] if wanted.since is not None else []
-    command += [f"--grep={wanted.grep}"] if wanted.grep is not None else []
-    of = wanted.of or units(app, wanted.source, wanted.release)
+    # with --lines and --grep, journalctl reverses the order
+    if query.follow or query.grep is None:
+        command.append(f"--lines={query.lines}")
+    command += ["--follow"] if query.follow else []
+    command += [f"--since=@{query.since:.0f}"] if query.since is not None else []
+    command += [f"--grep={query.grep}"] if query.grep is not None else []
+    of = query.of or units(app, query.source, query.release)
     return command + [part for unit in of for part in ("-u", unit)]
 
 
-def run(app: App, wanted: Wanted, out: IO[str]) -> None:
-    """Write the lines; of a release that the journal has forgotten, what was kept beside its record."""
-    command = arguments(app, wanted)
+def print_log(app: App, query: Query, out: IO[str]) -> None:
+    """Write the lines to `out`; for a release that the journal no longer has, the logs saved beside its record."""
+    command = arguments(app, query)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as journal:
         assert journal.stdout is not None  # noqa: S101 - a pipe was asked for
         try:
-            count = _write(shown(app, wanted, _entries(journal.stdout)), wanted, out)
+            count = _write(render(app, query, _entries(journal.stdout)), query, out)
         except (BrokenPipeError, KeyboardInterrupt):
-            sys.stdout = None  # nobody reads it: nothing is flushed into it at the end
+            sys.stdout = None  # the reader is gone: Python must not flush at exit
             return
         finally:
             journal.terminate()
-    if not count and wanted.release and not wanted.follow:
-        kept(app, wanted.release, out)
+    if not count and query.release and not query.follow:
+        print_saved(app, query.release, out)
 
 
-def _write(lines: Iterable[str], wanted: Wanted, out: IO[str]) -> int:
+def _write(lines: Iterable[str], query: Query, out: IO[str]) -> int:
     count = 0
-    for count, line in enumerate(lines if wanted.follow else deque(lines, maxlen=wanted.lines), 1):  # noqa: B007
+    for count, line in enumerate(lines if query.follow else deque(lines, maxlen=query.lines), 1):  # noqa: B007
         out.write(f"{line}\n")
-        if wanted.follow:
+        if query.follow:
             out.flush()
     out.flush()
     return count
@@ -100,31 +100,31 @@ def _entries(stream: Iterable[str]) -> Iterator[Json]:
     for line in stream:
         try:
             yield json.loads(line)
-        except ValueError:  # journalctl was ended in the middle of one
+        except ValueError:  # the last line is incomplete when journalctl is terminated
             continue
 
 
 # ---------------------------------------------------------------------------------------------- which release
 
 
-def named(app: App, wanted: str) -> str:
-    """The one release that is meant. Raises HostError (usage) when there is none, or more."""
-    found = selection.matching(prune.candidates(app, None), wanted) if wanted else []
-    if len(found) != 1:
-        raise HostError(f"{len(found)} releases match {wanted}", str(app.records), "deploy releases", USAGE)
-    return found[0].release
+def resolve(app: App, reference: str) -> str:
+    """The release that a reference names. Raises HostError (usage) when it matches none or several."""
+    releases = selection.matching(prune.candidates(app, None), reference) if reference else []
+    if len(releases) != 1:
+        raise HostError(f"{len(releases)} releases match {reference}", str(app.records), "deploy releases", USAGE)
+    return releases[0].release
 
 
 def newest_failed(app: App) -> str:
-    """The release whose push failed last. Raises HostError (usage) when there is none."""
-    failed = [one["release"] for one in records.every(app) if one["state"] == records.FAILED_STATE]
+    """The newest release whose push failed. Raises HostError (usage) when there is none."""
+    failed = [record["release"] for record in records.every(app) if record["state"] == records.FAILED_STATE]
     if not failed:
-        raise HostError("no release here has failed", str(app.records), "deploy releases", USAGE)
+        raise HostError("no release has failed", str(app.records), "deploy releases", USAGE)
     return str(failed[-1])
 
 
-def kept(app: App, release: str, out: IO[str]) -> None:
-    """What was kept beside the record of a release that the journal has forgotten."""
+def print_saved(app: App, release: str, out: IO[str]) -> None:
+    """Write the logs of migration and boot that were saved beside the release's record."""
     for name in ("migrate.log", "boot.log"):
         path = app.record(release) / name
         if path.exists():
@@ -134,17 +134,17 @@ def kept(app: App, release: str, out: IO[str]) -> None:
 # ---------------------------------------------------------------------------------------------- a line
 
 
-def shown(app: App, wanted: Wanted, entries: Iterable[Json]) -> Iterator[str]:
-    """The entries as lines, or each as one JSON document."""
-    clean, foreign = cleaner(app), neighbours(app) if wanted.source == "edge" else ()
+def render(app: App, query: Query, entries: Iterable[Json]) -> Iterator[str]:
+    """The entries as lines of text or JSON, redacted."""
+    redact_text, foreign = redactor(app), foreign_domains(app) if query.source == "edge" else ()
     for entry in entries:
         text = message(entry)
         if any(name in text for name in foreign):
             continue
-        line = clean(text)
+        line = redact_text(text)
         unit = str(entry.get("UNIT") or entry.get("_SYSTEMD_UNIT") or "")
         at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-        if wanted.as_json:
+        if query.as_json:
             level = LEVELS[min(int(entry.get("PRIORITY", 6)), 7)]
             row = {"at": iso_milliseconds(at), "unit": unit, "level": level, "message": line}
             yield json.dumps(row, ensure_ascii=False)
@@ -153,39 +153,41 @@ def shown(app: App, wanted: Wanted, entries: Iterable[Json]) -> Iterator[str]:
 
 
 def message(entry: Json) -> str:
-    """The text of an entry; what is no UTF-8 comes from the journal as a list of bytes."""
-    found = entry.get("MESSAGE") or ""
-    return bytes(found).decode(errors="replace") if isinstance(found, list) else str(found)
+    """The text of an entry. The journal gives text that is not UTF-8 as a list of bytes."""
+    text = entry.get("MESSAGE") or ""
+    return bytes(text).decode(errors="replace") if isinstance(text, list) else str(text)
 
 
 def label(app: App, unit: str) -> str:
-    """Who wrote a line: the release of an instance, or what a helper does."""
+    """The source of a line: the release of an instance, or the name of a helper unit."""
     name = unit.removesuffix(".service")
     return name.removeprefix(f"{app.name}@").removeprefix(f"homeport-{app.name}-")
 
 
-def neighbours(app: App) -> Sequence[str]:
-    """The domains of the other apps on the host, which share the edge: their lines are not this app's."""
+def foreign_domains(app: App) -> Sequence[str]:
+    """The domains of the other apps: the edge serves all, and lines about them are left out."""
     others = [app_config.load(other) for other in app.layout.apps() if other.name != app.name]
-    return sorted({str(domain) for one in others for domain in one["domains"]} - set(app_config.load(app)["domains"]))
+    return sorted(
+        {str(domain) for config in others for domain in config["domains"]} - set(app_config.load(app)["domains"])
+    )
 
 
-def cleaner(app: App) -> Callable[[str], str]:
-    """What takes the secrets of all releases out of a text; those of a release that comes meanwhile, too."""
+def redactor(app: App) -> Callable[[str], str]:
+    """A function that redacts the secrets of all releases, also of those that are pushed while it is used."""
     state: dict[str, object] = {}
 
-    def clean(text: str) -> str:
+    def redact_text(text: str) -> str:
         now = time.monotonic()
         if now >= float(str(state.get("until", 0))):
             state.update(until=now + REFRESH, pattern=redact.pattern(_secrets(app)))
         pattern = state["pattern"]
         return pattern.sub(redact.MARK, text) if isinstance(pattern, re.Pattern) else text
 
-    return clean
+    return redact_text
 
 
 def _secrets(app: App) -> list[str]:
-    found: set[str] = set()
+    secrets: set[str] = set()
     for record in records.every(app):
-        found.update(redact.secrets(app, record))
-    return sorted(found)
+        secrets.update(redact.secrets(app, record))
+    return sorted(secrets)

@@ -1,4 +1,4 @@
-"""What is so now: asked of the symlink, systemd, the instance and the edge, never of a memory of it."""
+"""`hostctl APP status`: the state of the app, read live from the symlink, systemd, the instance and the edge."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from typing import cast
 
 from hostctl.accessories import services
-from hostctl.common import tls
+from hostctl.common import certificate
 from hostctl.common.documents import Drain, Health, LiveRelease, Record, Space, Status, TransitionSummary
 from hostctl.common.files import Json, read_json
 from hostctl.core import lock
 from hostctl.core.paths import App
-from hostctl.cron import verb
+from hostctl.cron import commands
 from hostctl.edge import maintenance
 from hostctl.host import disk as host_disk
 from hostctl.host.host import Host
@@ -20,43 +20,44 @@ from hostctl.instance import health
 from hostctl.journal import journal
 from hostctl.notify import alerts
 from hostctl.release import app_config, records
-from hostctl.verbs import backup
 
-PROBE = 2.0  # seconds
+PROBE = 2.0  # seconds for the answer of the live instance
 
 
 def status(app: App, host: Host) -> Status:
-    """The app as it is now, times in seconds since the epoch, sizes in bytes."""
+    """The state of the app; times in seconds since the epoch, sizes in bytes."""
     live = app.live()
     record = (read_json(app.record(live) / "record.json") if live else None) or {}
     names = app_config.load(app)["domains"] or record.get("settings", {}).get("domains", [])
     drains = journal.draining(app)
     units = host.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
     unit = units[0] if live else None
-    current: Status = {
+    document: Status = {
         "app": app.name,
         "live": _live(app, live, record, unit),
         "health": _health(app, host, live, record, names),
-        "maintenance": maintenance.now(app),
+        "maintenance": maintenance.current(app),
         "lock": lock.holder(app),
         "transition": transition(app),
         "disk": disk(app),
         "drains": [_drain(app, host, entry) for entry in drains],
-        "certificate": {"name": names[0], "not_after": tls.served(names[0])} if names else None,
+        "certificate": {"name": names[0], "not_after": certificate.served_until(names[0])} if names else None,
         "memory": unit.memory if unit else None,
         "database": database(app, host),
-        "cron": verb.every(app, host),
-        "accessories": services.told(app, host),
+        "cron": commands.status(app, host),
+        "accessories": services.status(app, host),
         "trouble": [],
     }
-    current["trouble"] = alerts.trouble(current, time.time())
-    return current
+    document["trouble"] = alerts.trouble(document, time.time())
+    return document
 
 
 def database(app: App, host: Host) -> Json | None:
-    """The database and its backup, as this host knows them; None without one."""
+    """The database and its backup, without a request to another host; None without a database."""
     if not app.database.exists():
         return None
+    from hostctl.verbs import backup
+
     return backup.summary(app, host)
 
 
@@ -66,7 +67,7 @@ def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> LiveRe
     return {
         "release": live,
         "git": record.get("git"),
-        "since": records.since(cast(Record, record)) if record else None,
+        "since": records.live_since(cast("Record", record)) if record else None,
         "instance": app.unit(live),
         "port": records.port(app, live),
         "state": unit.state,
@@ -90,7 +91,7 @@ def _health(app: App, host: Host, live: str | None, record: Json, names: list[st
 
 
 def transition(app: App) -> TransitionSummary | None:
-    """The running or last transition, in short."""
+    """A summary of the running or last transition."""
     known = journal.ids(app)
     entry = journal.load(app, known[-1]) if known else None
     if entry is None:

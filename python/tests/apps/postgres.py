@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.load import pipe
-from hostctl.postgres.cluster import VERSIONS, as_postgres, environment, majors
+from hostctl.postgres.cluster import VERSIONS, as_postgres, environment, installed_majors
 
 NAME = "guestbook"
 # a test wants speed, not durability; the sessions that it ends are to end at once
@@ -28,7 +28,7 @@ class Postgres:
 
     @property
     def bin(self) -> Path:
-        return VERSIONS / str(majors()[-1]) / "bin"
+        return VERSIONS / str(installed_majors()[-1]) / "bin"
 
     @property
     def data(self) -> Path:

@@ -58,7 +58,7 @@ class DrillWorld:
             directory.mkdir(parents=True)
         self.configure(**more)
         keys = {"access_key_id": store.access, "secret_access_key": store.secret}
-        settings.keep_credentials(self.app, keys)
+        settings.save_credentials(self.app, keys)
         files.create(self.path)
         self.sql(
             "CREATE TABLE entries(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT)",
@@ -129,7 +129,7 @@ class DrillWorld:
         deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(HostError):
-                litestream.catch_up(self.app, "shop.db", PATIENCE, Host())
+                litestream.wait_until_stored(self.app, "shop.db", PATIENCE, Host())
                 return
             assert time.monotonic() < deadline, (self.app.stream_runtime / "log").read_text()[-3000:]
             time.sleep(0.05)
@@ -151,13 +151,13 @@ class DrillWorld:
         mine = epochs.local(self.app)
         assert mine is not None
         self.stop()
-        litestream.send(self.app, settings.require(self.app), mine.epoch, snapshot=True)
+        litestream.send_pending(self.app, settings.require(self.app), mine.epoch, snapshot=True)
         self.start()
 
     def begin_anew(self) -> None:
         """An epoch of its own: nothing that was stored before is ever mixed with what comes."""
         self.stop()
-        litestream.disown(self.path)
+        litestream.forget_state(self.path)
         epochs.open_epoch(self.app, epochs.local(self.app), "the copy was damaged")
         self.start()
 
@@ -267,7 +267,7 @@ class DrillWorld:
         """A drill that must fail; what it wrote down."""
         with pytest.raises(HostError) as failure:
             self.drill()
-        told = drill.last(self.app)
+        told = drill.last_result(self.app)
         assert told is not None, failure.value.what
         assert failure.value.code == FAILED
         return {**told, "error": failure.value}

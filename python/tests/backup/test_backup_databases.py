@@ -91,17 +91,17 @@ def test_a_name_that_is_none_of_the_apps_is_refused(app: App) -> None:
 
 
 def test_keys_are_kept_for_root_alone_and_a_null_keeps_what_is_there(app: App) -> None:
-    assert settings.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": 's"\\$`'})
+    assert settings.save_credentials(app, {"access_key_id": "AK", "secret_access_key": 's"\\$`'})
     assert settings.credentials(app) == settings.Credentials("AK", 's"\\$`')
     assert app.backup_credentials.stat().st_mode & 0o777 == 0o600
-    assert not settings.keep_credentials(app, {"access_key_id": None, "secret_access_key": None})
-    assert settings.keep_credentials(app, {"access_key_id": None, "secret_access_key": "new"})
+    assert not settings.save_credentials(app, {"access_key_id": None, "secret_access_key": None})
+    assert settings.save_credentials(app, {"access_key_id": None, "secret_access_key": "new"})
     assert settings.credentials(app) == settings.Credentials("AK", "new")
 
 
 def test_a_null_with_nothing_to_keep_is_refused(app: App) -> None:
     with pytest.raises(HostError, match="has no keys"):
-        settings.keep_credentials(app, {"access_key_id": "AK", "secret_access_key": None})
+        settings.save_credentials(app, {"access_key_id": "AK", "secret_access_key": None})
 
 
 def test_keys_that_cannot_be_read_are_not_shown(app: App) -> None:

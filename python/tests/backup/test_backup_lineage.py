@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from world import Host
 
 from hostctl.backup import epochs, s3
-from hostctl.backup.epochs import Decision, Epoch, Seen, decide
+from hostctl.backup.epochs import BucketState, Decision, Epoch, decide
 from hostctl.common.errors import HostError
 
 OURS = Epoch("20260101T000000Z-aaaaaa", "shop", "one", 1.0, None)
@@ -21,12 +21,12 @@ PENDING = OURS._replace(published=False, parent=BEFORE.epoch, replaces=BEFORE.ep
 
 MINE = {"none": None, "published": OURS, "pending": PENDING}
 SEEN = {
-    "unreachable": Seen(False),
-    "empty": Seen(True, None, True),
-    "no CURRENT": Seen(True, None, False),
-    "ours": Seen(True, OURS, False),
-    "the one before": Seen(True, BEFORE, False),
-    "another's": Seen(True, OTHERS, False),
+    "unreachable": BucketState(False),
+    "empty": BucketState(True, None, True),
+    "no CURRENT": BucketState(True, None, False),
+    "ours": BucketState(True, OURS, False),
+    "the one before": BucketState(True, BEFORE, False),
+    "another's": BucketState(True, OTHERS, False),
 }
 
 # this host's epoch, whether the file is here, what the bucket says: what is done
@@ -92,9 +92,14 @@ LOCAL = st.one_of(
 )
 
 
-@given(LOCAL, st.booleans(), st.builds(Seen, st.booleans(), st.one_of(st.none(), EPOCHS), st.booleans()), st.booleans())
+@given(
+    LOCAL,
+    st.booleans(),
+    st.builds(BucketState, st.booleans(), st.one_of(st.none(), EPOCHS), st.booleans()),
+    st.booleans(),
+)
 def test_no_file_is_ever_overwritten_and_nobody_streams_where_another_counts(
-    mine: Epoch | None, file: bool, seen: Seen, allow_empty: bool
+    mine: Epoch | None, file: bool, seen: BucketState, allow_empty: bool
 ) -> None:
     decision = decide(mine, file, seen, allow_empty)
     if file:
@@ -133,10 +138,10 @@ def test_the_data_of_a_time_is_looked_for_in_what_counted_then() -> None:
 
 def test_an_epoch_outlives_its_successors_opening_by_the_retention() -> None:
     chain = [OTHERS._replace(opened=300.0), OURS._replace(opened=200.0), BEFORE._replace(opened=100.0)]
-    assert epochs.outlived(chain, 200.0) == []
-    assert epochs.outlived(chain, 200.1) == [chain[2]]
-    assert epochs.outlived(chain, 400.0) == [chain[2], chain[1]]
-    assert epochs.outlived([], 400.0) == []
+    assert epochs.expired(chain, 200.0) == []
+    assert epochs.expired(chain, 200.1) == [chain[2]]
+    assert epochs.expired(chain, 400.0) == [chain[2], chain[1]]
+    assert epochs.expired([], 400.0) == []
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"epoch": "../x", "opened": 1}', b'{"epoch": 1}', b"\xff"])
@@ -180,7 +185,7 @@ def test_a_dropped_epoch_is_gone_and_the_chain_ends_before_it(host: Host) -> Non
     second = opened(host, first)
     store = store_of(host)
     store.put(f"{store.prefix}/{first.epoch}/shop.db/0000/1.ltx", b"data")
-    epochs.drop(store, first)
+    epochs.delete(store, first)
     assert not store.any(f"{store.prefix}/{first.epoch}/")
     assert epochs.chain(store) == [second]
 
@@ -210,8 +215,8 @@ def test_an_answer_that_was_lost_is_found_to_have_been_a_success(host: Host, mon
 def test_an_epoch_opened_while_s3_is_away_is_published_later_and_leaves_no_gap_in_the_chain(host: Host) -> None:
     first = opened(host)
     away = host.store.backup(host.bucket_name)
-    second = epochs.begin(host.app, away, first, "S3 is away")
-    third = epochs.begin(host.app, away, second, "S3 is still away")
+    second = epochs.new_local(host.app, away, first, "S3 is away")
+    third = epochs.new_local(host.app, away, second, "S3 is still away")
     assert (third.parent, third.published) == (first.epoch, False)
     published = epochs.publish(host.app, store_of(host))
     assert epochs.chain(store_of(host)) == [published, first]
@@ -220,7 +225,7 @@ def test_an_epoch_opened_while_s3_is_away_is_published_later_and_leaves_no_gap_i
 def test_going_back_to_an_earlier_epoch_leaves_the_later_one_out(host: Host) -> None:
     first = opened(host)
     second = opened(host, first)
-    assert epochs.back_to(host.app, first) == first._replace(published=True, replaces=None)
+    assert epochs.return_to(host.app, first) == first._replace(published=True, replaces=None)
     assert epochs.chain(store_of(host)) == [first]
     third = opened(host, epochs.local(host.app))
     assert epochs.chain(store_of(host)) == [third, first]
@@ -233,7 +238,7 @@ def test_a_prefix_of_another_app_is_refused(host: Host) -> None:
     with pytest.raises(HostError, match="holds the backup of another app: other"):
         opened(host)
     store_of(host).put("shop/CURRENT", b"something else")
-    with pytest.raises(HostError, match="is not Homeport's"):
+    with pytest.raises(HostError, match="was not written by Homeport"):
         opened(host)
 
 
@@ -260,7 +265,7 @@ def test_a_takeover_without_any_data_leaves_it_to_the_next_start_to_restore(new_
     first = opened(one)
     with pytest.raises(HostError, match="another host"):
         opened(two)
-    epochs.yield_to(two.app, first)
+    epochs.mark_superseded(two.app, first)
     assert epochs.takeover(two.app) == first
     assert epochs.local(two.app) is None
     assert epochs.superseded(two.app) is None

@@ -21,7 +21,7 @@ def place(host: Host) -> s3.Bucket:
 
 
 def found(host: Host, place: s3.Bucket, before: float | None = None) -> list[str]:
-    return [epoch.epoch for epoch in orphans.find(host.app, place, before or time.time() + LATER)]
+    return [epoch.epoch for epoch in orphans.find_orphans(host.app, place, before or time.time() + LATER)]
 
 
 def opened(host: Host, parent: Epoch | None, why: str = "a test") -> Epoch:
@@ -39,12 +39,12 @@ def test_an_epoch_that_was_undone_is_an_orphan_once_it_is_older_than_the_retenti
     first = opened(host, None)
     undone = opened(host, first, "a restore that is undone")
     stored(place, undone.epoch, *(f"shop.db/0000/{n:016x}-{n:016x}.ltx" for n in range(3)))
-    epochs.back_to(host.app, first)
+    epochs.return_to(host.app, first)
     kept = opened(host, epochs.local(host.app))
     assert [one.epoch for one in epochs.chain(place)] == [kept.epoch, first.epoch]
     assert found(host, place) == [undone.epoch]
     assert found(host, place, time.time() - LATER) == []  # too young
-    epochs.drop(place, undone)
+    epochs.delete(place, undone)
     assert found(host, place) == []
     assert not place.any(f"{place.prefix}/{undone.epoch}/")
     assert [one.epoch for one in epochs.chain(place)] == [kept.epoch, first.epoch]
@@ -53,7 +53,7 @@ def test_an_epoch_that_was_undone_is_an_orphan_once_it_is_older_than_the_retenti
 def test_what_is_not_certainly_an_orphan_of_this_app_is_left_alone(host: Host, place: s3.Bucket) -> None:
     first = opened(host, None)
     mine = opened(host, first)
-    epochs.begin(host.app, settings.backup(host.app), mine, "not published yet")
+    epochs.new_local(host.app, settings.backup(host.app), mine, "not published yet")
     unheard = epochs.local(host.app)
     assert unheard is not None
     stored(place, unheard.epoch, "EPOCH")

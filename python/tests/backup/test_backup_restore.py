@@ -17,7 +17,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import restore as files
 from hostctl.transitions import restore
 
@@ -83,7 +83,7 @@ def test_restored_to_a_second_the_rows_are_those_of_that_second(host: Host) -> N
     insert(host, 6)
     for at, wanted in ((first, [1, 2, 3]), (second, [1, 2, 3, 4, 5])):
         into = host.root / "into"
-        files.bring(host.app, source(host, at), into, real(host))
+        files.restore_into(host.app, source(host, at), into, real(host))
         assert rows(into / "shop.db") == wanted
 
 
@@ -95,7 +95,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_second_is_mis
     writer.stop()
     host.catch_up()
     into = host.root / "into"
-    files.bring(host.app, source(host, at), into, real(host))
+    files.restore_into(host.app, source(host, at), into, real(host))
     found = rows(into / "shop.db")
     with closing(sqlite3.connect(into / "shop.db")) as connection:
         (last,) = connection.execute("SELECT max(at) FROM rows").fetchone()
@@ -125,7 +125,7 @@ def test_the_data_of_another_time_streams_into_an_epoch_of_its_own(host: Host) -
     insert(host, 4)
     assert rows(host.restored(now.epoch)) == [1, 2, 4]
     given_up = host.root / "given-up"
-    files.bring(host.app, source(host, now.opened), given_up, real(host))
+    files.restore_into(host.app, source(host, now.opened), given_up, real(host))
     assert rows(given_up / "shop.db") == [1, 2, 3]
 
 
@@ -190,7 +190,7 @@ def test_a_copy_of_the_wrong_file_is_never_left_behind(host: Host) -> None:
         doing = work(host, {"point": None, "at": time.time(), "newest": 0})
         with pytest.raises(HostError):
             files.fetch(doing)
-        files.forget(doing)
+        files.discard_fetched(doing)
     finally:
         host.store.start()
     assert not list(Path(host.app.aside).glob("*"))

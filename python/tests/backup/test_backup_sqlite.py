@@ -38,8 +38,8 @@ def log(path: Path) -> tuple[bytes, bytes]:
 
 def test_reading_a_database_that_nobody_has_open_leaves_its_log_as_it_was(path: Path) -> None:
     before = log(path)
-    assert files.look(path).tables["rows"] == 100
-    assert files.integrity(path) == []
+    assert files.read_contents(path).tables["rows"] == 100
+    assert files.integrity_faults(path) == []
     with files.hold(path):
         pass
     files.copy(path, path.with_name("copy.db"))
@@ -48,7 +48,7 @@ def test_reading_a_database_that_nobody_has_open_leaves_its_log_as_it_was(path: 
 
 def test_writing_the_canary_as_the_only_one_leaves_the_main_file_as_it_was(path: Path) -> None:
     before = log(path)
-    files.canary(path)
+    files.write_canary(path)
     after = log(path)
     assert after[0] == before[0]
     assert after[1].startswith(before[1])
@@ -79,8 +79,8 @@ def test_canary_rows_are_numbered_without_a_gap_and_the_oldest_are_forgotten(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "KEPT", 3)
-    assert [files.canary(path) for _ in range(5)] == [1, 2, 3, 4, 5]
-    assert files.look(path).canary == (3, 5, 3)
+    assert [files.write_canary(path) for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert files.read_contents(path).canary == (3, 5, 3)
 
 
 def test_a_canary_begins_in_a_database_that_never_had_one(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_a_canary_begins_in_a_database_that_never_had_one(tmp_path: Path) -> Non
     with application(path) as app:
         app.execute("PRAGMA journal_mode=WAL")
         app.execute("CREATE TABLE rows(n)")
-        assert files.look(path).canary == (0, 0, 0)
-        assert files.canary(path) == 1
-    assert files.look(path).canary == (1, 1, 1)
+        assert files.read_contents(path).canary == (0, 0, 0)
+        assert files.write_canary(path) == 1
+    assert files.read_contents(path).canary == (1, 1, 1)
 
 
 def test_a_database_that_stays_locked_is_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_database_that_stays_locked_is_said_to_be(path: Path, monkeypatch: pyt
     with application(path) as app:
         app.execute("BEGIN IMMEDIATE")
         with pytest.raises(HostError, match="stayed locked"):
-            files.canary(path)
+            files.write_canary(path)
         app.execute("ROLLBACK")
 
 
@@ -111,11 +111,11 @@ def test_a_look_leaves_out_what_is_sqlites_and_litestreams(path: Path) -> None:
         app.executemany("INSERT INTO schema_migrations(version) VALUES (?)", [(20260102,), (20260101,)])
         app.execute('CREATE TABLE "odd ""name"(x TEXT UNIQUE)')
         app.execute("CREATE TABLE counted(n INTEGER PRIMARY KEY AUTOINCREMENT)")
-        before = files.look(path)
+        before = files.read_contents(path)
         app.execute("CREATE TABLE _litestream_seq(id INTEGER PRIMARY KEY, seq INTEGER)")
-        assert files.look(path) == before
+        assert files.read_contents(path) == before
         app.execute("ALTER TABLE counted ADD COLUMN more")
-        assert files.look(path).schema != before.schema
+        assert files.read_contents(path).schema != before.schema
     assert before.tables == {files.CANARY: 0, 'odd "name': 0, "counted": 0, "rows": 100, "schema_migrations": 2}
     assert before.versions == (20260101, 20260102)
 
@@ -124,7 +124,7 @@ def test_a_full_text_index_is_counted_by_the_tables_below_it(path: Path) -> None
     with application(path) as app:
         app.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
         app.execute("INSERT INTO words VALUES ('hello')")
-        tables = files.look(path).tables
+        tables = files.read_contents(path).tables
     assert "words" not in tables
     assert tables["words_content"] == 1
 
@@ -135,14 +135,14 @@ def test_damage_is_found(path: Path, tmp_path: Path) -> None:
     with copy.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 100)
-    assert files.integrity(copy) != []
+    assert files.integrity_faults(copy) != []
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no database at all" * 400])
 def test_what_is_no_database_is_damage_or_empty(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "none.db"
     path.write_bytes(content)
-    assert bool(files.integrity(path)) == bool(content)
+    assert bool(files.integrity_faults(path)) == bool(content)
 
 
 # ------------------------------------------------------------------------------- files
@@ -182,7 +182,7 @@ def test_nothing_is_ever_written_over_an_existing_file(path: Path, tmp_path: Pat
 def test_a_new_database_is_empty_in_wal_mode(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     files.create(path, USER)
-    assert files.look(path).tables == {files.CANARY: 0}
+    assert files.read_contents(path).tables == {files.CANARY: 0}
     with application(path) as app:
         assert app.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -194,7 +194,7 @@ def test_root_follows_no_link_that_the_app_made(tmp_path: Path, path: Path, name
     shutil.move(tmp_path / name, elsewhere)
     (tmp_path / name).symlink_to(elsewhere)
     with pytest.raises(HostError, match="symbolic link"):
-        files.canary(path)
+        files.write_canary(path)
 
 
 def test_a_database_that_is_not_there_is_never_made_by_looking(tmp_path: Path) -> None:

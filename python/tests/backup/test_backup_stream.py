@@ -71,7 +71,7 @@ def eventually(host: Host, good: Callable[[], object]) -> None:
 def test_a_new_app_gets_an_empty_database_and_the_first_epoch(host: Host) -> None:
     assert host.start() == {"changed": True}
     assert chain(host) == [epoch(host)]
-    assert files.look(host.path).tables == {files.CANARY: 0}
+    assert files.read_contents(host.path).tables == {files.CANARY: 0}
     assert host.start() == {"changed": False}
 
 
@@ -116,7 +116,7 @@ def test_a_persons_word_is_good_for_one_start(host: Host, store: Store) -> None:
         host.start(allow_empty=True)
         host.stop()
         host.path.unlink()
-        backup_epochs.forget(host.app)
+        backup_epochs.delete_local(host.app)
         with pytest.raises(HostError, match="S3 cannot be asked"):
             host.start()
 
@@ -151,7 +151,7 @@ def test_restarted_again_and_again_under_writes_it_misses_nothing(host: Host) ->
             host.restart()
         last = writer.reach(100)
     whole(host, last)
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
 
 
 def test_an_app_that_checkpoints_by_itself_is_kept_from_it_over_planned_restarts(new_host: Callable[..., Host]) -> None:
@@ -184,12 +184,12 @@ def test_a_restart_without_s3_streams_again_and_owes_its_snapshot(host: Host, st
         with away(store):
             with pytest.raises(HostError):
                 host.restart("an upgrade")
-            assert state.owed(host.app)["why"] == "an upgrade"  # type: ignore[index]
+            assert state.full_required(host.app)["why"] == "an upgrade"  # type: ignore[index]
             assert host.systemd.show(host.app.stream_unit)[0].runs
             writer.reach(50)
         last = writer.reach(50)
         eventually(host, lambda: host.watch()["error"] is None)
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
     whole(host, last)
 
 
@@ -211,11 +211,11 @@ def test_killed_it_owes_a_snapshot_which_the_watch_pays(host: Host) -> None:
         for _ in range(3):
             writer.reach(100)
             host.systemd.kill()
-            assert "without being stopped" in state.owed(host.app)["why"]  # type: ignore[index]
+            assert "without being stopped" in state.full_required(host.app)["why"]  # type: ignore[index]
             host.systemd.start(host.app.stream_unit)
             writer.reach(20)
             assert host.watch()["error"] is None
-            assert state.owed(host.app) is None
+            assert state.full_required(host.app) is None
         last = writer.reach(50)
     # each in an epoch of its own: into the old one a compaction could bring a hole back
     assert len(chain(host)) == 4
@@ -229,7 +229,7 @@ def test_after_a_power_cut_nothing_is_missing_and_a_snapshot_is_owed(host: Host)
             last = writer.reach(100)
             host.systemd.power_cut()
         host.start()
-        assert state.owed(host.app) is not None
+        assert state.full_required(host.app) is not None
     with application(host.path):
         assert host.watch()["error"] is None
         whole(host, last)
@@ -239,7 +239,7 @@ def test_a_clean_stop_owes_nothing(host: Host) -> None:
     host.start()
     host.stop()
     host.start()
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
 
 
 def test_a_stream_that_does_not_run_is_started_by_the_watch(host: Host) -> None:
@@ -247,7 +247,7 @@ def test_a_stream_that_does_not_run_is_started_by_the_watch(host: Host) -> None:
     host.systemd.power_cut()
     assert host.watch()["error"] == "Litestream did not run"
     assert host.watch()["error"] is None
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
 
 
 # ------------------------------------------------------------------------------- pause
@@ -269,7 +269,7 @@ def test_paused_everything_is_on_s3_and_nothing_starts_it(host: Host) -> None:
     assert host.watch() == {"paused": True}
     replication.resume(host.app, host, snapshot=True)  # type: ignore[arg-type]
     host.start()
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
     whole(host, last)
 
 
@@ -357,7 +357,7 @@ def test_killed_while_it_restores_it_begins_anew(
         one.catch_up()
     one.stop()
     for point in (
-        "hostctl.backup.epochs.begin",
+        "hostctl.backup.epochs.new_local",
         "hostctl.sqlite.files.place",
         "hostctl.backup.epochs.publish",
         "hostctl.backup.state.started",
@@ -486,7 +486,7 @@ def test_a_new_epoch_and_back_again_leaves_both_whole(host: Host) -> None:
         writer.reach(50)
         host.catch_up()
         assert sound(host.restored(second.epoch))
-        backup_epochs.back_to(host.app, first)
+        backup_epochs.return_to(host.app, first)
         host.start()
         last = writer.reach(50)
     whole(host, last)
@@ -510,7 +510,7 @@ def test_what_was_swapped_in_and_back_streams_on_where_it_stopped(host: Host) ->
     host.catch_up()
     replication.pause(host.app, host, verify=False)  # type: ignore[arg-type]
     file_swap.swap_back(aside)
-    backup_epochs.back_to(host.app, first)
+    backup_epochs.return_to(host.app, first)
     replication.resume(host.app, host)  # type: ignore[arg-type]
     with writing(host) as writer:
         last = writer.reach(50)
@@ -539,7 +539,7 @@ def test_the_watch_writes_numbered_rows_and_tells_the_lag(host: Host) -> None:
     assert [one["canary"] for one in told] == [1, 2, 3]
     assert all(0 <= one["lag"] < 10 and one["error"] is None for one in told)
     assert read_json(host.app.backup / "watch.json") == told[-1]
-    assert files.look(host.restored(epoch(host))).canary == (1, 3, 3)
+    assert files.read_contents(host.restored(epoch(host))).canary == (1, 3, 3)
 
 
 def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_is_missing(
@@ -625,8 +625,8 @@ def test_a_look_counts_once_it_has_read_what_was_there(
     told: dict[str, object], reached: int | None, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"path": str(host.path), "operation": "sync", "started_at": "2026-11-21T14:00:00.123456789Z", "txid": 25}
-    monkeypatch.setattr("hostctl.sqlite.litestream.ask", lambda app, target: {"databases": [{**known, **told}]})
-    assert litestream.looked(host.app, host.path, 1795267800.0) == reached  # 13:30
+    monkeypatch.setattr("hostctl.sqlite.litestream.request", lambda app, target: {"databases": [{**known, **told}]})
+    assert litestream.synced_txid(host.app, host.path, 1795267800.0) == reached  # 13:30
 
 
 def test_keys_that_were_revoked_are_named(host: Host, store: Store) -> None:
@@ -638,14 +638,14 @@ def test_keys_that_were_revoked_are_named(host: Host, store: Store) -> None:
 def test_the_position_tells_what_may_not_be_on_s3(host: Host, store: Store) -> None:
     host.start()
     with application(host.path):
-        files.canary(host.path)
+        files.write_canary(host.path)
         done = host.catch_up()
         eventually(host, lambda: litestream.position(host.app, "shop.db").behind_since is None)
         assert litestream.position(host.app, "shop.db")[:2] == (done, done)
         with away(store):
             stored = litestream.position(host.app, "shop.db").replica_txid  # Litestream writes rows of its own, too
             before = time.time()
-            files.canary(host.path)
+            files.write_canary(host.path)
             eventually(host, lambda: litestream.position(host.app, "shop.db").local_txid > stored)
             told = litestream.position(host.app, "shop.db")
             assert told.replica_txid == stored
@@ -671,12 +671,12 @@ def test_restored_to_a_second_the_rows_are_exactly_those_of_that_second(host: Ho
     for moment, wanted in moments:
         assert rows(host.restored(epoch(host), moment)) == wanted
     assert rows(host.restored(epoch(host), time.time() + 3600)) == [1, 2, 3, 4]
-    with pytest.raises(litestream.Nothing):
+    with pytest.raises(litestream.NoBackupError):
         host.restored(epoch(host), moments[0][0] - 86_400)
-    told = litestream.ranges(host.app, host.databases, epoch(host), "shop.db")
+    told = litestream.restorable_range(host.app, host.databases, epoch(host), "shop.db")
     assert told is not None
     assert told["from"] <= moments[0][0] <= told["to"] + 2
-    assert litestream.ranges(host.app, host.databases, epoch(host), "other.db") is None
+    assert litestream.restorable_range(host.app, host.databases, epoch(host), "other.db") is None
 
 
 def test_a_time_is_restored_from_the_epoch_that_counted_then(new_host: Callable[..., Host]) -> None:
@@ -744,14 +744,14 @@ def test_the_bucket_is_asked_for_what_is_stored_without_a_long_listing(
     host.start()
     with application(host.path):
         for _ in range(3):
-            files.canary(host.path)
+            files.write_canary(host.path)
             done = host.catch_up()
     store, listed = backup_epochs.bucket(host.app), s3.Bucket.list
     asked: list[str] = []
     monkeypatch.setattr(
         s3.Bucket, "list", lambda self, prefix, after="": asked.append(after) or listed(self, prefix, after)
     )
-    assert litestream.stored(store, epoch(host), "shop.db", done) == done
-    assert litestream.stored(store, epoch(host), "shop.db") == done
+    assert litestream.stored_txid(store, epoch(host), "shop.db", done) == done
+    assert litestream.stored_txid(store, epoch(host), "shop.db") == done
     assert len(asked) == 2
     assert asked[0].endswith(f"{done - 1:016x}-")

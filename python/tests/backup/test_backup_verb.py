@@ -17,13 +17,13 @@ from hostctl.backup import epochs, s3, settings
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import Json, write_json
 from hostctl.core import audit
-from hostctl.core.actor import Who
+from hostctl.core.actor import Actor
 from hostctl.host.host import Host
 from hostctl.host.systemd import Systemd, Unit
 from hostctl.notify import alerts
 from hostctl.verbs import backup
 
-ANN = Who("ann", "laptop")
+ANN = Actor("ann", "laptop")
 
 
 class Units(Systemd):
@@ -76,7 +76,7 @@ def host(world: DrillWorld) -> Host:
 
 
 def ask(world: DrillWorld, host: Host, action: str) -> Json:
-    return backup.verb(world.app, action, ANN, host)
+    return backup.perform(world.app, action, ANN, host)
 
 
 def asked(host: Host) -> list[str]:
@@ -228,7 +228,7 @@ def test_the_check_tells_of_a_key_that_may_not_write_and_of_clocks_apart(
     monkeypatch.setattr(s3, "SKEW", -1.0)
     with pytest.raises(HostError, match="clock"):
         ask(world, host, "check")
-    settings.keep_credentials(world.app, {"access_key_id": "READER", "secret_access_key": "only-reads"})
+    settings.save_credentials(world.app, {"access_key_id": "READER", "secret_access_key": "only-reads"})
     with pytest.raises(HostError, match="may not PUT"):
         ask(world, host, "check")
 
@@ -244,7 +244,7 @@ def test_a_takeover_opens_an_epoch_that_goes_on_from_the_others(world: DrillWorl
     bucket = world.store.bucket(world.name)
     other = mine._replace(epoch="20260101T000000Z-abcdef", host="web2")
     bucket.put("shop/CURRENT", json.dumps(other._asdict()).encode())
-    epochs.yield_to(world.app, other)
+    epochs.mark_superseded(world.app, other)
     assert "web2 took over" in short(world, host)["superseded"]["why"]
     assert next(alerts.of_backup(short(world, host), time.time())).startswith("nothing streams from here: web2")
     told = ask(world, host, "takeover")

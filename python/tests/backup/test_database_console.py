@@ -12,7 +12,7 @@ import pytest
 
 from hostctl.common.errors import HostError
 from hostctl.sqlite import files, sql_console
-from hostctl.sqlite.sql_console import Console, plain, statements, table
+from hostctl.sqlite.sql_console import Console, format_table, printable, split_statements
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 def piped(path: Path, text: str, write: bool = False) -> str:
     out = io.StringIO()
-    with sql_console.live(path, write) as connection:
+    with sql_console.open_live(path, write) as connection:
         Console(connection, io.StringIO(text), out).run("never seen")
     return out.getvalue()
 
@@ -56,7 +56,7 @@ def typed(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def shown(path: Path, write: bool = False) -> str:
     out = Terminal()
-    with sql_console.live(path, write) as connection:
+    with sql_console.open_live(path, write) as connection:
         Console(connection, Terminal(), out).run("hello")
     return out.getvalue()
 
@@ -154,21 +154,21 @@ def test_the_log_is_as_it_was_when_the_console_is_closed_last(path: Path, write:
 def test_statements_are_told_apart_where_they_end() -> None:
     trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; SELECT 2; END;"
     text = f"SELECT 'a;b' -- c;\n;{trigger} SELECT /* ; */ 1"
-    assert [each.strip() for each in statements(text)] == ["SELECT 'a;b' -- c;\n;", trigger, "SELECT /* ; */ 1"]
+    assert [each.strip() for each in split_statements(text)] == ["SELECT 'a;b' -- c;\n;", trigger, "SELECT /* ; */ 1"]
 
 
 def test_what_would_move_the_cursor_is_written_out() -> None:
-    assert plain("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
-    assert table(["n"], [["x" * 100]])[2] == "x" * 59 + "…"
+    assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
+    assert format_table(["n"], [["x" * 100]])[2] == "x" * 59 + "…"
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(HostError), sql_console.live(tmp_path / "none.db", True):
+    with pytest.raises(HostError), sql_console.open_live(tmp_path / "none.db", True):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
     (tmp_path / "link.db").symlink_to(path)
-    with pytest.raises(HostError, match="symbolic link"), sql_console.live(tmp_path / "link.db", False):
+    with pytest.raises(HostError, match="symbolic link"), sql_console.open_live(tmp_path / "link.db", False):
         pass

@@ -19,7 +19,7 @@ from hostctl.core.paths import App, Layout
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.sqlite import files
-from hostctl.transitions import restore
+from hostctl.transitions import begin
 from hostctl.verbs import db
 
 
@@ -56,8 +56,8 @@ def dumped(app: App, sql: bool = False) -> bytes:
 def test_a_copy_is_whole_and_leaves_nothing(app: App, tmp_path: Path) -> None:
     file = tmp_path / "copy.db"
     file.write_bytes(dumped(app))
-    assert files.integrity(file) == []
-    assert files.look(file).tables["users"] == 3
+    assert files.integrity_faults(file) == []
+    assert files.read_contents(file).tables["users"] == 3
     assert [path.name for path in app.state.iterdir()] == ["dump.lock"]
 
 
@@ -106,7 +106,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         found.append(path)
         return {"transition": "t1"}
 
-    monkeypatch.setattr(restore, "load", load)
+    monkeypatch.setattr(begin, "load", load)
     return found
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_sound_is_refused_and_not_kept(
         "no database": (b"hello", None),
         "damaged": (data[:4096] + bytes(4096) + data[8192:], None),
     }
-    with pytest.raises(HostError, match=r"did not arrive whole|no sound SQLite database"):
+    with pytest.raises(HostError, match=r"received file is incomplete|no sound SQLite database"):
         load(app, wrong[how][0], monkeypatch, wrong[how][1])
     assert handed == []
     assert not list(app.state.glob("load*.db"))
@@ -146,7 +146,7 @@ def test_a_restore_that_does_not_begin_leaves_no_file(app: App, monkeypatch: pyt
     def refuse(*_: object) -> Json:
         raise HostError("nothing is live", "", "", USAGE)
 
-    monkeypatch.setattr(restore, "load", refuse)
+    monkeypatch.setattr(begin, "load", refuse)
     with pytest.raises(HostError, match="nothing is live"):
         load(app, dumped(app), monkeypatch)
     assert not list(app.state.glob("load*.db"))

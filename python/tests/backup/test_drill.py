@@ -50,7 +50,7 @@ def world(new_world: Callable[..., DrillWorld]) -> DrillWorld:
 
 def test_a_good_backup_passes_and_is_measured(world: DrillWorld) -> None:
     world.add(50)
-    files.canary(world.path)
+    files.write_canary(world.path)
     told = world.drill()
     assert (told["ok"], told["found"], told["rows"]) == (True, [], 51)
     assert told["bytes"] > 0
@@ -88,7 +88,7 @@ def test_a_hole_is_found_and_told_and_an_epoch_of_its_own_mends_it(world: DrillW
     good = world.drill()
     with world.torn():
         told = world.failed()
-        owed = state.owed(world.app)
+        owed = state.full_required(world.app)
         assert owed is not None
         assert "a drill" in owed["why"]
         assert told["last_good"]["at"] == good["at"]
@@ -122,7 +122,7 @@ def test_a_hole_is_found_while_the_app_writes(world: DrillWorld) -> None:
 
 def test_a_numbered_row_that_is_missing_fails_the_drill_even_where_live_lacks_it_too(world: DrillWorld) -> None:
     for _ in range(3):
-        files.canary(world.path)
+        files.write_canary(world.path)
     world.sql(f"DELETE FROM {files.CANARY} WHERE n = 2")
     assert re.search(r"1 of the numbered rows 1 to \d are missing: a hole", world.failed()["found"][0])
 
@@ -180,7 +180,7 @@ def test_a_damaged_object_fails_the_drill_and_what_was_good_is_offered(
     dbs, mine = settings.require(world.app), epochs.local(world.app)
     assert mine is not None
     litestream.restore(world.app, dbs, mine.epoch, "shop.db", tmp_path / "back.db", at)
-    assert files.integrity(tmp_path / "back.db") == []
+    assert files.integrity_faults(tmp_path / "back.db") == []
 
 
 def test_the_apps_own_check_that_is_not_true_fails_it(new_world: Callable[..., DrillWorld]) -> None:
@@ -203,7 +203,7 @@ def test_a_drill_while_s3_is_away_fails_and_owes_no_snapshot(
     finally:
         store.thaw()
     assert "S3" in told["found"][0]
-    assert state.owed(world.app) is None
+    assert state.full_required(world.app) is None
     assert world.drill()["last_good"]["ok"]
 
 
@@ -222,11 +222,11 @@ def test_a_superseded_host_says_so(world: DrillWorld) -> None:
 
 def test_a_full_disk_is_told_before_anything_is_fetched(world: DrillWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "SPARE", 1 << 60)
-    assert "no room for a drill" in world.failed()["found"][0]
+    assert "the disk has too little space for a drill" in world.failed()["found"][0]
 
 
 def test_two_at_once_are_refused(world: DrillWorld) -> None:
     with Flock(world.app.backup / "drill.lock"), pytest.raises(HostError) as refused:
         sqlite_drill.run(world.app, Host())
     assert refused.value.code == LOCKED
-    assert drill.last(world.app) is None
+    assert drill.last_result(world.app) is None

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.backup.compare import Canary, Seen, Table, compare, newest_good
+from hostctl.backup.compare import Canary, DatabaseState, Table, compare, newest_sound
 from hostctl.sqlite import files
-from hostctl.sqlite.drill import see, verify
+from hostctl.sqlite.drill import read_state, verify
 
 
 def seen(
     canary: tuple[int, int, int] = (1, 5, 5), schema: str = "s", versions: tuple[int, ...] = (1,), **tables: Table
-) -> Seen:
-    return Seen(tables, schema, versions, Canary(*canary))
+) -> DatabaseState:
+    return DatabaseState(tables, schema, versions, Canary(*canary))
 
 
 SAME = Table(3, "abc", 3)
@@ -36,7 +36,7 @@ def test_a_true_copy_is_not_found_fault_with() -> None:
         (seen((1, 4, 4), users=SAME), "end at 4, and live's 5 was written before"),
         (seen((1, 9, 9), users=SAME), "end at 9, and live's end at 6"),
         (seen((3, 5, 3), users=SAME), "begin at 3, and live's at 1"),
-        (seen((0, 0, 0), users=SAME), "none of hostctl's numbered rows"),
+        (seen((0, 0, 0), users=SAME), "hostctl's numbered rows are missing"),
         (seen(schema="other", users=SAME), "schema"),
         (seen(versions=(), users=SAME), "migrations"),
         (seen(), "the table users is missing"),
@@ -45,7 +45,7 @@ def test_a_true_copy_is_not_found_fault_with() -> None:
         (seen(users=Table(3, "abd", 3)), "users has other content"),
     ],
 )
-def test_what_is_not_as_in_live_is_named(restored: Seen, says: str) -> None:
+def test_what_is_not_as_in_live_is_named(restored: DatabaseState, says: str) -> None:
     found = compare(seen(users=SAME), restored, seen((1, 6, 6), users=SAME))
     assert len(found) == 1
     assert says in found[0]
@@ -86,7 +86,7 @@ def live(tmp_path: Path) -> Path:
         connection.execute("CREATE TABLE empty(x)")
         connection.executemany("INSERT INTO entries(body) VALUES (?)", [(f"row {n}",) for n in range(100)])
         connection.execute("INSERT INTO pairs VALUES (1, 2)")
-    files.canary(path)
+    files.write_canary(path)
     return path
 
 
@@ -115,13 +115,13 @@ def change(path: Path, *statements: str) -> None:
 def test_a_copy_of_any_moment_between_the_two_looks_is_good(
     tmp_path: Path, live: Path, meanwhile: list[str], early: bool
 ) -> None:
-    copy, before = tmp_path / "copy.db", see(live)
+    copy, before = tmp_path / "copy.db", read_state(live)
     if early:
         files.copy(live, copy)
     change(live, *meanwhile)
     if not early:
         files.copy(live, copy)
-    assert compare(before, see(copy, before), see(live, before)) == []
+    assert compare(before, read_state(copy, before), read_state(live, before)) == []
 
 
 @pytest.mark.parametrize(
@@ -132,30 +132,30 @@ def test_a_copy_of_any_moment_between_the_two_looks_is_good(
 def test_a_row_that_is_missing_or_stale_is_found_while_others_are_written(
     tmp_path: Path, live: Path, damage: str
 ) -> None:
-    copy, before = tmp_path / "copy.db", see(live)
+    copy, before = tmp_path / "copy.db", read_state(live)
     files.copy(live, copy)
     change(copy, damage)
     change(live, "INSERT INTO empty VALUES (1)")
-    assert compare(before, see(copy, before), see(live, before)) != []
+    assert compare(before, read_state(copy, before), read_state(live, before)) != []
 
 
 def test_a_hole_is_found_in_a_table_that_only_grows_however_fast(tmp_path: Path, live: Path) -> None:
-    copy, before = tmp_path / "copy.db", see(live)
+    copy, before = tmp_path / "copy.db", read_state(live)
     grow = "INSERT INTO entries(body) SELECT body FROM entries"
     change(live, grow)
     files.copy(live, copy)
     change(live, grow, grow)
     change(copy, "DELETE FROM entries WHERE id = 7")
-    (found,) = compare(before, see(copy, before), see(live, before))
+    (found,) = compare(before, read_state(copy, before), read_state(live, before))
     assert found == "the table entries has 99 rows, and live has 100"
 
 
 def test_text_that_is_not_utf8_and_strange_names_are_compared_too(tmp_path: Path, live: Path) -> None:
     change(live, 'CREATE TABLE "a ""b"" c"("x y" TEXT)', """INSERT INTO "a ""b"" c" VALUES (CAST(x'ff00fe' AS TEXT))""")
-    copy, before = tmp_path / "copy.db", see(live)
+    copy, before = tmp_path / "copy.db", read_state(live)
     files.copy(live, copy)
     assert 'a "b" c' in before.tables
-    assert compare(before, see(copy, before), see(live, before)) == []
+    assert compare(before, read_state(copy, before), read_state(live, before)) == []
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,6 @@ def test_the_newest_time_that_can_be_restored_is_found_with_few_restores(count: 
         asked.append(at)
         return times.index(at) >= damaged
 
-    found = newest_good(times, good)
+    found = newest_sound(times, good)
     assert found == (times[damaged] if damaged < count else None)
     assert len(asked) <= 2 * max(count, 1).bit_length() + 1

@@ -158,7 +158,7 @@ class Host:
         self.app.config.write_text(json.dumps({"app": "shop", "user": USER, "deployers": [], "domains": ["shop.test"]}))
         self.configure(**more)
         keys = {"access_key_id": store.access, "secret_access_key": store.secret}
-        settings.keep_credentials(self.app, keys)
+        settings.save_credentials(self.app, keys)
 
     def configure(self, extra: tuple[str, ...] = (), unsafe: bool = False, backup: object = True, **more: Any) -> None:
         """Write database.json; `more` are settings of the backup."""
@@ -189,10 +189,10 @@ class Host:
         replication.restart(self.app, self, why)  # type: ignore[arg-type]
 
     def watch(self) -> Json:
-        return monitor.watch(self.app, self)  # type: ignore[arg-type]
+        return monitor.check(self.app, self)  # type: ignore[arg-type]
 
     def catch_up(self, name: str = "shop.db", patience: float = 30.0) -> int:
-        return litestream.catch_up(self.app, name, patience, self)  # type: ignore[arg-type]
+        return litestream.wait_until_stored(self.app, name, patience, self)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         self.systemd.stop(self.app.stream_unit)

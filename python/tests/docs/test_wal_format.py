@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from hostctl.postgres.timelines import Gap, Line, Span, to_json
-from hostctl.postgres.wal_stream import Piece, Sealer, label
+from hostctl.postgres.wal_stream import Piece, Sealer, piece_key
 
 EPOCH, SEGMENT = "20261121T100322123Z-3f2a9c", "00000002000000000000001A"
 WAL = bytes(range(256)) * 40
@@ -39,7 +39,7 @@ def test_a_piece_is_read_by_the_words_of_the_page(key: str | None) -> None:
     content = Sealer(EPOCH, key).seal(piece, WAL)
 
     place = f"{SEGMENT}/00000010-{0x10 + len(WAL):08x}"
-    assert label(piece) == place
+    assert piece_key(piece) == place
     assert read(content, f"{EPOCH}/{place}", key) == WAL
 
 

@@ -87,7 +87,13 @@ class Project:
     def command(self, *args: str) -> list[str]:
         return [str(DEPLOY), "-d", f"sandbox:{self.box.name}", *args]
 
-    def deploy(self, *args: str | Path, env: Mapping[str, str] | None = None, check: bool = True) -> Done:
+    def deploy(
+        self,
+        *args: str | Path,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        patience: float = LONGEST_SECONDS,
+    ) -> Done:
         """Run `deploy` to its end; with `check`, one that fails fails the test and shows what it said."""
         ran = subprocess.run(
             self.command(*map(str, args)),
@@ -96,17 +102,18 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=LONGEST_SECONDS,
+            timeout=patience,
         )
         done = Done(ran.returncode, ran.stdout, ran.stderr)
         assert not check or done.code == 0, f"exit {done.code}\n{done.out}\n{done.err}"
         return done
 
-    def start(self, *args: str | Path) -> subprocess.Popen[str]:
+    def start(self, *args: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Run `deploy` beside the test, in a process group of its own, its output in one pipe."""
         return subprocess.Popen(
             self.command(*map(str, args)),
             cwd=self.root,
+            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -211,7 +211,7 @@ def test_a_copy_taken_under_load_is_whole_and_can_be_put_back(app: Project, writ
     assert left["bytes"] >= file.stat().st_size
     backup(app, "forget", left["id"], "--yes")
     assert on_host(app.box, f"find /var/lib/homeport/{APP}/aside -name '{left['id']}'") == ""
-    check_told(backup(app, "forget", left["id"], "--yes", "--json", check=False), 2, "nothing lies aside as")
+    check_told(backup(app, "forget", left["id"], "--yes", "--json", check=False), 2, "no kept data with id")
 
 
 def test_sql_text_makes_the_same_database(app: Project, tmp_path: Path) -> None:

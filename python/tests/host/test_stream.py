@@ -278,7 +278,7 @@ def plain_ansible(app: Project, *keys: str) -> str:
         text=True,
     )
     assert ran.returncode == 0, ran.stdout[-4000:]
-    assert "Hand over the keys of the bucket" in ran.stdout
+    assert "Send the bucket's keys to the host" in ran.stdout
     return ran.stdout + ran.stderr
 
 

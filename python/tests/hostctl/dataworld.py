@@ -19,7 +19,7 @@ from hostctl.common.http import Answer
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.release import records
-from hostctl.sqlite.file_swap import beside
+from hostctl.sqlite.file_swap import sidecar_paths
 from hostctl.transitions import begin, restore
 
 FIRST = "e1"
@@ -166,10 +166,10 @@ class DataWorld(World):
             for row in rows:
                 connection.execute("INSERT INTO items VALUES (?)", (str(row),))
             connection.commit()
-            kept = {path: path.read_bytes() for path in (self.database, beside(self.database)[0])}
+            kept = {path: path.read_bytes() for path in (self.database, sidecar_paths(self.database)[0])}
         for path, data in kept.items():
             path.write_bytes(data)
-        meta = beside(self.database)[-1]
+        meta = sidecar_paths(self.database)[-1]
         meta.mkdir(exist_ok=True)
         (meta / "ltx").write_text("what Litestream remembers")
 
@@ -204,7 +204,7 @@ class scratch:  # noqa: N801 - used as a context manager
         import tempfile
 
         self.directory = Path(tempfile.mkdtemp(prefix="hostctl-test-"))
-        for each in (self.path, beside(self.path)[0]):
+        for each in (self.path, sidecar_paths(self.path)[0]):
             if each.exists():
                 shutil.copy(each, self.directory)
         return self.directory / self.path.name

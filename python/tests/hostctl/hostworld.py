@@ -17,7 +17,7 @@ from hostctl.common.http import Answer
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.release import environment, records
 from hostctl.transitions import begin, drain, run
 
@@ -79,7 +79,7 @@ def killed(root: Path, after: int | None, work: Callable[[], object], may_fail: 
 
 def unlaunched(argv: Sequence[str]) -> list[str]:
     """The program that a command becomes, once a shell has read its variables."""
-    head = environment.launched(["program"])[:-2]
+    head = environment.launch_command(["program"])[:-2]
     assert list(argv[: len(head)]) == head
     return list(argv[len(head) + 1 :])
 

@@ -40,7 +40,7 @@ def test_root_and_the_apps_deployers_may_others_may_not(world: World) -> None:
     [["boot"], ["edge", "apply"], ["shop", "recover"], ["shop", "drain", "20260101T000000000Z-abcdef"]],
 )
 def test_internal_verbs_are_refused_under_sudo(world: World, argv: list[str]) -> None:
-    with pytest.raises(HostError, match="the host itself") as caught:
+    with pytest.raises(HostError, match="only the host runs") as caught:
         run(world, *argv, user="deploy")
     assert caught.value.code == USAGE
 

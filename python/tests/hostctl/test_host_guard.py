@@ -11,7 +11,7 @@ from hostworld import FakeSystemd, World, unlaunched
 from hostctl.backup.settings import Backup, Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.sqlite import pragmas, settings_check
 from hostctl.sqlite.pragmas import Settings
 

@@ -73,7 +73,7 @@ def quick(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def create(app: App) -> bool:
         if app.cluster_data.exists():
             return False
-        cluster.use(app, cluster.majors()[-1])
+        cluster.use_version(app, cluster.installed_majors()[-1])
         shutil.copytree(template, app.cluster_data)
         for path in (app.cluster_data, *app.cluster_data.rglob("*")):
             shutil.chown(path, cluster.SUPERUSER, cluster.SUPERUSER)

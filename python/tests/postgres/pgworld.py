@@ -22,7 +22,7 @@ from objectstore import Store, die_with_parent, free_ports
 from homeport.sandbox import certificates
 from hostctl.backup import settings
 from hostctl.common.files import Json
-from hostctl.core.actor import Who
+from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
 from hostctl.postgres import cluster, monitor, replication, wal_stream
@@ -30,7 +30,7 @@ from hostctl.verbs import backup
 
 USER = "shop"  # the app's role; no such user of the system is needed
 WITHIN = 60.0  # seconds after which a test gives up waiting
-ANN = Who("ann", "laptop")
+ANN = Actor("ann", "laptop")
 TAIL = """
 import sys
 from pathlib import Path
@@ -126,7 +126,7 @@ class Units:
 
     def power_cut(self) -> None:
         """kill -9 of everything at once; nobody is left to notice."""
-        server = cluster.postmaster(cluster.live(self.host.app))
+        server = cluster.postmaster_pid(cluster.live_server(self.host.app))
         children = _children(server) if server else []
         for unit in list(self.processes):
             self._end(unit, signal.SIGKILL)
@@ -154,7 +154,7 @@ class Units:
             return
         before, self.inside = self.inside, unit
         try:
-            backup.verb(self.host.app, argv[-1], ANN, self.host)  # type: ignore[arg-type]
+            backup.perform(self.host.app, argv[-1], ANN, self.host)  # type: ignore[arg-type]
         finally:
             self.inside = before
 
@@ -212,7 +212,7 @@ class Host:
 
     def keep_keys(self, key: str | None = None) -> None:
         keys = {"access_key_id": self.store.access, "secret_access_key": self.store.secret, "encryption_key": key}
-        settings.keep_credentials(self.app, keys)
+        settings.save_credentials(self.app, keys)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -226,10 +226,10 @@ class Host:
         return replication.start(self.app, self, allow_empty)  # type: ignore[arg-type]
 
     def watch(self) -> Json:
-        return monitor.watch(self.app, self)  # type: ignore[arg-type]
+        return monitor.check(self.app, self)  # type: ignore[arg-type]
 
     def verb(self, action: str) -> Json:
-        return backup.verb(self.app, action, ANN, self)  # type: ignore[arg-type]
+        return backup.perform(self.app, action, ANN, self)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         """A clean stop of everything."""
@@ -240,7 +240,7 @@ class Host:
 
     @property
     def server(self) -> cluster.Server:
-        return cluster.live(self.app)
+        return cluster.live_server(self.app)
 
     def sql(self, text: str, **bound: str) -> list[list[str]]:
         """Statements in the app's database, as the app."""
@@ -248,14 +248,14 @@ class Host:
 
     def settled(self) -> None:
         """Wait until everything that is written is on S3."""
-        replication.catch_up(self.app, WITHIN, self)  # type: ignore[arg-type]
+        replication.wait_until_stored(self.app, WITHIN, self)  # type: ignore[arg-type]
 
     def backed_up(self) -> None:
         """Wait until everything that is written is in the archive, where no tail is needed for it."""
-        replication.flush(self.app, self)  # type: ignore[arg-type]
+        replication.archive_all(self.app, self)  # type: ignore[arg-type]
 
     def tail_says(self) -> Mapping[str, object] | None:
-        return wal_stream.noted(self.app)
+        return wal_stream.last_note(self.app)
 
     def objects(self, below: str) -> list[str]:
         """The keys in the bucket under the prefix that have `below` in them."""

@@ -46,7 +46,7 @@ def rows(host: Host, first: int, last: int) -> float:
 def in_place(host: Host, at: float) -> Path:
     """What a restore in place does to the cluster; returns where the old data is."""
     into, aside = host.app.cluster / "fetched", host.app.cluster / "aside"
-    replication.flush(host.app, host)  # type: ignore[arg-type]
+    replication.archive_all(host.app, host)  # type: ignore[arg-type]
     found = pgbackrest.restore(host.app, into, at)
     with scratch_server.recovered(host.app, into, found.settings, archive=True):
         pass
@@ -60,7 +60,7 @@ def swap(host: Host, data: Path, aside: Path, at: float | None = None) -> None:
     host.app.cluster_data.rename(aside)
     data.rename(host.app.cluster_data)
     cluster.start(host.app, host)  # type: ignore[arg-type]
-    timelines.settle(host.app, at)
+    timelines.record_live(host.app, at)
 
 
 def test_a_host_that_is_lost_under_writes_comes_back_elsewhere_without_a_gap(new_host: Callable[..., Host]) -> None:
@@ -113,7 +113,7 @@ def test_a_new_epoch_without_a_base_backup_yet_is_restored_from_the_one_before_i
     two = new_host()
     two.systemd.deferred = []  # it dies before its first base backup
     two.start()
-    assert state.owed(two.app) is not None
+    assert state.full_required(two.app) is not None
     rows(two, 11, 20)
     two.backed_up()
     at = rows(two, 21, 30)
@@ -124,7 +124,7 @@ def test_a_new_epoch_without_a_base_backup_yet_is_restored_from_the_one_before_i
     three.start()
     assert numbers(three) == list(range(1, 32))
     assert restored(three, at) == list(range(1, 31))
-    assert state.owed(three.app) is None
+    assert state.full_required(three.app) is None
 
 
 def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -> None:
@@ -141,7 +141,7 @@ def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -
         assert any("newest write on S3" in one for one in troubles(host))
         (segment,) = cluster.query(host.server, "SELECT pg_walfile_name(pg_switch_wal())")
         rows(host, 21, 30)
-        assert segment[0] in replication.waiting(host.app)
+        assert segment[0] in replication.unarchived(host.app)
     finally:
         store.thaw()
     host.settled()
@@ -166,7 +166,7 @@ def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
         inside = rows(host, 200, 200)
         assert "dropped" in str(host.watch()["error"])
         cluster.query(host.server, "SELECT pg_switch_wal()")
-        until(lambda: not replication.waiting(host.app))
+        until(lambda: not replication.unarchived(host.app))
         assert "log is dropped" in "".join(troubles(host))
         assert host.verb("status")["database"]["backup"]["gaps"][0]["until"] is None
     finally:
@@ -174,7 +174,7 @@ def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
     monkeypatch.setattr(monitor, "RETRY", 0.0)
     assert "S3 answers again" in str(host.watch()["error"])
     until(lambda: host.watch()["error"] is None)
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
     after = rows(host, 300, 300)
     host.settled()
     (gap,) = host.verb("list")["epochs"][0]["gaps"]
@@ -201,7 +201,7 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
     third = rows(host, 21, 30)
     aside = in_place(host, second)  # timeline 3, though 2 never counted: 1-20
     (found,) = cluster.query(host.server, "SELECT pg_create_restore_point('here')")
-    (epoch, timeline) = (epochs.local(host.app), timelines.live(host.app))
+    (epoch, timeline) = (epochs.local(host.app), timelines.live_timeline(host.app))
     assert epoch is not None
     assert timeline == 3
     point = pgbackrest.Point("here", time.time(), epoch.epoch, timeline, found[0])
@@ -214,26 +214,26 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
     assert restored(host, third) == list(range(1, 31))
     assert restored(host, first) == list(range(1, 11))
     assert restored(host, point=point) == list(range(1, 21))
-    known, bases = timelines.load(host.app), monitor.known(host.app)
+    known, bases = timelines.load(host.app), monitor.known_bases(host.app)
     for name in ("timelines.json", "bases.json"):  # and the host loses what it knew
         (host.app.backup / name).unlink()
     store.freeze()
     try:
-        timelines.settle(host.app)
+        timelines.record_live(host.app)
         assert [span.timeline for span in timelines.load(host.app).spans] == [3]
     finally:
         store.thaw()
     assert host.watch()["error"] is None
     assert timelines.load(host.app) == known
-    assert timelines.fetch(epochs.bucket(host.app), epoch.epoch) == known
-    assert monitor.known(host.app) == bases
+    assert timelines.read_stored(epochs.bucket(host.app), epoch.epoch) == known
+    assert monitor.known_bases(host.app) == bases
     assert restored(host, third) == list(range(1, 31))
 
 
 def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> None:
     host.start()
     before = host.watch()
-    with replication.working(host.app):
+    with replication.exclusive(host.app):
         assert host.watch() == {"left_to": "somebody else is at work on the stream"}
     assert before["error"] is None
     assert host.verb("status")["database"]["backup"]["watch"] == before
@@ -274,4 +274,4 @@ def test_the_watch_starts_a_server_that_is_dead(host: Host) -> None:
     host.systemd.power_cut()
     assert host.watch()["error"] == "PostgreSQL did not run"
     assert host.watch()["error"] is None
-    assert monitor.known(host.app)
+    assert monitor.known_bases(host.app)

@@ -44,7 +44,7 @@ def base(kind: str, begun: float) -> Base:
     ],
 )
 def test_a_base_backup_is_due(bases: list[Base], owed: bool, wanted: str | None) -> None:
-    assert monitor.due(10 * DAY, bases, BACKUP, owed) == wanted
+    assert monitor.due_backup(10 * DAY, bases, BACKUP, owed) == wanted
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_base_backup_is_due(bases: list[Base], owed: bool, wanted: str | None)
     [(10, 0.5, False), (641, 0.5, True), (640, 0.5, False), (10, 0.09, True), (3, 0.01, False)],
 )
 def test_log_is_dropped_only_where_the_disk_would_fill(held: int, free: float, dropped: bool) -> None:
-    assert monitor.drops(held, 16 << 20, 10 * GIB, free) == dropped
+    assert monitor.must_drop(held, 16 << 20, 10 * GIB, free) == dropped
 
 
 def settings(text: str) -> dict[str, str]:
@@ -75,8 +75,8 @@ def test_the_repository_is_the_epochs_own_and_reached_as_the_backup_says(app: Ap
 
 def test_pgbackrests_words_are_told_without_its_clock_and_processes() -> None:
     said = "2026-11-21 14:01:18.609 P00  WARN: x\n2026-11-21 14:01:18.609 P01  ERROR: [082]: unable to push\n HINT: y\n"
-    assert pgbackrest.said(said) == "unable to push"
-    assert pgbackrest.said("\n") == "it does not say why"
+    assert pgbackrest.error_text(said) == "unable to push"
+    assert pgbackrest.error_text("\n") == "it does not say why"
 
 
 def one(**more: Any) -> Json:
@@ -88,10 +88,10 @@ def one(**more: Any) -> Json:
 def test_what_pgbackrest_knows_of_base_backups_is_read_without_those_that_went_wrong() -> None:
     text = json.dumps([{"backup": [one(), one(label="bad", error=True)]}])
     wanted = Base("20261121-140137F", "full", 97.0, 101.0, 2, 0x5000028, 0x5000100, 30_873_453, 3_784_199)
-    assert pgbackrest.parsed(text) == [wanted]
-    assert pgbackrest.parsed("[]") == []
+    assert pgbackrest.parse_info(text) == [wanted]
+    assert pgbackrest.parse_info("[]") == []
     with pytest.raises(HostError, match="cannot be understood"):
-        pgbackrest.parsed(json.dumps([{"backup": [one(lsn=None)]}]))
+        pgbackrest.parse_info(json.dumps([{"backup": [one(lsn=None)]}]))
 
 
 def status(**more: object) -> Json:
@@ -135,5 +135,5 @@ def test_a_dead_server_and_an_invalid_index_are_told() -> None:
     [([0], 0), ([1], 1), ([1, 0], 0), ([1, 1], 1), ([0, 103], 0), ([103, 0], 255), ([1, 103], 255), ([], 1)],
 )
 def test_a_store_that_fails_does_not_pass_for_the_end_of_the_log(codes: list[int], ends: int) -> None:
-    command = pgbackrest.asking([f"(exit {code})" for code in codes])
+    command = pgbackrest.restore_command([f"(exit {code})" for code in codes])
     assert subprocess.run(["sh", "-c", command], check=False).returncode == ends

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
 from hostctl.postgres import wal_stream
-from hostctl.postgres.wal_stream import Piece, Sealer, Seen
+from hostctl.postgres.wal_stream import Piece, Sealer, ServerPosition
 
 SIZE = 16 << 20
 SEGMENT = "000000010000000000000003"
@@ -20,8 +20,8 @@ CONTENT = bytes(range(256)) * 4
 
 def test_the_servers_answer_is_understood() -> None:
     line = "0/3032C78|000000010000000000000003|000000010000000000000002|16777216\n"
-    assert wal_stream.parse(line) == Seen(0x3032C78, 1, 3 * SIZE, SIZE)
-    assert wal_stream.parse("0/3032C78|000000010000000000000003||16777216") == Seen(0x3032C78, 1, 0, SIZE)
+    assert wal_stream.parse(line) == ServerPosition(0x3032C78, 1, 3 * SIZE, SIZE)
+    assert wal_stream.parse("0/3032C78|000000010000000000000003||16777216") == ServerPosition(0x3032C78, 1, 0, SIZE)
 
 
 @pytest.mark.parametrize("archived", ["00000002.history", "000000010000000000000002.00000028.backup"])
@@ -44,19 +44,19 @@ def test_a_server_that_recovers_or_complains_has_nothing_to_send(line: str) -> N
 
 @given(st.integers(1, 2**30), st.integers(0, 2**48), st.sampled_from([1 << 20, SIZE, 1 << 30]))
 def test_a_segment_is_named_as_postgresql_names_it(timeline: int, at: int, size: int) -> None:
-    name = wal_stream.name(timeline, at, size)
+    name = wal_stream.segment_name(timeline, at, size)
     assert wal_stream.SEGMENT.fullmatch(name)
-    assert wal_stream.number(name, size) == at // size
+    assert wal_stream.segment_number(name, size) == at // size
 
 
 @given(st.integers(0, 100 * SIZE), st.integers(0, 100 * SIZE), st.integers(0, 99))
 def test_what_is_sent_goes_on_without_a_hole_and_ends_where_the_server_has_flushed(
     sent: int, flushed: int, archived: int
 ) -> None:
-    seen = Seen(flushed, 1, archived * SIZE, SIZE)
+    seen = ServerPosition(flushed, 1, archived * SIZE, SIZE)
     at = max(sent, seen.archived)
-    while (piece := wal_stream.following(at, seen)) is not None:
-        begin = wal_stream.number(piece.segment, SIZE) * SIZE + piece.begin
+    while (piece := wal_stream.next_piece(at, seen)) is not None:
+        begin = wal_stream.segment_number(piece.segment, SIZE) * SIZE + piece.begin
         assert begin == at
         assert 0 < piece.end - piece.begin <= wal_stream.LARGEST
         assert piece.end <= SIZE
@@ -72,7 +72,7 @@ def test_chunks_are_joined_up_to_the_first_hole_and_damaged_ones_are_holes(given
         how = pieces[(begin, end)]
         return None if how == "bad" else CONTENT[begin:end][: -1 if how == "short" else None]
 
-    found = wal_stream.joined(pieces, read)
+    found = wal_stream.contiguous(pieces, read)
     assert found == CONTENT[: len(found)]
     covered = {at for (begin, end), how in pieces.items() if how == "good" for at in range(begin, end)}
     assert all(at in covered for at in range(len(found)))
@@ -84,7 +84,7 @@ def test_of_whole_chunks_everything_is_used_however_often_each_was_sent(cuts: li
     host = [0, *sorted(cuts), 1024]
     pieces = list(itertools.pairwise(host))
     pieces += [(0, host[min(again, len(host) - 1)])] if again else []
-    assert wal_stream.joined(pieces, lambda begin, end: CONTENT[begin:end]) == CONTENT
+    assert wal_stream.contiguous(pieces, lambda begin, end: CONTENT[begin:end]) == CONTENT
 
 
 # ------------------------------------------------------------------------------- chunks
@@ -121,9 +121,14 @@ def test_with_a_key_neither_content_nor_key_is_in_the_chunk() -> None:
 
 def test_objects_of_the_tail_are_told_from_others() -> None:
     piece = Piece(SEGMENT, 0x244E8, 0x267F8)
-    assert wal_stream.of_key(f"shop/20261121T140118Z-7cf2c6/tail/{wal_stream.label(piece)}") == piece
-    for key in ("shop/x/tail/", f"shop/x/tail/{SEGMENT}/0-1", f"shop/x/pg/{wal_stream.label(piece)}", "shop/CURRENT"):
-        assert wal_stream.of_key(key) is None
+    assert wal_stream.parse_key(f"shop/20261121T140118Z-7cf2c6/tail/{wal_stream.piece_key(piece)}") == piece
+    for key in (
+        "shop/x/tail/",
+        f"shop/x/tail/{SEGMENT}/0-1",
+        f"shop/x/pg/{wal_stream.piece_key(piece)}",
+        "shop/CURRENT",
+    ):
+        assert wal_stream.parse_key(key) is None
 
 
 # ------------------------------------------------------------------------------- reading the log
@@ -131,20 +136,20 @@ def test_objects_of_the_tail_are_told_from_others() -> None:
 
 def test_bytes_are_read_from_a_segment_and_none_from_one_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / SEGMENT).write_bytes(CONTENT)
-    assert wal_stream.read(tmp_path, Piece(SEGMENT, 10, 20)) == CONTENT[10:20]
-    assert wal_stream.read(tmp_path, Piece(SEGMENT, 1000, 2000)) is None
-    assert wal_stream.read(tmp_path, Piece(SEGMENT[:-1] + "9", 0, 1)) is None
+    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT, 10, 20)) == CONTENT[10:20]
+    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT, 1000, 2000)) is None
+    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT[:-1] + "9", 0, 1)) is None
 
 
 def test_a_tail_begins_with_the_first_segment_that_waits_when_the_statistics_are_gone(tmp_path: Path) -> None:
     status = tmp_path / "archive_status"
     status.mkdir()
-    seen = Seen(5 * SIZE + 100, 2, 0, SIZE)
-    assert wal_stream.first(tmp_path, seen) == 5 * SIZE
+    seen = ServerPosition(5 * SIZE + 100, 2, 0, SIZE)
+    assert wal_stream.start_position(tmp_path, seen) == 5 * SIZE
     for name in ("00000002.history", f"{1:08X}{0:08X}{1:08X}", f"{2:08X}{0:08X}{3:08X}", f"{2:08X}{0:08X}{4:08X}"):
         (status / f"{name}.ready").touch()
-    assert wal_stream.first(tmp_path, seen) == 3 * SIZE
-    assert wal_stream.first(tmp_path, seen._replace(archived=4 * SIZE)) == 4 * SIZE
+    assert wal_stream.start_position(tmp_path, seen) == 3 * SIZE
+    assert wal_stream.start_position(tmp_path, seen._replace(archived=4 * SIZE)) == 4 * SIZE
 
 
 def test_openssl_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_code_that_was_replaced_on_disk_is_told_from_all_else_that_is_mapped(lin
 
 
 def test_rows_keep_newlines_quotes_and_empty_fields() -> None:
-    assert cluster.rows('1,,"a\nb"\n\n"x ""y"""\n') == [["1", "", "a\nb"], [""], ['x "y"']]
+    assert cluster.parse_rows('1,,"a\nb"\n\n"x ""y"""\n') == [["1", "", "a\nb"], [""], ['x "y"']]
 
 
 def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> 
 
 def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     create.create(host.app)
-    monkeypatch.setattr(cluster, "majors", lambda: [cluster.major(host.app.cluster_data)])
+    monkeypatch.setattr(cluster, "installed_majors", lambda: [cluster.data_major(host.app.cluster_data)])
 
     with pytest.raises(HostError, match="newest that is installed"):
         upgrade.plan(host.app)
@@ -80,18 +80,18 @@ def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> N
 def test_a_configuration_that_the_server_would_not_start_with_is_refused(host: Host, setting: str, said: str) -> None:
     create.create(host.app)
     file = host.app.database.with_name("postgresql.conf")
-    cluster.check(host.app)
+    cluster.check_configuration(host.app)
     file.write_text(f"{file.read_text()}\n{setting}\n")
 
     with pytest.raises(HostError, match=said):
-        cluster.check(host.app)
+        cluster.check_configuration(host.app)
 
 
 def test_a_library_that_is_not_installed_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     app = Layout(tmp_path).app("shop")
-    cluster.refuse_libraries(app, "")
-    cluster.refuse_libraries(app, "pg_stat_statements, auto_explain.so,'$libdir/anything'")
+    cluster.refuse_missing_libraries(app, "")
+    cluster.refuse_missing_libraries(app, "pg_stat_statements, auto_explain.so,'$libdir/anything'")
     with pytest.raises(HostError, match="no_such_library") as refused:
-        cluster.refuse_libraries(app, "pg_stat_statements, no_such_library")
+        cluster.refuse_missing_libraries(app, "pg_stat_statements, no_such_library")
     assert refused.value.code == USAGE
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hostctl.backup.compare import Seen, compare
-from hostctl.backup.drill import BrokenError
+from hostctl.backup.compare import DatabaseState, compare
+from hostctl.backup.drill import DamagedCopyError
 from hostctl.common.errors import HostError
 from hostctl.postgres import drill, inspect
 from hostctl.postgres.cluster import Cluster, Server
@@ -37,8 +37,8 @@ class World:
     def sql(self, statement: str) -> list[list[str]]:
         return self.postgres.sql(statement, self.name)
 
-    def look(self, before: Seen | None = None) -> Seen:
-        return inspect.look(self.server, self.name, before)
+    def look(self, before: DatabaseState | None = None) -> DatabaseState:
+        return inspect.read_state(self.server, self.name, before)
 
     def canary(self) -> int:
         return inspect.write_canary(self.server, self.wanted)
@@ -165,7 +165,7 @@ def test_the_migrations_are_those_of_every_schema(world: World) -> None:
     world.sql("CREATE SCHEMA tenant")
     world.sql("CREATE TABLE tenant.schema_migrations (version bigint)")
     world.sql("INSERT INTO tenant.schema_migrations VALUES (20260102000000), (20260101000000)")
-    assert world.look().versions == inspect.versions(world.server, world.name) == (20260101000000, 20260102000000)
+    assert world.look().versions == inspect.migrations(world.server, world.name) == (20260101000000, 20260102000000)
 
 
 def test_numbered_rows_follow_each_other_and_only_the_newest_are_kept(world: World) -> None:
@@ -192,7 +192,7 @@ def test_two_who_write_numbered_rows_leave_no_number_out(world: World) -> None:
 def test_a_database_without_numbered_rows_has_none(world: World) -> None:
     seen = world.look()
     assert (seen.canary.rows, seen.at) == (0, 0.0)
-    assert compare(seen, seen, seen) == ["none of hostctl's numbered rows is there"]
+    assert compare(seen, seen, seen) == ["hostctl's numbered rows are missing"]
 
 
 def test_a_table_that_stays_locked_is_an_error_with_the_servers_words(
@@ -242,7 +242,7 @@ def test_an_index_that_lacks_a_row_is_found(world: World) -> None:
     world.sql("UPDATE pg_index SET indisready = false WHERE indexrelid = 'by_body'::regclass")
     world.sql("INSERT INTO entries (body) VALUES ('not in the index')")
     world.sql("UPDATE pg_index SET indisready = true WHERE indexrelid = 'by_body'::regclass")
-    with pytest.raises(BrokenError, match=r"pg_amcheck finds the copy damaged: .*by_body"):
+    with pytest.raises(DamagedCopyError, match=r"pg_amcheck finds the copy damaged: .*by_body"):
         drill.amcheck(world.server)
     world.sql("REINDEX INDEX by_body")
     drill.amcheck(world.server)
@@ -252,6 +252,6 @@ def test_what_can_be_restored_is_looked_for_after_and_before_each_base_backup() 
     def base(ended: float) -> Base:
         return Base("", "full", ended - 5, ended, 1, 0, 0)
 
-    assert drill.moments([]) == []
-    assert drill.moments([base(100.0)]) == [101.0]
-    assert drill.moments([base(100.0), base(200.0), base(300.0)]) == [301.0, 299.0, 201.0, 199.0, 101.0]
+    assert drill.restore_times([]) == []
+    assert drill.restore_times([base(100.0)]) == [101.0]
+    assert drill.restore_times([base(100.0), base(200.0), base(300.0)]) == [301.0, 299.0, 201.0, 199.0, 101.0]

@@ -69,11 +69,11 @@ def failed(host: Host) -> Json:
     """A drill that must fail; what it wrote down."""
     with pytest.raises(HostError) as failure:
         run(host)
-    told = drills.last(host.app)
+    told = drills.last_result(host.app)
     assert told is not None, failure.value.what
     assert failure.value.code == FAILED
     assert not told["ok"]
-    assert not drill.place(host.app).exists()
+    assert not drill.scratch_directory(host.app).exists()
     return told
 
 
@@ -115,7 +115,7 @@ def test_a_good_backup_passes_and_is_measured_and_nothing_is_left_of_the_copy(wo
     assert told["last_good"]["at"] == told["at"]
     assert told["at"] < told["up_to"] < told["at"] + 60
     assert read_lines(world.app.backup / "drills.jsonl")[-1]["ok"]
-    assert not drill.place(world.app).exists()
+    assert not drill.scratch_directory(world.app).exists()
     assert drills.progress(world.app) == ""
 
 
@@ -150,7 +150,7 @@ def test_a_base_backup_that_is_damaged_is_loud_and_what_can_be_restored_without_
     assert told["last_good"]["at"] == good["at"]
     assert newest.ended - 60 < offered < newest.ended
     assert time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(offered)) in told["offer"]
-    owed = state.owed(world.app)
+    owed = state.full_required(world.app)
     assert owed is not None
     assert "a drill" in owed["why"]
 
@@ -177,7 +177,7 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
     """The numbered row that the drill writes is not in the archive yet: only the tail has it."""
     world.write_settings(archive_timeout="1h")
     cluster.query(world.server, "SELECT pg_reload_conf()")
-    arrived, bucket = replication.catch_up, world.store.bucket(world.bucket_name)
+    arrived, bucket = replication.wait_until_stored, world.store.bucket(world.bucket_name)
 
     def lost(app: App, patience: float, host: RealHost) -> None:
         arrived(app, patience, host)
@@ -185,7 +185,7 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
         for key in keys(world, "/tail/"):
             bucket.delete(key)
 
-    monkeypatch.setattr(replication, "catch_up", lost)
+    monkeypatch.setattr(replication, "wait_until_stored", lost)
     told = failed(world)
     monkeypatch.undo()
     world.systemd.start(world.app.tail_unit)
@@ -224,21 +224,21 @@ def runs(pid: int) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_drill_that_is_ended_leaves_no_server_and_its_copy_is_removed(world: Host, how: signal.Signals) -> None:
     world.configure(verify=[HANGS])
-    place, deadline = drill.place(world.app), time.monotonic() + 120
+    place, deadline = drill.scratch_directory(world.app), time.monotonic() + 120
     process = subprocess.Popen([sys.executable, "-c", DRILL, str(world.root)], preexec_fn=die_with_parent)
     try:
         while drills.progress(world.app) != "comparing":
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        beside = cluster.postmaster(cluster.Server(Path(), place, Path()))
+        beside = cluster.postmaster_pid(cluster.Server(Path(), place, Path()))
         assert beside is not None
-        assert drill.sweep(world.app) is False
+        assert drill.remove_leftovers(world.app) is False
     finally:
         process.send_signal(how)
         process.wait(60)
         world.configure()
-    assert drill.sweep(world.app) is (how == signal.SIGKILL)
+    assert drill.remove_leftovers(world.app) is (how == signal.SIGKILL)
     assert not place.exists()
     while runs(beside):
         assert time.monotonic() < deadline

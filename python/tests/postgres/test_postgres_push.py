@@ -18,7 +18,7 @@ from hostctl.core.paths import App, Layout
 from hostctl.host import credentials
 from hostctl.host.systemd import Unit
 from hostctl.postgres import cluster, connections_check, external, external_console, migrate, url
-from hostctl.postgres.connections_check import Room
+from hostctl.postgres.connections_check import Capacity
 from hostctl.release import envfile, environment
 from tests.apps.postgres import NAME, Postgres, postgres
 
@@ -66,7 +66,7 @@ class Push:
 
     def give(self, release: str = RELEASE, **variables: str) -> None:
         self.app.record(release).mkdir(parents=True, exist_ok=True)
-        environment.keep(self.app, release, variables, [])
+        environment.save(self.app, release, variables, [])
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +120,16 @@ def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None
 @pytest.mark.parametrize(
     ("room", "pools", "fits"),
     [
-        (Room(40, None, 10, 0, "17"), (10, 10), True),
-        (Room(40, None, 30, 0, "17"), (10, 10), True),
-        (Room(40, None, 31, 0, "17"), (10, 10), False),
-        (Room(40, None, 10, 21, "17"), (10, 10), False),
-        (Room(40, 19, 10, 0, "17"), (10, 10), False),
-        (Room(3, None, 0, 0, "17"), (0, 1), True),
-        (Room(1, None, 0, 0, "17"), (0, 1), False),
+        (Capacity(40, None, 10, 0, "17"), (10, 10), True),
+        (Capacity(40, None, 30, 0, "17"), (10, 10), True),
+        (Capacity(40, None, 31, 0, "17"), (10, 10), False),
+        (Capacity(40, None, 10, 21, "17"), (10, 10), False),
+        (Capacity(40, 19, 10, 0, "17"), (10, 10), False),
+        (Capacity(3, None, 0, 0, "17"), (0, 1), True),
+        (Capacity(1, None, 0, 0, "17"), (0, 1), False),
     ],
 )
-def test_room_is_what_the_server_has_less_what_others_hold(room: Room, pools: tuple[int, int], fits: bool) -> None:
+def test_room_is_what_the_server_has_less_what_others_hold(room: Capacity, pools: tuple[int, int], fits: bool) -> None:
     if fits:
         connections_check.refuse_crowded(room, *pools, where="here")
     else:
@@ -155,10 +155,12 @@ def test_a_server_that_does_not_answer_is_told(push: Push) -> None:
 def test_while_the_log_is_dropped_no_migration_goes_live(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     push.app.cluster.mkdir(parents=True)
     (push.app.cluster / "dropping").touch()
-    monkeypatch.setattr("hostctl.backup.restore_points.brings", lambda *_: {"lib/shop/priv/repo/migrations/1_a.exs"})
+    monkeypatch.setattr(
+        "hostctl.backup.restore_points.new_migrations", lambda *_: {"lib/shop/priv/repo/migrations/1_a.exs"}
+    )
     with pytest.raises(HostError, match="could not be taken back"):
         connections_check.check(work(push))
-    monkeypatch.setattr("hostctl.backup.restore_points.brings", lambda *_: set())
+    monkeypatch.setattr("hostctl.backup.restore_points.new_migrations", lambda *_: set())
     connections_check.check(work(push))
     push.journal.previous = None
     connections_check.check(work(push))
@@ -238,10 +240,10 @@ def test_an_invalid_index_that_a_failed_build_leaves_is_told_with_its_repair_and
     with told as caught, migrate.around(work(push)):
         migrating(push, build)()
     assert 'DROP INDEX CONCURRENTLY public."by A"; if its migration is to run again' in caught.value.what
-    (found,) = migrate.invalid(server.sql)
+    (found,) = migrate.invalid_indexes(server.sql)
     server.sql(f"DELETE FROM {table}")
     server.sql(found.repair)
-    assert migrate.invalid(server.sql) == []
+    assert migrate.invalid_indexes(server.sql) == []
 
 
 def test_what_reindex_leaves_behind_is_dropped_and_noted_after_a_good_migration(
@@ -254,7 +256,7 @@ def test_what_reindex_leaves_behind_is_dropped_and_noted_after_a_good_migration(
     with migrate.around(work(push)):
         migrating(push, "SELECT 1")()
     assert len(push.notes) == 2
-    found = {one.name: one.repair for one in migrate.invalid(server.sql)}
+    found = {one.name: one.repair for one in migrate.invalid_indexes(server.sql)}
     assert found["public.by_a_ccnew"] == "DROP INDEX CONCURRENTLY public.by_a_ccnew"
     assert found["public.by_a"] == "REINDEX INDEX CONCURRENTLY public.by_a"
 
@@ -327,7 +329,7 @@ def elsewhere(push: Push, server: Postgres) -> Push:
 
 
 def test_a_database_elsewhere_is_reached_from_the_confinement_without_its_url_in_an_argument(elsewhere: Push) -> None:
-    assert "of 57 connections in use" in external.check(work(elsewhere))
+    assert "of 57 connections in use" in external.check_release(work(elsewhere))
     (argv,) = elsewhere.systemd.asked
     assert not any(SECRET in part or "p%40" in part for part in argv)
     assert not (elsewhere.app.record(RELEASE) / "settings.cred").exists()
@@ -337,7 +339,7 @@ def test_its_connections_are_counted_too(elsewhere: Push, server: Postgres) -> N
     server.sql(f"ALTER ROLE {NAME} CONNECTION LIMIT 9")
     try:
         with pytest.raises(HostError, match=r"and 9 are left of 57") as caught:
-            external.check(work(elsewhere))
+            external.check_release(work(elsewhere))
     finally:
         server.sql(f"ALTER ROLE {NAME} CONNECTION LIMIT -1")
     assert caught.value.where == f"{NAME} at {server.root}"
@@ -346,37 +348,37 @@ def test_its_connections_are_counted_too(elsewhere: Push, server: Postgres) -> N
 def test_a_server_that_is_not_there_is_told_without_the_password(elsewhere: Push) -> None:
     elsewhere.give(RELEASE, DB_URL="ecto://me:nosuchpassword@127.0.0.1:1/shop")
     with pytest.raises(HostError, match=r"the database does not answer: .*Connection refused") as caught:
-        external.check(work(elsewhere))
+        external.check_release(work(elsewhere))
     assert "nosuchpassword" not in str(caught.value.as_dict())
 
 
 def test_a_release_without_the_url_is_refused(elsewhere: Push) -> None:
     elsewhere.give(RELEASE)
     with pytest.raises(HostError, match="no release has DB_URL"):
-        external.check(work(elsewhere))
+        external.check_release(work(elsewhere))
 
 
 def test_its_versions_are_those_of_ectos_table(elsewhere: Push, server: Postgres) -> None:
-    assert external.versions(elsewhere.app) is None
+    assert external.applied_migrations(elsewhere.app) is None
     server.sql("CREATE TABLE schema_migrations (version bigint); GRANT SELECT ON schema_migrations TO guestbook")
     server.sql("INSERT INTO schema_migrations VALUES (1), (2)")
-    assert external.versions(elsewhere.app) == {1, 2}
+    assert external.applied_migrations(elsewhere.app) == {1, 2}
     server.sql("DROP TABLE schema_migrations")
 
 
 def test_its_invalid_indexes_are_told_after_migrations(elsewhere: Push, server: Postgres, table: str) -> None:
     with pytest.raises(AssertionError):
         server.sql(f"CREATE UNIQUE INDEX CONCURRENTLY by_a ON {table} (a)")
-    with external.around_migrate(work(elsewhere)):
+    with external.around_migrations(work(elsewhere)):
         pass
     assert "REINDEX INDEX CONCURRENTLY public.by_a" in elsewhere.notes[0]
 
 
 def test_it_has_no_restore_points_and_is_dumped_but_not_loaded(elsewhere: Push, table: str, tmp_path: Path) -> None:
-    assert "provider's" in (external.needless(elsewhere.app) or "")
-    dumped = external_console.copy(elsewhere.app, external_console.named(elsewhere.app, None), True, tmp_path)
+    assert "provider's" in (external.no_point_reason(elsewhere.app) or "")
+    dumped = external_console.copy(elsewhere.app, external_console.database_name(elsewhere.app, None), True, tmp_path)
     assert "CREATE TABLE public.things" in dumped.read_text()
     with pytest.raises(HostError, match="not replaced from here"):
-        external_console.check(elsewhere.app, dumped)
+        external_console.check_file(elsewhere.app, dumped)
     with pytest.raises(HostError, match="no database other"):
-        external_console.named(elsewhere.app, "other")
+        external_console.database_name(elsewhere.app, "other")

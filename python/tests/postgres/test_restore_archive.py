@@ -24,7 +24,7 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
 from hostctl.transitions import restore
 
@@ -195,7 +195,7 @@ def test_a_restore_point_gives_back_what_pg_dump_sees_byte_by_byte_after_a_destr
     pushed = work(host, None, "push")
     directory = host.app.points / pushed.journal.id
     directory.mkdir(parents=True)
-    found, line = push.keep(pushed, directory)
+    found, line = push.take_restore_point(pushed, directory)
     assert "2001 rows" in line
     point = {"id": pushed.journal.id, "at": time.time(), "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(point))
@@ -220,7 +220,7 @@ def test_what_was_acknowledged_when_a_restore_point_was_taken_is_in_it(
 
     monkeypatch.setattr(cluster, "query", answered_late)
     pushed = work(host, None, "push")
-    found, _ = push.keep(pushed, host.app.points / pushed.journal.id)
+    found, _ = push.take_restore_point(pushed, host.app.points / pushed.journal.id)
     assert acknowledged[-2] - 1 < found["at"] < acknowledged[-1]
 
 
@@ -294,7 +294,7 @@ def test_a_hole_in_hostctls_rows_stops_a_restore(host: Host) -> None:
 
 def test_what_postgresql_says_is_told_with_what_it_means(tmp_path: Path) -> None:
     log = "LOG:  starting\nFATAL:  recovery ended before configured recovery target was reached\n"
-    error = scratch_server.failed(log, tmp_path)
+    error = scratch_server.server_error(log, tmp_path)
     assert "the archive ends before the instant" in error.what
     assert "FATAL:  recovery ended" in error.what
     assert "LOG" not in error.what
@@ -326,7 +326,7 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[App
     app, host = Layout(tmp_path).app("shop"), Still()
     monkeypatch.setattr(cluster, "start", host.start)
     monkeypatch.setattr(cluster, "stop", host.stop)
-    monkeypatch.setattr(cluster, "accepts", lambda _: False)
+    monkeypatch.setattr(cluster, "accepts_sessions", lambda _: False)
     app.database.parent.mkdir(parents=True)
     app.database.write_text(json.dumps({"engine": "postgres", "user": "u", "name": "n", "pool": 1, "lock_timeout": 1}))
     lay(app.cluster_data, "old")
@@ -336,7 +336,7 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[App
 
 def lay(data: Path, content: str) -> None:
     data.mkdir(parents=True)
-    (data / "PG_VERSION").write_text(f"{cluster.majors()[-1]}\n")
+    (data / "PG_VERSION").write_text(f"{cluster.installed_majors()[-1]}\n")
     (data / "content").write_text(content)
 
 

@@ -18,7 +18,7 @@ from hostctl.core import audit
 from hostctl.host import disk
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, dumps, push, row_counts
 from hostctl.postgres import restore as own
 from hostctl.transitions import restore
@@ -42,7 +42,7 @@ def host(new_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Host
     """An app with three rows and no backup."""
     # the role has no user of the system here; root is let in as the role
     monkeypatch.setattr(dumps, "as_user", lambda user, argv: [str(one) for one in argv])
-    monkeypatch.setattr(dumps, "give", lambda *_: None)
+    monkeypatch.setattr(dumps, "set_owner", lambda *_: None)
     made = new_host(backup=False)
     made.start()
     made.sql("CREATE TABLE rows(n bigint PRIMARY KEY); INSERT INTO rows VALUES (1), (2), (3)")
@@ -72,7 +72,7 @@ def given(host: Host, data: bytes) -> Json:
     """A file that has been received, as the transition's data."""
     path = host.app.state / "load-1.db"
     path.write_bytes(data)
-    db.of(host.app).check(host.app, path)
+    db.of(host.app).check_file(host.app, path)
     return {"point": None, "at": 1000.0, "file": str(path)}
 
 
@@ -90,7 +90,7 @@ def undo(doing: Work) -> None:
 
 
 def names(host: Host) -> set[str]:
-    return row_counts.names(host.server) - {"postgres", "template0", "template1"}
+    return row_counts.database_names(host.server) - {"postgres", "template0", "template1"}
 
 
 # ---------------------------------------------------------------------------------------------- dump and load
@@ -133,11 +133,14 @@ def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_und
     assert cluster.query(host.server, "SELECT max(n) FROM rows", undone) == [["9"]]
     doing.journal.set(result={"result": "failed"})
     told = kept_aside.forget(host.app, doing.journal.id, "ann", "laptop")
-    assert (told["path"], told["why"]) == (f"the database {undone}", "what came in before the load of ann was undone")
+    assert (told["path"], told["why"]) == (
+        f"the database {undone}",
+        "what was written before the load of ann was undone",
+    )
     assert names(host) == {"shop"}
     assert kept_aside.every(host.app) == []
     assert audit.read(host.app, 1)[0]["verb"] == "backup forget"
-    with pytest.raises(HostError, match="nothing lies aside"):
+    with pytest.raises(HostError, match="no kept data with id"):
         kept_aside.find(host.app, doing.journal.id)
 
 
@@ -214,7 +217,7 @@ def test_a_disk_that_fills_while_a_dump_is_loaded_stops_it(host: Host, monkeypat
 def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host: Host) -> None:
     directory = host.app.points / "20260109T000000000Z-aaaaaa"
     directory.mkdir(parents=True)
-    found, line = push.keep(work(host, None, "push"), directory)
+    found, line = push.take_restore_point(work(host, None, "push"), directory)
     assert "dumped" in line
     point = {"id": directory.name, "at": 1000.0, "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(point))
@@ -223,14 +226,14 @@ def test_without_a_backup_a_point_is_a_dump_from_which_the_data_comes_back(host:
     assert restore.gives_up(host.app, data)["tables"] == {"shop": {"rows": [2, 3]}}
     exchange(work(host, data, "rollback"))
     assert numbers(host) == [1, 2, 3]
-    assert own.counted(host.app, data) == {"shop": {"rows": [3, 3]}}
+    assert own.row_changes(host.app, data) == {"shop": {"rows": [3, 3]}}
     (directory / "shop.dump").write_bytes(b"damaged")
     with pytest.raises(HostError, match="the disk has changed it"):
         restore.fetch(work(host, data, "rollback"))
 
 
 def test_a_database_that_is_not_there_needs_no_point(new_host: Callable[..., Host]) -> None:
-    assert push.needless(new_host(backup=False).app) == "none: there is no database yet"
+    assert push.no_point_reason(new_host(backup=False).app) == "none: there is no database yet"
 
 
 # ---------------------------------------------------------------------------------------------- console

@@ -29,7 +29,7 @@ from hostctl.backup import epochs, settings, state
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.journal import journal
-from hostctl.journal.steps import Work
+from hostctl.journal.engine import Work
 from hostctl.postgres import cluster, epoch_branch, push, replication, timelines, upgrade
 from hostctl.transitions import restore, switch
 
@@ -37,7 +37,7 @@ sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 
 from hostworld import KILLER, Killed
 
-VERSION = cluster.majors()[-1]
+VERSION = cluster.installed_majors()[-1]
 UPGRADE: Json = {"point": None, "at": 1000.0, "upgrade": {"from": VERSION, "to": VERSION}}
 
 
@@ -66,7 +66,7 @@ def restored(host: Host, data: Json) -> Work:
 
 
 def system(host: Host) -> str:
-    return cluster.control(host.server)["Database system identifier"]
+    return cluster.control_data(host.server)["Database system identifier"]
 
 
 def named(host: Host) -> list[epochs.Epoch]:
@@ -78,7 +78,7 @@ def archived(host: Host) -> None:
     """Everything is written where it belongs, and the watch finds nothing wrong."""
     host.backed_up()
     assert host.watch()["error"] is None
-    assert state.owed(host.app) is None
+    assert state.full_required(host.app) is None
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def point(host: Host) -> str:
     pushed = work(host, None, "push")
     directory = host.app.points / pushed.journal.id
     directory.mkdir(parents=True)
-    found, _ = push.keep(pushed, directory)
+    found, _ = push.take_restore_point(pushed, directory)
     told = {"id": pushed.journal.id, "at": time.time(), "release": RELEASE, "for": RELEASE, **found}
     (directory / "point.json").write_text(json.dumps(told))
     pushed.journal.set(result={"result": "live"})
@@ -159,8 +159,8 @@ def test_killed_while_pg_upgrade_works_the_old_data_is_whole_and_archived_as_bef
             return run(argv, **more)
         process = subprocess.Popen(cluster.as_postgres(argv), cwd=more["cwd"], env=cluster.environment())
         server = cluster.Server(Path(), host.app.cluster / served, Path())
-        until(lambda: cluster.postmaster(server))
-        end(process.pid, *filter(None, [cluster.postmaster(server)]))
+        until(lambda: cluster.postmaster_pid(server))
+        end(process.pid, *filter(None, [cluster.postmaster_pid(server)]))
         process.wait()
         raise Killed
 
@@ -242,10 +242,10 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store) -> Iter
     for module, name, act in (
         (cluster, "start", units.start),
         (cluster, "stop", units.stop),
-        (replication, "flush", lambda *_: None),
-        (replication, "prepare", lambda _: True),
-        (replication, "stream_tail", lambda *_, **__: True),
-        (timelines, "settle", lambda *_: 1),
+        (replication, "archive_all", lambda *_: None),
+        (replication, "ensure_repository", lambda _: True),
+        (replication, "ensure_wal_stream", lambda *_, **__: True),
+        (timelines, "record_live", lambda *_: 1),
         (upgrade, "_pg_upgrade", lambda _: lay(app.cluster / "fetched", "new")),
         (upgrade, "_analyze", lambda _: None),
         (epoch_branch, "_publish", lambda _: None),
@@ -255,9 +255,9 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store) -> Iter
     told = store.backup("nowhere")._asdict() | {"ca": None}
     document = {"engine": "postgres", "user": "u", "name": "n", "pool": 1, "lock_timeout": 1, "backup": told}
     app.database.write_text(json.dumps(document))
-    settings.keep_credentials(app, {"access_key_id": "a", "secret_access_key": "b", "encryption_key": None})
+    settings.save_credentials(app, {"access_key_id": "a", "secret_access_key": "b", "encryption_key": None})
     lay(app.cluster_data, "old")
-    cluster.make_room(app)
+    cluster.make_directories(app)
     yield app, units
     KILLER.disarm()
 
@@ -268,10 +268,10 @@ def test_killed_at_any_act_of_an_upgrade_and_of_its_undo_the_old_data_serves_and
 ) -> None:
     app, units = still
     backup = settings.backup(app)
-    mine = epochs.begin(app, backup, None, "the first")._replace(published=True)
+    mine = epochs.new_local(app, backup, None, "the first")._replace(published=True)
     after, done = 0, False
     while not done:
-        epochs.keep(app, backup, mine)
+        epochs.save(app, backup, mine)
         name = f"20260101T{after:09}Z-aaaaaa"
         entry = journal.create(app, name, "upgrade", RELEASE, "ann", "", settings={}, data=UPGRADE)
         doing = Work(app, entry, units)  # type: ignore[arg-type]

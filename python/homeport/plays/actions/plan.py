@@ -81,7 +81,7 @@ def _pending(tar: Path, applied: list[str]) -> list[str] | None:
     if not tar.name:
         return None
     with tarfile.open(tar, "r:") as reader:
-        found = migrations.of(reader.getnames())
+        found = migrations.paths(reader.getnames())
     return sorted(found - set(applied)) if found else None
 
 

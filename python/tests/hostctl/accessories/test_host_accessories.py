@@ -52,7 +52,7 @@ class Services:
 def services(world: World, monkeypatch: pytest.MonkeyPatch) -> Services:
     found = Services(world)
     monkeypatch.setattr(accessories_services, "_systemctl", found.systemctl)
-    monkeypatch.setattr(accessories_services, "listens", found.listens)
+    monkeypatch.setattr(accessories_services, "sockets", found.listens)
     monkeypatch.setattr(accessories_services, "owner", lambda _: pwd.getpwuid(os.getuid()).pw_name)
     (world.root / "etc/systemd/system").mkdir(parents=True)
     return found
@@ -83,7 +83,7 @@ def remove(world: World, name: str) -> Any:
 
 def test_an_app_without_accessories_has_none(world: World, services: Services) -> None:
     assert accessories_services.environment(world.app) == {}
-    assert accessories_services.told(world.app, world) == []
+    assert accessories_services.status(world.app, world) == []
     assert start(world)["changed"] is False
 
 
@@ -187,7 +187,7 @@ def test_one_that_begins_to_listen_to_others_later_is_trouble(world: World, serv
     start(world)
     services.where["jobs.service"] = [EVERYWHERE]
 
-    (told,) = accessories_services.told(world.app, world)
+    (told,) = accessories_services.status(world.app, world)
 
     assert told["beyond"] == ["0.0.0.0:6379"]
 
@@ -206,7 +206,7 @@ def test_one_that_listens_on_nothing_does_not_come_up(world: World, services: Se
     want(world, redis="redis")
     services.where[unit("redis")] = []
 
-    with pytest.raises(HostError, match="redis does not come up"):
+    with pytest.raises(HostError, match="redis does not start"):
         start(world)
 
 
@@ -274,7 +274,7 @@ def test_one_that_the_live_release_still_finds_is_not_removed(world: World, serv
     world.push("1")
     want(world)
 
-    with pytest.raises(HostError, match=r"the live release .* finds the accessory redis"):
+    with pytest.raises(HostError, match=r"the live release .* has the accessory redis"):
         remove(world, "redis")
     world.push("2")
     world.drain_all()
@@ -287,13 +287,13 @@ def test_what_is_left_over_is_told_and_removed_with_its_data_aside(world: World,
     (world.app.state / "accessories/redis/data/dump").write_text("kept")
     want(world)
 
-    (told,) = accessories_services.told(world.app, world)
+    (told,) = accessories_services.status(world.app, world)
     assert (told["name"], told["left_over"], told["state"]) == ("redis", True, "active")
     assert start(world)["changed"] is False
     gone = remove(world, "redis")
 
     assert world.running == set()
-    assert accessories_services.told(world.app, world) == []
+    assert accessories_services.status(world.app, world) == []
     assert (Path(gone["aside"]) / "data/dump").read_text() == "kept"
     assert not (world.root / "etc/systemd/system" / unit("redis")).exists()
     assert json.loads(world.app.audit.read_text().splitlines()[-1])["verb"] == "accessory remove"
@@ -358,7 +358,7 @@ def test_an_app_that_leaves_takes_all_its_services_along_and_may_leave_their_dat
     made = accessories_services.environment(world.app)
 
     for _ in "again":
-        accessories_services.take_all_away(world.app, world, keep)
+        accessories_services.uninstall_all(world.app, world, keep)
 
     assert world.running == set()
     assert ("disable", "--quiet", "jobs.service") in services.called
@@ -409,7 +409,7 @@ def test_a_file_that_is_not_as_provisioning_writes_it_is_an_error_of_three_parts
     world.app.config.with_name("accessories.json").write_text(text)
 
     with pytest.raises(HostError, match=r"accessories.json cannot be read") as caught:
-        accessories_services.wanted(world.app)
+        accessories_services.configured(world.app)
     assert caught.value.where
     assert caught.value.fix == "deploy provision"
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import http, tls
+from hostctl.common import certificate, http
 from hostctl.common.http import Answer
 from hostctl.host import ports
 from hostctl.instance import health
@@ -141,13 +141,13 @@ def test_the_end_of_a_certificate_is_read_from_its_bytes(end: datetime, serial: 
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.test")])
     builder = x509.CertificateBuilder(name, name, KEY.public_key(), serial, end - timedelta(days=30), end)
     der = builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-    assert tls.not_after(der) == end.timestamp()
+    assert certificate.not_after(der) == end.timestamp()
 
 
 @given(st.binary(max_size=300))
 def test_what_is_no_certificate_is_a_value_error_at_most(data: bytes) -> None:
     with suppress(ValueError):
-        tls.not_after(data)
+        certificate.not_after(data)
 
 
 def test_status_loads_no_library_that_takes_longer_than_it() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hostctl.common import migrations
 from hostctl.common.files import Json
-from hostctl.common.migration_safety import additive
+from hostctl.common.migration_safety import breaking_changes
 from hostctl.release import records
 from hostctl.transitions import rollback_risk
 
@@ -124,7 +124,7 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("body", ADDS)
 def test_what_only_adds_is_additive(body: str) -> None:
-    assert additive(migration(body)) == []
+    assert breaking_changes(migration(body)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,34 +134,37 @@ def test_what_only_adds_is_additive(body: str) -> None:
     + [(body, "not recognised") for body in UNKNOWN],
 )
 def test_what_may_break_older_code_is_named(body: str, why: str) -> None:
-    (found,) = additive(migration(body))
+    (found,) = breaking_changes(migration(body))
     assert why in found
 
 
 def test_every_reason_is_told_in_the_order_of_the_file_and_on_one_line() -> None:
     body = "alter table(:users) do\n  remove :age\n  remove :name,\n    :string\nend\ndrop table(:old)"
     told = ["remove :age", "remove :name, :string", "drop table(:old)"]
-    assert additive(migration(body)) == [f"takes away or changes: {line}" for line in told]
+    assert breaking_changes(migration(body)) == [f"takes away or changes: {line}" for line in told]
 
 
 def test_only_the_way_forward_counts() -> None:
     up = migration("create table(:a)", "up").removesuffix("end\n")
-    assert additive(up + "\n  def down do\n    drop table(:a)\n  end\nend\n") == []
-    assert additive('defmodule A do\n  def up, do: execute("DROP TABLE a")\n  def change, do: flush()\nend') == [
-        "takes away or changes: DROP TABLE a"
-    ]
+    assert breaking_changes(up + "\n  def down do\n    drop table(:a)\n  end\nend\n") == []
+    assert breaking_changes(
+        'defmodule A do\n  def up, do: execute("DROP TABLE a")\n  def change, do: flush()\nend'
+    ) == ["takes away or changes: DROP TABLE a"]
 
 
 @pytest.mark.parametrize(
     "source", ["", "defmodule A do\nend", "def change do\nend", "defmodule A do\n  def down do\n end\nend"]
 )
 def test_a_file_without_a_way_forward_is_not_recognised(source: str) -> None:
-    assert additive(source) == ["not recognised: it has neither change nor up"]
+    assert breaking_changes(source) == ["not recognised: it has neither change nor up"]
 
 
 def test_the_end_of_what_stands_inside_an_argument_does_not_end_the_migration() -> None:
     body = "execute(fn ->\n  if true do\n    flush()\n  end\nend)\ndrop table(:a)"
-    assert [why.partition(":")[0] for why in additive(migration(body))] == ["not recognised", "takes away or changes"]
+    assert [why.partition(":")[0] for why in breaking_changes(migration(body))] == [
+        "not recognised",
+        "takes away or changes",
+    ]
 
 
 WORDS = [
@@ -189,11 +192,11 @@ WORDS = [
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=60).map(" ".join))
 def test_no_text_is_too_much_for_it(text: str) -> None:
-    assert all(isinstance(why, str) for why in additive(text) + additive(migration(text)))
+    assert all(isinstance(why, str) for why in breaking_changes(text) + breaking_changes(migration(text)))
 
 
 def test_deep_nesting_is_not_recognised() -> None:
-    assert additive(migration("a do\n" * 5000)) == ["not recognised: it is nested too deeply"]
+    assert breaking_changes(migration("a do\n" * 5000)) == ["not recognised: it is nested too deeply"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -201,7 +204,7 @@ def test_deep_nesting_is_not_recognised() -> None:
 def test_one_bad_statement_is_found_wherever_it_stands(around: list[str], bad: str) -> None:
     others = [body.replace("users", "others") for body in around]
     body = "\n".join([*others[:4], bad, *others[4:]])
-    assert len(additive(migration(body))) == 1
+    assert len(breaking_changes(migration(body))) == 1
 
 
 # ---------------------------------------------------------------------------------------------- a release's
@@ -214,7 +217,7 @@ def test_the_ledgers_own_migrations_are_read_from_its_tree(tmp_path: Path) -> No
         (directory / file.name).write_bytes(file.read_bytes())
     (directory / ".formatter.exs").write_text("[]")
     (directory / "notes.md").write_text("not a migration")
-    found = migrations.listed(tmp_path)
+    found = migrations.read_tree(tmp_path)
     assert [(entry["version"], entry["name"], entry["additive"]) for entry in found] == [
         (20260101000000, "create_entries", True),
         (20260102000000, "add_note_to_entries", True),
@@ -236,31 +239,34 @@ NEW: Json = {"migrations": [entry(1), entry(2), entry(3, "drops it")]}
 
 
 def test_what_the_database_has_and_the_older_code_does_not_know_is_the_risk() -> None:
-    assert migrations.rollback_risk(OLD, [NEW], {1, 2}) == [entry(2)]
-    assert migrations.rollback_risk(OLD, [NEW], {1, 2, 3}) == [entry(2), entry(3, "drops it")]
-    assert migrations.rollback_risk(NEW, [OLD], {1, 2, 3}) == []
-    assert migrations.rollback_risk({}, [], set()) == []
+    assert rollback_risk.unknown_to(OLD, [NEW], {1, 2}) == [entry(2)]
+    assert rollback_risk.unknown_to(OLD, [NEW], {1, 2, 3}) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_to(NEW, [OLD], {1, 2, 3}) == []
+    assert rollback_risk.unknown_to({}, [], set()) == []
 
 
 def test_without_the_databases_word_the_records_count() -> None:
-    assert migrations.rollback_risk(OLD, [NEW, {"release": "without migrations"}]) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_to(OLD, [NEW, {"release": "without migrations"}]) == [
+        entry(2),
+        entry(3, "drops it"),
+    ]
 
 
 def test_a_version_that_no_release_knows_is_a_risk() -> None:
-    (unknown,) = migrations.rollback_risk(OLD, [], {1, 9})
+    (unknown,) = rollback_risk.unknown_to(OLD, [], {1, 9})
     assert (unknown["version"], unknown["additive"]) == (9, False)
 
 
 def test_only_what_is_not_additive_refuses() -> None:
-    assert migrations.refusal([entry(2)], "r1") is None
-    refusal = migrations.refusal([entry(2), entry(3, "drops it", "and more")], "r1")
+    assert rollback_risk.refusal([entry(2)], "r1") is None
+    refusal = rollback_risk.refusal([entry(2), entry(3, "drops it", "and more")], "r1")
     assert refusal is not None
     assert "3_m3: drops it\n    3_m3: and more" in refusal.what
     assert "2_m2" not in refusal.what
     assert "--with-data" in refusal.fix
     assert "--force" in refusal.fix
-    assert "only add" in migrations.warning([entry(2)])
-    assert "may not work" in migrations.warning([entry(2), entry(3, "drops it")])
+    assert "only add" in rollback_risk.warning([entry(2)])
+    assert "may not work" in rollback_risk.warning([entry(2), entry(3, "drops it")])
 
 
 def database(world: World, *versions: int, table: bool = True) -> None:

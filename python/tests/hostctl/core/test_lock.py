@@ -61,7 +61,7 @@ def test_free_when_nobody_ever_took_it(world: World) -> None:
 
 
 def test_the_holder_is_named_while_its_process_lives_and_forgotten_when_it_is_killed(world: World) -> None:
-    lock.tell(world.app, told())
+    lock.update(world.app, told())
     process = other_process(world)
     holder = lock.holder(world.app)
     kill(process)
@@ -71,7 +71,7 @@ def test_the_holder_is_named_while_its_process_lives_and_forgotten_when_it_is_ki
 
 
 def test_a_second_comer_is_refused_with_who_from_where_verb_and_step(world: World) -> None:
-    lock.tell(world.app, told())
+    lock.update(world.app, told())
     process = other_process(world)
     try:
         with pytest.raises(HostError) as caught:
@@ -83,7 +83,7 @@ def test_a_second_comer_is_refused_with_who_from_where_verb_and_step(world: Worl
 
 
 def test_a_transition_is_waited_for(world: World) -> None:
-    lock.tell(world.app, told())
+    lock.update(world.app, told())
     process = other_process(world)
     timer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {process.pid}"])
     lock.wait_until_free(world.app, 20)
@@ -93,7 +93,7 @@ def test_a_transition_is_waited_for(world: World) -> None:
 
 
 def test_a_holder_that_is_about_to_let_go_is_waited_for_without_being_asked_to(world: World) -> None:
-    lock.tell(world.app, told(phase=lock.ENDING))
+    lock.update(world.app, told(phase=lock.ENDING))
     process = other_process(world)
     timer = subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {process.pid}"])
     lock.wait_until_free(world.app, 0)
@@ -123,7 +123,7 @@ def test_only_who_locked_releases_unless_forced(world: World) -> None:
 
 
 def test_a_lock_cannot_be_taken_by_hand_while_a_transition_works(world: World) -> None:
-    lock.tell(world.app, told())
+    lock.update(world.app, told())
     process = other_process(world)
     try:
         with pytest.raises(HostError, match="bob"):

@@ -12,10 +12,10 @@ from hostworld import KILLER, FakeSystemd, Killed, World
 from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import write_json
 from hostctl.core import audit, schema
-from hostctl.cron import jobs, verb
+from hostctl.core.actor import Actor
+from hostctl.cron import commands, jobs
 from hostctl.cron import runs as cron_runs
 from hostctl.cron import timers as cron_timers
-from hostctl.cron.jobs import Who
 from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
 from hostctl.instance import one_off
@@ -23,7 +23,7 @@ from hostctl.journal import journal
 from hostctl.notify import alerts
 from hostctl.transitions import prune
 
-ANN = Who("ann", "198.51.100.9")
+ANN = Actor("ann", "198.51.100.9")
 
 
 def job(name: str = "report", **more: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Systemd(FakeSystemd):
         self.timers.discard(unit)
         self.states.pop(unit, None)
 
-    def read_units(self) -> None:
+    def daemon_reload(self) -> None:
         KILLER.act()
         self.reads += 1
 
@@ -72,10 +72,10 @@ class Systemd(FakeSystemd):
         KILLER.act()
         self.timers |= set(units)
 
-    def elapses(self, *timers: str) -> list[tuple[bool, float | None]]:
+    def timer_states(self, *timers: str) -> list[tuple[bool, float | None]]:
         return [(timer in self.timers, 1000.0 if timer in self.timers else None) for timer in timers]
 
-    def not_a_time(self, event: str) -> str:
+    def calendar_error(self, event: str) -> str:
         return "" if "*" in event else "no such time"
 
     def running_inside(self, unit: str) -> bool:
@@ -156,14 +156,14 @@ def test_a_push_that_is_taken_back_after_its_timers_were_changed_brings_back_the
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(world, "one", job("a"))
-    follow = cron_timers.follow
+    follow = cron_timers.apply
 
     def breaks(app: Any, release: str | None, at: Host) -> None:
         follow(app, release, at)
         if "b" in timers(world):
             raise HostError("systemd is not well")
 
-    monkeypatch.setattr(cron_timers, "follow", breaks)
+    monkeypatch.setattr(cron_timers, "apply", breaks)
     assert push(world, "two", job("b"))["result"] == "failed"
     assert timers(world) == ["a"]
 
@@ -194,16 +194,18 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
     first = push(world, "one", job("a"), job("b"))["release"]
     second = push(world, "two", job("b", calendar=["*-*-* 01:00:00"]), job("c"))["release"]
     for after in range(60):
-        cron_timers.follow(world.app, first, host(world))
+        cron_timers.apply(world.app, first, host(world))
         KILLER.arm(world.root, after)
         try:
-            cron_timers.follow(world.app, second, host(world))
+            cron_timers.apply(world.app, second, host(world))
         except Killed:
             KILLER.disarm()
-            cron_timers.follow(world.app, second if goes_on else first, host(world))
+            cron_timers.apply(world.app, second if goes_on else first, host(world))
             assert timers(world) == (["b", "c"] if goes_on else ["a", "b"])
             written = {path.name: path.read_text() for path in (world.root / cron_timers.UNITS).glob("homeport-*")}
-            assert written == cron_timers.texts(world.app, jobs.jobs(world.app, second if goes_on else first))
+            assert written == cron_timers.unit_files(
+                world.app, jobs.of_release(world.app, second if goes_on else first)
+            )
             continue
         KILLER.disarm()
         assert after > 10
@@ -216,12 +218,12 @@ def test_killed_at_any_act_the_timers_are_whole_when_it_is_finished_or_undone(wo
 
 def test_a_suspended_job_rests_over_pushes_until_it_is_resumed(world: World) -> None:
     push(world, "one", job("a"), job("b"))
-    told = verb.verb(world.app, "suspend", ["a"], ANN, host(world))["jobs"]
+    told = commands.perform(world.app, "suspend", ["a"], ANN, host(world))["jobs"]
     assert [(one["name"], one["suspended"], one["fires"]) for one in told] == [("a", True, False), ("b", False, True)]
     push(world, "two", job("a", timeout=5), job("b"))
     assert timers(world) == ["b"]
 
-    verb.verb(world.app, "resume", ["a"], ANN, host(world))
+    commands.perform(world.app, "resume", ["a"], ANN, host(world))
     assert timers(world) == ["a", "b"]
     assert [(one["verb"], one["message"]) for one in audit.read(world.app, 9) if "message" in one] == [
         ("cron suspend", "a"),
@@ -233,7 +235,7 @@ def test_a_timer_that_somebody_stopped_is_started_by_resuming_its_job(world: Wor
     push(world, "one", job("a"), job("b"))
     world.systemd.stop(jobs.timer(world.app, "a"))
 
-    told = verb.verb(world.app, "resume", ["a"], ANN, host(world))["jobs"]
+    told = commands.perform(world.app, "resume", ["a"], ANN, host(world))["jobs"]
 
     assert [one["fires"] for one in told] == [True, True]
     assert timers(world) == ["a", "b"]
@@ -243,15 +245,15 @@ def test_a_job_that_is_not_there_cannot_be_suspended_nor_run(world: World) -> No
     push(world, "one", job("a"))
     for action in ("suspend", "resume", "run"):
         with pytest.raises(HostError, match="has no job b; its jobs: a") as caught:
-            verb.verb(world.app, action, ["b"], ANN, host(world))
+            commands.perform(world.app, action, ["b"], ANN, host(world))
         assert caught.value.code == USAGE
 
 
 def test_where_there_are_no_jobs_there_is_nothing_to_tell(new_world: Any) -> None:
     world = new_world()
-    assert verb.verb(world.app, "list", [], ANN, world) == {"jobs": []}
+    assert commands.perform(world.app, "list", [], ANN, world) == {"jobs": []}
     world.push("one")
-    assert verb.verb(world.app, "list", [], ANN, world) == {"jobs": []}
+    assert commands.perform(world.app, "list", [], ANN, world) == {"jobs": []}
     assert cron_runs.stop_all(world.app, world) == []
     assert not (world.app.state / "cron").exists()
 
@@ -289,24 +291,24 @@ def test_an_expression_is_in_no_argument(runs: World) -> None:
 
 def test_runs_are_counted_and_what_failed_twice_is_told(runs: World) -> None:
     def told() -> list[str]:
-        return [reason for one in verb.every(runs.app, host(runs)) for reason in alerts.of_job(one)]
+        return [reason for one in commands.status(runs.app, host(runs)) for reason in alerts.of_job(one)]
 
     systemd(runs).status = 3
     assert run(runs)["result"] == "failed"
     assert told() == []
     run(runs)
     assert told() == ["the job report failed 2 times in a row: deploy cron logs report"]
-    one = verb.every(runs.app, host(runs))[0]
+    one = commands.status(runs.app, host(runs))[0]
     assert (one["failures"], one["last"]["status"], one["good"]) == (2, 3, None)
 
     systemd(runs).status = 0
     run(runs)
     assert told() == []
-    assert verb.every(runs.app, host(runs))[0]["good"] is not None
+    assert commands.status(runs.app, host(runs))[0]["good"] is not None
 
 
 def test_a_suspended_job_is_nobodys_trouble_and_one_without_its_timer_is(runs: World) -> None:
-    one = verb.every(runs.app, host(runs))[0]
+    one = commands.status(runs.app, host(runs))[0]
     assert list(alerts.of_job({**one, "suspended": True, "fires": False, "failures": 9})) == []
     assert "does not run" in next(alerts.of_job({**one, "fires": False}))
 
@@ -318,7 +320,7 @@ def test_a_job_that_leaves_and_comes_back_begins_with_no_failure(runs: World) ->
     push(runs, "two", job("other"))
     push(runs, "three", job())
 
-    one = verb.every(runs.app, host(runs))[0]
+    one = commands.status(runs.app, host(runs))[0]
     assert (one["failures"], one["last"]["result"]) == (0, "failed")
 
 
@@ -355,7 +357,7 @@ def test_the_log_says_how_a_run_ended(more: dict[str, Any], expected: str) -> No
     [(0, 1, False, "ok"), (1, 1, False, "failed"), (1, 60, False, "timeout"), (0, 60, True, "interrupted")],
 )
 def test_how_a_run_ended(status: int, took: float, stopped: bool, expected: str) -> None:
-    assert cron_runs.judged(status, took, 60, stopped) == expected
+    assert cron_runs.result_of(status, took, 60, stopped) == expected
 
 
 def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_all_went_well(
@@ -370,7 +372,7 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
     monkeypatch.setattr(systemd(runs), "watched", lambda *_: Endless(0))
     assert run(runs)["result"] == "interrupted"
     systemd(runs).states.clear()
-    assert verb.every(runs.app, host(runs))[0]["failures"] == 0
+    assert commands.status(runs.app, host(runs))[0]["failures"] == 0
 
 
 def test_a_job_that_runs_is_not_begun_by_hand(runs: World) -> None:
@@ -391,28 +393,30 @@ def test_a_run_that_was_cut_short_is_told_so_and_counts_for_nothing(
     with pytest.raises(Killed):
         run(runs)
 
-    one = verb.every(runs.app, host(runs))[0]
+    one = commands.status(runs.app, host(runs))[0]
     assert (one["last"]["result"], one["failures"]) == ("interrupted", 0)
-    assert verb.verb(runs.app, "progress", [], ANN, host(runs))["report"]["result"]["result"] == "interrupted"
+    assert commands.perform(runs.app, "progress", [], ANN, host(runs))["report"]["result"]["result"] == "interrupted"
 
 
 def test_a_run_is_followed_to_its_end_though_a_push_takes_its_job_away(runs: World) -> None:
     run(runs)
     push(runs, "two", job("other"))
 
-    told = verb.verb(runs.app, "progress", [], ANN, host(runs))
+    told = commands.perform(runs.app, "progress", [], ANN, host(runs))
     assert (told["report"]["result"]["result"], told["other"]["result"]) == ("ok", None)
 
 
 def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run_end(runs: World) -> None:
-    write_json(jobs.last(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None})
+    write_json(
+        jobs.last_run(runs.app, "sweep"), {"begun": 1, "release": runs.app.live(), "ended": None, "result": None}
+    )
     systemd(runs).states[jobs.service(runs.app, "sweep")] = "active"
     entry = journal.create(runs.app, "20260101T000000000Z-abcdef", "restore", runs.app.live(), "", "", settings={})
-    assert cron_runs.hindrance(runs.app, host(runs)) == ""
+    assert cron_runs.obstacle(runs.app, host(runs)) == ""
     entry.begin("stop")
 
     assert cron_runs.stop_all(runs.app, host(runs)) == ["sweep"]
-    assert cron_runs.hindrance(runs.app, host(runs)) == "a transition has stopped the app"
+    assert cron_runs.obstacle(runs.app, host(runs)) == "a transition has stopped the app"
     told = run(runs)
     assert (told["result"], runs.now >= cron_runs.PATIENCE) == ("failed", True)
     assert "a transition has stopped the app" in told["error"]
@@ -423,12 +427,12 @@ def test_no_job_begins_while_a_transition_has_stopped_the_app_and_those_that_run
 
 def test_no_job_begins_where_the_live_instance_does_not_run(runs: World) -> None:
     runs.reboot()
-    assert cron_runs.hindrance(runs.app, host(runs)) == "the live instance does not run"
+    assert cron_runs.obstacle(runs.app, host(runs)) == "the live instance does not run"
 
 
 def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:
     release = str(runs.app.live())
-    write_json(jobs.last(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
+    write_json(jobs.last_run(runs.app, "report"), {"begun": 1, "release": release, "ended": None, "result": None})
     systemd(runs).states[jobs.service(runs.app, "report")] = "active"
     for version in ("two", "three", "four", "five", "six"):
         push(runs, version, job())
@@ -442,7 +446,7 @@ def test_a_release_that_a_job_runs_is_kept(runs: World) -> None:
 
 
 def test_a_schedule_that_the_host_does_not_know_stops_the_push_before_anything_is_touched(world: World) -> None:
-    with pytest.raises(HostError, match="the schedule 'soon' of the job report is none on this host") as caught:
+    with pytest.raises(HostError, match="the schedule 'soon' of the job report is not valid on this host") as caught:
         push(world, "one", job(schedule="soon", calendar=["soon"]))
     assert caught.value.code == USAGE
     assert world.states() == {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
-from hostctl.common.finding import ERROR, OK, WARNING, examined, ok
+from hostctl.common.finding import ERROR, OK, WARNING, ok, run_check
 from hostctl.doctor import machine
 
 GB, MB = 10**9, 10**6
@@ -117,9 +117,9 @@ def test_a_reboot_is_pending_when_a_newer_kernel_waits_or_a_package_asks(
 
 def test_upgrades_of_security_are_told_by_name() -> None:
     found = machine.of_packages(PLAN, 3600)
-    assert (found.state, found.says) == (WARNING, "1 security upgrades wait: libssl3t64")
+    assert (found.state, found.says) == (WARNING, "1 security upgrades are pending: libssl3t64")
     without = "".join(line for line in PLAN.splitlines(keepends=True) if "ssl" not in line)
-    assert machine.of_packages(without, 3600) == (OK, "1 upgrades wait, none of security's", "")
+    assert machine.of_packages(without, 3600) == (OK, "1 upgrades are pending, none for security", "")
 
 
 def test_a_host_that_asks_nobody_for_upgrades_is_told() -> None:
@@ -133,6 +133,6 @@ def test_what_one_check_trips_over_is_a_finding_and_no_end() -> None:
     def broken() -> Any:
         raise KeyError("x")
 
-    assert examined("store", refused) == [{"check": "store", "state": ERROR, "says": "no bucket", "fix": "make one"}]
-    assert examined("units", broken)[0]["state"] == WARNING
-    assert examined("good", lambda: ok("fine"))[0]["says"] == "fine"
+    assert run_check("store", refused) == [{"check": "store", "state": ERROR, "says": "no bucket", "fix": "make one"}]
+    assert run_check("units", broken)[0]["state"] == WARNING
+    assert run_check("good", lambda: ok("fine"))[0]["says"] == "fine"

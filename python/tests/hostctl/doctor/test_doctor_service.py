@@ -42,7 +42,7 @@ def test_a_maintenance_page_that_is_on_is_worth_a_look() -> None:
     assert [one.state for one in service.maintenance(case(maintenance=None))] == [OK]
     (found,) = service.maintenance(case(maintenance={"since": 0.0, "who": "ann"}))
     assert (found.state, found.fix) == (WARNING, "deploy maintenance off")
-    assert "1970-01-01 00:00 UTC by ann" in found.says
+    assert "1970-01-01 00:00:00 UTC by ann" in found.says
 
 
 def test_an_order_that_the_authority_refused_is_told_with_its_reason_and_the_limit() -> None:

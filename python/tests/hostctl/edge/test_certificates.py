@@ -16,16 +16,17 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import tls
+from hostctl.common import certificate
+from hostctl.common.certificate import Certificate
 from hostctl.common.errors import LOCKED, HostError
-from hostctl.common.tls import Certificate
+from hostctl.core.actor import Actor
 from hostctl.edge import caddy as edge_caddy
 from hostctl.edge import certificates
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime(2026, 9, 1, tzinfo=UTC)
 DAY = 86_400.0
-WHO = certificates.Who("ann", "198.51.100.9")
+WHO = Actor("ann", "198.51.100.9")
 NAME = "shop.test"
 
 
@@ -49,7 +50,7 @@ def issued(days: int = 90, serial: int = 1, **issuer: str) -> bytes:
     ],
 )
 def test_a_certificate_tells_its_issuer_and_times(issuer: dict[str, str], called: str) -> None:
-    read = tls.read(issued(90, **issuer))
+    read = certificate.read(issued(90, **issuer))
     assert read == Certificate(called, BEGIN.timestamp(), BEGIN.timestamp() + 90 * DAY)
 
 
@@ -62,14 +63,14 @@ def test_the_next_renewal_is_the_authoritys_time_or_else_a_third_before_the_end(
 
 
 def test_a_name_without_a_certificate_says_what_the_authority_said() -> None:
-    assert certificates.told(NAME, None, None, "HTTP 403") == {"name": NAME, "issuer": None, "refused": "HTTP 403"}
-    assert certificates.told(NAME, b"no certificate", None, None)["issuer"] is None
-    found = certificates.told(NAME, issued(CN="E7"), (BEGIN.timestamp(), {}), "past")
+    assert certificates.describe(NAME, None, None, "HTTP 403") == {"name": NAME, "issuer": None, "refused": "HTTP 403"}
+    assert certificates.describe(NAME, b"no certificate", None, None)["issuer"] is None
+    found = certificates.describe(NAME, issued(CN="E7"), (BEGIN.timestamp(), {}), "past")
     assert (found["issuer"], found["renewed"], found["refused"]) == ("E7", BEGIN.timestamp(), None)
 
 
 def test_what_caddy_did_not_get_itself_has_no_next_renewal() -> None:
-    found = certificates.told(NAME, issued(CN="own"), None, None)
+    found = certificates.describe(NAME, issued(CN="own"), None, None)
     assert (found["renewed"], found["next_renewal"]) == (None, None)
 
 
@@ -94,7 +95,7 @@ def test_the_last_refusal_of_each_name_is_read_from_caddys_log() -> None:
 
 @pytest.mark.parametrize("line", ["", "Started caddy.service", "[1]", '"x"'])
 def test_a_line_of_the_journal_that_is_none_of_caddys_is_passed_over(line: str) -> None:
-    assert certificates.entry(line) is None
+    assert certificates.log_entry(line) is None
 
 
 # ---------------------------------------------------------------------------------------------- renewing
@@ -127,7 +128,7 @@ def test_the_window_is_wide_enough_for_the_freshest_of_several() -> None:
 def test_only_the_apps_own_names_get_another_window() -> None:
     policies = [{"subjects": [NAME, "www.shop.test"], "issuers": [1]}, {"subjects": ["other.test"]}]
     before = {"admin": 1, "apps": {"http": 2, "tls": {"automation": {"renew_interval": "30s", "policies": policies}}}}
-    wide = certificates.widened(before, [NAME, "www.shop.test"], 0.9)
+    wide = certificates.widen(before, [NAME, "www.shop.test"], 0.9)
     assert wide["apps"]["tls"]["automation"] == {
         "renew_interval": "30s",
         "policies": [{**policies[0], "renewal_window_ratio": 0.9}, policies[1]],
@@ -136,7 +137,7 @@ def test_only_the_apps_own_names_get_another_window() -> None:
 
 
 def test_names_that_no_policy_names_get_one() -> None:
-    wide = certificates.widened({"apps": {"http": 2}}, [NAME], 0.9)
+    wide = certificates.widen({"apps": {"http": 2}}, [NAME], 0.9)
     (policy,) = wide["apps"]["tls"]["automation"]["policies"]
     assert policy == {"subjects": [NAME], "renewal_window_ratio": 0.9}
 
@@ -159,13 +160,13 @@ def caddy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
             shown["der"] = shown["next"]
 
     monkeypatch.setattr(edge_caddy, "reload", reload)
-    monkeypatch.setattr(tls, "presented", lambda name: shown["der"])
-    monkeypatch.setattr(certificates, "journal", lambda since: shown["log"])
+    monkeypatch.setattr(certificate, "presented", lambda name: shown["der"])
+    monkeypatch.setattr(certificates, "caddy_log", lambda since: shown["log"])
     return shown
 
 
 def test_a_renewal_ends_when_another_certificate_is_shown(world: World, caddy: dict[str, Any], tmp_path: Path) -> None:
-    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renew_certificates(world.app, [NAME], world)  # type: ignore[arg-type]
     assert (done["ok"], done["found"]) == (True, [])
     assert caddy["loaded"]["apps"]["tls"]["automation"]["policies"][0]["subjects"] == [NAME]
     # what a reboot would load is as it was
@@ -175,13 +176,13 @@ def test_a_renewal_ends_when_another_certificate_is_shown(world: World, caddy: d
 
 def test_a_refused_renewal_says_why(world: World, caddy: dict[str, Any]) -> None:
     caddy["log"] = [{"msg": certificates.REFUSED, "identifier": NAME, "error": "HTTP 429 rateLimited"}]
-    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renew_certificates(world.app, [NAME], world)  # type: ignore[arg-type]
     assert (done["ok"], done["found"]) == (False, [f"{NAME}: HTTP 429 rateLimited"])
 
 
 def test_a_renewal_that_never_comes_is_given_up(world: World, caddy: dict[str, Any]) -> None:
     caddy["next"] = caddy["der"]
-    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renew_certificates(world.app, [NAME], world)  # type: ignore[arg-type]
     assert done["found"] == [f"{NAME} shows the same certificate as before"]
 
 
@@ -192,13 +193,13 @@ def test_a_window_that_caddy_does_not_take_is_told(
         raise HostError("Caddy did not take its new configuration: no")
 
     monkeypatch.setattr(edge_caddy, "reload", refuse)
-    done = certificates.renewal(world.app, [NAME], world)  # type: ignore[arg-type]
+    done = certificates.renew_certificates(world.app, [NAME], world)  # type: ignore[arg-type]
     assert done["found"] == ["Caddy did not take its new configuration: no"]
 
 
 def test_without_a_certificate_there_is_nothing_to_renew(world: World, caddy: dict[str, Any]) -> None:
     caddy["der"] = None
-    assert certificates.renewal(world.app, [NAME], world)["found"] == ["no name has a certificate yet"]  # type: ignore[arg-type]
+    assert certificates.renew_certificates(world.app, [NAME], world)["found"] == ["no name has a certificate yet"]  # type: ignore[arg-type]
     assert caddy["loaded"] is None
 
 
@@ -206,6 +207,6 @@ def test_two_renewals_are_not_run_at_once(world: World, monkeypatch: pytest.Monk
     monkeypatch.setattr(world.systemd, "running_inside", lambda unit: False, raising=False)
     world.running.add(certificates.unit(world.app))
     with pytest.raises(HostError, match="runs already") as caught:
-        certificates.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
+        certificates.act(world.app, "renew", WHO, world)  # type: ignore[arg-type]
     assert caught.value.code == LOCKED
-    assert certificates.verb(world.app, "progress", WHO, world)["renew"]["running"]  # type: ignore[arg-type]
+    assert certificates.act(world.app, "progress", WHO, world)["renew"]["running"]  # type: ignore[arg-type]

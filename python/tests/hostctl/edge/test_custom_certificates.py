@@ -13,16 +13,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hostworld import World
 
-from hostctl.common import tls as host_tls
+from hostctl.common import certificate
 from hostctl.common.errors import HostError
 from hostctl.core import audit, schema
+from hostctl.core.actor import Actor
 from hostctl.edge import caddy, certificates, custom_certificates
 from tests.certificates import Authority, Issued
 
 TEAM = Authority()
 NAME, OTHER = "shop.test", "www.shop.test"
 FIRST = TEAM.of(NAME, "*.shop.test")
-WHO = certificates.Who("ann", "198.51.100.9")
+WHO = Actor("ann", "198.51.100.9")
 
 
 def given(issued: Issued, **more: Any) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
     monkeypatch.setattr(caddy, "CONFIG", told["config"])
     monkeypatch.setattr(custom_certificates, "GROUP", grp.getgrgid(os.getegid()).gr_name)
     monkeypatch.setattr(caddy, "running", lambda: True)
-    monkeypatch.setattr(host_tls, "presented", lambda name: told["der"].get(name))
+    monkeypatch.setattr(certificate, "presented", lambda name: told["der"].get(name))
 
     def reload(config: Path, *, anew: bool = False) -> None:
         told["reloads"] += 1
@@ -47,7 +48,7 @@ def shown(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict
         tls = json.loads(config.read_text())["apps"]["tls"]
         for file in tls.get("certificates", {"load_files": []})["load_files"]:
             path = Path(file["certificate"])
-            pem = host_tls.blocks(path.read_text())[0][0]
+            pem = certificate.blocks(path.read_text())[0][0]
             told["der"][path.stem] = ssl.PEM_cert_to_DER_cert(pem)
 
     monkeypatch.setattr(caddy, "reload", reload)
@@ -73,8 +74,8 @@ def bundle() -> str:
 
 def test_a_first_one_lies_there_for_the_edge_to_be_told_of(world: World, shown: dict[str, Any]) -> None:
     assert put(world, FIRST) == {"changed": [NAME]}
-    assert host_tls.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
-    assert host_tls.blocks(bundle())[1] == [FIRST.key.strip()]
+    assert certificate.blocks(bundle())[0] == [FIRST.pem.strip(), TEAM.between.pem.strip()]
+    assert certificate.blocks(bundle())[1] == [FIRST.key.strip()]
     assert caddy.bundle("shop", NAME).stat().st_mode & 0o777 == 0o640
     assert shown["reloads"] == 0
 
@@ -208,6 +209,6 @@ def test_where_every_certificate_is_the_teams_own_there_is_none_to_renew(world: 
     in_force(shown, NAME, OTHER)
     world.systemd.running_inside = lambda unit: False  # type: ignore[attr-defined]
     with pytest.raises(HostError, match="the team's own") as caught:
-        certificates.verb(world.app, "renew", WHO, world)  # type: ignore[arg-type]
+        certificates.act(world.app, "renew", WHO, world)  # type: ignore[arg-type]
     assert "deploy certs push" in caught.value.fix
     assert {one["name"]: one["own"] for one in certificates.every(world.app)} == {NAME: True, OTHER: True}

@@ -14,11 +14,12 @@ from hostctl.common import files
 from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.core import audit, schema
+from hostctl.core.actor import Actor
 from hostctl.edge import maintenance
 from hostctl.instance import agent
 from hostctl.release import records
 
-WHO = maintenance.Who("ann", "198.51.100.9")
+WHO = Actor("ann", "198.51.100.9")
 SHOWN = Answer(503)
 
 
@@ -32,13 +33,13 @@ def switch_on(world: World, **more: Any) -> dict[str, Any]:
 
 
 def page(world: World) -> str:
-    return (maintenance.place(world.app) / "page" / "page.html").read_text()
+    return (maintenance.folder(world.app) / "page" / "page.html").read_text()
 
 
 def test_the_edge_finds_the_page_the_addresses_and_when_to_come_again(world: World) -> None:
     told = switch_on(world)
-    place = maintenance.place(world.app)
-    assert told["maintenance"] == maintenance.now(world.app)
+    place = maintenance.folder(world.app)
+    assert told["maintenance"] == maintenance.current(world.app)
     assert (page(world), (place / "page/retry").read_text()) == ("<p>soon</p>", "60")
     assert [path.name for path in (place / "page/allow").iterdir()] == ["203.0.113.7"]
     # the edge is another user
@@ -50,7 +51,7 @@ def test_switched_on_again_it_changes_the_page_and_keeps_since_when_it_is_shown(
     before = switch_on(world)["maintenance"]
     after = switch_on(world, page="<p>later</p>", message="later", allow=[])["maintenance"]
     assert (after["since"], after["message"], page(world)) == (before["since"], "later", "<p>later</p>")
-    place = maintenance.place(world.app)
+    place = maintenance.folder(world.app)
     assert list((place / "page/allow").iterdir()) == []
     assert len(list((place / "pages").iterdir())) == 1
 
@@ -58,7 +59,7 @@ def test_switched_on_again_it_changes_the_page_and_keeps_since_when_it_is_shown(
 def test_switched_off_it_says_what_was_and_leaves_the_page_to_those_who_are_reading_it(world: World) -> None:
     was = switch_on(world)["maintenance"]
     assert maintenance.off(world.app, WHO) == {"maintenance": None, "was": was}
-    assert maintenance.now(world.app) is None
+    assert maintenance.current(world.app) is None
     assert page(world)
     assert maintenance.off(world.app, WHO)["was"] is None
     assert [line["verb"] for line in audit.read(world.app, 9)] == ["maintenance on", "maintenance off"]
@@ -70,7 +71,7 @@ def test_an_edge_that_knows_of_no_page_is_told_and_nothing_is_on(world: World, a
     with pytest.raises(HostError, match="knows of no maintenance page") as caught:
         maintenance.on(world.app, asked(), WHO, world)  # type: ignore[arg-type]
     assert caught.value.fix == "deploy provision"
-    assert maintenance.now(world.app) is None
+    assert maintenance.current(world.app) is None
 
 
 def test_an_edge_that_does_not_run_shows_the_page_as_soon_as_it_does(world: World) -> None:
@@ -91,9 +92,9 @@ def test_killed_at_any_instant_the_same_command_does_the_rest(new_world: Callabl
         except Killed:
             KILLER.disarm()
         # what the edge finds is whole, or not there
-        assert maintenance.now(world.app) is None or page(world) == "<p>soon</p>"
+        assert maintenance.current(world.app) is None or page(world) == "<p>soon</p>"
         assert switch_on(world)["maintenance"]["message"] == "soon"
-        assert len(list((maintenance.place(world.app) / "pages").iterdir())) == 1
+        assert len(list((maintenance.folder(world.app) / "pages").iterdir())) == 1
         after += 1
     assert after > 10
 
@@ -135,7 +136,7 @@ def test_a_push_goes_on_behind_the_page_and_says_so(world: World) -> None:
     switch_on(world)
     result = world.push("2")
     assert result["result"] == "live"
-    assert maintenance.now(world.app)
+    assert maintenance.current(world.app)
     told = [event for path in world.app.transitions.glob("*/events.jsonl") for event in files.read_lines(path)]
     assert any("visitors see the maintenance page" in str(event) for event in told)
 
@@ -181,7 +182,7 @@ def test_connections_that_stay_open_are_told(world: World, instance: dict[str, A
     world.connected[instance["port"]] = 2
     told = switch_on(world)
     assert (told["closed"], told["open"]) == (0, 2)
-    assert maintenance.now(world.app)
+    assert maintenance.current(world.app)
 
 
 # ---------------------------------------------------------------------------------------------- what is asked for

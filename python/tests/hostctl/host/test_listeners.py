@@ -53,7 +53,7 @@ def test_an_address_is_read_as_the_kernel_writes_it(
     ],
 )
 def test_only_loopback_and_unix_sockets_are_the_hosts_own(address: str, reached: bool) -> None:
-    assert Socket("tcp", address, 80).beyond is reached
+    assert Socket("tcp", address, 80).is_public is reached
 
 
 def test_what_listens_counts_and_what_is_connected_or_anothers_does_not() -> None:

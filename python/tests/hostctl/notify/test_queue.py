@@ -32,11 +32,11 @@ ALL = {"url": "TEAM_URL", "format": "json", "on": list(message.EVENTS)}
 def receive(world: World, *receivers: dict[str, Any]) -> None:
     """Provision receivers, all at the same URL."""
     told = list(receivers) or [ALL]
-    events.keep(world.app, {"receivers": told, "urls": {one["url"]: URL for one in told}})
+    events.save(world.app, {"receivers": told, "urls": {one["url"]: URL for one in told}})
 
 
 def queued(world: World) -> list[dict[str, Any]]:
-    return [told for _, told in queue.waiting(world.app)]
+    return [told for _, told in queue.pending(world.app)]
 
 
 class Wire:
@@ -154,17 +154,17 @@ def test_a_look_that_was_left_to_others_tells_nothing(world: World) -> None:
     receive(world)
     database = {"log_bytes": 2 << 30}
     for looked in ({"paused": True}, {"left_to": "a provisioning"}) * 2:
-        events.watched(world.app, looked, database)
+        events.monitor_ran(world.app, looked, database)
     assert queued(world) == []
     for _ in range(2):
-        events.watched(world.app, {"error": None}, database)
+        events.monitor_ran(world.app, {"error": None}, database)
     assert [one["event"] for one in queued(world)] == ["trouble"]
-    events.watched(world.app, {"error": None}, {})
+    events.monitor_ran(world.app, {"error": None}, {})
     assert [one["well"] for one in queued(world)] == [False, True]
 
 
 def test_every_look_of_the_watch_is_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = SimpleNamespace(streams=SimpleNamespace(verb=lambda *_: {"error": None}))
+    engine = SimpleNamespace(replication=SimpleNamespace(run_action=lambda *_: {"error": None}))
     monkeypatch.setattr(engines, "require", lambda _: engine)
     monkeypatch.setattr(status, "database", lambda *_: {"log_bytes": 2 << 30})
     receive(world)
@@ -178,7 +178,7 @@ def test_a_drill_that_fails_and_one_that_passes_again_are_told(world: World) -> 
     failed = {"at": 1.0, "ok": False, "found": ["app.db: a row is missing"], "offer": "", "up_to": None, "seconds": 1}
     passed = {**failed, "at": 2.0, "ok": True, "found": []}
     for before, result in ((None, failed), (failed, passed), (passed, {**passed, "at": 3.0})):
-        events.drilled(world.app, before, result)
+        events.drill_ended(world.app, before, result)
     assert sorted(one["title"] for one in queued(world)) == [
         "shop: the backup failed its drill",
         "shop: the backup passed its drill again",
@@ -203,7 +203,7 @@ def test_what_waits_is_sent_and_gone(world: World) -> None:
     receive(world)
     world.push("1")
     wire = Wire()
-    assert queue.run(world.app, world, wire) == {"sent": 1, "given_up": 0}  # type: ignore[arg-type]
+    assert queue.deliver(world.app, world, wire) == {"sent": 1, "given_up": 0}  # type: ignore[arg-type]
     ((url, sent),) = wire.sent
     assert (url, sent["event"]) == (URL, "success")
     assert queued(world) == []
@@ -217,7 +217,7 @@ def test_a_receiver_that_does_not_take_it_is_asked_again_and_the_others_are_not(
     monkeypatch.setattr(queue.time, "time", lambda: 1_800_000_000.0 + world.now)
     world.push("1")
     wire = Wire(Delivery(503, "busy"), Delivery(200, "ok"), Delivery(0, "no answer within 10 s"))
-    queue.run(world.app, world, wire)  # type: ignore[arg-type]
+    queue.deliver(world.app, world, wire)  # type: ignore[arg-type]
     assert len(wire.sent) == 4
     assert queued(world) == []
     assert world.now > queue.WAITS[0] + queue.WAITS[1]
@@ -226,7 +226,7 @@ def test_a_receiver_that_does_not_take_it_is_asked_again_and_the_others_are_not(
 def test_a_receiver_that_is_gone_for_good_is_given_up(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     receive(world)
     world.push("1")
-    assert queue.run(world.app, world, Wire(Delivery(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
+    assert queue.deliver(world.app, world, Wire(Delivery(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
     assert "TEAM_URL was not told" in capsys.readouterr().err
     last = queue.listing(world.app)[0]["last"]
     assert (last["ok"], last["status"], last["next_try"]) == (False, 404, None)
@@ -256,13 +256,13 @@ def test_what_is_for_nobody_any_more_goes(world: World) -> None:
 
 def test_a_url_is_sealed_and_kept_where_none_is_given(world: World) -> None:
     given = {"receivers": [ALL], "urls": {"TEAM_URL": URL}}
-    assert events.keep(world.app, given) is True
-    assert events.keep(world.app, given) is False
-    assert events.keep(world.app, {**given, "urls": {"TEAM_URL": None}}) is False
+    assert events.save(world.app, given) is True
+    assert events.save(world.app, given) is False
+    assert events.save(world.app, {**given, "urls": {"TEAM_URL": None}}) is False
     kept = world.app.notify_urls / "TEAM_URL.cred"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert credentials.read(kept, events.SEALED_AS) == URL.encode()
-    assert events.keep(world.app, {"receivers": [], "urls": {}}) is True
+    assert events.save(world.app, {"receivers": [], "urls": {}}) is True
     assert not kept.exists()
 
 
@@ -271,7 +271,7 @@ def test_a_url_is_sealed_and_kept_where_none_is_given(world: World) -> None:
 )
 def test_a_url_that_is_none_is_refused_before_anything_is_kept(world: World, url: str | None, says: str) -> None:
     with pytest.raises(HostError, match=says) as raised:
-        events.keep(world.app, {"receivers": [ALL], "urls": {"TEAM_URL": url}})
+        events.save(world.app, {"receivers": [ALL], "urls": {"TEAM_URL": url}})
     assert raised.value.code == USAGE
     assert "T0-secret" not in str(raised.value.as_dict())
     assert events.receivers(world.app) == []
@@ -279,11 +279,11 @@ def test_a_url_that_is_none_is_refused_before_anything_is_kept(world: World, url
 
 def test_a_test_without_receivers_is_refused(world: World) -> None:
     with pytest.raises(HostError, match="nobody is to be told"):
-        queue.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
+        queue.send_test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
 
 
 def test_a_test_that_nothing_sends_says_so_and_leaves_nothing(world: World) -> None:
     receive(world)
-    (found,) = queue.test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
+    (found,) = queue.send_test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
     assert (found["ok"], found["answer"]) == (False, "nothing has sent it within 25 s")
     assert queued(world) == []

@@ -22,7 +22,7 @@ from hostctl.journal import journal
 from hostctl.release import changes, envfile, environment, records
 from hostctl.release.environment import INSTANCE, PLAIN, SEALED, SECRETS
 from hostctl.transitions import begin, plan
-from hostctl.verbs import seal
+from hostctl.verbs import seal_plaintext
 
 NAMES = st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True).map(lambda name: f"V_{name}")
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
@@ -32,7 +32,7 @@ def started(values: dict[str, str], program: Sequence[str]) -> bytes:
     """What a program prints that systemd starts with these variables as its unit's credential."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / environment.CREDENTIAL).write_text(envfile.render(values), newline="")
-        command = [word.replace("$$", "$") for word in environment.launched(program)]
+        command = [word.replace("$$", "$") for word in environment.launch_command(program)]
         env = {"CREDENTIALS_DIRECTORY": directory, "PORT": "4000"}
         return subprocess.run(command, env=env, capture_output=True, check=True).stdout
 
@@ -151,12 +151,12 @@ Old = tuple[World, dict[str, dict[str, str]]]
 
 def test_what_was_plain_text_is_sealed_first_and_removed_once_the_new_unit_is_there(old: Old) -> None:
     world, had = old
-    assert seal.seal(world.app) == {"sealed": sorted(had)}
+    assert seal_plaintext.seal(world.app) == {"sealed": sorted(had)}
     assert all((world.app.record(release) / PLAIN).exists() for release in had)
-    assert seal.finish(world.app) == {"removed": sorted(had)}
+    assert seal_plaintext.finish(world.app) == {"removed": sorted(had)}
     assert {release: records.environment(world.app, release) for release in had} == had
     assert [p for p in world.root.rglob("*") if p.is_file() and world.secret.encode() in p.read_bytes()] == []
-    assert (seal.seal(world.app), seal.finish(world.app)) == ({"sealed": []}, {"removed": []})
+    assert (seal_plaintext.seal(world.app), seal_plaintext.finish(world.app)) == ({"sealed": []}, {"removed": []})
 
 
 def test_releases_of_before_go_on_whether_or_not_they_are_sealed_yet(old: Old) -> None:
@@ -164,18 +164,18 @@ def test_releases_of_before_go_on_whether_or_not_they_are_sealed_yet(old: Old) -
     first = min(had)
     assert world.rollback()["release"] == first
     assert envfile.parse(run(world, PLAIN).read_text())["PORT"] == str(records.port(world.app, first))
-    seal.seal(world.app)
+    seal_plaintext.seal(world.app)
     assert world.rollback(max(had))["result"] == "live"
     port = str(records.port(world.app, max(had)))
     assert records.environment(world.app, max(had))["PORT"] == port
     assert envfile.parse(run(world, PLAIN).read_text())["PORT"] == port  # what the old unit reads
-    seal.finish(world.app)
+    seal_plaintext.finish(world.app)
     assert world.push("three", secrets={"KEY": None})["result"] == "live"
 
 
 def test_after_it_a_plan_and_a_push_know_by_name_what_differs(old: Old) -> None:
     world, _ = old
-    seal.seal(world.app)
+    seal_plaintext.seal(world.app)
     same = world.spec("two", env=GIVEN)
     assert begin.push(world.app, same, world)["unchanged"]  # type: ignore[arg-type]
     assert changed(world, world.spec("two", env=GIVEN)) == []
@@ -184,16 +184,16 @@ def test_after_it_a_plan_and_a_push_know_by_name_what_differs(old: Old) -> None:
 
 def test_the_plain_text_stays_where_what_is_sealed_is_not_the_same(old: Old) -> None:
     world, _ = old
-    seal.seal(world.app)
+    seal_plaintext.seal(world.app)
     environment.seal(run(world, SEALED), {"KEY": "another"})
-    with pytest.raises(HostError, match="is not what is kept as plain text"):
-        seal.finish(world.app)
+    with pytest.raises(HostError, match="differs from the plain text"):
+        seal_plaintext.finish(world.app)
     assert run(world, PLAIN).exists()
 
 
 def convert(world: World) -> None:
-    seal.seal(world.app)
-    seal.finish(world.app)
+    seal_plaintext.seal(world.app)
+    seal_plaintext.finish(world.app)
 
 
 def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_world: Callable[[], World]) -> None:
@@ -204,8 +204,8 @@ def test_killed_at_any_act_the_conversion_loses_nothing_and_is_done_again(new_wo
         had = as_before(world)
         done = not killed(world.root, after, partial(convert, world))
         assert {release: records.environment(world.app, release) for release in had} == had
-        seal.seal(world.app)
-        seal.finish(world.app)
+        seal_plaintext.seal(world.app)
+        seal_plaintext.finish(world.app)
         assert {release: records.environment(world.app, release) for release in had} == had
         assert not run(world, PLAIN).exists()
         after += 1
@@ -289,7 +289,7 @@ def test_releases_and_audit_tell_by_name_what_changed_and_no_value_can_be_guesse
     result = env_push(world, env={"COLOUR": "red", "NEW": "y"}, secrets={"KEY": "rotated", "MAIL": "m"})
     told = {"added": ["MAIL", "NEW"], "changed": ["COLOUR", "KEY"], "removed": ["GONE"]}
     assert result["env_changes"] == told
-    assert records.short(world.app, records.load(world.app, live(world)))["env_changes"] == told
+    assert records.summary(world.app, records.load(world.app, live(world)))["env_changes"] == told
     line = json.loads(world.app.audit.read_text().splitlines()[-1])
     assert (line["verb"], line["env_changes"]) == ("env", told)
     kept = json.dumps(records.load(world.app, live(world)))

@@ -8,20 +8,22 @@ from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
 from hostctl.instance import start
-from hostctl.journal import steps
+from hostctl.journal import engine
 from hostctl.release import changes, selection
-from hostctl.release.selection import Seen
+from hostctl.release.selection import Candidate
 
 
-def one(number: int, state: str = "superseded", **more: object) -> Seen:
+def one(number: int, state: str = "superseded", **more: object) -> Candidate:
     lived = float(number) if state in ("live", "superseded") else 0.0
-    return Seen(f"2026010{number}T000000Z-{number}aaaaaa", state, **{"lived": lived, "sha": f"{number}" * 40, **more})  # type: ignore[arg-type]
+    return Candidate(
+        f"2026010{number}T000000Z-{number}aaaaaa", state, **{"lived": lived, "sha": f"{number}" * 40, **more}
+    )  # type: ignore[arg-type]
 
 
 A, B, C = one(1), one(2), one(3, "live")
 
 SEEN = st.builds(
-    Seen,
+    Candidate,
     release=st.integers(1, 40).map(lambda n: f"20260101T0000{n:02d}Z-aaaaaaa"),
     state=st.sampled_from(["staged", "live", "superseded", "failed"]),
     lived=st.floats(0, 100),
@@ -94,7 +96,7 @@ def test_of_a_sha_pushed_twice_the_usable_newest_is_meant() -> None:
 
 
 @given(MANY)
-def test_a_default_target_was_live_is_there_and_is_not_live_now(seen: list[Seen]) -> None:
+def test_a_default_target_was_live_is_there_and_is_not_live_now(seen: list[Candidate]) -> None:
     live = seen[0].release if seen else None
     try:
         target = selection.rollback_target(seen, live, None)
@@ -109,7 +111,7 @@ def test_a_default_target_was_live_is_there_and_is_not_live_now(seen: list[Seen]
 
 
 @given(MANY, st.integers(1, 6))
-def test_pruning_never_takes_what_is_live_runs_or_is_staged(seen: list[Seen], retain: int) -> None:
+def test_pruning_never_takes_what_is_live_runs_or_is_staged(seen: list[Candidate], retain: int) -> None:
     live = seen[0].release if seen else None
     gone = set(selection.prunable(seen, live, retain))
     kept = [item for item in seen if item.release not in gone]
@@ -126,7 +128,7 @@ def test_of_the_good_releases_the_last_live_ones_are_kept() -> None:
 
 
 @given(MANY)
-def test_the_live_release_keeps_its_artifact(seen: list[Seen]) -> None:
+def test_the_live_release_keeps_its_artifact(seen: list[Candidate]) -> None:
     kept = selection.kept_artifacts(seen, seen[0].release if seen else None)
     assert not seen or seen[0].digest in kept
 
@@ -144,7 +146,7 @@ def test_failures_do_not_crowd_out_the_artifact_of_the_live_release() -> None:
 
 @given(st.sets(st.sampled_from(list(start.PORTS[:50])), max_size=49), st.sampled_from(list(start.PORTS[:50])))
 def test_a_port_is_free_and_follows_the_last(taken: set[int], after: int) -> None:
-    chosen = start.port(taken, lambda port: True, after)
+    chosen = start.free_port(taken, lambda port: True, after)
     assert chosen not in taken
     assert chosen in start.PORTS
     assert all(port in taken for port in range(after + 1, chosen))
@@ -152,10 +154,10 @@ def test_a_port_is_free_and_follows_the_last(taken: set[int], after: int) -> Non
 
 def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
     last = start.PORTS[-1]
-    assert start.port(set(), lambda port: True, last) == start.PORTS[0]
-    assert start.port({start.PORTS[0]}, lambda port: port != start.PORTS[1], last) == start.PORTS[2]
+    assert start.free_port(set(), lambda port: True, last) == start.PORTS[0]
+    assert start.free_port({start.PORTS[0]}, lambda port: port != start.PORTS[1], last) == start.PORTS[2]
     with pytest.raises(HostError, match="no port"):
-        start.port(set(), lambda port: False, None)
+        start.free_port(set(), lambda port: False, None)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
 def test_only_a_flip_that_happened_and_was_not_given_up_is_finished(
     live: str | None, begun: list[str], reverting: bool, forward: bool
 ) -> None:
-    assert steps.forward(live, "new", begun, reverting) is forward
+    assert engine.must_finish(live, "new", begun, reverting) is forward
 
 
 def test_changed_keys_are_dotted_and_name_what_came_and_went() -> None:

@@ -56,7 +56,7 @@ class FakeMachine:
         return [name for name in names if name in self.own_users]
 
 
-Wished = remove.Wish("ann", "198.51.100.9")
+Wished = remove.RemoveRequest("ann", "198.51.100.9")
 
 
 def furnished(world: World) -> FakeMachine:
@@ -333,7 +333,7 @@ def test_a_bucket_that_is_away_is_noticed_before_the_app_is_touched(
     def away(app: App, host: object) -> None:
         raise HostError("the bucket is away", "s3://backups", "deploy backup status")
 
-    monkeypatch.setattr(data, "ask", away)
+    monkeypatch.setattr(data, "check_bucket", away)
     stopped: list[str] = []
     monkeypatch.setattr(machine, "stop", stopped.extend)
     result = removed(world, machine)
@@ -394,7 +394,7 @@ def test_after_a_reboot_it_goes_on_and_the_app_is_not_started(world: World, monk
     remove.begin(world.app, Wished, world)  # type: ignore[arg-type]
     begun: list[list[str]] = []
     monkeypatch.setattr(world.systemd, "background", lambda unit, argv, properties: begun.append(list(argv)))
-    assert remove.go_on(world.app.layout, world) == ["shop"]  # type: ignore[arg-type]
+    assert remove.resume_all(world.app.layout, world) == ["shop"]  # type: ignore[arg-type]
     assert begun == [["/usr/local/sbin/hostctl", "shop", "remove", "run"]]
 
 
@@ -415,10 +415,10 @@ def a_database(app: App, backed_up: bool) -> None:
 
 def test_what_is_proven_is_deleted_and_what_is_not_is_moved(world: World, tmp_path: Path) -> None:
     a_database(world.app, backed_up=True)
-    assert data.let_go(world.app, True, tmp_path) == []
+    assert data.remove(world.app, True, tmp_path) == []
     assert list(world.app.data.iterdir()) == []
     (world.app.data / "avatar.png").write_text("123")
-    assert data.let_go(world.app, True, tmp_path) == [{"path": str(tmp_path / "data"), "bytes": 3}]
+    assert data.remove(world.app, True, tmp_path) == [{"path": str(tmp_path / "data"), "bytes": 3}]
     assert not world.app.data.exists()
 
 
@@ -427,10 +427,10 @@ def test_a_database_without_a_proof_is_moved_whole(world: World, tmp_path: Path)
     (world.app.points / "x").mkdir(parents=True)
     (world.app.points / "x/shop.db").write_text("1")
     assert not data.streams(world.app)
-    moved = data.let_go(world.app, False, tmp_path)
+    moved = data.remove(world.app, False, tmp_path)
     assert [Path(one["path"]).name for one in moved] == ["data", "points"]
     assert (tmp_path / "data/shop.db-wal").read_text() == "1"
-    assert data.let_go(world.app, False, tmp_path) == moved
+    assert data.remove(world.app, False, tmp_path) == moved
 
 
 def test_what_another_host_has_taken_over_is_not_in_the_backup(world: World) -> None:
@@ -449,7 +449,7 @@ def test_a_cluster_is_archived_to_its_end_before_it_is_stopped(
     backup = {"bucket": "b", "prefix": "shop", "region": "r"} if backed_up else None
     told = {"engine": "postgres", "user": "shop", "name": "shop", "pool": 1, "lock_timeout": 5, "backup": backup}
     world.app.database.write_text(json.dumps(told))
-    monkeypatch.setattr("hostctl.postgres.replication.flush", lambda app, host: did.append("flush"))
+    monkeypatch.setattr("hostctl.postgres.replication.archive_all", lambda app, host: did.append("flush"))
     monkeypatch.setattr("hostctl.postgres.cluster.stop", lambda app, host: did.append("stop"))
     assert data.send_all(world.app, world) is backed_up  # type: ignore[arg-type]
     assert did == (["flush", "stop"] if backed_up else ["stop"])
@@ -462,7 +462,7 @@ def test_a_cluster_that_is_proven_is_deleted_but_for_what_lies_aside(world: Worl
         (world.app.cluster / name).parent.mkdir(parents=True)
         (world.app.cluster / name).write_text("17")
     (world.app.cluster / "bin").symlink_to("/usr/lib/postgresql/17/bin")
-    (moved,) = data.let_go(world.app, True, tmp_path)
+    (moved,) = data.remove(world.app, True, tmp_path)
     assert moved == {"path": str(tmp_path / "cluster"), "bytes": 2}
     assert not world.app.cluster.exists()
 

@@ -62,7 +62,7 @@ def told(world: DataWorld, step: str) -> str:
 
 def test_a_push_with_a_new_migration_takes_a_restore_point_just_before_it(world: DataWorld) -> None:
     first, second = pushed(world)
-    (point,) = restore_points.every(world.app)
+    (point,) = restore_points.all_points(world.app)
     assert (point["release"], point["for"]) == (first, second)
     kept = world.app.points / point["id"] / "shop.db"
     assert world.rows(kept) == ["before", "between"]
@@ -76,7 +76,7 @@ def test_a_push_with_a_new_migration_takes_a_restore_point_just_before_it(world:
 def test_a_push_that_brings_no_migration_takes_none(world: DataWorld) -> None:
     world.push("one")
     world.push("one", env={"COLOUR": "red"})
-    assert restore_points.every(world.app) == []
+    assert restore_points.all_points(world.app) == []
     assert told(world, "point") == "none: no migration that the live release lacks"
 
 
@@ -84,7 +84,7 @@ def test_a_first_push_and_one_without_migrations_take_none(world: DataWorld) -> 
     world.push("one", commands={"migrate": None})
     assert "point" not in [step for step, _ in world.events()]
     world.push("two", commands={"migrate": None})
-    assert restore_points.every(world.app) == []
+    assert restore_points.all_points(world.app) == []
 
 
 def test_where_the_disk_has_no_room_the_point_is_a_position_in_the_replica(
@@ -92,7 +92,7 @@ def test_where_the_disk_has_no_room_the_point_is_a_position_in_the_replica(
 ) -> None:
     monkeypatch.setattr(restore_points, "RESERVE", 1 << 60)
     first, _ = pushed(world)
-    (point,) = restore_points.every(world.app)
+    (point,) = restore_points.all_points(world.app)
     assert point["files"] == {}
     assert point["position"] == {"txid": 7}
     assert "position in the replica only" in told(world, "point")
@@ -119,7 +119,7 @@ def test_points_go_with_the_releases_they_were_taken_for(world: DataWorld) -> No
         world.push(f"v{number}", retain_releases=2)
         world.drain_all()
     world.push("bad", "500", retain_releases=2)
-    kept = {point["for"] for point in restore_points.every(world.app)}
+    kept = {point["for"] for point in restore_points.all_points(world.app)}
     assert kept <= set(world.states())
     assert len(kept) == 3  # the live one, the one before, and the newest failure
     (world.app.points / "20260101T000000000Z-aaaaaa").mkdir()  # one that was cut short
@@ -163,7 +163,7 @@ def test_rows_that_were_only_in_the_log_go_aside_with_their_database(world: Data
     kept = Path(world.rollback_with_data()["kept"]["aside"])
     assert world.rows(kept / "old/shop.db") == ["between", "after", "in the log"]
     assert (kept / "old/.shop.db-litestream/ltx").is_file()
-    assert not file_swap.beside(world.database)[-1].exists()
+    assert not file_swap.sidecar_paths(world.database)[-1].exists()
 
 
 def test_the_database_keeps_its_owner_and_mode(world: DataWorld) -> None:
@@ -236,7 +236,7 @@ def test_with_s3_away_the_rollback_goes_on_and_says_so(world: DataWorld) -> None
 
 def test_a_copy_that_the_disk_has_changed_is_not_brought_back(world: DataWorld) -> None:
     pushed(world)
-    (point,) = restore_points.every(world.app)
+    (point,) = restore_points.all_points(world.app)
     with closing(sqlite3.connect(world.app.points / point["id"] / "shop.db")) as connection:
         connection.execute("DELETE FROM items")
         connection.commit()
@@ -343,7 +343,7 @@ def test_the_restored_instance_gets_no_request_before_it_is_healthy(world: DataW
 def test_a_restore_to_a_point_needs_no_s3(world: DataWorld) -> None:
     pushed(world)
     world.replica.away = True
-    (point,) = restore_points.every(world.app)
+    (point,) = restore_points.all_points(world.app)
     world.restore(point=point["id"])
     assert world.rows() == ["before", "between"]
 
@@ -385,7 +385,7 @@ def test_an_unknown_point_and_a_host_that_was_superseded_are_refused(world: Data
         world.restore(point="20260101T000000000Z-aaaaaa")
     make_directory(world.app.backup, 0o700)
     write_json(world.app.backup / "superseded.json", {"why": "a takeover"})
-    with pytest.raises(HostError, match="another host"):
+    with pytest.raises(HostError, match="this host is superseded: a takeover"):
         world.restore(at=1500.0)
 
 

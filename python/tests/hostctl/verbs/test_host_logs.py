@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hostctl.common.errors import USAGE, HostError
 from hostctl.cron import jobs
 from hostctl.verbs import logs
-from hostctl.verbs.logs import Wanted
+from hostctl.verbs.logs import Query
 
 RELEASE = "20260101T000000Z-aaaaaaa"
 
@@ -30,12 +30,12 @@ def entry(message: object, unit: str = f"shop@{RELEASE}.service", **more: object
     return {"__REALTIME_TIMESTAMP": "1767225600123456", "MESSAGE": message, "_SYSTEMD_UNIT": unit, **more}
 
 
-def line(world: World, message: object, wanted: Wanted = Wanted(10), **more: Any) -> str:  # noqa: B008 - a tuple
-    return "".join(logs.shown(world.app, wanted, [entry(message, **more)]))
+def line(world: World, message: object, wanted: Query = Query(10), **more: Any) -> str:  # noqa: B008 - a tuple
+    return "".join(logs.render(world.app, wanted, [entry(message, **more)]))
 
 
 def test_no_pager_runs_as_root(world: World) -> None:
-    assert "--no-pager" in logs.arguments(world.app, Wanted(50, follow=True))
+    assert "--no-pager" in logs.arguments(world.app, Query(50, follow=True))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_part_of_the_backup_is_in_its_lines(world: World) -> None:
 
 
 def test_what_is_asked_reaches_journalctl_as_one_word_each(world: World) -> None:
-    command = logs.arguments(world.app, Wanted(5, grep="-x --follow", since=12.0))
+    command = logs.arguments(world.app, Query(5, grep="-x --follow", since=12.0))
     assert "--grep=-x --follow" in command
     assert "--since=@12" in command
     assert "--follow" not in command
@@ -77,7 +77,7 @@ def test_a_line_has_its_time_who_wrote_it_and_its_text(world: World) -> None:
 
 
 def test_as_json_each_line_is_one_document(world: World) -> None:
-    told = json.loads(line(world, "hello\x1b[2J", Wanted(10, as_json=True), PRIORITY="3"))
+    told = json.loads(line(world, "hello\x1b[2J", Query(10, as_json=True), PRIORITY="3"))
     assert told == {
         "at": "2026-01-01T00:00:00.123Z",
         "unit": f"shop@{RELEASE}.service",
@@ -103,7 +103,7 @@ def test_secrets_of_every_release_are_taken_out_also_of_one_that_comes_meanwhile
 ) -> None:
     monkeypatch.setattr(logs, "REFRESH", 0.0)
     world.push("one")
-    clean = logs.cleaner(world.app)
+    clean = logs.redactor(world.app)
     assert clean(f"the key is {world.secret}.") == "the key is [redacted]."
 
     world.push("two", secrets={"KEY": "another-secret"})
@@ -114,14 +114,14 @@ def test_the_edges_lines_of_another_app_are_not_shown(world: World) -> None:
     other = world.app.layout.app("blog")
     other.config.parent.mkdir(parents=True)
     other.config.write_text(json.dumps({"app": "blog", "user": "blog", "domains": ["blog.test"]}))
-    edge = Wanted(10, source="edge")
+    edge = Query(10, source="edge")
     assert line(world, "no upstream for blog.test", edge, unit="caddy.service") == ""
     assert line(world, "no upstream for shop.test", edge, unit="caddy.service")
 
 
 def test_the_release_that_failed_last_is_found_and_none_is_told_so(world: World) -> None:
     world.push("one")
-    with pytest.raises(HostError, match="no release here has failed") as caught:
+    with pytest.raises(HostError, match="no release has failed") as caught:
         logs.newest_failed(world.app)
     assert caught.value.code == USAGE
 
@@ -135,7 +135,7 @@ def test_what_the_journal_has_forgotten_was_kept_beside_the_record(world: World)
     world.push("one", how="crashes")
     out = io.StringIO()
 
-    logs.kept(world.app, logs.newest_failed(world.app), out)
+    logs.print_saved(world.app, logs.newest_failed(world.app), out)
 
     assert "the last words of shop@" in out.getvalue()
     assert world.secret not in out.getvalue()
@@ -146,14 +146,14 @@ def test_one_release_must_be_meant(world: World) -> None:
     world.push("two")
     for wanted in ("", "2026", "9999"):
         with pytest.raises(HostError, match="match") as caught:
-            logs.named(world.app, wanted)
+            logs.resolve(world.app, wanted)
         assert caught.value.code == USAGE
-    assert Path(world.app.record(logs.named(world.app, world.app.live() or ""))).is_dir()
+    assert Path(world.app.record(logs.resolve(world.app, world.app.live() or ""))).is_dir()
 
 
 def test_the_logs_of_jobs_are_those_of_their_programs_and_of_what_runs_them(world: World) -> None:
-    every = logs.arguments(world.app, Wanted(10, source="cron"))
-    one = logs.arguments(world.app, Wanted(10, of=jobs.units(world.app, "report")))
+    every = logs.arguments(world.app, Query(10, source="cron"))
+    one = logs.arguments(world.app, Query(10, of=jobs.units(world.app, "report")))
 
     assert every[-4:] == ["-u", "homeport-shop-cron@*.service", "-u", "homeport-shop-job@*.service"]
     assert one[-4:] == ["-u", "homeport-shop-cron@report.service", "-u", "homeport-shop-job@report.service"]

@@ -1,4 +1,4 @@
-"""The `deploy` command: names the verbs and loads the one that is called, so that help and status answer at once."""
+"""The `deploy` command: lists the verbs and imports only the one that is called, to keep start-up short."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from homeport import __version__
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.options import completion
 
-# verb -> what `deploy --help` says of it; the verb itself is homeport.verbs.<verb>
+# verb -> its line in `deploy --help`; the verb itself is homeport.verbs.<verb>
 VERBS = {
-    "init": "Write a deploy.yml from what is found in the project.",
-    "config": "Show the effective configuration, and where each value comes from.",
-    "setup": "Pin the host's key, provision it, and push for the first time.",
-    "secrets": "Keep the values of secrets, encrypted, beside deploy.yml.",
-    "provision": "Make the host what the roles say; a second run changes nothing.",
-    "push": "Build a release, send what differs, and make it live.",
+    "init": "Write a deploy.yml for the project.",
+    "config": "Show the effective configuration and where each value comes from.",
+    "setup": "Pin the host's SSH key, provision the host, and push for the first time.",
+    "secrets": "Manage the encrypted secrets beside deploy.yml.",
+    "provision": "Configure the host by the Ansible roles; a second run changes nothing.",
+    "push": "Build a release, upload what changed, and make it live.",
     "env": "Give the app changed variables or secrets, without a build.",
-    "rollback": "Make an earlier release live again, with its data if need be.",
-    "restore": "Bring back the data of another time, in place or into a file.",
+    "rollback": "Make an earlier release live again, with its data if asked.",
+    "restore": "Restore the data of an earlier time, in place or into a file.",
     "releases": "List the releases on the host.",
-    "status": "Say what is live and whether it is healthy.",
-    "apps": "List every app of the host with its state.",
-    "certs": "List the certificates, or have them renewed now.",
-    "maintenance": "Show visitors a page in the place of the app, for a while.",
-    "doctor": "Look at everything that commonly goes wrong, and say what mends it.",
+    "status": "Show what is live and whether it is healthy.",
+    "apps": "List the apps on the host and their state.",
+    "certs": "List the certificates, renew them now, or upload your own.",
+    "maintenance": "Show visitors a maintenance page instead of the app.",
+    "doctor": "Check for common faults, and print the fix of each.",
     "attach": "Follow the running transition, or show the last one.",
-    "backup": "Say whether the backup is good, run it, drill it, take it over.",
-    "db": "Open a console on the database or a way to it, take a copy, put one in its place.",
-    "notify": "List who is told what happens to the app, or send a test.",
-    "accessory": "List, restart or take away the services beside the app: Redis, Memcached and others.",
-    "lock": "Keep others from deploying, for a while and a reason.",
-    "audit": "Say who did what when.",
-    "logs": "Show what the app, and all that serves it, writes.",
-    "cron": "List the jobs of deploy.yml, run one, or let them rest.",
+    "backup": "Check, run, drill or take over the backup.",
+    "db": "Open a console or tunnel to the database; dump, load or upgrade it.",
+    "notify": "List the receivers of notifications, or send a test.",
+    "accessory": "List, restart or remove the services beside the app: Redis, Memcached and others.",
+    "lock": "Lock the app, so that nobody else can deploy it.",
+    "audit": "Show who changed what, and when.",
+    "logs": "Show the logs of the app, the edge, the database, the backup and the jobs.",
+    "cron": "List, run, suspend or resume the scheduled jobs.",
     "console": "Open IEx in the live instance.",
     "rpc": "Evaluate an expression in the live instance.",
-    "eval": "Evaluate an expression beside it, in a system of its own.",
-    "run": "Run a program once beside the live release.",
-    "exec": "Run a program where the live instance is.",
-    "ssh": "Log in on the host.",
-    "tunnel": "Open a way to a port of the host's own, or to the live instance.",
-    "observer": "Look into the live instance with a local Observer.",
+    "eval": "Evaluate an expression in a separate VM, beside the live instance.",
+    "run": "Run a program once, with the files and environment of the live release.",
+    "exec": "Run a program beside the live instance, with its private /tmp.",
+    "ssh": "Log in to the host.",
+    "tunnel": "Forward a local port to a port of the host, or to the live instance.",
+    "observer": "Connect a local Observer to the live instance.",
     "open": "Open the app in a browser.",
-    "remove": "Take the app off its host, and leave the others untouched.",
-    "completion": "Print what makes the Tab key of bash, zsh or fish know all of this.",
-    "docs": "Print the documentation, without a network.",
-    "sandbox": "Rehearse on a host of your own, on this machine.",
+    "remove": "Remove the app from its host; other apps there stay untouched.",
+    "completion": "Print the shell completion for bash, zsh or fish.",
+    "docs": "Print the documentation, offline.",
+    "sandbox": "Run a local host to rehearse on.",
 }
 
 
@@ -68,8 +68,8 @@ class Verbs(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name, help=says) for name, says in VERBS.items() if name.startswith(incomplete)]
-        return found + click.Command.shell_complete(self, ctx, incomplete)
+        verbs = [CompletionItem(name, help=line) for name, line in VERBS.items() if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -79,11 +79,11 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"there is no verb '{args[0]}'.{_meant(args[0])}")
+            ctx.fail(f"there is no verb '{args[0]}'.{_suggestion(args[0])}")
         return super().resolve_command(ctx, args)
 
 
-def _meant(word: str) -> str:
+def _suggestion(word: str) -> str:
     import difflib
 
     near = difflib.get_close_matches({"deploy": "push"}.get(word, word), VERBS, n=1)
@@ -97,15 +97,17 @@ def _meant(word: str) -> str:
         ["Examples:", "deploy init", "deploy setup", "deploy push", "deploy -d sandbox push", "deploy rollback"]
     ),
 )
-@click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use; found upwards otherwise.")
+@click.option(
+    "-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use; default: the nearest one upwards."
+)
 @click.option(
     "-d",
     "--destination",
     shell_complete=completion.destinations,
-    help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.",
+    help="Merge deploy.DESTINATION.yml over deploy.yml; 'sandbox' is built in.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Print what builds and playbooks say.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the output of builds and playbooks.")
 @click.version_option(__version__, prog_name="deploy", message="%(prog)s (Homeport) %(version)s")
 @click.pass_context
 def deploy(ctx: click.Context, config: str | None, destination: str | None, quiet: bool, verbose: bool) -> None:
@@ -131,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     except Exception:
-        # a mistake of ours; its message may hold anything
+        # a bug in Homeport; its message may contain a secret
         import traceback
 
         print(_redacted(traceback.format_exc()), end="", file=sys.stderr)
@@ -139,14 +141,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _redacted(text: str) -> str:
-    """The text without the value of any secret that this process has met; where it met none, nothing is imported."""
+    """The text without the value of any secret that this process has read; imports nothing if it has read none."""
     redact = sys.modules.get("homeport.core.redact")
     return str(redact.known()(text)) if redact else text
 
 
 def _report(error: HomeportError) -> int:
     error = HomeportError(_redacted(error.what), _redacted(error.where), _redacted(error.fix), error.code)
-    # --json is looked for in the raw arguments: the error may come from before they were parsed
+    # --json is looked up in the raw arguments, because the error may precede their parsing
     if "--json" in sys.argv:
         import json
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import click
 
@@ -34,6 +35,9 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def _section(words: str, command: click.Command) -> str:
+    # click caches the help option with the names of the first context, which a test may have made
+    command = copy(command)
+    command._help_option = None
     context = click.Context(
         command, info_name=words, help_option_names=["-h", "--help"], terminal_width=WIDTH, max_content_width=WIDTH
     )

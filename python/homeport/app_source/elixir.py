@@ -1,7 +1,7 @@
 """Finds values, keys, repositories and routes in Elixir source. The source is never run.
 
-Two texts of the same length stand beside each other, so that a position in one is a position in the other:
-`code` is the source with comments blanked, `bones` also without what is inside strings.
+It keeps two texts of the same length, so that a position in one is a position in the other: `code` is the source with
+comments blanked, `bones` has the content of strings blanked as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be told of a mix project without Elixir: names, releases, database, health route, versions."""
+"""Reads facts from a mix project's source without Elixir: names, releases, database, health route, versions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from homeport.app_source.elixir import Source
 
 LARGEST_BYTES = 1 << 20
 
-# dependency -> the database it speaks to
+# dependency -> the database that it connects to
 _DATABASES = {"ecto_sqlite3": "sqlite", "exqlite": "sqlite", "postgrex": "postgres"}
 
-# what people call a health route, best first
+# usual names of a health route, best first
 _HEALTH = ("health", "healthz", "up", "_health", "livez", "readyz", "alive", "heartbeat", "status", "ping")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A mix project. Nothing found is None, empty or False."""
+    """A mix project. A fact that was not found is None, empty or False."""
 
     root: Path
     app: str | None = None
@@ -46,7 +46,7 @@ class Project:
 
     @property
     def driver(self) -> str | None:
-        """The dependency that told the database."""
+        """The dependency by which the database was recognised."""
         return next((name for name in _DATABASES if name in self.dependencies), None)
 
 

@@ -1,7 +1,7 @@
-"""Which variables config/runtime.exs reads, and whether it can do without them: told from its text, nothing is run.
+"""Finds the variables that config/runtime.exs reads and whether they are required, from its text; nothing is run.
 
-Only what is certain is told as certain. A read below a condition that is not about the environment of the build may
-never happen; one below `config_env() == :dev` never does on a host.
+A read is "always" only if that is certain. A read inside a condition that does not test config_env() is "perhaps"; one
+inside `config_env() == :dev` is "never", because it does not happen on a host.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CONDITION = re.compile(
     re.VERBOSE,
 )
 _BY_ENVIRONMENT = re.compile(r"case[\s(]+(?:Config\.)?config_env\(\)[\s)]*")
-# on the same line before a read: it is one way of two
+# one of these on the same line before a read: the read is in one of two branches
 _BRANCH = re.compile(r"\bdo:|\belse:|->|&&|\|\||\b(?:and|or|fn)\b")
 _CONTINUED = re.compile(r"(\bdo:|\belse:|->|&&|\|\||=|\band|\bor)\s*\n\s*")
 
@@ -63,7 +63,7 @@ class _Block:
 
 
 def reads(source: Source) -> list[Read]:
-    """Every read whose name is written there, in the order of the file, but for those that never happen on a host."""
+    """Every read of a literal name, in the order of the file, without those that never happen on a host."""
     return [read for read in _reads(source) if read.need != "never"]
 
 
@@ -94,7 +94,7 @@ def _worse(one: Need, other: Need) -> Need:
 
 
 def _below(head: str, *, otherwise: bool) -> Need:
-    """What a condition means for a release, which is built with MIX_ENV=prod."""
+    """Whether the code inside a condition runs in a release, which is built with MIX_ENV=prod."""
     condition = _CONDITION.fullmatch(head)
     if condition is None:
         return "perhaps"
@@ -113,7 +113,7 @@ def _read(source: Source, call: re.Match[str], need: Need) -> Read | None:
         return None
     line = source.code.count("\n", 0, call.start()) + 1
     before = _CONTINUED.sub(r"\1 ", source.bones[max(0, call.start() - 400) : call.start()]).rpartition("\n")[2]
-    # what a clause of its own means is in `need` already
+    # the clause `:prod ->` is in `need` already
     own = _worse(need, "perhaps") if _BRANCH.search(before.rpartition(":prod ->")[2]) else need
     # Dotenvy also reads files, which may be part of the release
     dotenv = call["call"].endswith("env!") and "fetch" not in call["call"]

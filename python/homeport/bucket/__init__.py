@@ -1,1 +1,1 @@
-"""The backup bucket, seen from the laptop."""
+"""Checks and creates the backup's bucket from the laptop."""

@@ -1,6 +1,6 @@
-"""The backup's bucket, asked from this machine: whether it can hold a backup, before the host is touched.
+"""Checks from this machine whether the backup's bucket can hold a backup, before the host is changed, and creates it.
 
-The client knows what deploy.yml says and nothing else: no profile, no AWS_CA_BUNDLE, no endpoint of the environment.
+The client uses deploy.yml and nothing else: no profile, no AWS_CA_BUNDLE, no endpoint of the environment.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from hostctl.common.documents import Json
 Keys = Mapping[str, SecretStr | None]
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
-# S3 refuses requests from 15 minutes on; a clock that is a minute off will be there one day
+# S3 refuses requests at a difference of 15 minutes; a clock that is a minute off may reach that
 SKEW_SECONDS = 60.0
-# a probe that a killed check left behind; a younger one may be at work
+# a probe of a killed check is older than this; a younger one may belong to a running check
 LEFT_BEHIND = timedelta(minutes=5)
 
 
@@ -52,14 +52,14 @@ class Store:
         return self.backup.bucket
 
     def ask(self, doing: str, call: str, **more: Any) -> Json:
-        """The store's answer to one call on the bucket. Raises HomeportError; `doing` ends "may not …"."""
+        """The store's answer to one call on the bucket. Raises HomeportError; `doing` completes its "may not …"."""
         with self.asking(doing):
             answer: Json = getattr(self.client, call)(Bucket=self.bucket, **more)
             return answer
 
     @contextmanager
     def asking(self, doing: str) -> Iterator[None]:
-        """Turns whatever the client raises into an error that says what mends it."""
+        """Turns errors of the client into a HomeportError with a fix."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -69,10 +69,10 @@ class Store:
 
 
 def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
-    """Warnings about the bucket: it can be listed, written, read, and emptied of what was written.
+    """List the bucket, and write, read and delete an object there; returns warnings.
 
-    Raises HomeportError for a bucket that cannot hold a backup, and Unreachable where the store does not answer here.
-    The keys come from the environment unless they are given.
+    Raises HomeportError for a bucket that cannot hold a backup, UnreachableError if the store does not answer this
+    machine. Without `keys` the configuration's are used.
     """
     store = _store(loaded, keys)
     listed = store.ask("list it", "list_objects_v2", Prefix=_probe(store, ""), MaxKeys=100)
@@ -83,9 +83,9 @@ def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
 
 
 def create(loaded: Loaded, keys: Keys | None = None) -> list[str]:
-    """Make the bucket, versioned, and locked where backup.require asks for it; say what was done.
+    """Create the bucket with versioning, and with object lock if backup.require asks for it; returns what was done.
 
-    One that holds something stays as it is. Raises HomeportError as `check` does, which it ends with.
+    A bucket that is not empty stays as it is. Ends with `check`, and raises HomeportError as it does.
     """
     store = _store(loaded, keys)
     done = [] if _holds_something(store) else [*_make(store), *_keep_versions(store), *_lock(store)]
@@ -119,7 +119,7 @@ def _client(loaded: Loaded, keys: Mapping[str, str]) -> Any:
         read_timeout=READ_SECONDS,
         retries={"total_max_attempts": 2, "mode": "standard"},
         ignore_configured_endpoint_urls=True,
-        # checksums that AWS has added since make other stores refuse
+        # other stores refuse the checksums that newer AWS clients send by default
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
@@ -139,7 +139,7 @@ def _probe(store: Store, name: str) -> str:
 
 
 def _in_the_region(store: Store, listed: Json) -> None:
-    """AWS leads the client to the right region by itself, but neither Litestream nor the host."""
+    """Raises HomeportError for another region: AWS redirects boto3, but neither Litestream nor hostctl."""
     found = listed["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", store.backup.region)
     if found != store.backup.region:
         raise errors.wrong_region(store.loaded, found)
@@ -165,7 +165,7 @@ def _store_and_remove(store: Store) -> None:
 
 
 def _refuses_a_second(store: Store, key: str) -> None:
-    """CURRENT, which says whose copy counts, is moved by conditional writes alone."""
+    """Raises HomeportError if the store has no conditional writes, by which alone the object CURRENT is changed."""
     from botocore.exceptions import ClientError
 
     try:
@@ -211,7 +211,7 @@ def _lock_of(store: Store) -> Json | None:
 
 
 def _if_set(store: Store, doing: str, none: str, call: str) -> Json:
-    """The store's answer, empty where it says by the error `none` that there is no such thing."""
+    """The store's answer; empty if the store answers with the error code `none`: nothing is set."""
     from botocore.exceptions import ClientError
 
     with store.asking(doing):
@@ -232,7 +232,7 @@ def _holds_something(store: Store) -> bool:
 
 
 def _make(store: Store) -> list[str]:
-    """One that is there and empty may be what a killed run left: it is made ready all the same."""
+    """Create the bucket, or accept an existing empty one, which a killed run may have left."""
     more: Json = {"ObjectLockEnabledForBucket": True} if "object_lock" in store.backup.require else {}
     if store.backup.region != "us-east-1" and store.backup.endpoint is None:
         more["CreateBucketConfiguration"] = {"LocationConstraint": store.backup.region}
@@ -249,7 +249,7 @@ def _days(store: Store) -> int:
 
 
 def _keep_versions(store: Store) -> list[str]:
-    """Litestream removes what it has merged: without an end, the old versions of that would fill the bucket."""
+    """Set versioning with an expiry; otherwise old versions of the objects that Litestream merges would pile up."""
     store.ask("set versioning", "put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
     doing, none = "ask how long versions stay", "NoSuchLifecycleConfiguration"
     if _if_set(store, doing, none, "get_bucket_lifecycle_configuration").get("Rules"):

@@ -1,4 +1,4 @@
-"""What an S3 store's refusal means for the one who wrote deploy.yml, and what mends it."""
+"""Translates the errors of an S3 store into Homeport's errors, with a fix for deploy.yml, the keys or the store."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class NoBucketError(HomeportError):
 
 
 class UnreachableError(HomeportError):
-    """The store does not answer this machine; the host may have another way to it."""
+    """The store does not answer this machine; the host may reach it all the same."""
 
 
 def explained(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
-    """The error of boto3 in Homeport's three parts. `doing` is what was asked: "write to it"."""
+    """The error of boto3 as a HomeportError. `doing` is what was asked, such as "write to it"."""
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
@@ -34,32 +34,32 @@ def explained(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
 
 
 def refused(loaded: Loaded, what: str, fix: str) -> HomeportError:
-    """The bucket is there, and does not do."""
+    """The error for a bucket that exists but cannot be used."""
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "bucket"), fix)
 
 
 def missing(loaded: Loaded, what: str, required: str) -> HomeportError:
-    """The bucket lacks what backup.require asks for."""
-    fix = f"set it at the store, make another with {command(loaded)}, or take {required} out of backup.require"
+    """The error for a bucket without what backup.require asks for."""
+    fix = f"set it at the store, create another with {command(loaded)}, or remove {required} from backup.require"
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "require"), fix)
 
 
 def wrong_region(loaded: Loaded, found: str | None) -> HomeportError:
-    """The bucket is elsewhere; where, unless the store does not tell."""
-    told = loaded.config.backup.region
-    what = f"is in {found}, not in {told}" if found else f"is not in {told}"
+    """The error for a bucket in another region; `found` is None if the store does not say which."""
+    configured = loaded.config.backup.region
+    what = f"is in {found}, not in {configured}" if found else f"is not in {configured}"
     fix = f"set backup.region: {found}" if found else "set backup.region to where the bucket is"
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "region"), fix)
 
 
 def command(loaded: Loaded) -> str:
-    """What makes the bucket."""
+    """The command that creates the bucket."""
     destination = f"-d {loaded.destination} " if loaded.destination else ""
     return f"deploy {destination}backup create-bucket"
 
 
 def endpoint(loaded: Loaded) -> str:
-    """Where the store is."""
+    """The URL of the store."""
     backup = loaded.config.backup
     return backup.endpoint or f"https://s3.{backup.region}.amazonaws.com"
 

@@ -1,1 +1,1 @@
-"""deploy.yml: found, merged with its destination, validated as a whole, and turned into host variables."""
+"""Finds deploy.yml, merges its destination, validates the result, and converts it to host variables."""

@@ -21,10 +21,10 @@ from homeport.config.names import env_reason
 from homeport.config.values import matching, refuse
 from homeport.config.variables import variables
 
-# what Homeport runs an instance of for this app alone; the others are what a package brings
+# kinds of which Homeport runs an instance for this app alone; other kinds are services of Debian packages
 OWN = ("redis", "valkey", "memcached")
 PACKAGE = "package"
-# keys that one kind alone understands
+# keys that apply to some kinds only
 KINDS: dict[str, tuple[str, ...]] = {
     "memory": OWN,
     "persist": ("redis", "valkey"),
@@ -138,23 +138,23 @@ class Accessory(Section):
 
 
 def variable(name: str) -> str:
-    """The variable by which the app finds an accessory of its own."""
+    """The variable by which the app finds an accessory of a kind in OWN."""
     return f"{name.upper().replace('-', '_')}_URL"
 
 
 def given(accessories: dict[str, Accessory]) -> dict[str, str]:
-    """Every variable that the accessories give the app, with the name of the accessory that does."""
+    """Every variable that the accessories set for the app, with the name of the accessory."""
     own = {variable(name): name for name, one in accessories.items() if one.kind in OWN}
     return own | {each: name for name, one in accessories.items() for each in one.env}
 
 
 def environment(accessories: dict[str, Accessory]) -> dict[str, str]:
-    """The variables whose values stand in deploy.yml. Those of OWN hold passwords, which the host alone knows."""
+    """The variables whose values are in deploy.yml. Those of OWN hold passwords, which only the host has."""
     return {each: text for one in accessories.values() for each, text in one.env.items()}
 
 
 def named(data: Any) -> Any:
-    """The accessories with what their names tell. Raises MistakesError for a name that none may have."""
+    """The accessories, with the kinds that their names imply. Raises MistakesError for an invalid name."""
     told = {} if data is None else data
     if not isinstance(told, dict):
         raise ValueError("must be a map of names to what they are, such as {redis: {}}")
@@ -167,7 +167,7 @@ def _no_name(name: str) -> str:
 
 
 def _no_target(name: str) -> str:
-    """Why a file may not be written there; empty if it may."""
+    """Why a file may not be written there; "" if it may."""
     taken = "belongs to the host itself or to Homeport" if name.startswith(_TAKEN_PLACES) else ""
     return _refused(_target, name) or taken
 
@@ -188,7 +188,7 @@ def _with_kind(name: str, one: Any) -> Any:
 
 
 def wrong_together(accessories: dict[str, Accessory], taken: dict[str, str]) -> Found:
-    """Variables that two would give. `taken`: those that have a value, and where it stands."""
+    """The mistakes for variables that are set twice. `taken`: variables with a value already, and their places."""
 
     found: Found = []
     seen = dict(taken)

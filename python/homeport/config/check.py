@@ -1,4 +1,4 @@
-"""From a tree to a validated Config, or to every mistake with its line."""
+"""Validates a tree as a Config, or returns every mistake with its line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from homeport.config.model import Config
 from homeport.config.problems import Path, Problem, key_text, shown
 from homeport.config.values import MistakesError
 
-# where every scalar is text and is taken as it was written: 1.10 stays 1.10
+# below these keys every scalar is text as it was written: 1.10 stays 1.10
 _TEXTS: tuple[Path, ...] = (("env", "clear"), ("release", "env"), ("database", "parameters"))
 
 _KINDS = {

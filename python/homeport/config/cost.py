@@ -1,4 +1,4 @@
-"""What a backup costs: the requests that are made to the store for it, which stores charge for."""
+"""Estimates the requests of a backup to the store, for which stores charge."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from homeport.config.model import Config
 from homeport.config.values import DAY_SECONDS, show_duration
 
 MONTH_SECONDS = 365.25 / 12 * DAY_SECONDS
-# Litestream merges what it has sent, one object a level each time: 30 s, 5 min, 1 h
+# Litestream merges its objects into levels, one object per level each time: 30 s, 5 min, 1 h
 MERGE_SECONDS = (30.0, 300.0, 3600.0)
-# how often hostctl writes a row of its own, so a database at rest is not at rest
+# how often hostctl writes a row of its own, also into a database without other writes
 CANARY_SECONDS = 60.0
 
 
 def told(config: Config) -> str:
-    """One line for a person; empty without a backup."""
+    """One line of text; "" without a backup."""
     if not config.backed_up:
         return ""
     interval = config.backup.interval
@@ -25,7 +25,7 @@ def told(config: Config) -> str:
 
 
 def requests_a_month(config: Config, writes: float) -> float:
-    """How many objects are sent where there is something new every `writes` seconds."""
+    """The number of objects that are sent in a month if the database changes every `writes` seconds."""
     backup = config.backup
     more: tuple[float, ...] = MERGE_SECONDS if config.database.engine == "sqlite" else (backup.archive_timeout,)
     sent = [max(writes, each) for each in (backup.interval, *more, backup.snapshot_interval)]

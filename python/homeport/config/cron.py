@@ -1,6 +1,6 @@
-"""The app's jobs at their times: schedules as crontab or as systemd writes them, and what runs.
+"""The app's scheduled jobs: schedules in the syntax of crontab or systemd, and the commands.
 
-crontab(5) of Debian's cron is the source of its rules, systemd.time(7) of the calendar events that they become.
+The rules are those of crontab(5) of Debian's cron, and of systemd.time(7) for the calendar events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ANALYZE_SECONDS = 5.0
 
 
 class _Field(NamedTuple):
-    """One of the five fields: its name, its bounds, and words for its values from the lowest on."""
+    """One of the five fields of a crontab: its name, its bounds, and words for its values from the lowest on."""
 
     name: str
     low: int
@@ -57,9 +57,9 @@ _FIELDS = (
 
 
 def calendar(schedule: str) -> list[str]:
-    """The calendar events of systemd that a schedule means: one, or two for a crontab that names days in two ways.
+    """The calendar events of systemd for a schedule: one; two for a crontab with days of the month and of the week.
 
-    Raises ValueError for what is no crontab, though it looks like one, and for one whose time never comes.
+    Raises ValueError for an invalid crontab, and for one whose time never comes.
     """
     if schedule.startswith("@"):
         return calendar(_macro(schedule))
@@ -67,7 +67,7 @@ def calendar(schedule: str) -> list[str]:
 
 
 def is_crontab(schedule: str) -> bool:
-    """Whether it has the five fields of a crontab: a calendar event of systemd has four at most."""
+    """Whether the schedule has the five fields of a crontab; a calendar event of systemd has at most four."""
     return len(schedule.split()) == len(_FIELDS)
 
 
@@ -83,7 +83,7 @@ def _crontab(texts: list[str]) -> list[str]:
     minute, hour, day, month, weekday = (_values(text, field) for text, field in zip(texts, _FIELDS, strict=True))
     weekdays = {number % 7 for number in weekday}
     every_day, every_weekday = set(range(1, 32)), set(range(7))
-    # where both name days, either is enough; a field that begins with * names none
+    # if both fields restrict the days, either is enough; a field that begins with * does not restrict them
     both = not texts[2].startswith("*") and not texts[4].startswith("*")
     wanted = [(day, every_weekday), (every_day, weekdays)] if both else [(day, weekdays)]
     found = [_event(minute, hour, days, month, on) for days, on in wanted if _comes(days, month)]
@@ -97,7 +97,7 @@ def _comes(days: set[int], months: set[int]) -> bool:
 
 
 def _event(minutes: set[int], hours: set[int], days: set[int], months: set[int], weekdays: set[int]) -> str:
-    """As systemd.time(7) writes it; * for all of a field."""
+    """The calendar event in the syntax of systemd.time(7); * for a field with all values."""
     on = "" if len(weekdays) == 7 else ",".join(WEEKDAYS[number].title() for number in sorted(weekdays)) + " "
     return f"{on}*-{_list(months, 12)}-{_list(days, 31)} {_list(hours, 24)}:{_list(minutes, 60)}:00"
 
@@ -107,7 +107,7 @@ def _list(numbers: set[int], all_of_them: int) -> str:
 
 
 def _values(text: str, field: _Field) -> set[int]:
-    """The numbers that a field of a crontab stands for. Raises ValueError."""
+    """The values of a field of a crontab. Raises ValueError."""
     return {number for part in text.lower().split(",") for number in _range(part, field)}
 
 
@@ -134,7 +134,7 @@ def _number(text: str, field: _Field) -> int:
 
 
 def schedule(value: object) -> str:
-    """A schedule as it was written, checked as far as this machine can: the host's own systemd checks it again."""
+    """The schedule as it was written, checked as far as this machine can; the host's systemd checks it again."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(EXPECTED)
     events = calendar(value)
@@ -146,7 +146,7 @@ def schedule(value: object) -> str:
 
 
 def _refused(event: str) -> str:
-    """What systemd of this machine, where it has one, says against a calendar event."""
+    """The error of this machine's systemd for a calendar event; "" if there is none, or no systemd."""
     program = shutil.which("systemd-analyze")
     if program is None:
         return ""
@@ -168,7 +168,7 @@ _PROGRAM = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)+
 
 
 def command(value: object) -> str:
-    """A program of the release with its arguments as a shell would part them; no shell runs it."""
+    """A program of the release, with arguments split as by a shell; it runs without a shell."""
     text = _line(value)
     try:
         words = shlex.split(text)
@@ -180,7 +180,7 @@ def command(value: object) -> str:
 
 
 def expression(value: object) -> str:
-    """An expression of Elixir's, not evaluated here."""
+    """An Elixir expression, which is not evaluated here."""
     if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > 10_000:
         raise ValueError("must be an expression of Elixir's, such as Shop.Report.send()")
     return value
@@ -234,7 +234,7 @@ Jobs = Annotated[
 
 
 def told(jobs: tuple[Job, ...]) -> list[dict[str, object]] | None:
-    """What the host is told of them with a push, seconds for durations; None without any."""
+    """The jobs in the spec of a push, durations in seconds; None without jobs."""
     return [_told(job) for job in jobs] or None
 
 

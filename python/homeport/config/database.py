@@ -185,7 +185,7 @@ class Backup(Section):
 
 
 def told_by_others(app: str | None, destination: str | None, data: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
-    """The defaults that other keys decide, by section; None where nothing can be told.
+    """The defaults that depend on other keys, by section; None if they cannot be determined.
 
     Other stores than AWS know a bucket by its path; a copy that may have holes is proven every day.
     """
@@ -232,7 +232,7 @@ def _backup_mistakes(backup: Backup) -> Found:
 
 
 def _no_sql(text: str) -> str:
-    """What is wrong with a statement of SQLite's, as far as can be told without its tables."""
+    """The mistake in an SQLite statement, as far as it can be found without the tables."""
     import sqlite3  # not every Python has it, and few configurations need it
 
     with closing(sqlite3.connect(":memory:")) as empty:
@@ -247,7 +247,7 @@ def _no_sql(text: str) -> str:
 
 
 def wrong_together(database: Database, backup: Backup, clear: Collection[str], secret: Collection[str]) -> Found:
-    """What is wrong between the database, its backup, and the names of the app's environment, by where they stand."""
+    """The contradictions between the database, its backup and the app's environment, each with its path."""
     found = [*_foreign(database, backup), *_no_statements(database, backup)]
     if database.engine == "none":
         what = "there is no database to back up: set database.engine, or leave it out"

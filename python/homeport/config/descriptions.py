@@ -57,5 +57,5 @@ def inner_section(annotation: Any) -> type[Section] | None:
 
 
 def joint(annotation: Any) -> str:
-    """What stands in a path between a key and the keys of the sections that it lists or maps; empty for one section."""
+    """The part of a path between a key and the keys of the sections that it lists or maps; "" for one section."""
     return {tuple: ITEM, dict: f".{NAMED}"}.get(get_origin(annotation), "")

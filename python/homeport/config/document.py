@@ -1,7 +1,7 @@
-"""A YAML file as a tree in which every value knows its line.
+"""Reads a YAML file as a tree in which every value has its line.
 
-YAML 1.1, which PyYAML reads, and YAML 1.2 disagree about `yes`, `010`, `1_000` and `22:22`. Such values are
-refused: the person who wrote one and the person who reads it may mean different things.
+YAML 1.1, which PyYAML reads, and YAML 1.2 disagree about `yes`, `010`, `1_000` and `22:22`. Such values are refused,
+because they are ambiguous.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from homeport.config.problems import Origin, Path, Problem, key_text, shown, unu
 Scalar = str | int | float | bool | None
 Tree = dict[str, "Node"]
 
-# what is below has a reader of its own: PostgreSQL takes `on` and 010 as they stand
+# values below this key are not refused, because PostgreSQL reads `on` and 010 itself
 AS_WRITTEN: Path = ("database", "parameters")
 
-# far above any real file, far below what a bomb of aliases or brackets needs to hurt
+# far above any real file, far below a bomb of aliases or brackets
 MOST_NODES = 20_000
 MOST_LEVELS = 30
 

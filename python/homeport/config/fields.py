@@ -1,4 +1,4 @@
-"""What the sections of deploy.yml are made of: the base of them all, and the kinds of values they hold."""
+"""The base class of the sections of deploy.yml, and the types of their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Found = list[tuple[Path, str]]
 
 
 def readable(show: Callable[[Any], str]) -> PlainSerializer:
-    """Numbers stay numbers for programs; `model_dump(context="person")` writes them as deploy.yml does."""
+    """A serializer that keeps numbers, except with `model_dump(context="person")`, which writes them as deploy.yml."""
 
     def serialise(value: Any, info: SerializationInfo) -> Any:
         return show(value) if info.context == "person" else value
@@ -31,7 +31,7 @@ def readable(show: Callable[[Any], str]) -> PlainSerializer:
 
 
 def between(least: int, most: int) -> WithJsonSchema:
-    """How a whole number between two limits is written, for the JSON Schema."""
+    """The JSON Schema of a whole number between two limits."""
     return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 

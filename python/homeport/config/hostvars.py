@@ -1,4 +1,4 @@
-"""What the configuration becomes elsewhere: the playbooks' variables and a push's settings. No secrets."""
+"""Converts the configuration to the playbooks' variables and to a push's settings. No secrets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from homeport.ssh.connection import Target, options
 from hostctl.common.documents import Json
 from hostctl.common.files import file_digest
 
-# How long the edge holds a request while no instance answers. One that died is back in a second or two; after
-# this long a visitor is better served by an error than by waiting.
+# How long the edge holds a request while no instance answers, in seconds: a crashed instance is back within one or
+# two, and after this time an error is better than a longer wait.
 LONGEST_HOLD_SECONDS = 30.0
-# An instance gets this long to end by itself, however short the drain: enough to close a database.
+# The least seconds that an instance has to end by itself, however short the drain: enough to close a database.
 LEAST_STOP_SECONDS = 10.0
 
 _PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/]{20,}={0,3}( .*)?")
@@ -78,19 +78,19 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _database_environment(config: Config) -> dict[str, str]:
-    """Where the database is, and as the URL that Ecto's `url` option takes: by engine."""
+    """The variables by which the app finds its database, by engine; the URL is in the form of Ecto's `url` option."""
     engines = {"sqlite": _sqlite_environment, "postgres": _postgres_environment, "external": _pool}
     return engines[config.database.engine](config) if config.database.engine in engines else {}
 
 
 def _sqlite_environment(config: Config) -> dict[str, str]:
-    """Ecto wants a host, which SQLite's adapter has no use for, and one part after it, so that a / must be quoted."""
+    """The variables of SQLite. Ecto requires a host, which its SQLite adapter ignores, and one part after it."""
     path = _data(config, config.database.path)
     return {"DATABASE_PATH": path, "DATABASE_URL": f"ecto://localhost/{quote(path, safe='')}"}
 
 
 def _postgres_environment(config: Config) -> dict[str, str]:
-    """Ecto wants a host; Postgrex goes by the socket's directory where it has one. PG*: for psql and libpq."""
+    """The variables of PostgreSQL. Ecto requires a host, but Postgrex uses socket_dir. PG* are for psql and libpq."""
     name, socket = database_name(config), f"/run/homeport-{config.app}-postgres"
     return {
         "DATABASE_URL": f"ecto://{config.app}@localhost/{name}?socket_dir={socket}",
@@ -106,7 +106,7 @@ def _pool(config: Config) -> dict[str, str]:
 
 
 def database_name(config: Config) -> str:
-    """What the app's database is called in its PostgreSQL cluster: SQL's names have no -."""
+    """The name of the app's database in its PostgreSQL cluster, with _ for -."""
     return config.app.replace("-", "_")
 
 
@@ -115,7 +115,7 @@ def _data(config: Config, name: str) -> str:
 
 
 def target(loaded: Loaded, *, provision: bool = False) -> Target:
-    """Where to log in: as the one who pushes, or as the one who provisions."""
+    """The login of the user who pushes, or of the one who provisions."""
     config = loaded.config
     return Target(
         host=loaded.host_address,
@@ -127,12 +127,12 @@ def target(loaded: Loaded, *, provision: bool = False) -> Target:
 
 
 def inventory_name(loaded: Loaded) -> str:
-    """What the one host of the inventory is called: the app, and the destination where there is one."""
+    """The name of the host in the inventory: the app, and the destination if there is one."""
     return "-".join([loaded.config.app, *(loaded.destination or "").replace(":", "-").split()])
 
 
 def host_vars(loaded: Loaded) -> Json:
-    """The variables of the inventory's one host. Raises ConfigError for a named file that is not there."""
+    """The variables of the host in the inventory. Raises ConfigError for a file in deploy.yml that does not exist."""
     return {
         **_connection(loaded),
         **_app(loaded),

@@ -1,4 +1,4 @@
-"""What to say about a key that is not one: what was probably meant, and where it belongs."""
+"""Messages for unknown keys of deploy.yml: the key that was probably meant, and its section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from homeport.config.problems import Path, key_text
 
 _NO_IMAGE = "is not needed: a release is sent to the host as it is, without an image"
 
-# keys of Kamal's deploy.yml (kamal-deploy.org/docs/configuration) that are spelt otherwise here
+# keys of Kamal's deploy.yml (kamal-deploy.org/docs/configuration) that have another name here
 KAMAL = {
     "service": "in Homeport this is app",
     "image": _NO_IMAGE,
@@ -66,7 +66,7 @@ def _levels(section: type[Section], path: Path) -> list[tuple[Path, tuple[str, .
 
 
 def unknown(path: Path, node: Node | None = None) -> list[tuple[Path, str]]:
-    """What to say about an unknown key, or about the keys below it where those are the ones Kamal has."""
+    """The mistakes for an unknown key; for keys of Kamal below it, one for each of these."""
     below = node.value if node and isinstance(node.value, dict) else {}
     known = [(*path, name) for name in below if key_text((*path, name)) in KAMAL]
     if known:

@@ -1,4 +1,4 @@
-"""Finds deploy.yml, lays the destination over it, and checks the whole."""
+"""Finds deploy.yml, merges the destination's file over it, and validates the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SECRET_VALUE = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 
 
 class SandboxLike(Protocol):
-    """What a sandbox must tell: see homeport.sandbox."""
+    """The facts of a sandbox that become configuration; see homeport.sandbox."""
 
     def as_dict(self) -> dict[str, Any]: ...
 
@@ -43,42 +43,42 @@ Told = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration with where it came from: `origin` by dotted key, `root` the directory of deploy.yml."""
+    """A configuration, with the origin of each value by dotted key, and `root`, the directory of deploy.yml."""
 
     config: Config
     root: Path
     origin: Mapping[str, Origin]
     destination: str | None
     warnings: tuple[str, ...]
-    # the keys of the sandbox's own store, an AWS shared credentials file: there the environment is not asked
+    # an AWS shared credentials file with the keys of the sandbox's store, which override the environment
     credentials: Path | None = None
-    # the name of deploy.yml itself: others are called after it
+    # the name of deploy.yml, from which the names of the other files derive
     file: str = FILE
 
     def path(self, text: str) -> Path:
-        """A path of deploy.yml: relative to it, `~` for the home directory."""
+        """The path that a text in deploy.yml means: relative to deploy.yml; `~` is the home directory."""
         return self.root / Path(text).expanduser()
 
     @property
     def secrets_files(self) -> tuple[Path, ...]:
-        """Where values of secrets lie encrypted, the later over the earlier; none of them need be there."""
+        """The encrypted files of secrets, which may not exist; later ones override earlier ones."""
         names = ["secrets", *([f"secrets.{self.destination.partition(':')[0]}"] if self.destination else [])]
         stem, suffix = Path(self.file).stem, Path(self.file).suffix
         return tuple(self.root / f"{stem}.{name}{suffix}" for name in names)
 
     @property
     def host_address(self) -> str:
-        """The address of the host, or the name that ssh knows it by."""
+        """The address of the host, or its alias in ssh's configuration."""
         return self.config.at.address
 
     @property
     def known_hosts(self) -> Path:
-        """Where the host's keys are pinned."""
+        """The file in which the host's keys are pinned."""
         return self.path(self.config.ssh.known_hosts)
 
     @property
     def ssh_key(self) -> Path | None:
-        """The private key to log in with; None where ssh's own configuration decides."""
+        """The private key of the login; None if ssh's own configuration decides."""
         return self.path(self.config.ssh.key) if self.config.ssh.key else None
 
 
@@ -99,7 +99,7 @@ def load(
     for layer, found in _destination_layers(base, here, destination, tree, sandbox):
         tree, problems = merge(tree, layer), problems + found
     checked, found = check(tree, destination)
-    # YAML's own complaint about a value is enough; what the value then is not, is no news
+    # a value with a mistake in YAML is not reported again for its type
     said = {(each.origin, each.key) for each in problems}
     problems += [each for each in found if (each.origin, each.key) not in said]
     if problems or checked is None:
@@ -123,7 +123,7 @@ def _nearest(here: Path) -> Path:
 
 
 def read(file: Path, here: Path) -> tuple[Node, list[Problem]]:
-    """The tree of one file, and the mistakes that are YAML's own. Raises ConfigError when there is none."""
+    """The tree of one file, and its mistakes in YAML. Raises ConfigError if the file cannot be read."""
     name = _display(file, here)
     try:
         return parse(_text(file, name), name)
@@ -169,7 +169,7 @@ def _destination_layers(
 
 
 def _named_release(tree: Node, layer: Node) -> list[tuple[Node, list[Problem]]]:
-    """The release is named in mix.exs: another name of the app on the host does not change it."""
+    """Keep the release's name, which mix.exs sets, if a destination changes the app's name."""
     app = _said(tree, "app")
     if app is None or not _is_set(layer, ("app",)) or _is_set(tree, ("release", "name")):
         return []
@@ -177,7 +177,7 @@ def _named_release(tree: Node, layer: Node) -> list[tuple[Node, list[Problem]]]:
 
 
 def _shared_place(tree: Node, layer: Node) -> list[Problem]:
-    """Another host or app must not stream to the first one's place: it would take it over."""
+    """Refuse a destination with another host or app that would stream to the same place in the bucket."""
     own = [_is_set(layer, ("backup", name)) for name in ("bucket", "endpoint", "prefix")]
     another = _is_set(layer, ("host",)) or _is_set(layer, ("app",))
     if not another or any(own) or not _is_set(tree, ("backup", "prefix")):
@@ -187,16 +187,16 @@ def _shared_place(tree: Node, layer: Node) -> list[Problem]:
 
 
 def _shared_host(name: str, tree: Node, layer: Node) -> list[Problem]:
-    """On the same host a destination is an app of its own, or it would take over the first; so are its names.
+    """The mistakes of a destination on the same host: it needs an app name and domains of its own.
 
-    `app` with the name of the first says that it is meant to be the same.
+    `app` with the same name declares that the destination is the same app.
     """
     app, host = _said(tree, "app"), _said(tree, "host")
     if app is None or host is None or not _same_host(host, _said(layer, "host") or host):
         return []
     if not _is_set(layer, ("app",)):
         wanted = f"{app}-{name}".replace("_", "-")
-        what = f"is missing, and the host is that of {tree.origin.file}: this would take over {app} there"
+        what = f"is missing, and the host is that of {tree.origin.file}: this would replace {app} there"
         return [Problem(layer.origin, "app", f"{what}; add the line `app: {wanted}`")]
     if _said(layer, "app") != app and not _is_set(layer, ("domains",)):
         what = f"is missing, and {app} answers at those of {tree.origin.file} on the same host"
@@ -238,7 +238,7 @@ def _sandboxes(name: str) -> SandboxLike | None:
 
 
 def _sandbox(destination: str | None, sandboxes: Sandboxes) -> Told | None:
-    """What the sandbox that the destination names tells of itself; None for any other destination."""
+    """The facts of the sandbox that the destination names; None for any other destination."""
     if destination is None:
         return None
     place, _, instance = destination.partition(":")
@@ -288,7 +288,7 @@ def _credentials(sandbox: Told | None, origin: Mapping[str, Origin]) -> Path | N
 
 
 def leaves(value: object, key: str = "") -> dict[str, Any]:
-    """A nested map by dotted keys. A list is one value; an empty map too."""
+    """The values of a nested map by dotted keys. A list is one value, and so is an empty map."""
     if not isinstance(value, dict) or not value:
         return {key: value}
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Names that are taken: by Debian, by systemd, by Homeport itself."""
+"""Reserved names: those that Debian, systemd or Homeport use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _USERS = """
     deploy admin debian ubuntu wheel
 """
 
-# the app's own data is /var/lib/<app>: these directories there belong to others
+# the app's data is in /var/lib/<app>: these directories there are used by other programs
 _DIRECTORIES = """
     apt dpkg dbus misc pam pam-d private python ucf vim git containers machines portables polkit
     postgresql pgbackrest logrotate grub apparmor ca-certificates nfs ntp ntpsec chrony dhcp dhcpcd
@@ -19,7 +19,7 @@ _DIRECTORIES = """
     unattended-upgrades needrestart nftables lxc lxd snapd
 """
 
-# the app's unit is <app>@.service: these templates there are others'
+# the app's unit is <app>@.service: these templates are in use
 _UNITS = """
     getty autovt serial-getty container-getty console-getty modprobe user user-runtime-dir capsule
     e2scrub ifup wg-quick openvpn lvm2-pvscan rsync quotacheck machine
@@ -33,7 +33,7 @@ RESERVED_LOGINS = frozenset(f"{_USERS} {_HOMEPORT}".split()) - {"deploy", "admin
 RESERVED_PREFIXES = ("systemd-", "homeport-")
 # <app>-build is the user who builds an app's releases on the host
 BUILD_SUFFIX = "-build"
-# what is beside an app is named after it and what it does, as homeport-<app>-litestream.service is
+# the suffixes of the units beside an app, such as homeport-<app>-litestream.service
 _BESIDE = """
     accessory backup certs cron drain drill job litestream migrate notify postgres remove run settings tail
     transition watch
@@ -69,14 +69,14 @@ RESERVED_ENV = {
 
 
 def env_reason(name: str) -> str:
-    """Why an app's environment may not name this variable; empty if it may."""
+    """Why an app's environment cannot have this variable; "" if it can."""
     if name.startswith("HOMEPORT_"):
         return "names that begin with HOMEPORT_ are Homeport's own"
     return RESERVED_ENV.get(name, "")
 
 
 def app_reason(name: str) -> str:
-    """Why no app may have this name; empty if one may."""
+    """Why an app cannot have this name; "" if it can."""
     if name in RESERVED_APPS:
         return "is taken by the system or by Homeport"
     if name.startswith(RESERVED_PREFIXES):
@@ -87,7 +87,7 @@ def app_reason(name: str) -> str:
 
 
 def app_stem(name: str) -> str:
-    """The name without what names something beside an app."""
+    """The name without a suffix of the units beside an app."""
     stem = name.partition("-accessory-")[0]
     first, _, last = stem.rpartition("-")
     return first if first and last in (*_BESIDE.split(), BUILD_SUFFIX[1:]) else stem

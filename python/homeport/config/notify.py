@@ -1,4 +1,4 @@
-"""Who is told what happens to the app: a webhook each."""
+"""The receivers of notifications: a webhook each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's settings, checked before its server is touched: names, units and ranges as 15 and 17 have them.
+"""Checks PostgreSQL's settings before the server is changed, by the names, units and ranges of versions 15 and 17.
 
 postgres.tsv is pg_settings of both (Debian 12 and 13, with the modules of the distribution's package loaded): name,
 versions, type, unit, least and most value in that unit, and the words that an enum takes.
@@ -132,7 +132,7 @@ def _spelt(name: str) -> str:
 
 
 def _mistake(name: str, value: object) -> str:
-    """What is wrong with a setting; empty if nothing is."""
+    """The mistake in a setting; "" without one."""
     if reason := next((why for own, why in OWN.items() if name.lower().startswith(own)), ""):
         return f"is Homeport's own: {reason}"
     settings = known().get(name.lower())
@@ -145,7 +145,7 @@ def _mistake(name: str, value: object) -> str:
 
 
 def _unknown(name: str) -> str:
-    """A module of the distribution's is known whole; others, and what an app makes up, are nothing to Homeport."""
+    """The mistake in an unknown name; "" for a name with a dot of a module that the distribution does not ship."""
     module = name.lower().partition(".")[0]
     if _OF_A_MODULE.fullmatch(name) and not any(each.startswith(f"{module}.") for each in known()):
         return ""
@@ -164,7 +164,7 @@ def _no_text(value: object) -> str:
 
 
 def _wrong(setting: Setting, text: str) -> str:
-    """Why the server would not take the text."""
+    """Why the server would refuse the text; "" if it would not."""
     if setting.kind == "string":
         return ""
     if setting.kind == "bool":
@@ -189,12 +189,12 @@ def _either(words: Collection[str]) -> str:
 
 
 def number(name: str, text: str) -> float | None:
-    """The value of a setting that is a number, in its own unit; None for what is none."""
+    """The value of a numeric setting in its own unit; None if the text is not a number."""
     return next((found for each in known()[name.lower()] if (found := _number(each, text)) is not None), None)
 
 
 def _number(setting: Setting, text: str) -> float | None:
-    """The value in the setting's own unit, rounded as the server rounds; None for what it would not take."""
+    """The value in the setting's own unit, rounded as the server rounds; None if the server would refuse it."""
     match = _NUMBER.fullmatch(text)
     if match is None or not _takes(setting, match[2]):
         return None
@@ -211,12 +211,12 @@ def _takes(setting: Setting, unit: str) -> bool:
 
 
 def _units(unit: str) -> Mapping[str, int]:
-    """The units that may stand in the place of this one; none for a plain number."""
+    """The units in which the setting may be written; empty for a plain number."""
     return next((units for units in _UNITS if unit.lstrip("0123456789") in units), {})
 
 
 def _base(unit: str) -> int:
-    """How much a setting counts in, 8kB or ms, in bytes or in microseconds."""
+    """The size of a setting's unit, such as 8kB or ms, in bytes or in microseconds."""
     name = unit.lstrip("0123456789")
     return int(unit.removesuffix(name) or 1) * _units(unit)[name]
 
@@ -230,7 +230,7 @@ def _expected(setting: Setting) -> str:
 
 
 def _shown(setting: Setting, number: float) -> str:
-    """A bound as a person writes it, in the largest unit in which it is whole."""
+    """A bound as text, in the largest unit in which it is a whole number."""
     units = _units(setting.unit)
     if not units or number <= 0:
         return f"{number:.10g}"

@@ -1,4 +1,4 @@
-"""Mistakes in the configuration: each with its place, all of them reported together."""
+"""Mistakes in the configuration, each with its file and line; all are reported together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from homeport.core.errors import ExitCode, HomeportError
 
 Path = tuple[str | int, ...]
 
-# values below these are never repeated in a message: somebody may have put a secret there
+# values below these keys are not repeated in messages, because they may be secrets
 PRIVATE: tuple[Path, ...] = (
     ("env",),
     ("release", "env"),
@@ -39,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: at which line, under which key, what is wrong and what is expected."""
+    """One mistake: its place, its key, and what is wrong or expected."""
 
     origin: Origin
     key: str
@@ -50,7 +50,7 @@ class Problem:
 
     @property
     def said(self) -> str:
-        """The mistake without its place."""
+        """The key and the mistake, without the place."""
         return f"{self.key}: {self.what}" if self.key else self.what
 
 
@@ -70,7 +70,7 @@ def _summary(problems: list[Problem]) -> str:
 
 
 def unusable(where: str, what: str, fix: str = FIX, line: int = 0) -> ConfigError:
-    """The error for a file that cannot be read at all."""
+    """The error for a file that cannot be read."""
     origin = Origin(where, where, line) if line else Origin(where)
     return ConfigError([Problem(origin, "", what)], fix)
 
@@ -88,7 +88,7 @@ def _key(name: str) -> str:
 
 
 def shown(path: Path, value: object) -> str:
-    """` (got …)` for a message, empty where the value may be a secret or is no scalar."""
+    """` (got …)` for a message; "" if the value may be a secret or is not a scalar."""
     if any(path[: len(private)] == private for private in PRIVATE) or isinstance(value, dict | list | tuple):
         return ""
     if value is None:

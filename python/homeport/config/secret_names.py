@@ -1,4 +1,4 @@
-"""Names of secrets, as deploy.yml has them; their values are in homeport.secrets."""
+"""The names of the secrets in deploy.yml. homeport.secrets reads their values."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from collections.abc import Mapping, MutableMapping
 
 from homeport.config.model import Config
 
-# what the store knows the host by; the key that its objects are encrypted with is none of its business
+# the keys by which the host authenticates to the store; the store does not get the encryption key
 BUCKET_KEYS = ("access_key_id", "secret_access_key")
 
 
 def names(config: Config) -> tuple[str, ...]:
-    """The names of all secrets: the app's, those of the backup, the URLs of whoever is told, the certificates' keys."""
+    """The names of all secrets: of the app, the backup, the notifications' URLs, and the certificates' keys."""
     urls = (receiver.url for receiver in config.notify)
     keys = (domain.key for domain in config.own_certificates if domain.key)
     return tuple(dict.fromkeys((*config.env.secret, *backup_names(config).values(), *urls, *keys)))
 
 
 def without_secrets(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process."""
+    """The environment for a child process, without secrets and without the vault's password."""
     hidden = {*names(config), config.secrets.password_env}
     return {name: value for name, value in environ.items() if name not in hidden}
 
 
 def scrub(config: Config, environ: MutableMapping[str, str]) -> None:
-    """Take all secrets and the vault's password out of the environment, so that no child process inherits one."""
+    """Remove all secrets and the vault's password from the environment, so that no child process inherits one."""
     for name in (*names(config), config.secrets.password_env):
         environ.pop(name, None)
 
 
 def backup_names(config: Config) -> dict[str, str]:
-    """The names of the backup's keys, by what each is: BUCKET_KEYS, and `encryption_key` where it is encrypted.
+    """The names of the backup's keys by kind: BUCKET_KEYS, and `encryption_key` if the backup is encrypted.
 
     Empty without a backup.
     """

@@ -1,4 +1,4 @@
-"""The effective configuration as text: for a person as YAML or a table, for a program as plain data."""
+"""Formats the effective configuration: as YAML or a table for people, as plain data for programs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from hostctl.common.table import columns
 
 
 def document(loaded: Loaded) -> Json:
-    """All keys that mean anything here, durations in seconds and sizes in bytes. Of secrets only the names."""
-    return _meant(loaded, loaded.config.model_dump(mode="json"))
+    """All keys that apply to this configuration, durations in seconds, sizes in bytes, secrets by name only."""
+    return _applicable(loaded, loaded.config.model_dump(mode="json"))
 
 
-def _meant(loaded: Loaded, told: Json) -> Json:
-    """Without the keys of another kind of database than the app's."""
+def _applicable(loaded: Loaded, dumped: Json) -> Json:
+    """The dumped configuration without the keys of other database engines than the app's."""
     engine = loaded.config.database.engine
     others = {path for path, engines in ENGINES.items() if engine != "none" and engine not in engines}
     sections = {
         section: {key: value for key, value in keys.items() if (section, key) not in others}
-        for section, keys in told.items()
+        for section, keys in dumped.items()
         if section in ("database", "backup") and (section, engine) != ("backup", "external")
     }
-    return {key: sections.get(key, value) for key, value in told.items() if key != "backup" or key in sections}
+    return {key: sections.get(key, value) for key, value in dumped.items() if key != "backup" or key in sections}
 
 
 def as_yaml(loaded: Loaded) -> str:
-    """The same as a deploy.yml that needs no defaults."""
+    """The configuration as a deploy.yml with every default written out."""
     return yaml.safe_dump(_for_a_person(loaded), sort_keys=False, allow_unicode=True, width=110)
 
 
 def rows(loaded: Loaded) -> list[Json]:
-    """One row a key: its value, and the layer that set it, with file and line where it is a file."""
+    """One row per key: its value, and the layer that set it; for a file with the line."""
     values = leaves(document(loaded))
     return [_row(key, value, loaded) for key, value in values.items()]
 
@@ -52,9 +52,9 @@ def _row(key: str, value: Any, loaded: Loaded) -> Json:
 
 
 def explained(loaded: Loaded, keys: Iterable[str]) -> list[Json]:
-    """The description of each key, and of those below it, with its value and origin where it has one.
+    """The description of each key and of the keys below it, with value and origin if it has a value.
 
-    Raises HomeportError, exit code 2, for a key that there is none of.
+    Raises HomeportError (usage) for an unknown key.
     """
     described, values = every_key(), leaves(_for_a_person(loaded))
     rows = []
@@ -78,7 +78,7 @@ def _explained(key: str, description: str, values: Json, loaded: Loaded) -> Json
 
 
 def as_paragraphs(rows: list[Json]) -> str:
-    """The explained keys for a person: a line with key, value and origin, and below it the description."""
+    """The explained keys as text: a line with key, value and origin, and below it the description."""
     return "\n\n".join(f"{_heading(row)}\n{_filled(row['description'])}" for row in rows)
 
 
@@ -93,14 +93,14 @@ def _filled(description: str) -> str:
 
 
 def as_table(loaded: Loaded) -> str:
-    """The rows for a person, in columns, and what the backup costs."""
+    """The rows as text in columns, and the cost of the backup."""
     values = leaves(_for_a_person(loaded))
     lines = columns([(key, _inline(value), str(loaded.origin[key])) for key, value in values.items()])
     return "\n".join([*lines, *filter(None, [cost.told(loaded.config)])])
 
 
 def _for_a_person(loaded: Loaded) -> Json:
-    return _meant(loaded, loaded.config.model_dump(mode="json", context="person"))
+    return _applicable(loaded, loaded.config.model_dump(mode="json", context="person"))
 
 
 def _inline(value: Any) -> str:

@@ -56,7 +56,7 @@ def find_project(directory: Path) -> Project | None:
 
 
 def write(directory: Path, text: str) -> Path:
-    """Write deploy.yml; never over one that is there. Raises HomeportError, exit code 2."""
+    """Write deploy.yml. Raises HomeportError (usage) if it exists."""
     path = directory / FILE
     try:
         _create(path, text)
@@ -73,7 +73,7 @@ def write(directory: Path, text: str) -> Path:
 
 
 def write_schema(directory: Path) -> Path:
-    """Write the JSON Schema that the first line of deploy.yml names; one that is there stays. Raises OSError."""
+    """Write the JSON Schema that the first line of deploy.yml names, unless it exists. Raises OSError."""
     path = directory / SCHEMA
     with suppress(FileExistsError):
         _create(path, (content() / "docs" / "reference" / "deploy.schema.json").read_text(encoding="utf-8"))

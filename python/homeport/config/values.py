@@ -1,4 +1,4 @@
-"""The small languages of deploy.yml: durations, sizes, names, addresses. ValueError says what is expected."""
+"""Parsers of the values in deploy.yml: durations, sizes, names, addresses. Their ValueError says what is expected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 from homeport.config.names import RESERVED_LOGINS, app_reason, app_stem, env_reason
 from homeport.config.problems import Path
 
-# exact, so that what is shown is read as the same seconds: 1001 * 0.001 is not 1.001
+# Decimal, so that a shown duration is read as the same number of seconds: 1001 * 0.001 is not 1.001
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
@@ -21,16 +21,16 @@ _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)(?:i?B)?", re.ASCII)
 DAY_SECONDS = LONGEST_SECONDS = 24 * 3600.0
 LEAST_MEMORY = 16 * 2**20
-LEAST_LOG = 64 * 2**20  # PostgreSQL's comes in files of 16 MiB
+LEAST_LOG = 64 * 2**20  # PostgreSQL's log has files of 16 MiB
 
-# what `deploy init` writes where it knows nothing; nobody's: reserved by RFC 5737 and RFC 2606
+# what `deploy init` writes for an unknown value; reserved by RFC 5737 and RFC 2606
 PLACEHOLDER_HOST, PLACEHOLDER_DOMAIN = "203.0.113.10", "example.com"
 PLACEHOLDER_BUCKET = "example-backups"
 _PLACEHOLDER_NETWORK = ipaddress.ip_network("203.0.113.0/24")
 
 
 class MistakesError(ValueError):
-    """Several mistakes of one value, each at a path below it."""
+    """Several mistakes in one value, each with its path below the value."""
 
     def __init__(self, found: Iterable[tuple[Path, str]]) -> None:
         self.found = list(found)
@@ -38,13 +38,13 @@ class MistakesError(ValueError):
 
 
 def refuse(found: list[tuple[Path, str]]) -> None:
-    """Raise the mistakes, if there are any."""
+    """Raise MistakesError with the mistakes, if there are any."""
     if found:
         raise MistakesError(found)
 
 
 def duration(least: float = 0.0, most: float = LONGEST_SECONDS) -> Callable[[object], float]:
-    """A parser of "500ms", "30s", "5m", "1h" or a number of seconds, between two limits; gives seconds."""
+    """A parser of "500ms", "30s", "5m", "1h" or a number of seconds, between two limits; returns seconds."""
     bounds = f"from {show_duration(least)} to {show_duration(most)}"
     expected = f'must be a duration such as "500ms", "30s", "5m" or "1h", {bounds}'
 
@@ -65,7 +65,7 @@ def _seconds(value: object) -> float | None:
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest text that `duration` reads as these seconds; the nearest where that has too few digits."""
+    """The shortest text that `duration` reads as these seconds; the nearest one if none is exact."""
     exact = Decimal(repr(seconds))
     counts = {unit: (exact / one).normalize() for unit, one in _SECONDS.items()}
     whole = (f"{counts[unit]:f}{unit}" for unit in ("h", "m", "s", "ms") if 1 <= counts[unit] == int(counts[unit]))
@@ -74,7 +74,7 @@ def show_duration(seconds: float) -> str:
 
 
 def span(least: float, most: float) -> Callable[[object], float]:
-    """A parser of a longer time, "6h" or "7d", between two limits; gives seconds."""
+    """A parser of a longer time, "6h" or "7d", between two limits; returns seconds."""
     expected = f'must be a time such as "6h" or "7d", from {show_span(least)} to {show_span(most)}'
 
     def parse(value: object) -> float:
@@ -94,7 +94,7 @@ def show_span(seconds: float) -> str:
 
 
 def size(least: int) -> Callable[[object], int]:
-    """A parser of "512M", "2G", "10GiB" or a whole number of bytes, from `least` bytes on; gives bytes."""
+    """A parser of "512M", "2G", "10GiB" or a whole number of bytes, at least `least`; returns bytes."""
     expected = f'must be a size such as "512M" or "2G", at least {show_size(least)}'
 
     def parse(value: object) -> int:
@@ -127,21 +127,21 @@ def whole(least: int, most: int) -> Callable[[object], int]:
 
 
 def flag(value: object) -> bool:
-    """True or false, and nothing that only looks like it."""
+    """A boolean. Raises ValueError for any other value, such as 1 or "yes"."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
 def cores(value: object) -> float:
-    """A number of processors, parts of one allowed."""
+    """A number of processors, which may be a fraction."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0.01 <= value <= 1024:
         raise ValueError("must be a number of processors such as 2 or 0.5")
     return float(value)
 
 
 def matching(pattern: str, expected: str) -> Callable[[object], str]:
-    """A parser of text of one shape."""
+    """A parser of text that matches a pattern."""
     compiled = re.compile(pattern, re.ASCII)
 
     def parse(value: object) -> str:
@@ -166,7 +166,7 @@ _login = matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user, such as deploy
 
 
 def app_name(value: object) -> str:
-    """A name that can be a user, a unit and a directory of a Debian host without taking anybody's place."""
+    """A name that can be a user, a unit and a directory on a Debian host, and is not in use there."""
     name = _app(value)
     if reason := app_reason(name):
         raise ValueError(f"{name} {reason}: choose another, such as my-{app_stem(name)}")
@@ -179,7 +179,7 @@ def login(value: object) -> str:
 
 
 def deploy_login(value: object) -> str:
-    """A user on the host that may be made, and may be given nothing but hostctl."""
+    """A user on the host whom Homeport may create and restrict to hostctl."""
     name = _login(value)
     if name in RESERVED_LOGINS:
         raise ValueError(f"{name} is a user of the system: choose another, such as deploy")
@@ -249,7 +249,7 @@ _BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 
 def bucket(value: object) -> str:
-    """A bucket's name, by the rules of AWS: other stores have the same or laxer ones."""
+    """A bucket's name, by the rules of AWS; other stores have the same rules or fewer."""
     name = _bucket(value)
     if ".." in name or ".-" in name or "-." in name or re.fullmatch(r"[\d.]+\.[\d.]+", name):
         raise ValueError("must be no IP address, and have a letter or digit on both sides of each dot")
@@ -264,7 +264,7 @@ _prefix = matching(r"[A-Za-z0-9!_.*'()/-]{1,200}", "a path in the bucket, such a
 
 
 def prefix(value: object) -> str:
-    """Where in a bucket: directories of plain characters."""
+    """A path in a bucket."""
     text = _prefix(value)
     if any(part in ("", ".", "..") for part in text.split("/")):
         raise ValueError("must have no /, . or .. at its ends or between two /")
@@ -275,7 +275,7 @@ _ENDPOINT = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})
 
 
 def endpoint(value: object) -> str:
-    """The address of an S3 store; without TLS only where nobody else listens."""
+    """The URL of an S3 store; without TLS only at a private address."""
     expected = "must be a URL such as https://s3.eu-central-003.example.net, without a path"
     match = re.fullmatch(
         r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?/?", value if isinstance(value, str) else ""
@@ -298,12 +298,12 @@ def _is_private(name: str) -> bool:
         return name == "localhost"
 
 
-# AWS's own begin with AKIA or ASIA; others are long, without a _ and with digits
+# keys of AWS begin with AKIA or ASIA; others are long, have digits and no _
 _KEY_ITSELF = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}|(?=\w*\d)[A-Z0-9]{16,}")
 
 
 def secret_name(example: str) -> Callable[[object], str]:
-    """A parser of the name of a variable that holds a secret, and not of the secret. Never repeats what it refuses."""
+    """A parser of the name of a secret. Its errors do not repeat the value, which may be the secret itself."""
     expected = (
         f"must be a name alone, such as {example}; values come from deploy.secrets.yml or the environment of `deploy`"
     )
@@ -328,7 +328,7 @@ keyring_entry = matching(r"[A-Za-z0-9_][A-Za-z0-9_.@/-]{0,99}", "the name of an 
 
 
 def program(value: object) -> str:
-    """A command on the laptop, with its arguments as a shell would part them; no shell runs it."""
+    """A command on the laptop, with arguments split as by a shell; it runs without a shell."""
     expected = "must be a command such as op read op://shop/production/token"
     if not isinstance(value, str) or not re.fullmatch(r"[^\x00-\x1f\x7f]{1,4096}", value):
         raise ValueError(expected)
@@ -343,7 +343,7 @@ def program(value: object) -> str:
 
 @dataclass(frozen=True)
 class Host:
-    """Where the host is: an address or a name ssh knows; user and port where they were given."""
+    """The host: an address or a name known to ssh, and the user and port if they are part of the text."""
 
     address: str
     user: str | None = None
@@ -359,7 +359,7 @@ _HOST = re.compile(
 
 
 def parse_host(value: object) -> Host:
-    """An address, `user@host:port`, or an alias of ~/.ssh/config."""
+    """The parts of an address, of `user@host:port`, or of an alias of ~/.ssh/config. Raises ValueError."""
     match = _HOST.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         _refuse_host(value)

@@ -1,4 +1,4 @@
-"""A map of variables, and the names in it, as deploy.yml may give them."""
+"""Checks the maps of variables in deploy.yml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from homeport.config.values import refuse
 
 
 def variables(data: object, reason: Callable[[str], str]) -> dict[str, str]:
-    """A map of variables, checked whole. Says nothing of the values: somebody may have put a secret there."""
+    """The map of variables. Raises MistakesError with every mistake, without the values, which may be secrets."""
     given = {} if data is None else data
     if not isinstance(given, dict):
         raise ValueError("must be a map of names to values")
@@ -24,7 +24,7 @@ def variables(data: object, reason: Callable[[str], str]) -> dict[str, str]:
 
 
 def no_variable(name: str) -> str:
-    """Why this is no variable's name; empty if it is one."""
+    """Why this cannot be a variable's name; "" if it can."""
     try:
         values.matching(r"[A-Z_][A-Z0-9_]{0,127}", "a name in capitals, such as POOL_SIZE")(name)
     except ValueError as error:

@@ -1,1 +1,1 @@
-"""The ground floor of the controller: errors, packaged files, pinned programs, redaction."""
+"""What the rest of the controller builds on: errors, packaged files, pinned programs, redaction."""

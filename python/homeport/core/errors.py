@@ -1,4 +1,4 @@
-"""What went wrong, where, and what mends it: the one shape of every refusal."""
+"""The error of every refusal, in three parts: what failed, where, and the fix."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from hostctl.common.documents import ErrorDocument
 
 
 class ExitCode(IntEnum):
-    """What a verb's exit status tells a script."""
+    """The exit status of a verb."""
 
     DONE = 0
     FAILED = 1  # nothing changed
     USAGE = 2  # usage or configuration
     REVERTED = 3  # the transition failed, the previous release is serving
     LOCKED = 4  # somebody else holds the lock
-    PERSON = 5  # a person must look; the message says at what
+    PERSON = 5  # a person must act; the message says on what
     INTERRUPTED = 130
 
 
 class HomeportError(Exception):
     """A refusal or failure that the user can act on.
 
-    `what` is one sentence, `where` is file:line or host:path, `fix` is the command or edit that mends it.
-    `reason` is a word for a caller that acts on this error; most errors have none.
+    `what` is one sentence, `where` is file:line or host:path, `fix` is the command or edit that removes the cause.
+    `reason` is a code for callers that act on this error; most errors have none.
     """
 
     reason = ""
@@ -33,7 +33,7 @@ class HomeportError(Exception):
         self.what, self.where, self.fix, self.code = what, where, fix, code
 
     def lines(self) -> list[str]:
-        """The three parts as printed, those that are empty left out."""
+        """The three parts as printed; empty parts are omitted."""
         parts = [self.what]
         if self.where:
             parts.append(f"  where: {self.where}")

@@ -1,8 +1,8 @@
-"""hostctl as one file: a zip that Python runs, the same bytes for the same source.
+"""Packs hostctl into one file: a zip that Python runs, with the same bytes for the same source.
 
-Run as a module it packs hostctl into the cache and prints the path, which is what provisioning copies to the
-host. There the zip unpacks itself at its first use as root: from a directory Python keeps compiled bytecode,
-from a zip it would not, and compiling costs more than most verbs take.
+Run as a module it packs hostctl into the cache and prints the path; provisioning copies that file to the host. There
+the zip unpacks itself when root first runs it: Python keeps compiled bytecode for a directory but not for a zip, and
+compiling takes longer than most verbs.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _digest(sources: list[tuple[bytes, bytes]]) -> str:
 
 
 def _sources() -> list[tuple[bytes, bytes]]:
-    """Name in the zip and content of each module, and of what is evaluated by Erlang, in one order."""
+    """The name in the zip and the content of each Python and Erlang file, sorted."""
     package = Path(hostctl.__file__).parent
     files = [path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".erl")]
     files = [path for path in files if path.name != "__main__.py"]
@@ -109,7 +109,7 @@ def _sources() -> list[tuple[bytes, bytes]]:
 
 
 def main() -> None:
-    """Pack into the user's cache, under the name of what it holds, and print the path."""
+    """Pack into the user's cache, under a name with the digest of the content, and print the path."""
     from platformdirs import user_cache_path
 
     # two versions of Homeport may provision at the same time

@@ -1,4 +1,4 @@
-"""Bytes and times as a person reads them. The playbook's processes load this module and nothing else for it."""
+"""Formats bytes and durations for people. Imports nothing, because the playbook's processes load it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`90 seconds`, and from two minutes on `2.5 minutes`, `3.0 hours`, `2.0 days`: read at a glance."""
+    """`90 seconds`; from two units on in the larger one: `2.5 minutes`, `3.0 hours`, `2.0 days`."""
     for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

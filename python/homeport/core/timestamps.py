@@ -1,4 +1,4 @@
-"""Times of documents and of arguments: hostctl counts seconds, everything that is printed is UTC in ISO 8601."""
+"""Times in documents and arguments: hostctl has seconds since the epoch, output has UTC in ISO 8601."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMES = (
 
 
 def dated(value: Any) -> Any:
-    """A document of hostctl's with every time in it made readable."""
+    """A document of hostctl with every time converted to UTC in ISO 8601."""
     if isinstance(value, dict):
         return {key: iso(item) if key in TIMES and _seconds(item) else dated(item) for key, item in value.items()}
     return [dated(item) for item in value] if isinstance(value, list) else value

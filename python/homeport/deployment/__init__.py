@@ -1,1 +1,1 @@
-"""What the verbs that deploy share: provision, transition, preflight, notifications."""
+"""The work of the verbs that deploy: provisioning, transitions, preflight checks, notifications."""

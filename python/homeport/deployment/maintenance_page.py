@@ -1,4 +1,4 @@
-"""The page that visitors see in the place of the app: the team's own, deploy/maintenance.html, or a plain one."""
+"""The maintenance page: the project's own, deploy/maintenance.html, or a plain one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MOST_BYTES = 1 << 20
 
 
 def page(root: Path, message: str, retry_after: int) -> str:
-    """The whole page, in HTML. Raises HomeportError (usage) for a page of the team's that cannot be shown."""
+    """The page in HTML. Raises HomeportError (usage) if the project's own page cannot be used."""
     own = (root / OWN).exists()
     text = _read(root / OWN) if own else DEFAULT.read_text()
     if own and message and MESSAGE not in text:
-        what = f"the page has no place for a message: it says {MESSAGE} nowhere"
-        raise _refused(what, f"write {MESSAGE} where it belongs, or leave --message out")
+        what = f"the page has no place for a message: it does not contain {MESSAGE}"
+        raise _refused(what, f"add {MESSAGE} to the page, or omit --message")
     return filled(text, message, retry_after)
 
 
 def filled(text: str, message: str, retry_after: int) -> str:
-    """The page with what it shows: the message as text, whatever is in it, and the seconds until the next try."""
+    """The page with the escaped message and the seconds until the next try filled in."""
     shown = html.escape(message or SAYS)
-    # the seconds first: a message that spells their place is none
+    # the seconds first, so that the placeholder is not replaced inside a message
     return text.replace(RETRY_AFTER, str(retry_after)).replace(MESSAGE, shown)
 
 
@@ -38,11 +38,13 @@ def _read(path: Path) -> str:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise _refused(f"the page cannot be read: {(error.strerror or str(error)).lower()}", "mend the file") from None
+        raise _refused(
+            f"the page cannot be read: {(error.strerror or str(error)).lower()}", "repair the file"
+        ) from None
     except UnicodeDecodeError:
         raise _refused("the page is not UTF-8", "save the file as UTF-8") from None
     if not text.strip() or len(data) > MOST_BYTES:
-        raise _refused("the page is empty, or larger than 1 MiB", "mend the file, or take it away")
+        raise _refused("the page is empty, or larger than 1 MiB", "correct the file, or remove it")
     return text
 
 
@@ -51,9 +53,11 @@ def _refused(what: str, fix: str) -> HomeportError:
 
 
 def address(text: str) -> str:
-    """An address as the edge writes it: RFC 5952, and IPv4 where it is one. Raises ValueError for any other text."""
-    found = ipaddress.ip_address(text)
-    found = getattr(found, "ipv4_mapped", None) or found
-    if found.is_loopback or found.is_unspecified or getattr(found, "scope_id", None):
+    """An IP address in the form that the edge logs: RFC 5952, IPv4 for a mapped one. Raises ValueError for other text,
+    and for an address that no visitor can have.
+    """
+    parsed = ipaddress.ip_address(text)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if parsed.is_loopback or parsed.is_unspecified or getattr(parsed, "scope_id", None):
         raise ValueError(f"no visitor comes from {text}")
-    return str(found)
+    return str(parsed)

@@ -1,4 +1,4 @@
-"""Who is told of what never reached the host: from there, everything is told by the host itself."""
+"""Sends notifications of failures before the host is involved. The host itself sends all others."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from homeport.secrets.resolve import Secrets
 from hostctl.common import message, webhook
 from hostctl.common.documents import Json
 
-# a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C are nobody's news
+# not notified: a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C
 QUIET = (ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED)
-# the step that follows the host's own: what fails there, the host took for a success
+# the step after the host's steps: the host has reported a success before it can fail
 OUTSIDE = "outside"
 
 
 def check(loaded: Loaded, values: Secrets) -> None:
-    """Raises HomeportError (usage) for a URL that nothing can be sent to. Does not repeat it."""
+    """Raises HomeportError (usage) for an invalid URL. The error does not contain it."""
     for receiver in loaded.config.notify:
         value = resolve.reveal(values.get(receiver.url))
         if value is not None and (wrong := webhook.mistake(value)):
@@ -37,7 +37,7 @@ def check(loaded: Loaded, values: Secrets) -> None:
 
 
 class Teller:
-    """Tells of a verb that fails before the host has begun it. Made while the environment still holds its secrets."""
+    """Notifies of a verb that fails before the host has begun it. Create it while the environment has the secrets."""
 
     def __init__(self, session: Session, verb: str) -> None:
         self.session, self.verb = session, verb
@@ -46,7 +46,7 @@ class Teller:
 
     @contextmanager
     def watching(self, shown: PushScreen) -> Iterator[None]:
-        """Around the verb."""
+        """Run the verb in this block: its failure is notified, and raised again."""
         try:
             yield
         except HomeportError as error:
@@ -70,16 +70,16 @@ class Teller:
 
 
 def document(session: Session, verb: str, error: HomeportError) -> Json:
-    """What is told, as the host's own queue holds it."""
+    """The notification, in the form of the host's queue."""
     facts = {"verb": verb, "from": here(), "code": int(error.code)}
     found = message.failure(session.app, verb, who(), error.as_dict(), facts)
     return {"app": session.app, "host": here(), "at": time.time(), **found._asdict()}
 
 
 def _send(receiver: Notify, url: str | None, told: Json) -> str:
-    """Send it; returns why it was not taken, "" if it was."""
+    """Send the notification; returns why the receiver did not accept it, "" if it did."""
     if url is None:
-        return "its URL is on the host alone"
+        return "only the host has its URL"
     answer = webhook.send(url, message.post(receiver.format, told))
     return "" if answer.taken else answer.text or f"it answered {answer.status}"
 

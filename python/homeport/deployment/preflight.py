@@ -1,4 +1,4 @@
-"""Checks before the host is touched: its names and ports, the backup's bucket, and what the app reads."""
+"""Checks before the host is changed: domains, ports, the backup's bucket, and the variables that the app reads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TIMEOUT_SECONDS = 3.0
 
 
 def names(loaded: Loaded) -> list[str]:
-    """Warnings for names that do not lead to the host, and ports of it that nobody can reach.
+    """Warnings for domains that do not resolve to the host, and for ports that cannot be reached.
 
-    Told before Let's Encrypt is asked: a refused order counts against a weekly limit.
+    Checked before Let's Encrypt is asked, because a refused order counts against a weekly limit.
     """
     address = loaded.config.verify.address or loaded.host_address
     hosts = resolve(address)
@@ -27,9 +27,9 @@ def names(loaded: Loaded) -> list[str]:
 
 
 def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
-    """Warnings about the backup's bucket. Raises HomeportError for one that cannot hold a backup.
+    """Warnings about the backup's bucket. Raises HomeportError for a bucket that cannot hold a backup.
 
-    The bucket is not asked where its keys are not given: then the host keeps those it has.
+    Nothing is checked if the keys are not set here: the host then keeps the keys that it has.
     """
     keys = {key: value for key, value in of_backup(loaded.config, secrets).items() if key in BUCKET_KEYS}
     if not keys or None in keys.values():
@@ -40,23 +40,23 @@ def backup(loaded: Loaded, secrets: Secrets) -> list[str]:
     try:
         return check.check(loaded, keys)
     except UnreachableError as error:
-        # the host may have a way of its own, and one that is set up already needs no store to be provisioned
-        return [f"{error.what}; the host asks for itself"]
+        # the host may reach the store all the same, and an existing host can be provisioned without it
+        return [f"{error.what}; the host checks it again"]
 
 
 def environment(loaded: Loaded, *, certain: bool) -> list[str]:
-    """Warnings about variables that config/runtime.exs needs, perhaps, and nothing gives.
+    """Warnings about variables that config/runtime.exs may require and that are not set.
 
-    Raises ConfigError for one that the app cannot start without, and for a vault's password that lies in the source.
-    `certain` is False for a release that was built elsewhere, whose source may be another: then nothing is refused.
+    Raises ConfigError for a variable that is certainly required, and for a vault password in the repository. With
+    `certain` False, for a release that was built elsewhere and whose source may differ, nothing is refused.
     """
     from homeport.secrets import runtime_check
 
     findings = [*runtime_check.runtime(loaded), *runtime_check.password_in_git(loaded)]
-    found = [finding for finding in findings if finding.level != "note"]
+    serious = [finding for finding in findings if finding.level != "note"]
     if certain:
-        runtime_check.refuse(found)
-    return [str(finding) for finding in found]
+        runtime_check.refuse(serious)
+    return [str(finding) for finding in serious]
 
 
 def _astray(domains: Iterable[str], hosts: set[str]) -> Iterable[str]:
@@ -77,7 +77,7 @@ def resolve(name: str) -> set[str]:
 
 
 def filtered(address: str, port: int) -> bool:
-    """Whether packets to the port vanish. A refusal is an answer: before the first provisioning nobody listens."""
+    """Whether the port does not answer. A refused connection is an answer: before provisioning no server listens."""
     try:
         socket.create_connection((address, port), TIMEOUT_SECONDS).close()
     except ConnectionRefusedError:

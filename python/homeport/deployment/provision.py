@@ -1,4 +1,4 @@
-"""Provisioning as a person sees it, and the pinning of a host's key before anything is done there."""
+"""Provisions the host by the playbook, with checks before it and progress on the screen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from homeport.secrets import resolve
 
 
 def provision(session: Session, screen: Screen, *, allow_empty: bool = False) -> int:
-    """Converge the host through the roles; return how many tasks changed something.
+    """Converge the host by the roles; return how many tasks changed something. Raises HomeportError.
 
-    `allow_empty` is a person's word that an empty database may be made where S3 cannot be asked for a backup.
+    `allow_empty`: an empty database may be created if S3 cannot be asked for a backup.
     """
     notify.check(session.loaded, session.secrets)
     for warning in [*preflight.names(session.loaded), *_of_the_bucket(session, allow_empty)]:
@@ -34,7 +34,7 @@ def provision(session: Session, screen: Screen, *, allow_empty: bool = False) ->
     played = play("provision", session.host_vars, show, secrets=revealed, extra={"homeport_allow_empty": allow_empty})
     screen.end("provision", _says(played, done), ok=not (played.error or played.interrupted))
     if played.interrupted:
-        what = "interrupted; what was done stays, and the next run does the rest"
+        what = "interrupted; completed tasks stay, and the next run does the rest"
         raise HomeportError(what, session.target.host, "deploy provision", ExitCode.INTERRUPTED)
     if played.error:
         raise redact.known().error(played.error)

@@ -1,4 +1,4 @@
-"""A push or a rollback as a person sees it: the playbook's steps on the screen, one line or one document at the end."""
+"""Runs transitions (push, env push, rollback, restore) with progress on the screen, and prints the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from homeport.plays.runner import Played, play
 from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.screen import env_changes
-from homeport.screen.confirm import sure
+from homeport.screen.confirm import confirm
 from homeport.screen.screen import PushScreen, Screen
 from homeport.secrets import resolve
 from hostctl.common.documents import Json
@@ -33,72 +33,72 @@ from hostctl.common.timestamps import iso
 
 
 def push(session: Session, artifact: Path | None, lock_wait: float, *, as_json: bool) -> None:
-    """The whole of `deploy push` after its arguments. Raises HomeportError with the promised exit code."""
-    _say_what_lacks(session, certain=artifact is None)
+    """Run `deploy push` with checked arguments. Raises HomeportError with the exit code of the failure."""
+    _warn_of_missing_variables(session, certain=artifact is None)
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else "", "homeport_lock_wait": lock_wait}
     _transition(session, "push", extra, as_json=as_json)
 
 
 def push_environment(session: Session, lock_wait: float, *, as_json: bool) -> None:
-    """The whole of `deploy env push` after its arguments. Raises HomeportError with the promised exit code."""
-    _say_what_lacks(session, certain=False)
+    """Run `deploy env push` with checked arguments. Raises HomeportError with the exit code of the failure."""
+    _warn_of_missing_variables(session, certain=False)
     _transition(session, "env", {"homeport_lock_wait": lock_wait}, as_json=as_json)
 
 
-def _say_what_lacks(session: Session, *, certain: bool) -> None:
-    """`certain`: the release is built from this source, so that what lacks is refused."""
+def _warn_of_missing_variables(session: Session, *, certain: bool) -> None:
+    """`certain`: the release is built from this source, so that a missing required variable is refused."""
     for warning in preflight.environment(session.loaded, certain=certain):
         _screen(session).say(warning)
 
 
 def rollback(session: Session, release: str, lock_wait: float, *, force: bool, as_json: bool) -> None:
-    """The whole of `deploy rollback` after its arguments."""
+    """Run `deploy rollback` with checked arguments."""
     extra = {"homeport_to": release, "homeport_force": force, "homeport_lock_wait": lock_wait}
     _transition(session, "rollback", extra, as_json=as_json)
 
 
 def rollback_with_data(session: Session, release: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
-    """The whole of `deploy rollback --with-data` after its arguments: what it gives up is agreed to first."""
+    """Run `deploy rollback --with-data`: shows which writes are lost, and asks for confirmation."""
     to = ["--to", release] if release else []
-    asked = session.hostctl.call("rollback", "--with-data", "--plan", *to)
-    back = f"{session.app} goes back to {asked['release']}, with the data of {iso(asked['gives_up']['since'])}"
-    _agreed(session, [back, *giving_up(asked["gives_up"])], yes)
-    extra = {"homeport_with_data": True, "homeport_to": asked["release"], "homeport_point": asked["point"]}
+    planned = session.hostctl.call("rollback", "--with-data", "--plan", *to)
+    back = f"{session.app} goes back to {planned['release']}, with the data of {iso(planned['gives_up']['since'])}"
+    _confirm(session, [back, *giving_up(planned["gives_up"])], yes)
+    extra = {"homeport_with_data": True, "homeport_to": planned["release"], "homeport_point": planned["point"]}
     _transition(session, "rollback", {**extra, "homeport_lock_wait": lock_wait}, as_json=as_json)
 
 
 def restore(session: Session, at: float | None, point: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
-    """The whole of `deploy restore` in place after its arguments: what it gives up is told, and agreed to, first."""
-    asked = session.hostctl.call("restore", "--plan", *wanted(at, point))
-    back = f"{session.app} goes on with the data of {iso(asked['at'])}"
-    _agreed(session, [back, *giving_up(asked["gives_up"])], yes)
+    """Run `deploy restore` in place with checked arguments: shows which writes are lost, and asks for confirmation."""
+    planned = session.hostctl.call("restore", "--plan", *wanted(at, point))
+    back = f"{session.app} goes back to the data of {iso(planned['at'])}"
+    _confirm(session, [back, *giving_up(planned["gives_up"])], yes)
     extra = {"homeport_at": "" if at is None else at, "homeport_point": point, "homeport_lock_wait": lock_wait}
     _transition(session, "restore", extra, as_json=as_json)
 
 
 def wanted(at: float | None, point: str) -> list[str]:
-    """hostctl's options for the data of an instant, or of a restore point."""
+    """hostctl's options for a time or a restore point."""
     return [*(["--at", repr(at)] if at is not None else []), *(["--point", point] if point else [])]
 
 
-def _agreed(session: Session, lines: list[str], yes: bool) -> None:
-    """Show what will be, and have a person agree. Raises HomeportError (usage) where nobody can be asked."""
+def _confirm(session: Session, lines: list[str], yes: bool) -> None:
+    """Show the lines, and ask a person to confirm. Raises HomeportError (usage) without a terminal."""
     screen = _screen(session)
     for line in lines:
         screen.say(line)
     hold = session.host_vars["homeport_hold_seconds"]
-    sure(f"It is kept aside on the host; requests wait at the edge meanwhile, for at most {hold:g} s.", yes)
+    confirm(f"The replaced data is kept on the host; requests wait at the edge for at most {hold:g} s.", yes)
 
 
-def giving_up(given: Json) -> list[str]:
-    """What is given up, as a person reads it: seconds of writes, and the tables that have other numbers of rows."""
+def giving_up(lost: Json) -> list[str]:
+    """The writes that a restore loses, as text: their time span, and the tables whose number of rows changes."""
     changed = [
         f"  {database}: {table} has {_rows(now)}, and had {_rows(then)}"
-        for database, tables in given["tables"].items()
+        for database, tables in lost["tables"].items()
         for table, (now, then) in tables.items()
         if now != then
     ]
-    return [f"  gives up all writes of the last {duration(given['seconds'])}, since {iso(given['since'])}", *changed]
+    return [f"  loses all writes of the last {duration(lost['seconds'])}, since {iso(lost['since'])}", *changed]
 
 
 def _rows(count: int | None) -> str:
@@ -109,7 +109,7 @@ def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> N
     began = time.monotonic()
     values = session.secrets if verb in ("push", "env") else {}
     teller = notify.Teller(session, verb)
-    # what is not in the environment cannot be inherited, nor written down by ansible-runner
+    # so that no child process inherits a secret, and ansible-runner, which stores the environment, has none
     secret_names.scrub(session.loaded.config, os.environ)
     shown = PushScreen(_screen(session), redact.known())
     shown.screen.say(_headline(session, verb))
@@ -175,16 +175,16 @@ def _last_line(verb: str, result: Json) -> str:
     if result["result"] == "unchanged":
         return f"{result['release']} is live already, with the same settings: nothing changed"
     more = f", {size(result['bytes_sent'])} sent" if verb == "push" else ""
-    if changes := env_changes.told(result["env_changes"]):
+    if changes := env_changes.summary(result["env_changes"]):
         more += f", env: {changes}"
     if kept := result["kept"]:
-        more = f", with the data of {kept['since']}; what was given up is in {kept['aside']} on the host"
+        more = f", with the data of {kept['since']}; the replaced data is kept in {kept['aside']} on the host"
     return f"{result['release']} is live at {result['url']} after {result['seconds']:.1f} s{more}"
 
 
 def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
-    """Show what a push would do: the release is built and compared, nothing is sent and nothing changes."""
-    _say_what_lacks(session, certain=artifact is None)
+    """Show what a push would do: the release is built and compared, but not uploaded, and nothing changes."""
+    _warn_of_missing_variables(session, certain=artifact is None)
     values = session.secrets
     shown = PushScreen(_screen(session), redact.known())
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
@@ -198,7 +198,7 @@ def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
 
 
 def plan_lines(planned: Json) -> list[str]:
-    """The plan as a person reads it."""
+    """The plan of a push, as text."""
     if planned["unchanged"]:
         return [f"{planned['previous']} is live already, with the same settings: a push would change nothing"]
     pending = planned["pending"]
@@ -212,8 +212,8 @@ def plan_lines(planned: Json) -> list[str]:
 
 
 def plan_environment(session: Session, *, as_json: bool) -> None:
-    """Show which variables and settings `deploy env push` would change; nothing is done. Raises HomeportError."""
-    _say_what_lacks(session, certain=False)
+    """Show which variables and settings `deploy env push` would change, and change nothing. Raises HomeportError."""
+    _warn_of_missing_variables(session, certain=False)
     host, known = session.hostctl, session.host_vars
     facts = host.call("inspect")
     if facts["stamp"] != known["homeport_stamp"]:
@@ -226,7 +226,7 @@ def plan_environment(session: Session, *, as_json: bool) -> None:
 
 
 def environment_lines(planned: Json) -> list[str]:
-    """The plan of `deploy env push` as a person reads it."""
+    """The plan of `deploy env push`, as text."""
     if planned["unchanged"]:
         return [f"{planned['previous']} is live already, with the same settings: env push would change nothing"]
     return [

@@ -1,4 +1,4 @@
-"""`deploy doctor`: everything that commonly goes wrong, each with what mends it.
+"""`deploy doctor`: checks for common faults, each with its fix.
 
-What is asked from here is here; what is so on the host is hostctl.doctor, in one call.
+These are the checks that run on the laptop; hostctl.doctor has the checks on the host, which one call runs.
 """

@@ -12,16 +12,16 @@ from dns.rdatatype import CAA
 from dns.resolver import NXDOMAIN, Resolver
 
 PORT = 53
-TIMEOUT_SECONDS = 3.0  # of one server; TCP is tried when an answer does not fit into a UDP packet
-LARGEST = 1232  # bytes of a UDP answer that no network splits
+TIMEOUT_SECONDS = 3.0  # per server; TCP is used if an answer does not fit into a UDP packet
+LARGEST = 1232  # bytes of a UDP answer that networks do not fragment
 
 Server = tuple[str, int]
 
 
 def issuers(name: str, servers: list[Server] | None = None) -> list[str] | None:
-    """The authorities that may certify a name, of the nearest name upwards that has any `issue` record.
+    """The authorities that may certify a name, by the `issue` records of the name or of its nearest parent with any.
 
-    Empty when every authority may; None when no server answers.
+    Empty if every authority may; None if no server answers.
     """
     labels = name.split(".")
     asked = nameservers() if servers is None else servers
@@ -33,7 +33,7 @@ def issuers(name: str, servers: list[Server] | None = None) -> list[str] | None:
 
 
 def nameservers(conf: Path = Path("/etc/resolv.conf")) -> list[Server]:
-    """The system's DNS servers; none when the file cannot be used."""
+    """The system's DNS servers; empty if the file cannot be read."""
     with suppress(DNSException, ValueError):
         return [(str(server), PORT) for server in Resolver(filename=str(conf)).nameservers]
     return []
@@ -59,7 +59,7 @@ def _resolver(servers: list[Server]) -> Resolver:
 
 
 def answered(message: Message) -> list[str]:
-    """The authorities in the `issue` values of an answer; "" stands for nobody."""
+    """The authorities in the `issue` values of an answer; "" stands for no authority."""
     records = [record for rrset in message.answer if rrset.rdtype == CAA for record in rrset]
     values = [record.value.decode("ascii", "replace") for record in records if record.tag.lower() == b"issue"]
     # parameters follow after a semicolon

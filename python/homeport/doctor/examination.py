@@ -1,4 +1,4 @@
-"""Runs the checks, one after the other, whatever some of them meet."""
+"""Runs the checks one after the other; a check that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ THEN = (
 
 
 def examine(session: Session, tell: Tell) -> list[Json]:
-    """Every finding, as documents of `check`, `state`, `says` and `fix`, in the order of a deployment's own way.
+    """Every finding, as documents with `check`, `state`, `says` and `fix`, in the order in which a push needs them.
 
-    `tell` is called with what is looked at next.
+    `tell` is called with the name of each check before it runs.
     """
     patient = Patient(session)
     found = _all(FIRST, patient, tell)
@@ -72,11 +72,11 @@ def _look(check: Check, patient: Patient) -> Iterable[Finding]:
 
 
 def consult(session: Session) -> tuple[Json, list[Json]]:
-    """What hostctl told, and the findings in it; nothing told and one error where it cannot be asked."""
+    """The answer of hostctl and its findings; an empty answer and one error if hostctl cannot be called."""
     try:
         told = hostctl.over_ssh(session.app, session.target, timeout=HOST_SECONDS).call("doctor")
     except HomeportError as error:
-        # one of an older version knows no such verb
+        # a hostctl of an older version does not know the verb
         fix = "deploy provision" if error.code == ExitCode.USAGE else error.fix
         return {}, [{"check": "host", **Finding(ERROR, error.what, fix)._asdict()}]
     heard = time.time()
@@ -86,7 +86,7 @@ def consult(session: Session) -> tuple[Json, list[Json]]:
 
 
 def known_secrets(session: Session) -> Secrets:
-    """What must not be printed; nothing where the secrets cannot be had, which is a finding of its own."""
+    """The secrets, for redaction; empty if they cannot be read, which another check reports."""
     try:
         return session.secrets
     except HomeportError:
@@ -94,5 +94,5 @@ def known_secrets(session: Session) -> Secrets:
 
 
 def worst(found: Sequence[Json]) -> str:
-    """The gravest state of them all."""
+    """The most severe state of the findings; "ok" without any."""
     return max((one["state"] for one in found), key=STATES.index, default=OK)

@@ -1,4 +1,4 @@
-"""The way in: the pinned key, the login, and what the login shell does to every command."""
+"""Checks of the login: the pinned key, the login itself, and the login shell."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from homeport.remote import host_key
 from homeport.ssh import connection
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok
 
-# of a command over a connection that stands: more is a login shell that does something
+# for a command over an open connection; a login shell that runs nothing takes less
 SLOW_SECONDS = 1.0
 
 
 def pinned(patient: Patient) -> list[Finding]:
-    """Whether the host's key is pinned, without which nothing connects."""
+    """Whether the host's key is pinned."""
     target = patient.session.target
     if host_key.pinned(target.known_hosts, host_key.resolved(target)):
         return ok(f"pinned in {target.known_hosts.name}")
@@ -22,7 +22,7 @@ def pinned(patient: Patient) -> list[Finding]:
 
 
 def login(patient: Patient) -> list[Finding]:
-    """Whether the deploy user can log in. Raises HomeportError with ssh's own reason."""
+    """Whether the deploy user can log in. Raises HomeportError with the reason that ssh gives."""
     target = patient.session.target
     begun = time.monotonic()
     connection.run(target, ["true"])
@@ -30,15 +30,15 @@ def login(patient: Patient) -> list[Finding]:
 
 
 def shell(patient: Patient) -> list[Finding]:
-    """How long the login shell takes, and what it prints where nobody reads it."""
+    """Whether the login shell runs a command fast and prints nothing of its own."""
     begun = time.monotonic()
     status, out, _ = connection.run(patient.session.target, ["true"])
     return [of_shell(time.monotonic() - begun, status, out, patient.session.target.user)]
 
 
 def of_shell(seconds: float, status: int, out: bytes, user: str) -> Finding:
-    """`true` must take no time, end well, and print nothing."""
-    fix = f"deploy provision gives {user} /bin/sh, which reads no files; else look at what sshd runs at a login"
+    """The finding for a run of `true`, which must be fast, succeed, and print nothing."""
+    fix = f"deploy provision gives {user} /bin/sh, which reads no files; otherwise check what sshd runs at a login"
     if status:
         return Finding(ERROR, f"the login shell of {user} ends with status {status}", fix)
     if out:

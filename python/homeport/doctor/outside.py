@@ -1,4 +1,4 @@
-"""The app as a visitor meets it: its names in DNS, who may certify them, the ports, the certificates."""
+"""Checks from outside the host, as a visitor: DNS, CAA records, ports, certificates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TIMEOUT_SECONDS = 10.0
 DAY = 86_400
 SOON = 14 * DAY  # seconds; Caddy renews when a third of the time is left
 LETS_ENCRYPT = "letsencrypt.org"
-NEWER = "put a newer certificate in the file that domains names, then run: deploy certs push"
+NEWER = "put a newer certificate into the file named in domains, then run: deploy certs push"
 NOT_ASKED = "verify.address says where the host is: DNS is not asked"
 
 
 def names(patient: Patient) -> list[Finding]:
-    """Whether every address of every name is the host's."""
+    """Whether every name resolves to addresses of the host only."""
     if patient.config.verify.address:
         return skipped(NOT_ASKED)
     ours = preflight.resolve(patient.address) | set((patient.host or {}).get("addresses", []))
@@ -31,7 +31,7 @@ def names(patient: Patient) -> list[Finding]:
 
 
 def of_name(name: str, leads_to: set[str], ours: set[str]) -> Finding:
-    """A name's A and AAAA records against the host's addresses."""
+    """The finding for a name's A and AAAA records, compared with the host's addresses."""
     here = ", ".join(sorted(ours)) or "the host's address"
     astray = sorted(leads_to - ours)
     if not leads_to:
@@ -46,7 +46,7 @@ def of_name(name: str, leads_to: set[str], ours: set[str]) -> Finding:
 
 
 def authorities(patient: Patient) -> Iterable[Finding]:
-    """Whether DNS lets Let's Encrypt certify the names. Another authority's name is not known here."""
+    """Whether CAA records let Let's Encrypt certify the names. Skipped for another authority, whose name is unknown."""
     if patient.config.verify.address:
         return skipped(NOT_ASKED)
     if patient.config.acme.directory:
@@ -56,7 +56,7 @@ def authorities(patient: Patient) -> Iterable[Finding]:
 
 
 def of_authorities(name: str, issuers: list[str] | None) -> Finding:
-    """RFC 8659: without any `issue`, everybody may certify; None where DNS gave no answer."""
+    """The finding for a name's `issue` records (RFC 8659). Empty: every authority may; None: DNS did not answer."""
     if issuers is None:
         return Finding("skipped", f"DNS gives no answer about CAA of {name}")
     if not issuers or LETS_ENCRYPT in issuers:
@@ -71,7 +71,7 @@ def ports(patient: Patient) -> list[Finding]:
 
 
 def of_port(port: int, address: str, filtered: bool) -> Finding:
-    """A port that vanishes is a firewall's."""
+    """The finding for a port; a port that does not answer is blocked by a firewall."""
     if not filtered:
         return Finding(OK, f"{port} of {address} answers")
     return Finding(ERROR, f"{port} of {address} does not answer", "open it in the provider's firewall and the host's")
@@ -101,7 +101,7 @@ def _served(domain: Domain, address: str, root: str | None) -> Finding:
 
 
 def of_certificate(name: str, left: float, *, own: bool = False) -> Finding:
-    """How many seconds a certificate that is trusted is good for. One of the team's `own` nobody else renews."""
+    """The finding for a trusted certificate valid for `left` more seconds. Caddy does not renew an `own` one."""
     if left < SOON and own:
         return Finding(WARNING, f"{name} ends in {left / DAY:.0f} days, and it is your own", NEWER)
     if left < SOON:

@@ -1,4 +1,4 @@
-"""What the checks look at, and the checks' one shape."""
+"""The subject of the checks, and the type of a check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hostctl.common.finding import Finding
 
 @dataclass(frozen=True)
 class Patient:
-    """One app, its host, and what hostctl told of the host; `host` is None where it could not be asked."""
+    """One app on one host. `host` is the answer of hostctl's doctor; None if it could not be called."""
 
     session: Session
     host: Json | None = None
@@ -31,12 +31,12 @@ class Patient:
 
     @property
     def address(self) -> str:
-        """Where the host is looked for from outside."""
+        """The host's address, as seen from outside."""
         return self.config.verify.address or resolved(self.session.target)[0]
 
 
 class Check(NamedTuple):
-    """`look` may raise whatever it likes: that is a finding as well. `of_host`: it needs what the host has told."""
+    """A check. An exception of `look` becomes a finding. `of_host`: the check needs the answer of the host."""
 
     name: str
     look: Callable[[Patient], Iterable[Finding]]

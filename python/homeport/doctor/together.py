@@ -1,4 +1,4 @@
-"""Whether laptop and host agree: what the host was provisioned with, what is built here, the clocks, the bucket."""
+"""Checks that laptop and host agree: provisioning, build, clocks, secrets, bucket."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from homeport.secrets.resolve import of_backup
 from hostctl.common.documents import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 
-# a clock that is further off is told; S3 refuses at 15 minutes
+# a larger difference of the clocks is a warning, and an error; S3 refuses at 15 minutes
 SKEW_SECONDS, WRONG_SECONDS = 5.0, 300.0
 
 
 def told(patient: Patient) -> Json:
-    """What the host told; asked only by checks that need it."""
-    assert patient.host is not None  # noqa: S101 - the examination has seen to it
+    """The answer of the host, for checks with `of_host`."""
+    assert patient.host is not None  # noqa: S101 - the examination skips such checks without an answer
     return patient.host
 
 
 def provisioned(patient: Patient) -> list[Finding]:
-    """Whether the host is what these roles, settings and programs make of it."""
+    """Whether the host was provisioned with these roles, settings and programs."""
     theirs = told(patient)["hostctl"]
     if told(patient)["stamp"] == patient.session.host_vars["homeport_stamp"]:
         return ok(f"by Homeport {theirs}, with these settings")
@@ -31,7 +31,7 @@ def provisioned(patient: Patient) -> list[Finding]:
 
 
 def builds(patient: Patient) -> list[Finding]:
-    """Whether what is built here runs there. Raises HomeportError where it cannot be built."""
+    """Whether a release built here runs on the host. Raises HomeportError if it cannot be built here."""
     wanted, host = patient.config.release.build, told(patient)
     here = build.laptop()
     planned = build.plan(wanted, here, host)
@@ -43,12 +43,12 @@ def builds(patient: Patient) -> list[Finding]:
 
 
 def clock(patient: Patient) -> list[Finding]:
-    """The host's clock against this one's, read as its answer came."""
+    """The host's clock compared with this machine's at the time of the answer."""
     return [of_clock(told(patient)["time"] - told(patient)["heard"])]
 
 
 def of_clock(ahead: float) -> Finding:
-    """How many seconds the host's clock is ahead of this machine's; behind, if negative."""
+    """The finding for a host's clock that is `ahead` seconds ahead of this machine's; behind, if negative."""
     if abs(ahead) < SKEW_SECONDS:
         return Finding(OK, "the host's and this machine's agree")
     says = f"the host's is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
@@ -58,7 +58,7 @@ def of_clock(ahead: float) -> Finding:
 
 
 def secrets(patient: Patient) -> list[Finding]:
-    """Which secrets are given here. Raises HomeportError for one that cannot be kept secret, or read."""
+    """Which secrets have a value here. Raises HomeportError for one that cannot be kept secret, or read."""
     given = patient.session.secrets
     missing = [name for name, value in given.items() if value is None]
     if not given:
@@ -68,7 +68,7 @@ def secrets(patient: Patient) -> list[Finding]:
 
 
 def bucket(patient: Patient) -> list[Finding]:
-    """The backup's bucket from here. Raises HomeportError for one that cannot hold a backup."""
+    """Whether this machine can use the backup's bucket. Raises HomeportError if the bucket cannot hold a backup."""
     keys = of_backup(patient.config, patient.session.secrets)
     if not keys:
         return ok("no backup goes to S3")

@@ -1,4 +1,4 @@
-"""What Tab offers: pure of everything that takes long to load, for a person waits at every press of the key."""
+"""Shell completion of destinations and sandboxes. Imports nothing slow, because a person waits at every Tab."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from click.shell_completion import BashComplete, split_arg_string
 if TYPE_CHECKING:
     import click
 
-# the name of the command, and the variable by which a shell asks it
+# the name of the command, and the variable by which a shell asks it for completions
 PROGRAM, VARIABLE = "deploy", "_DEPLOY_COMPLETE"
 FILE = "deploy.yml"
 SANDBOX = "sandbox"
 SANDBOXES = Path("/var/lib/homeport-sandbox")
-# deploy.yml and deploy.secrets.staging.yml are none
+# deploy.yml and deploy.secrets.staging.yml name no destination
 DESTINATION = r"{stem}\.(?!secrets\.)([a-z0-9][a-z0-9_-]{{0,40}}){suffix}"
 
-# bash takes : for the end of a word: what it knows as words is not asked, and what stands before a : is not given again
+# bash ends a word at a colon: the words are split from the line instead, and the part up to the colon is not repeated
 BASH = r"""
 %(complete_func)s() {
     local IFS=$'\n' response line type value typed
@@ -43,7 +43,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class Bash(BashComplete):
-    """Bash's completion, for words with a colon as well."""
+    """Completion for bash that also completes words with a colon."""
 
     source_template = BASH
 
@@ -55,9 +55,9 @@ class Bash(BashComplete):
 
 
 def destinations(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """What -d may name: the files beside deploy.yml, and the sandboxes of this machine."""
-    found = [*_of_files(ctx), SANDBOX, *(f"{SANDBOX}:{name}" for name in _sandboxes())]
-    return [name for name in dict.fromkeys(found) if name.startswith(incomplete)]
+    """The values of -d: the destinations with a file beside deploy.yml, and the sandboxes of this machine."""
+    known = [*_with_file(ctx), SANDBOX, *(f"{SANDBOX}:{name}" for name in _sandboxes())]
+    return [name for name in dict.fromkeys(known) if name.startswith(incomplete)]
 
 
 def sandboxes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -72,7 +72,7 @@ def _sandboxes() -> list[str]:
         return []
 
 
-def _of_files(ctx: click.Context) -> list[str]:
+def _with_file(ctx: click.Context) -> list[str]:
     base = _base(ctx)
     if base is None:
         return []
@@ -86,11 +86,11 @@ def _of_files(ctx: click.Context) -> list[str]:
 
 
 def _base(ctx: click.Context) -> Path | None:
-    """The deploy.yml that the line names, else the nearest one at or above the directory."""
-    for given in _configs(ctx):
-        return Path(given).expanduser()
+    """The deploy.yml that the command line names, else the nearest one in the current directory or above it."""
+    for config in _configs(ctx):
+        return Path(config).expanduser()
     here = Path.cwd()
-    return next((place / FILE for place in (here, *here.parents) if (place / FILE).is_file()), None)
+    return next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
 
 
 def _configs(ctx: click.Context | None) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The options every verb shares: which deploy.yml, which destination, how much is said."""
+"""The options that every verb has: the deploy.yml, the destination, and how much is printed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import click
 from homeport.options import completion
 from hostctl.common.names import matches
 
-# what a person gave: nothing, a word, or several
-Given = str | tuple[str, ...] | None
+# the value of an option or argument: none, one word, or several
+Value = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
 class Options:
-    """What stands before or after the verb: `deploy -d prod push` and `deploy push -d prod` are the same."""
+    """The options before or after the verb: `deploy -d prod push` and `deploy push -d prod` are the same."""
 
     config: Path | None = None
     destination: str | None = None
@@ -28,17 +28,17 @@ class Options:
 
 
 def path_or_none(text: str | None) -> Path | None:
-    """The path that an option names, if it was given."""
+    """The path that an option names; None if the option is not there."""
     return Path(text).expanduser() if text else None
 
 
-def _named(kind: str, meant: str) -> Callable[..., Any]:
-    """An option's or argument's callback: what the host would refuse is refused before it is asked."""
+def _named(kind: str, expected: str) -> Callable[..., Any]:
+    """The callback of an option or argument that refuses here what hostctl would refuse on the host."""
 
-    def check(_: click.Context, __: click.Parameter, value: Given) -> Given:
+    def check(_: click.Context, __: click.Parameter, value: Value) -> Value:
         for each in (value,) if isinstance(value, str) else value or ():
             if each and not matches(kind, each):
-                raise click.BadParameter(f"{each!r} is not {meant}")
+                raise click.BadParameter(f"{each!r} is not {expected}")
         return value
 
     return check
@@ -46,7 +46,7 @@ def _named(kind: str, meant: str) -> Callable[..., Any]:
 
 a_release = _named("reference", "a release id, the beginning of one, or a git commit")
 a_transition = _named("transition", "an id as deploy backup list shows it")
-a_job = _named("job", "a job's name as deploy.yml has it")
+a_job = _named("job", "the name of a job in deploy.yml")
 an_accessory = _named("accessory", "the name of an accessory, such as redis")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 a_line = _named("line", "one line of at most 400 characters")
@@ -55,34 +55,34 @@ lock_wait = click.option(
     type=click.IntRange(0, 86_400),
     default=0,
     metavar="SECONDS",
-    help="Wait for somebody else's push to end.",
+    help="Wait so long for the lock, if somebody else holds it.",
 )
 
 allow_empty = click.option(
-    "--allow-empty", is_flag=True, help="Begin with an empty database where S3 cannot be asked for a backup."
+    "--allow-empty", is_flag=True, help="Start with an empty database if S3 cannot be asked for a backup."
 )
 
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb -c, -d and -q, and pass it `options`. Given in both places, the one after the verb counts."""
+    """Give a verb -c, -d and -q, and pass it `options`. An option after the verb overrides the one before it."""
 
     @click.option("-c", "--config", type=click.Path(dir_okay=False), help="The deploy.yml to use.")
     @click.option(
         "-d",
         "--destination",
         shell_complete=completion.destinations,
-        help="Merge deploy.DESTINATION.yml over it; 'sandbox' is built in.",
+        help="Merge deploy.DESTINATION.yml over deploy.yml; 'sandbox' is built in.",
     )
     @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
     @click.pass_context
     @wraps(verb)
     def called(ctx: click.Context, /, config: str | None, destination: str | None, quiet: bool, **rest: Any) -> Any:
-        given = ctx.obj if isinstance(ctx.obj, Options) else Options()
+        before = ctx.obj if isinstance(ctx.obj, Options) else Options()
         options = replace(
-            given,
-            config=path_or_none(config) or given.config,
-            destination=destination or given.destination,
-            quiet=quiet or given.quiet,
+            before,
+            config=path_or_none(config) or before.config,
+            destination=destination or before.destination,
+            quiet=quiet or before.quiet,
         )
         return verb(options=options, **rest)
 
@@ -90,8 +90,8 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def listing(epilog: str, lists: str) -> Callable[[Callable[[Options, bool], None]], click.Group]:
-    """Make a group of verbs of a function that lists: its bare call does that, and so does `list`, whose help is
-    `lists`. The group's own help is the function's docstring.
+    """Make a group of verbs from a function that prints a list: the group without a verb calls it, and so does the verb
+    `list`, whose help is `lists`. The help of the group is the function's docstring.
     """
 
     def grouped(show: Callable[[Options, bool], None]) -> click.Group:

@@ -1,1 +1,1 @@
-"""What the playbooks' action plugins do: each step of a push as a function, and the thin class that Ansible calls."""
+"""Runs the playbooks, and has the work of their action plugins."""

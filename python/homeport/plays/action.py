@@ -1,4 +1,4 @@
-"""The thin class behind every action plugin of the playbooks: arguments in, result out, errors in three parts."""
+"""The base class of the playbooks' action plugins: arguments in, result out, errors in three parts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hostctl.common.documents import Json
 class Action(ActionBase):  # type: ignore[misc]
     """An action plugin of Homeport: `act` does the work and returns what the task registers."""
 
-    # the name of the step a person sees; empty for one that speaks for itself
+    # the name of the step on the screen; empty for an action that reports its steps itself
     step = ""
 
     @abstractmethod
     def act(self, args: Json, task_vars: Json) -> Json:
-        """Do the task. Raises HomeportError."""
+        """Run the task. Raises HomeportError."""
 
     def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
         super().run(tmp, task_vars)
@@ -48,7 +48,7 @@ class Action(ActionBase):  # type: ignore[misc]
             events.step(self.step, state, text, ms)
 
     def hostctl(self, task_vars: Json) -> Hostctl:
-        """hostctl over the play's own connection, as the user who deploys: one remote command for each call."""
+        """hostctl over the play's own connection, as the deploy user; one remote command per call."""
         user = self._user(task_vars)
         return Hostctl(task_vars["homeport_app"], _where(user, task_vars), self._run, sudo=user != "root")
 

@@ -1,4 +1,4 @@
-"""Certificates of the team's own: read from their files, and looked at as a visitor will, before the host is."""
+"""Custom certificates: read from their files and verified as a browser would, before they are sent to the host."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from hostctl.common.documents import Json
 
 
 def check(session: Session) -> dict[str, Json]:
-    """What the host is given: by name the certificate with its chain, and the key or None for the one that it has.
+    """The certificates for the host, by name: the certificate with its chain, and its key; None keeps the host's key.
 
-    Raises HomeportError (usage) for one that visitors would turn away from.
+    Raises HomeportError (usage) for a certificate that a browser would reject.
     """
-    found = host_vars(session.loaded)
-    values = {name: reveal(value) for name, value in session.secrets.items()} if found["homeport_certificates"] else {}
-    return given(found["homeport_certificates"], values, found["homeport_acme_root"])
+    variables = host_vars(session.loaded)
+    certificates = variables["homeport_certificates"]
+    values = {name: reveal(value) for name, value in session.secrets.items()} if certificates else {}
+    return given(certificates, values, variables["homeport_acme_root"])
 
 
 def given(certificates: Iterable[Json], values: Mapping[str, str | None], root: str | None) -> dict[str, Json]:
-    """The same of {name, certificate: a file, key: the name of a secret}, and the secrets' values.
+    """As `check`, from documents of {name, certificate: a file, key: the name of a secret} and the secrets' values.
 
-    `root` is a file with what the certificates lead to, empty for the system's own. Raises HomeportError.
+    `root` is a PEM file with the root certificate; empty for the system's own. Raises HomeportError.
     """
     return {one["name"]: _one(one, values.get(one["key"]), root) for one in certificates}
 
@@ -37,7 +38,7 @@ def _one(one: Json, key: str | None, root: str | None) -> Json:
     text = _read(one)
     certificates, keys = certificate.blocks(text)
     if keys:
-        fix = f"take it out, and keep it by: deploy secrets set {one['key']}"
+        fix = f"remove it from the file, and store it with: deploy secrets set {one['key']}"
         raise _refused(one, "the file holds a private key, and everybody may read the file", fix)
     if not certificates:
         raise _refused(one, "the file holds no certificate in PEM", "name the file with the certificate and its chain")
@@ -54,19 +55,19 @@ def _read(one: Json) -> str:
 
 
 def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> None:
-    """Shake hands in memory, as the check from outside does with the host."""
+    """Verify the certificate and its key by a TLS handshake in memory. Raises HomeportError (usage)."""
     with private_directory.directory() as private:
         bundle = private / "bundle.pem"
         private_directory.write(bundle, "\n".join([*certificates, key.strip(), ""]))
         try:
             tls.handshake(bundle, one["name"], ssl.create_default_context(cafile=root or None))
         except ssl.SSLCertVerificationError as error:
-            what = f"visitors of {one['name']} would not accept it: {tls.reason(error)}"
-            fix = "correct it; the file holds its chain as well, and acme.root names a root that is not public"
+            what = f"{one['name']}: browsers would not accept it: {tls.reason(error)}"
+            fix = "correct it; the file must have the chain as well, and acme.root must name a root that is not public"
             raise _refused(one, what, fix) from None
         except ssl.SSLError as error:
             what = f"the value of {one['key']} is not its key: {tls.reason(error)}"
-            raise _refused(one, what, f"deploy secrets set {one['key']}, with the key in PEM, not encrypted") from None
+            raise _refused(one, what, f"deploy secrets set {one['key']}, with the unencrypted key in PEM") from None
 
 
 def _refused(one: Json, what: str, fix: str) -> HomeportError:

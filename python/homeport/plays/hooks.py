@@ -1,4 +1,4 @@
-"""The team's own programs around what changes the host, on the laptop: hooks_path/pre-push and its like."""
+"""Hooks: the project's own programs in hooks_path, such as pre-push, run on the laptop before and after a verb."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.performer import who
 
-# what runs before a verb, in this order; pre-migrate comes later, between the upload and the switch
+# verb -> the hooks before it, in order; pre-migrate runs later, between the upload and the switch
 BEFORE = {"push": ("pre-build", "pre-push"), "env": ("pre-push",)}
 BEFORE_MIGRATIONS = "pre-migrate"
-LONGEST = 4000  # characters of an error: Linux takes 128 KiB of a variable, and nobody reads so many
+LONGEST = 4000  # characters of an error in a variable; Linux allows 128 KiB
 
 STDERR = 2
 
@@ -27,10 +27,10 @@ Variables = dict[str, str]
 
 @contextmanager
 def around(loaded: Loaded, verb: str) -> Iterator[Variables]:
-    """Run what comes before the verb, the block, then post-live; post-failure when the block raises.
+    """Run the hooks before the verb, then the block, then post-live; post-failure if the block raises.
 
-    The block is given the variables that both get besides the usual ones, to add to them. A failing pre-hook stops
-    everything with exit code 1. A failing post-hook is told and changes nothing: by then the release is live.
+    Yields the additional variables of both post-hooks, for the block to fill. A failing pre-hook stops the verb with
+    exit code 1. A failing post-hook is only reported, because the release is live by then.
     """
     for name in BEFORE.get(verb, (f"pre-{verb}",)):
         run(loaded, name, verb)
@@ -44,19 +44,19 @@ def around(loaded: Loaded, verb: str) -> Iterator[Variables]:
 
 
 def run(loaded: Loaded, name: str, verb: str, more: Mapping[str, str] | None = None) -> None:
-    """Run one hook if there is such a program. Raises HomeportError when it fails."""
+    """Run a hook if its program exists. Raises HomeportError if it fails."""
     program = find(loaded.path(loaded.config.hooks_path), name)
     if program is None:
         return
     environ = {**os.environ, **variables(loaded, verb), **(more or {})}
-    # standard output is for the verb's own result alone
+    # standard output has the verb's result only
     done = subprocess.run([str(program)], cwd=loaded.root, env=environ, stdout=STDERR, check=False)
     if done.returncode != 0:
         raise failed(program, done.returncode)
 
 
 def find(directory: Path, name: str) -> Path | None:
-    """The program of a hook; None where there is none. Raises HomeportError (usage) for one that cannot be run."""
+    """The program of a hook; None if there is none. Raises HomeportError (usage) if it is not executable."""
     program = directory / name
     if not program.is_file():
         return None
@@ -66,19 +66,19 @@ def find(directory: Path, name: str) -> Path | None:
 
 
 def failed(program: Path, status: int, said: str = "") -> HomeportError:
-    """The error of a hook that ended with another status than 0."""
+    """The error for a hook that failed with an exit status."""
     what = f"the hook {program.name} ended with status {status}" + (f"; its last lines:\n{said}" if said else "")
-    return HomeportError(what, str(program), "mend what it complains about, and try again", ExitCode.FAILED)
+    return HomeportError(what, str(program), "correct what the hook reports, and try again", ExitCode.FAILED)
 
 
 def variables(loaded: Loaded, verb: str) -> Variables:
-    """What every hook is told, by environment variables."""
+    """The environment variables of every hook."""
     config = loaded.config
     return told(config.app, loaded.destination or "", config.domains[0].name, loaded.host_address, verb)
 
 
 def told(app: str, destination: str, domain: str, host: str, verb: str) -> Variables:
-    """The same from its parts, as a playbook has them."""
+    """As `variables`, from single values, which a playbook has."""
     return {
         "HOMEPORT_APP": app,
         "HOMEPORT_DESTINATION": destination,
@@ -90,7 +90,7 @@ def told(app: str, destination: str, domain: str, host: str, verb: str) -> Varia
 
 
 def of_result(result: Mapping[str, Any]) -> Variables:
-    """What post-live is told besides: what is live now, and what was before it; "" for nothing."""
+    """The additional variables of post-live: the live release, the previous one ("" for none), and the result."""
     return {
         "HOMEPORT_RELEASE": result["release"],
         "HOMEPORT_PREVIOUS": result["previous"] or "",
@@ -101,7 +101,7 @@ def of_result(result: Mapping[str, Any]) -> Variables:
 
 
 def of_failure(error: BaseException) -> Variables:
-    """What post-failure is told besides, without any secret."""
+    """The additional variables of post-failure: the redacted error and the exit code."""
     interrupted = isinstance(error, KeyboardInterrupt)
     code = error.code if isinstance(error, HomeportError) else ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
     what = "interrupted" if interrupted else redact.known()(str(error))

@@ -1,7 +1,7 @@
-"""Runs a playbook through ansible-runner: the one place that knows its interface and its pitfalls.
+"""Runs a playbook by ansible-runner; no other module calls it.
 
-ansible-runner writes the whole environment and any extra variables into its artifacts, so neither holds a secret:
-variables travel in the resolved inventory, values of env.secret in a file of their own that is gone with the run.
+ansible-runner writes the whole environment and all extra variables into its artifacts, so neither may hold a secret:
+variables are in the resolved inventory, values of secrets in a file of their own that is deleted after the run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from homeport.core.packaged_files import collection, content
 from homeport.screen import events
 from hostctl.common.documents import Json
 
-# how soon an interrupt is noticed, in seconds; the default of five is too long for a person
+# seconds within which an interrupt is noticed; the default is five
 NOTICE_SECONDS = 1
-# how the names of Homeport's own actions and roles begin
+# the prefix of the names of Homeport's actions and roles
 COLLECTION = "homeport.deploy."
 
 
@@ -48,8 +48,8 @@ def play(
 ) -> Played:
     """Run playbooks/<name>.yml against the one host that `host_vars` describe.
 
-    Never raises for what the playbook met: that is in the result. A failure that no plugin of ours explained gets the
-    task's name and Ansible's own message.
+    A failure of the playbook is in the result, not raised. A failure without an error of Homeport's plugins gets the
+    task's name and Ansible's message.
     """
     with private_directory.directory() as private:
         private_directory.write(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
@@ -81,7 +81,7 @@ def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], No
 
     def handle(event: Json) -> bool:
         _note(event, played, on_event)
-        return False  # no file for this event: what is not written cannot leak
+        return False  # write no file for this event, which could hold a secret
 
     done = ansible_runner.run(
         private_data_dir=str(private),
@@ -122,12 +122,12 @@ def _error(data: Json) -> HomeportError:
 
 
 def _role(data: Json) -> str:
-    """The role's own name, without that of the collection; "" for a task of a playbook."""
+    """The role's name without the collection's; "" for a task of a playbook."""
     return str(data.get("role") or "").removeprefix(COLLECTION)
 
 
 def _of_hostctl(stdout: Any) -> Json | None:
-    """The error that hostctl printed, where a task has run it."""
+    """The error that hostctl printed, for a task that ran it; None otherwise."""
     try:
         error = json.loads(stdout)["error"]
         return {part: error[part] for part in ("what", "where", "fix", "code")}

@@ -1,7 +1,7 @@
-"""ABI preflight: will what was built here run there? Asked before a byte is uploaded.
+"""ABI preflight: checks before the upload whether the host can run a release.
 
-Every ELF file of a release (the emulator, NIFs, port programs) names its machine, the highest GLIBC symbol
-version it needs, the libraries it loads and its loader; the host says what it has (`hostctl inspect`).
+Every ELF file of a release (the emulator, NIFs, port programs) has its machine type, the highest GLIBC symbol version
+that it needs, the libraries that it loads and its loader; `hostctl inspect` returns what the host has.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 from homeport.core.errors import HomeportError
 from homeport.release import cache
 
-# More libraries, or versions of one, than any real file names: a damaged count must not loop for ever.
+# More libraries, or versions of one, than any real file has: a damaged count must not loop for ever.
 MOST = 1000
-# Of what is kept in the cache; another number forgets what an older Homeport kept.
+# The format of the cache; a change discards the cache of an older Homeport.
 FORMAT = 1
 DIGEST = re.compile(r"[0-9a-f]{64}")
 ELF = b"\x7fELF"
 MACHO = (b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xcf")
-# As `uname -m` says it.
+# The names that `uname -m` prints.
 MACHINES = {
     "EM_X86_64": "x86_64",
     "EM_AARCH64": "aarch64",
@@ -38,8 +38,8 @@ MACHINES = {
     "EM_PPC64": "ppc64le",
     "EM_S390": "s390x",
 }
-# Where the loader finds each library, by Debian release: (bookworm, trixie). Trixie renamed those whose
-# time_t grew (https://wiki.debian.org/ReleaseGoals/64bit-time).
+# The package of each library, by Debian release: (bookworm, trixie). Trixie renamed those with a 64-bit time_t
+# (https://wiki.debian.org/ReleaseGoals/64bit-time).
 PACKAGES = {
     "libcrypto.so.3": ("libssl3", "libssl3t64"),
     "libssl.so.3": ("libssl3", "libssl3t64"),
@@ -82,7 +82,7 @@ BUILD_THERE = (
 
 
 class Need(NamedTuple):
-    """What one ELF file needs. glibc is "2.34" or "" when it needs none; libraries are sonames."""
+    """The requirements of one ELF file. `glibc` is a version such as "2.34", or ""; `libraries` are sonames."""
 
     file: str
     machine: str
@@ -94,7 +94,7 @@ class Need(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One thing that would not run: which file, what it needs, what the host has, the way out."""
+    """One reason why the release cannot run: the file, what it needs, what the host has, and the fix."""
 
     file: str
     needs: str
@@ -106,10 +106,10 @@ class Problem(NamedTuple):
 
 
 def requirements(release: Path, known: Path | None = None) -> list[Need]:
-    """What every ELF file of the release (its directory, or its tar) needs from outside, sorted by file.
+    """The requirements of every ELF file of the release (a directory or a tar), sorted by file. Raises OSError.
 
-    What is found is kept by each file's sha256 in `known` (a JSON file in the user's cache), as most files
-    are the same in the next release; of a tar named by its digest the whole is kept. Raises OSError.
+    They are cached by each file's SHA-256 in `known` (a JSON file in the user's cache), because most files are the same
+    in the next release; for a tar named by its digest the whole result is cached.
     """
     store = _Store(known or cache.directory() / "elf.json")
     needs = store.release(release.stem)
@@ -132,9 +132,9 @@ def _scanned(files: Iterable[tuple[str, bytes]], store: _Store) -> list[Need]:
 
 
 def _files(release_dir: Path, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    """Every regular file with its bytes if it is a program or library, else with none.
+    """Every regular file, with its bytes if it is a program or library, otherwise with none.
 
-    A symlink is passed over: its target is met under its own name.
+    Symlinks are skipped, because their targets are listed by their own names.
     """
     with os.scandir(f"{release_dir}/{prefix}") as listing:
         for item in listing:
@@ -157,7 +157,7 @@ def _tar_files(tar: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _binary(magic: bytes, rest: Callable[[], bytes]) -> bytes:
-    """The file's bytes if its first four say program or library, else none."""
+    """The file's bytes if its first four are those of a program or library, otherwise none."""
     return magic + rest() if magic == ELF or magic in MACHO else b""
 
 
@@ -173,13 +173,13 @@ def _need(name: str, data: bytes, store: _Store) -> Need:
 
 
 def _read(data: bytes) -> Need:
-    """What one ELF file says. Damage is a finding, not an exception: the check reports it with the file."""
-    # Imported here: it takes 70 ms, and a push whose files are all known does without.
+    """The requirements of one ELF file. Damage is not raised but returned, so that the check reports it by file."""
+    # Imported here: it takes 70 ms, and a push with only cached files does not need it.
     from elftools.elf.elffile import ELFFile
 
     try:
         return _described(ELFFile(io.BytesIO(data)))
-    except Exception as error:  # whatever the parser trips over, the file is damaged
+    except Exception as error:  # any exception of the parser means a damaged file
         return Need("", "", damage=str(error) or type(error).__name__)
 
 
@@ -208,12 +208,12 @@ def _newest(versions: Iterable[str]) -> str:
 
 
 def version_number(version: str) -> tuple[int, ...]:
-    """2.4 comes before 2.36."""
+    """The version as numbers, by which 2.4 comes before 2.36."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 class _Store:
-    """What is known already: of files by their sha256, of releases by their digest."""
+    """The cache of requirements: of files by their SHA-256, of releases by their digest."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.changed = path, False
@@ -239,7 +239,7 @@ class _Store:
         return None if fields is None else [_loaded(need) for need in fields]
 
     def keep(self, digest: str, needs: list[Need]) -> None:
-        """Only under a digest: a directory's name says nothing about what is in it."""
+        """Cache a release, but only by a digest: a directory's name does not identify its content."""
         if DIGEST.fullmatch(digest):
             self.found[digest] = [list(need) for need in needs]
             self.changed = True
@@ -263,7 +263,7 @@ def _loaded(fields: list[Any]) -> Need:
 
 
 def check(needs: Iterable[Need], host: Mapping[str, Any]) -> list[Problem]:
-    """What would not run on the host. `host` is what `hostctl inspect` says. Pure."""
+    """The reasons why the files cannot run on the host. `host` is the answer of `hostctl inspect`."""
     return [problem for need in needs for problem in _problems(need, host)]
 
 
@@ -300,7 +300,7 @@ def _package(library: str, host: Mapping[str, Any]) -> str:
 
 
 def refusal(problems: Sequence[Problem], host: str) -> HomeportError:
-    """The problems as one error, files with the same trouble together, the gravest first."""
+    """The problems as one error; files with the same problem are listed together."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for file, needs, has, fix in problems:
         grouped.setdefault((needs, has, fix), []).append(file)

@@ -1,4 +1,4 @@
-"""Where a release is built: chosen, with the reason, then done."""
+"""Chooses where a release is built (on this machine, in a container or on the host), and builds it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES = ("podman", "docker")
 
 
 class Laptop(NamedTuple):
-    """What matters of this machine. glibc is "" where there is another C library; engine "" for none."""
+    """The facts of this machine. `glibc` is "" with another C library; `engine` is "" without podman and docker."""
 
     system: str
     machine: str
@@ -27,14 +27,14 @@ class Laptop(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The strategy (local, container or host), and why, as a person is told."""
+    """The strategy (local, container or host), and the reason for it."""
 
     strategy: str
     reason: str
 
 
 def laptop() -> Laptop:
-    """This machine, looked at."""
+    """The facts of this machine."""
     library, version = platform.libc_ver()
     engine = next((name for name in ENGINES if shutil.which(name)), "")
     return Laptop(
@@ -47,9 +47,9 @@ def laptop() -> Laptop:
 
 
 def plan(wanted: str, here: Laptop, host: Mapping[str, Any] | None) -> Plan:
-    """What `release.build` comes to. `host`: hostctl's facts, None before the first contact. Pure.
+    """The plan for a value of `release.build`. `host` are hostctl's facts, None before the first contact.
 
-    Raises HomeportError when what is wanted is not possible here.
+    Raises HomeportError if the strategy is not possible on this machine.
     """
     if wanted == "auto":
         return _first_that_fits(here, host)
@@ -72,7 +72,7 @@ def _first_that_fits(here: Laptop, host: Mapping[str, Any] | None) -> Plan:
 
 
 def _against_local(here: Laptop, host: Mapping[str, Any] | None) -> str:
-    """Why a release built here would not do, or ""."""
+    """Why a release built on this machine would not run on the host; "" if it would."""
     if not here.has_mix:
         return "mix is not here"
     if here.system != "Linux" or not here.glibc:

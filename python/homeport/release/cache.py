@@ -1,4 +1,4 @@
-"""The laptop's artifacts: what was pushed lately, kept as bases for deltas."""
+"""The laptop's cache of recent artifacts, which are the bases for deltas."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hostctl.common import artifact
 from hostctl.common.files import file_digest
 
 KEPT = 5
-LEFT_OVER = 3600.0  # seconds after which a file in the making belongs to a killed run
+LEFT_OVER = 3600.0  # seconds after which a partial file is that of a killed run
 
 
 class Artifact(NamedTuple):
-    """A release as one file, and its name by what it contains."""
+    """A release as a tar, and the tar's digest."""
 
     digest: str
     tar: Path
 
 
 def directory() -> Path:
-    """The user's cache directory for Homeport. Everything in it can be made again."""
+    """The user's cache directory for Homeport. Everything in it can be rebuilt."""
     return Path(platformdirs.user_cache_path("homeport"))
 
 
@@ -48,7 +48,7 @@ class Cache:
         return self._add(lambda tar: artifact.pack(root, names, tar))
 
     def nearest(self, held: Iterable[str]) -> Path | None:
-        """The first artifact of `held` (digests, newest first) that is here too, and sound."""
+        """The first artifact of `held` (digests, newest first) that is in the cache and intact; None without one."""
         return next((tar for digest in held if self._sound(tar := self._path(digest), digest)), None)
 
     def _path(self, digest: str) -> Path:
@@ -59,7 +59,7 @@ class Cache:
             return False
         if file_digest(tar) == digest:
             return True
-        tar.unlink()  # cut short by a crash: as a base it would only make a delta that the host refuses
+        tar.unlink()  # truncated by a crash: the host would refuse a delta against it
         return False
 
     def _add(self, write: Callable[[Path], str]) -> Artifact:
@@ -81,7 +81,7 @@ class Cache:
 
 
 def _age(path: Path) -> float:
-    """Seconds since it was written; a file that another push removed meanwhile is infinitely old."""
+    """Seconds since the file was written; infinite if another push has removed it meanwhile."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One build command, its output handed on line by line as it comes."""
+"""Runs a build command, and reports its output line by line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ KEPT_LINES = 20
 
 
 def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], report: Report, fix: str = "") -> None:
-    """Run it with `env` added to the environment; stdin is empty, so that nothing can ask.
+    """Run the command with `env` added to the environment; its stdin is empty, so that it cannot prompt.
 
-    Raises HomeportError with the last lines when it fails or is not there.
+    Raises HomeportError with the last lines if it fails or is not installed.
     """
     last: deque[str] = deque(maxlen=KEPT_LINES)
     try:
@@ -49,4 +49,4 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], report: Report, 
 def _failed(argv: Sequence[str], status: int, last: list[str], cwd: Path, fix: str) -> HomeportError:
     said = "".join(f"\n    {line}" for line in last)
     what = f"`{shlex.join(argv)}` failed with status {status}{':' if said else ''}{said}"
-    return HomeportError(what, str(cwd), fix or "mend what it says, then run the command again")
+    return HomeportError(what, str(cwd), fix or "correct what the command reports, then try again")

@@ -1,4 +1,4 @@
-"""Build in a container, so that the release fits the host's Debian and not the laptop's."""
+"""Builds a release in a container of the host's Debian release."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from homeport.release.command import Report, run
 from hostctl.common import artifact
 
 NAMES = ("Containerfile", "Dockerfile")
-# The variable of release.env, or of the environment, that names another image to build in.
+# The variable, in release.env or in the environment, that names another image for the build.
 IMAGE = "ELIXIR_IMAGE"
 DEFAULT_CODENAME = "trixie"
 PACKAGES = "elixir erlang-nox erlang-dev build-essential git ca-certificates"
@@ -42,9 +42,9 @@ def build(
     codename: str = "",
     containerfile: Path | None = None,
 ) -> Path:
-    """Make the release in a container and return its directory, below the project's own `_build`.
+    """Build the release in a container and return its directory, below the project's `_build`.
 
-    Without a Containerfile one is generated, from `codename`'s Debian. Raises HomeportError.
+    Without a Containerfile one is generated, for the Debian release `codename`. Raises HomeportError.
     """
     out = root / "_build" / "homeport" / f"{release}-image"
     shutil.rmtree(out, ignore_errors=True)
@@ -76,20 +76,20 @@ def _generated(
 
 
 def _prune(engine: str, release: str, root: Path, report: Report) -> None:
-    """The app's own layers: half a gigabyte a build, and of no use to the next, whose source differs."""
+    """Remove the app's layers, half a gigabyte per build, which the next build cannot use."""
     with suppress(HomeportError):
         run([engine, "image", "prune", "--force", "--filter", f"label={LABEL}={release}"], root, {}, report)
 
 
 def base_file(image: str) -> str:
-    """An image with mix in it. Its own, tagged: pruning the app's layers leaves it."""
+    """The Containerfile of an image with mix. It is a tagged image of its own, which pruning the app's layers keeps."""
     install = f"apt-get update && apt-get install -y --no-install-recommends {PACKAGES}"
     return f"FROM {image}\nRUN command -v mix >/dev/null || ({install})\n"
 
 
 def app_file(base: str, release: str, project: mix.Project, variables: list[str]) -> str:
-    """The Containerfile for a project without one. What mix has compiled is kept in a cache mount."""
-    # two checkouts of one name must not share what was compiled
+    """The Containerfile for a project without one. The output of mix is in a cache mount."""
+    # two checkouts with the same name must not share compiled files
     checkout = hashlib.sha256(str(project.root.resolve()).encode()).hexdigest()[:12]
     mounts = " ".join(
         f"--mount=type=cache,id=homeport-{release}-{checkout}-{name},target=/src/{name},sharing=locked"
@@ -118,13 +118,13 @@ def base_command(engine: str, file: Path, context: Path, tag: str) -> list[str]:
 
 
 def build_command(engine: str, file: Path, context: Path, out: Path, env: dict[str, str]) -> list[str]:
-    """The build whose last stage lands in `out`. Values of variables are taken from the environment."""
+    """The command of a build whose last stage is written to `out`. Values of variables come from the environment."""
     arguments = [part for name in sorted(env) for part in ("--build-arg", name)]
     output = ["--output", f"type=local,dest={out}"]
     return [engine, "build", *_isolation(engine), *arguments, *output, "--file", str(file), str(context)]
 
 
 def _isolation(engine: str) -> list[str]:
-    """Podman's runtime cannot set limits under cgroups 1 or hybrid; a chroot needs none."""
+    """Podman's options: its runtime cannot set limits under cgroups 1 or hybrid, but a chroot needs none."""
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     return ["--isolation=chroot"] if engine == "podman" and not unified else []

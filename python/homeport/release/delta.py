@@ -1,4 +1,4 @@
-"""What goes over the wire: the new tar, compressed against one that the host holds.
+"""Compresses a release's tar against one that the host has.
 
 The host decodes with the `zstd` program of its Debian (`zstd -d --long=31 --patch-from=BASE`). Measured on a
 16 MB release with one changed module: 3 kB in 0.02 s, where the whole is 7 MB.
@@ -16,16 +16,16 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# The decoder's limit (`--long=31`) for how far back a match may lie.
+# The decoder's limit (`--long=31`) for the distance of a match.
 LARGEST_WINDOW = 31
-# Level 1 finds the same long matches as level 9, without the blocks that newer zstd splits off at higher
-# levels; it only loses where much is new.
+# Level 1 finds the same long matches as level 9, without the block splitting of newer zstd at higher levels; it is
+# worse only if much is new.
 QUICK, THOROUGH, WHOLE = 1, 9, 6
 SMALL = 64 * 1024
 
 
 class Stream(NamedTuple):
-    """The bytes to send, their sha256, and the tar they are relative to (None: they stand alone)."""
+    """The bytes to send, their SHA-256, and the tar that they are a delta against (None: the whole tar)."""
 
     data: bytes
     sha256: str
@@ -33,7 +33,7 @@ class Stream(NamedTuple):
 
 
 def make(new_tar: Path, base_tar: Path | None = None) -> Stream:
-    """The smallest stream that gives `new_tar` on a host which holds `base_tar`. Raises OSError."""
+    """The smallest stream from which a host with `base_tar` makes `new_tar`. Raises OSError."""
     new = new_tar.read_bytes()
     base = base_tar.read_bytes() if base_tar else b""
     patch = _against(base, new) if _usable(base, new) else None
@@ -46,7 +46,7 @@ def make(new_tar: Path, base_tar: Path | None = None) -> Stream:
 
 
 def _usable(base: bytes, new: bytes) -> bool:
-    """zstd takes no prefix below eight bytes, and the host's decoder reaches back 2 GiB at most."""
+    """Whether zstd can use the base: it must have eight bytes, and be within the decoder's window of 2 GiB."""
     return len(base) >= 8 and _window(base, new) <= LARGEST_WINDOW
 
 

@@ -1,4 +1,4 @@
-"""What git says about the source, and the release's name."""
+"""Reads the commit and the files of the source from git, and names the release."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hostctl.common.timestamps import compact
 
 
 class Description(TypedDict):
-    """sha: full; ref: branch, or "" when detached; dirty: changes below the app not committed; subject."""
+    """`sha` in full; `ref`, the branch, "" if detached; `dirty`, whether the app has uncommitted changes; `subject`."""
 
     sha: str
     ref: str
@@ -44,7 +44,7 @@ def files(root: Path) -> list[str] | None:
 
 
 def tracked(root: Path) -> frozenset[str]:
-    """Only what is under version control."""
+    """The tracked files, relative to `root`; empty without git."""
     return frozenset((_git(root, "ls-files", "-z") or "").split("\0"))
 
 

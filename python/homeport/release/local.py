@@ -1,4 +1,4 @@
-"""Build with the mix of this machine."""
+"""Builds a release with the mix of this machine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NO_HEX = (
 
 
 def build(root: Path, release: str, env: dict[str, str], report: Report) -> Path:
-    """Make the release and return its directory, below the project's own `_build`.
+    """Build the release and return its directory, below the project's `_build`.
 
-    The directory is made anew each time: mix only adds, and what an earlier build left would change the
-    digest. Raises HomeportError with the command's last lines.
+    The directory is emptied first: mix only adds files, and those of an earlier build would change the digest. Raises
+    HomeportError with the command's last lines.
     """
     project = mix.read(root)
     target = root / "_build" / "homeport" / release

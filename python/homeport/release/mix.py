@@ -1,4 +1,4 @@
-"""What a mix project needs to become a release: read from its mix.exs, without starting mix."""
+"""Reads from mix.exs, without mix, which commands build a release of the project."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Project(NamedTuple):
 
 
 def read(root: Path) -> Project:
-    """The project at `root`, umbrella or not. Raises HomeportError when there is none."""
+    """The project at `root`, umbrella or not. Raises HomeportError if there is none."""
     try:
         text = _uncommented(root / "mix.exs")
     except FileNotFoundError:
-        fix = "run deploy in the directory of the app's mix.exs, or hand over a release: --artifact"
+        fix = "run deploy in the directory of the app's mix.exs, or push a built release with --artifact"
         raise HomeportError("there is no mix project here", str(root), fix, ExitCode.USAGE) from None
     texts = {"": text} | {_relative(root, path): _uncommented(path) for path in _children(root, text)}
     return Project(
@@ -45,10 +45,10 @@ def read(root: Path) -> Project:
 
 
 def commands(project: Project, release: str, target: str) -> list[list[str]]:
-    """The commands that make the release `release` in the directory `target`, to be run at the root."""
+    """The commands that build `release` into the directory `target`; they run at the root of the project."""
     hex_tools = [["mix", f"local.{tool}", "--force", "--if-missing"] for tool in ("hex", "rebar")]
     dependencies = [["mix", "deps.get", "--only", "prod"]]
-    # `mix release` compiles by itself; only the assets want it done before
+    # `mix release` compiles by itself; only the assets need the compiled code before
     compiled = [["mix", "compile"]]
     assets = [[*_at(where), "mix", "assets.deploy"] for where in project.assets]
     name = [release] if project.has_releases else []
@@ -61,7 +61,7 @@ def commands(project: Project, release: str, target: str) -> list[list[str]]:
 
 
 def environment(env: dict[str, str]) -> dict[str, str]:
-    """release.env, and what every build runs with."""
+    """The variables of a build: release.env and those of every build."""
     return {"LANG": "C.UTF-8", **env, "MIX_ENV": "prod"}
 
 

@@ -1,4 +1,4 @@
-"""The app's source as one artifact: what a build on the host, or in a container, starts from."""
+"""Packs the app's source into an artifact, for a build on the host or in a container."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MADE = frozenset({"_build", "deps", "node_modules", ".git", ".elixir_ls"})
 
 
 def pack(root: Path, cache: Cache) -> Artifact:
-    """The source at `root`, normalised like a release. Raises HomeportError for a symlink that leaves it."""
+    """The source at `root`, normalised like a release. Raises HomeportError for a symlink that leads out of it."""
     return cache.add_source(root, names(root))
 
 
 def names(root: Path) -> list[str]:
-    """Every source file, relative to `root`: git's tracked and untracked but not ignored ones.
+    """Every source file, relative to `root`: the files that git tracks or does not ignore.
 
-    Without git: everything that is not made by a build. Files that hold secrets by their name (.env) go
-    nowhere unless they are under version control.
+    Without git: all files but those that a build makes. Files such as .env, which usually hold secrets, are left out
+    unless git tracks them.
     """
     listed = git.files(root)
     found = listed if listed is not None else list(_walk(root))

@@ -1,4 +1,4 @@
-"""A mix release as a directory: found, checked, or taken from what CI has built."""
+"""Finds and checks the directory of a mix release, also of one that was built elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ else:
     from backports import zstd
 
 MARK = "start_erl.data"
-FIX = "hand over what `mix release` has made: its directory, or a .tar, .tar.gz or .tar.zst of it"
+FIX = "use the output of `mix release`: its directory, or a .tar, .tar.gz or .tar.zst of it"
 
 
 def find(root: Path, name: str) -> Path:
-    """The release `name` at or below `root`, checked. Raises HomeportError when there is none."""
+    """The release `name` at or below `root`, checked. Raises HomeportError if there is none."""
     for directory, below, _ in os.walk(root):
         if "releases" in below and (Path(directory) / "releases" / MARK).is_file():
             return checked(Path(directory), name)
@@ -33,7 +33,7 @@ def find(root: Path, name: str) -> Path:
 
 
 def checked(release_dir: Path, name: str) -> Path:
-    """The directory itself, when it is the mix release `name`, complete. Raises HomeportError."""
+    """The directory, after a check that it is the complete mix release `name`. Raises HomeportError."""
     lacks = [part for part in (f"bin/{name}", f"releases/{MARK}") if not (release_dir / part).is_file()]
     if lacks:
         what = f"this is not the mix release {name}: {lacks[0]} is missing"
@@ -46,9 +46,9 @@ def checked(release_dir: Path, name: str) -> Path:
 
 @contextmanager
 def from_artifact(path: Path, name: str) -> Iterator[Path]:
-    """The release that somebody else built: a directory, or a tar that is unpacked for the while.
+    """The directory of a release that was built elsewhere; a tar is unpacked for the time of the block.
 
-    Raises HomeportError when it is not there, no release `name`, or an unsafe or damaged tar.
+    Raises HomeportError if the path does not exist, is not the release `name`, or is an unsafe or damaged tar.
     """
     if path.is_dir():
         yield find(path, name)
@@ -70,7 +70,7 @@ def _unpacked(path: Path, work: Path) -> Path:
 
 
 def _plain(path: Path, work: Path) -> Path:
-    """The tar without compression, told by its first bytes, not by its name."""
+    """The uncompressed tar; compression is recognised by the first bytes, not by the name."""
     with path.open("rb") as file:
         magic = file.read(4)
     opened = gzip.open if magic[:2] == b"\x1f\x8b" else zstd.open if magic == b"\x28\xb5\x2f\xfd" else None

@@ -1,1 +1,1 @@
-"""The host, reached over SSH: hostctl, sessions, tunnels."""
+"""Access to the host over SSH: hostctl, sessions, tunnels."""

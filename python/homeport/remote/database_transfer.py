@@ -1,4 +1,4 @@
-"""Databases on their way between the host and this machine: counted, checked by digest, in place only when whole."""
+"""Copies databases between the host and this machine, verified by digest; a file gets its name only when complete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def fetch(
 ) -> int:
     """Run a verb of hostctl that sends a file (see hostctl.verbs.db.dump) and keep it as `target`; returns its bytes.
 
-    Never overwrites without `force`. `verb` is what a person called. Raises HomeportError, and then leaves nothing.
+    Overwrites only with `force`. `verb` is the verb that the user called. Raises HomeportError, and removes the partial
+    file then.
     """
     step = verb.split()[-1]
     if target.exists() and not force:
@@ -67,13 +68,13 @@ def _fetched(session: Session, words: list[str], part: Path, screen: Screen, ver
         if told is None:
             raise _refusal(session, status, head, said.read())
     if status != 0 or digest != told["sha256"]:
-        what = "the copy did not arrive whole; nothing was kept of it"
-        raise HomeportError(what, str(session.target), f"deploy {verb} again")
+        what = "the copy did not arrive complete; it was deleted"
+        raise HomeportError(what, str(session.target), f"run deploy {verb} again")
     return int(told["bytes"])
 
 
 def _header(line: bytes) -> Json | None:
-    """What the host says before it sends; None when it sends nothing."""
+    """The header that the host sends before the file; None if the line is not one."""
     try:
         told = json.loads(line)
     except ValueError:
@@ -92,7 +93,7 @@ def _refusal(session: Session, status: int, out: bytes, err: bytes) -> HomeportE
 
 
 def _received(source: IO[bytes], part: Path, total: int, screen: Screen) -> str:
-    """Write what comes, at most `total` bytes, to the disk; returns its SHA-256."""
+    """Write at most `total` bytes of the source to `part`, synced to disk; returns their SHA-256."""
     found, done = hashlib.sha256(), 0
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -107,7 +108,7 @@ def _received(source: IO[bytes], part: Path, total: int, screen: Screen) -> str:
 
 
 def _settle(part: Path, target: Path, *, force: bool) -> None:
-    """To its name, on disk. A link fails where a rename would overwrite."""
+    """Give the file its name, synced to disk. Without `force` by a link, which fails where a rename would overwrite."""
     if force:
         part.replace(target)
     else:
@@ -123,19 +124,19 @@ def _settle(part: Path, target: Path, *, force: bool) -> None:
 
 
 def _in_the_way(target: Path) -> HomeportError:
-    return HomeportError(f"{target} is there already", str(target), "give another FILE, or --force", ExitCode.USAGE)
+    return HomeportError(f"{target} exists already", str(target), "use another FILE, or --force", ExitCode.USAGE)
 
 
 # ---------------------------------------------------------------------------------------------- to the host
 
 
 def check(file: Path, engine: str) -> None:
-    """Whether a file can take the place of the app's database at all. Raises HomeportError (usage)."""
+    """Check that a file can replace the app's database. Raises HomeportError (usage) if not."""
     if engine == "external":
-        what, fix = "a database on a server elsewhere is not replaced from here", "pg_restore, with the server's URL"
+        what, fix = "an external database cannot be replaced by Homeport", "use pg_restore with the server's URL"
         raise HomeportError(what, "database.engine: external", fix, ExitCode.USAGE)
     if engine == "postgres":
-        _begins(file, ARCHIVE, "dump of PostgreSQL", "pg_dump --format=custom")
+        _begins(file, ARCHIVE, "PostgreSQL dump", "pg_dump --format=custom")
     else:
         _begins(file, MAGIC, "SQLite database", "sqlite3's .backup")
         _whole(file)
@@ -145,8 +146,8 @@ def _begins(file: Path, magic: bytes, kind: str, other: str) -> None:
     with file.open("rb") as opened:
         if opened.read(len(magic)) == magic:
             return
-    fix = f"give a file of deploy db dump, or of {other}"
-    raise HomeportError(f"this is no {kind}", str(file), fix, ExitCode.USAGE)
+    fix = f"use a file written by deploy db dump or {other}"
+    raise HomeportError(f"the file is not a {kind}", str(file), fix, ExitCode.USAGE)
 
 
 def _whole(file: Path) -> None:
@@ -157,7 +158,7 @@ def _whole(file: Path) -> None:
 
 
 def send(session: Session, file: Path, words: list[str], screen: Screen) -> Json:
-    """Run a verb of hostctl that takes a file in; returns its answer. Raises HomeportError."""
+    """Run a verb of hostctl that reads a file from standard input; returns its answer. Raises HomeportError."""
     with file.open("rb") as opened:
         told = ["--bytes", str(file.stat().st_size), "--digest", file_digest(file)]
         argv = connection.command(session.target, session.hostctl.command(*words, *told))

@@ -1,6 +1,6 @@
-"""Pinning a host's key: read once without trusting it, shown to a person or compared with what he was told, then kept.
+"""Pins a host's SSH key: reads it once, has a person confirm it or compares it with a fingerprint, then stores it.
 
-Nothing ever connects without a pinned key. The file lies beside deploy.yml and is meant to be committed.
+No verb logs in without a pinned key. The file is beside deploy.yml and should be committed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pin(target: Target, accept: str | None, screen: Screen, *, repin: bool = Fal
 
 
 def resolved(target: Target) -> tuple[str, int]:
-    """The address and port that ssh would connect to: an alias, a HostName and a Port of ~/.ssh/config are followed."""
+    """The address and port that ssh would connect to, after the alias, HostName and Port of ~/.ssh/config."""
     args = ["ssh", "-G", *(["-p", str(target.port)] if target.port else []), f"{target.user}@{target.host}"]
     done = subprocess.run(args, capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
@@ -52,7 +52,7 @@ def pinned(known_hosts: Path, where: tuple[str, int]) -> bool:
 
 
 def offered(where: tuple[str, int]) -> tuple[str, bytes]:
-    """The key the host shows now, by type and bytes. Nothing is sent but the handshake."""
+    """The type and bytes of the key that the host has now. Only a handshake is made. Raises HomeportError."""
     import paramiko
 
     try:
@@ -66,7 +66,7 @@ def offered(where: tuple[str, int]) -> tuple[str, bytes]:
     except (OSError, EOFError, paramiko.SSHException) as error:
         what = f"cannot read the host's key: {error}"
         raise HomeportError(
-            what, f"{where[0]}:{where[1]}", "check host in deploy.yml, and that the server is up"
+            what, f"{where[0]}:{where[1]}", "check host in deploy.yml, and that the server is running"
         ) from None
     return key.get_name(), key.asbytes()
 
@@ -79,8 +79,8 @@ def fingerprint(key: bytes) -> str:
 def _confirm(host: str, kind: str, shown: str, accept: str | None) -> None:
     if accept is not None:
         if accept != shown:
-            what = f"the host shows {shown}, not the key that was to be expected"
-            raise HomeportError(what, host, "find out why before anything else", ExitCode.PERSON)
+            what = f"the host has the key {shown}, not the expected one"
+            raise HomeportError(what, host, "find out why before you connect", ExitCode.PERSON)
         return
     if not sys.stdin.isatty():
         fix = f"compare it with the provider's console, then deploy setup --accept-host-key {shown}"
@@ -94,7 +94,7 @@ def _confirm(host: str, kind: str, shown: str, accept: str | None) -> None:
 
 
 def write(known_hosts: Path, where: tuple[str, int], kind: str, key: bytes) -> None:
-    """Keep the key as the host's only one; keys of other hosts stay."""
+    """Store the key as the only one of the host; keys of other hosts stay."""
     name = _names(where)
     lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
     others = [line for line in lines if line.split(" ")[0] != name]

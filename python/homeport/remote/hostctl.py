@@ -1,4 +1,4 @@
-"""Calls of hostctl on a host: one remote command each, JSON in and out."""
+"""Calls hostctl on a host: one remote command per call, JSON in and out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hostctl.common.documents import Json
 HOSTCTL = "/usr/local/sbin/hostctl"
 # what provisioning calls in its place, as root: roles/base/files/root-hostctl
 ROOT_HOSTCTL = "/usr/local/lib/homeport/root-hostctl"
-# how long a lost connection is tried again while a transition goes on by itself on the host
+# how long a lost connection is retried, while the transition continues on the host
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 5.0
 
@@ -38,7 +38,7 @@ class Hostctl:
     program: str = HOSTCTL
 
     def command(self, *args: str) -> list[str]:
-        """The quoted words of the remote command."""
+        """The words of the remote command, quoted for a shell."""
         prefix = ["sudo", "-n"] if self.sudo else []
         return [shlex.quote(word) for word in [*prefix, self.program, self.app, *args]]
 
@@ -53,7 +53,7 @@ class Hostctl:
 
 
 def parse(status: int, out: bytes, err: bytes, where: str) -> Json:
-    """hostctl's answer from its exit status and output; raises HomeportError for a refusal or no answer at all."""
+    """hostctl's answer, from its exit status and output. Raises HomeportError for a refusal, and without an answer."""
     try:
         answer = json.loads(out)
     except ValueError:
@@ -74,7 +74,7 @@ def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
 
 
 def over_ssh(app: str, target: connection.Target, timeout: float = 60) -> Hostctl:
-    """hostctl over a connection of our own, for verbs that need no playbook. `timeout` is for one call, in seconds."""
+    """hostctl over SSH, for verbs that need no playbook. `timeout` is for one call, in seconds."""
 
     def run(command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         return connection.run(target, command, stdin=stdin, timeout=timeout)
@@ -83,10 +83,10 @@ def over_ssh(app: str, target: connection.Target, timeout: float = 60) -> Hostct
 
 
 def follow(host: Hostctl, transition: str, on_event: Callable[[Json], None]) -> Json:
-    """Show a transition's events as they happen, until it is decided; return its result.
+    """Pass a transition's events to `on_event` until the transition has ended; return its result.
 
-    The transition needs no connection to go on: a lost one is tried again for PATIENCE_SECONDS, and then HomeportError
-    says how to see the rest.
+    The transition continues on the host without a connection. A lost connection is retried for PATIENCE_SECONDS; then
+    raises HomeportError.
     """
     seen, lost_since = 0, None
     while True:
@@ -107,5 +107,5 @@ def follow(host: Hostctl, transition: str, on_event: Callable[[Json], None]) -> 
 
 
 def _lost(error: HomeportError, where: str) -> HomeportError:
-    what = f"lost sight of the host ({error.what}); what it began, it finishes or undoes by itself"
+    what = f"lost the connection to the host ({error.what}); the host finishes or undoes the transition by itself"
     return HomeportError(what, where, "deploy attach", ExitCode.PERSON)

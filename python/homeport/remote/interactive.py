@@ -1,4 +1,4 @@
-"""A person's own program or expression on the host, with this terminal, these pipes and its exit status."""
+"""Runs a program or an expression on the host with this terminal and these pipes, and exits with its status."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 def run(
     session: Session, verb: str, *, words: tuple[str, ...] = (), expression: str = "", detach: bool = False
 ) -> NoReturn:
-    """Run it there, and end with its exit status.
+    """Run the program or expression on the host, and exit with its status.
 
-    What it is goes in through standard input, for sudo writes arguments into a log. Raises HomeportError where the
-    host refuses, or cannot be reached.
+    It is sent on standard input, because sudo writes arguments into a log. Raises HomeportError if the host refuses it
+    or cannot be reached.
     """
-    asked = {"verb": verb, "words": list(words), "expression": expression, "detach": detach}
-    name = session.hostctl.send("shell", asked, "ask")["id"]
+    request = {"verb": verb, "words": list(words), "expression": expression, "detach": detach}
+    name = session.hostctl.send("shell", request, "ask")["id"]
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
     given = ["--id", name, *(["--terminal"] if terminal else []), "--who", who(), "--from", here()]
     attach(session, ["shell", "run", *given], f"deploy {verb}", terminal=terminal)
 
 
 def attach(session: Session, args: list[str], verb: str, *, terminal: bool = False) -> NoReturn:
-    """Run a verb of hostctl as a child that has this terminal, and end with its exit status.
+    """Run a verb of hostctl as a child process on this terminal, and exit with its status.
 
-    Raises HomeportError when the connection fails.
+    Raises HomeportError if the connection fails.
     """
     command = connection.command(session.target, session.hostctl.command(*args), terminal=terminal)
-    # ended, it ends its child too, and so what that one runs on the host
+    # SIGTERM must end the child as well, and with it the program on the host
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     done = subprocess.run(command, check=False)
     if done.returncode == connection.CONNECTION_FAILED:
-        raise HomeportError("the connection to the host failed", str(session.target), f"{verb} again")
+        raise HomeportError("the connection to the host failed", str(session.target), f"run {verb} again")
     sys.exit(done.returncode)
 
 
 def an_expression(_: click.Context, __: click.Parameter, value: str) -> str:
-    """The callback of an argument: the expression, which `-` has come from standard input."""
+    """The callback of the argument EXPR: the expression, read from standard input for `-`."""
     text = sys.stdin.read() if value == "-" else value
     if not text.strip():
         raise click.BadParameter("there is no expression")

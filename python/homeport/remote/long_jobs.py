@@ -1,4 +1,4 @@
-"""Long work on the host that needs no connection: it is begun, and looked at until it has ended."""
+"""Polls a long job on the host until it ends. The job needs no connection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from homeport.ssh import connection
 from hostctl.common.documents import Json
 
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 15.0  # until systemd has begun what it was asked to
+GRACE_SECONDS = 15.0  # within which systemd must have started the job
 
 
 def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], None], of: str = "backup") -> Json:
-    """What came of `what` (drill or run of the backup, renew of the certs), begun at `started` by the host's clock.
+    """The result of the job `what` (such as drill, or renew of certs), which began at `started` by the host's clock.
 
-    A lost connection is tried again for PATIENCE_SECONDS. Raises HomeportError when it is not heard of again, and when
-    the work ended without a result.
+    A lost connection is retried for PATIENCE_SECONDS. Raises HomeportError after that, and if the job ended without a
+    result.
     """
     heard = time.monotonic()
     grace = heard + GRACE_SECONDS
@@ -42,5 +42,5 @@ def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], No
 
 
 def _lost(what: str, error: HomeportError, where: str) -> HomeportError:
-    text = f"lost sight of the host ({error.what}); the {what} that was begun goes on there"
+    text = f"lost the connection to the host ({error.what}); the {what} continues there"
     return HomeportError(text, where, "deploy backup status", ExitCode.PERSON)

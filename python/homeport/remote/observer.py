@@ -1,4 +1,4 @@
-"""A node on this machine to which the live instance connects, so that a local Observer looks at it.
+"""Connects the live instance to an Erlang node on this machine, for a local Observer.
 
 The connection goes through a session of hostctl (hostctl.instance.observer). Only loopback ports are opened, on the
 laptop and on the host, and both are closed at the end.
@@ -26,30 +26,30 @@ from homeport.ssh import connection as ssh_connection
 from hostctl.common import relay
 from hostctl.common.documents import Json
 
-PORT = 14370  # here, unless another is asked for
-KNOCK = 0.2  # seconds between two looks at whether the local node listens
+PORT = 14370  # the default local port
+KNOCK = 0.2  # seconds between two attempts to connect to the local node
 VERB = "deploy observer"
 
 
 @dataclass(frozen=True)
-class Told:
-    """Who is told what: the command that starts the node; the instance's name, once the node is there for it."""
+class Callbacks:
+    """`ready` gets the command that starts the local node; `reached` the instance's name, once both are connected."""
 
     ready: Callable[[str], None]
     reached: Callable[[str], None]
 
 
-def hold(session: Session, port: int, told: Told) -> int:
-    """Wait for the local node and carry its connection until either side leaves; returns the exit status.
+def hold(session: Session, port: int, callbacks: Callbacks) -> int:
+    """Wait for the local node and relay its connection until either side closes it; returns the exit status.
 
-    Ctrl-C, or a signal to end, ends it. Raises HomeportError: usage for a port that is taken, and when the connection
+    Ctrl-C and SIGTERM end it. Raises HomeportError (usage) if the port is in use, and HomeportError if the connection
     fails.
     """
     free(Way(port, "", VERB))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with private_directory.directory() as home, _relay(session) as process:
-            return _held(session, process, home, port, told)
+            return _held(session, process, home, port, callbacks)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -58,9 +58,9 @@ def hold(session: Session, port: int, told: Told) -> int:
 
 @contextlib.contextmanager
 def _relay(session: Session) -> Iterator[subprocess.Popen[bytes]]:
-    """hostctl on the host, which asks the instance to connect. Its errors are for the person, as they are."""
-    asked = {"verb": "observer", "words": [], "expression": "", "detach": False}
-    name = session.hostctl.send("shell", asked, "ask")["id"]
+    """hostctl on the host, which makes the instance connect. It writes its errors to this terminal itself."""
+    request = {"verb": "observer", "words": [], "expression": "", "detach": False}
+    name = session.hostctl.send("shell", request, "ask")["id"]
     words = ["shell", "run", "--id", name, "--who", who(), "--from", here()]
     command, pipe = ssh_connection.command(session.target, session.hostctl.command(*words)), subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as process:
@@ -70,25 +70,25 @@ def _relay(session: Session) -> Iterator[subprocess.Popen[bytes]]:
             process.terminate()
 
 
-def _held(session: Session, process: subprocess.Popen[bytes], home: Path, port: int, told: Told) -> int:
-    assert process.stdin is not None  # noqa: S101 - both pipes were asked for
+def _held(session: Session, process: subprocess.Popen[bytes], home: Path, port: int, callbacks: Callbacks) -> int:
+    assert process.stdin is not None  # noqa: S101 - Popen was given both pipes
     assert process.stdout is not None  # noqa: S101
     if line := process.stdout.readline():
-        given = json.loads(line)
-        told.ready(prepare(home, given, port))
+        nodes = json.loads(line)
+        callbacks.ready(prepare(home, nodes, port))
         if connection := _node(port, process):
             with connection:
                 process.stdin.write(b"\n")
-                told.reached(given["instance"])
+                callbacks.reached(nodes["instance"])
                 relay.carry(connection, process.stdout.fileno(), process.stdin.fileno())
             return 0
     if process.wait() == ssh_connection.CONNECTION_FAILED:
-        raise HomeportError("the connection to the host failed", str(session.target), f"{VERB} again")
+        raise HomeportError("the connection to the host failed", str(session.target), f"run {VERB} again")
     return process.returncode
 
 
 def _node(port: int, process: subprocess.Popen[bytes]) -> socket.socket | None:
-    """A connection to the local node, once there is one; None when the host's side has ended meanwhile."""
+    """A connection to the local node, once it listens; None if the process on the host's side ended before."""
     while process.poll() is None:
         try:
             return socket.create_connection((LOCAL, port))
@@ -97,14 +97,14 @@ def _node(port: int, process: subprocess.Popen[bytes]) -> socket.socket | None:
     return None
 
 
-def prepare(home: Path, given: Json, port: int) -> str:
-    """Write what the node needs into `home`, which this user alone may read; returns the command that starts it.
+def prepare(home: Path, nodes: Json, port: int) -> str:
+    """Write the node's files into `home`, a directory private to this user; returns the command that starts the node.
 
-    `given` has the names of both nodes and the cookie. erl shows the words of an args file in its own command line, so
+    `nodes` has the names of both nodes and the cookie. erl shows the words of an args file in its own command line, so
     the cookie is in a file that the node evaluates.
     """
     script, arguments = home / "observer.erl", home / "observer"
-    bound = {"Live": given["instance"], "Peer": given["peer"], "Cookie": given["cookie"]}
+    bound = {"Live": nodes["instance"], "Peer": nodes["peer"], "Cookie": nodes["cookie"]}
     values = "".join(f"{name} = {atom(value)}.\n" for name, value in bound.items())
     private_directory.write(script, values + (files("homeport.remote") / "observer.erl").read_text())
     private_directory.write(

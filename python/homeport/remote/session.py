@@ -1,4 +1,4 @@
-"""What every verb that talks to the host begins with: the configuration, where to log in, and hostctl there."""
+"""The session of a verb with its host: the configuration, the login, and hostctl."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Session:
 
     @cached_property
     def host_vars(self) -> dict[str, Any]:
-        """The variables of the host as every playbook gets them, the stamp included."""
-        found = host_vars(self.loaded)
-        return {**found, "homeport_stamp": stamp(found)}
+        """The variables that every playbook gets, with the provision stamp."""
+        variables = host_vars(self.loaded)
+        return {**variables, "homeport_stamp": stamp(variables)}
 
     @cached_property
     def secrets(self) -> Secrets:
-        """The values of all secrets, taken out of the environment for good: no child process inherits one.
+        """The values of all secrets. They are removed from the environment, so that no child process inherits one.
 
-        Raises HomeportError for one that cannot be kept secret.
+        Raises HomeportError for a value that cannot be kept secret.
         """
-        found = collect(self.loaded, os.environ)
+        values = collect(self.loaded, os.environ)
         scrub(self.loaded.config, os.environ)
-        return found
+        return values
 
     @property
     def app(self) -> str:

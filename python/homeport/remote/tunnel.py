@@ -1,4 +1,4 @@
-"""A way from a port of this machine to what listens on the host alone: the instance, or PostgreSQL's socket."""
+"""Forwards a port of this machine to a port or socket that only the host itself can reach, over SSH."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from homeport.remote.session import Session
 from homeport.ssh import connection
 
 LOCAL = "127.0.0.1"
-PORT = 15432  # here, unless another is asked for: 5432 may be a server of one's own
+PORT = 15432  # the default local port; a local server may have 5432
 OPEN = "open"
 _ELSEWHERE = {
-    "sqlite": ("SQLite is a file, which nothing can be connected to", "deploy db console"),
-    "external": ("the database is on a server elsewhere", "connect to the URL that the app has"),
+    "sqlite": ("SQLite is a file, which has no server to connect to", "deploy db console"),
+    "external": ("the database is on an external server", "connect to the URL that the app has"),
     "none": ("there is no database", "set database.engine: postgres in deploy.yml"),
 }
 
 
 @dataclass(frozen=True)
 class Way:
-    """From `port` here to `there` on the host, which is a port (`127.0.0.1:4000`) or the path of a socket.
+    """A forwarding from the local `port` to `there` on the host: an address (`127.0.0.1:4000`) or the path of a socket.
 
-    `verb` is what opens it, for errors.
+    `verb` is the command that opens it, for errors.
     """
 
     port: int
@@ -37,13 +37,13 @@ class Way:
 
 
 def postgres(session: Session, port: int) -> Way:
-    """To the app's PostgreSQL. Raises HomeportError as `require` does."""
+    """The forwarding to the app's PostgreSQL. Raises HomeportError as `require` does."""
     require(session)
     return Way(port, f"/run/homeport-{session.app}-postgres/.s.PGSQL.5432", "deploy db tunnel")
 
 
 def instance(session: Session, local: int | None) -> Way:
-    """To the live instance itself, past the edge. Raises HomeportError when nothing is live."""
+    """The forwarding to the live instance, bypassing the edge. Raises HomeportError if nothing is live."""
     live = session.hostctl.call("status")["live"] or {}
     if not (port := live.get("port")):
         raise HomeportError(f"nothing of {session.app} is live", session.target.host, "deploy push")
@@ -51,12 +51,12 @@ def instance(session: Session, local: int | None) -> Way:
 
 
 def loopback(port: int, local: int | None) -> Way:
-    """To a port of the host's own loopback network; from the same number here, unless another is given."""
+    """The forwarding to a port of the host's loopback network, from `local` or the same number."""
     return Way(local or port, f"{LOCAL}:{port}", "deploy tunnel")
 
 
 def require(session: Session) -> None:
-    """Raises HomeportError (usage) for an app whose database is no PostgreSQL of Homeport's."""
+    """Raises HomeportError (usage) for an app without a PostgreSQL on its host."""
     engine = session.loaded.config.database.engine
     if engine in _ELSEWHERE:
         why, fix = _ELSEWHERE[engine]
@@ -65,7 +65,7 @@ def require(session: Session) -> None:
 
 
 def lines(session: Session, port: int) -> list[str]:
-    """What attaches: for psql, and as a URL."""
+    """The command of psql and the URL that connect through the tunnel."""
     name = database_name(session.loaded.config)
     return [
         f'psql "host={LOCAL} port={port} user={session.app} dbname={name}"',
@@ -74,7 +74,7 @@ def lines(session: Session, port: int) -> list[str]:
 
 
 def argv(session: Session, way: Way) -> list[str]:
-    """ssh with the one forwarding, on a connection of its own: over a shared one it would outlive this command."""
+    """The ssh command of the forwarding. Its connection is not shared: a shared one would keep the port open."""
     target = session.target
     own = ["ControlPath=none", "ExitOnForwardFailure=yes", "PermitLocalCommand=yes", f"LocalCommand=echo {OPEN}"]
     settings = [part for one in own for part in ("-o", one)]
@@ -83,9 +83,9 @@ def argv(session: Session, way: Way) -> list[str]:
 
 
 def hold(session: Session, way: Way, on_open: Callable[[], None]) -> None:
-    """Keep the way open until Ctrl-C or a signal to end; `on_open` is called once it stands.
+    """Keep the tunnel open until Ctrl-C or SIGTERM; `on_open` is called once it is open.
 
-    Raises HomeportError: usage for a port that is taken here, and when the connection fails or ends.
+    Raises HomeportError (usage) if the local port is in use, and HomeportError if the connection fails or ends.
     """
     free(way)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -98,9 +98,9 @@ def hold(session: Session, way: Way, on_open: Callable[[], None]) -> None:
 
 
 def free(way: Way) -> None:
-    """Raises HomeportError (usage) when the port here cannot be listened on."""
+    """Raises HomeportError (usage) if the local port cannot be listened on."""
     with socket.socket() as probe:
-        # a server that has just ended leaves its port in TIME_WAIT, which ssh does not mind either
+        # a server that has just ended leaves its port in TIME_WAIT, in which ssh can listen, too
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOCAL, way.port))
@@ -110,7 +110,7 @@ def free(way: Way) -> None:
 
 def _taken(way: Way, why: str) -> HomeportError:
     what = f"port {way.port} of this machine cannot be used: {why}"
-    return HomeportError(what, f"{LOCAL}:{way.port}", f"{way.verb}, with another port", ExitCode.USAGE)
+    return HomeportError(what, f"{LOCAL}:{way.port}", f"run {way.verb} with another port", ExitCode.USAGE)
 
 
 def _held(session: Session, way: Way, on_open: Callable[[], None]) -> None:
@@ -135,5 +135,5 @@ def _ended(session: Session, said: str, way: Way, stood: bool) -> HomeportError:
     if "address already in use" in said.lower():
         return _taken(way, "address already in use")
     if stood:
-        return HomeportError("the connection to the host ended", str(session.target), f"{way.verb} again")
+        return HomeportError("the connection to the host ended", str(session.target), f"run {way.verb} again")
     return connection.refused(str(session.target), said)

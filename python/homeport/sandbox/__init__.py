@@ -1,4 +1,4 @@
-"""A local stand-in for a rented server: a Debian host that boots systemd, with S3 and ACME beside it."""
+"""The sandbox: a local Debian host that boots systemd, with S3 and ACME servers, in place of a rented server."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ def main() -> None:
     """Supervise the sandbox named on the command line until it ends."""
     sandbox = get(sys.argv[1])
     if sandbox is None:
-        sys.exit(f"nothing is known of a sandbox {sys.argv[1]}")
+        sys.exit(f"there is no sandbox {sys.argv[1]}")
     Supervisor(sandbox).run()
 
 

@@ -1,4 +1,4 @@
-"""Which addresses a sandbox has: two neighbours of 198.51.100.0/24 (RFC 5737, TEST-NET-2, never routed)."""
+"""The addresses of a sandbox: two neighbours in 198.51.100.0/24 (RFC 5737, TEST-NET-2, never routed)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate authority that lives as long as one sandbox, for the services' own HTTPS."""
+"""Creates a certificate authority and a server certificate for the HTTPS of one sandbox's services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Key = ec.EllipticCurvePrivateKey
 _LIFE = datetime.timedelta(days=365)
 
 
-# Python 3.13 trusts no authority that does not say that it signs certificates (VERIFY_X509_STRICT)
+# Python 3.13 requires the key usage of certificate signing in an authority (VERIFY_X509_STRICT)
 _SIGNS = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,

@@ -1,4 +1,4 @@
-"""Running this machine's own programs, with their output shown only when they fail."""
+"""Runs programs of this machine, and shows their output only if they fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*argv: str) -> str:
     done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-        fix = "mend that, then run `deploy sandbox up` again; it clears what is left"
+        fix = "correct that, then run `deploy sandbox up` again, which removes what is left"
         what = f"{argv[0]} failed (exit status {done.returncode}): {said}"
         raise HomeportError(what, " ".join(argv), fix)
     return done.stdout

@@ -1,4 +1,4 @@
-"""A control group for each sandbox: two systemds in one would take each other's processes for their own."""
+"""Creates a control group for each sandbox, because two systemds in one group would manage each other's processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole after a crash, and locks that end with their holder."""
+"""Writes files atomically, and takes locks that end with their process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _lock(path: Path) -> TextIO:
 
 
 def forget_locks() -> None:
-    """Remove the locks that nobody holds."""
+    """Remove the locks that no process holds."""
     for path in LOCKS.glob("*.lock"):
         with path.open("w") as stream:
             try:

@@ -1,4 +1,4 @@
-"""What may befall an S3 store besides being away (see `cut`): it is full, or knows the keys no more."""
+"""Faults of the sandbox's S3 store for tests, besides an outage (see `cut`): it is full, or rejects the keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _shell(sandbox: Sandbox, command: str) -> None:
 
 @contextmanager
 def revoked(sandbox: Sandbox) -> Iterator[None]:
-    """S3 does not know the sandbox's keys for a while."""
+    """S3 rejects the sandbox's keys during the block."""
     config = sandbox.machine / "s3.json"
     known = config.read_text()
     told = json.loads(known)

@@ -41,12 +41,12 @@ PACKAGES = (
     "htop",
     "unzip",
 )
-# nobody reads manuals in a sandbox, and they are half of its files
+# manuals are not needed in a sandbox, and are half of its files
 _DPKG = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/locale/*")
 
 
 def key(suite: str, archives: Sequence[sources.Source]) -> str:
-    """What identifies a tree: equal keys, equal packages from equal archives."""
+    """The key of a tree in the cache: the same key means the same packages from the same archives."""
     document = [_FORMAT, suite, PACKAGES, _DPKG, [source.line() for source in archives]]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16]
 
@@ -105,7 +105,7 @@ def _run_marked(argv: list[str], suite: str, work: Path) -> None:
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-15:])
-        fix = "see that `apt-get update` works on this machine, then run this again"
+        fix = "make `apt-get update` work on this machine, then run this again"
         raise HomeportError(f"Debian {suite} could not be made:\n{said}", "mmdebstrap", fix)
 
 

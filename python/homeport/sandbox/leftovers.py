@@ -1,4 +1,4 @@
-"""Finding and removing what belongs to a sandbox, also when nothing is left that knows of it."""
+"""Finds and removes the processes, mounts and files of a sandbox, also of one whose state is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making, finding, rebooting and removing sandboxes."""
+"""Creates, finds, reboots and removes sandboxes."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _silent(step: str, seconds: float | None) -> None:
 
 
 def up(name: str = DEFAULT, suite: str = "trixie", report: Report = _silent, weed: Path | None = None) -> Sandbox:
-    """A running sandbox of that name: the one that runs, or a new one in place of what a killed run left.
+    """The running sandbox of that name, or a new one, after removing what a killed run left.
 
-    `weed` is an already fetched SeaweedFS. Raises HomeportError where it cannot run, or not be made.
+    `weed` is the path of a SeaweedFS executable. Raises HomeportError if a sandbox cannot run or be created here.
     """
     checked_name(name)
     _check_suite(suite)
@@ -74,7 +74,7 @@ def all_sandboxes() -> list[Sandbox]:
 
 
 def down(name: str = DEFAULT, report: Report = _silent) -> bool:
-    """Remove every trace of a sandbox but the cached Debian tree; whether there was anything to remove."""
+    """Remove everything of a sandbox but the cached Debian tree; returns whether there was anything to remove."""
     checked_name(name)
     if not _traces(name):
         return False
@@ -88,7 +88,7 @@ def down(name: str = DEFAULT, report: Report = _silent) -> bool:
 
 
 def reboot(name: str = DEFAULT, hard: bool = False, report: Report = _silent) -> Sandbox:
-    """Reboot the host and wait until it answers; `hard` ends it at once, as a power cut would."""
+    """Reboot the host and wait until it answers; `hard` kills it at once, as a power cut would."""
     sandbox = running(name)
     if not privilege.is_root():
         privilege.again_as_root(["reboot", "--name", name, *(["--hard"] if hard else [])])

@@ -1,4 +1,4 @@
-"""What a sandbox is: its name, its two addresses, and the files that let other programs use it."""
+"""The sandbox as other programs see it: its name, its two addresses, and its files."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Sandbox:
 
     @property
     def address(self) -> str:
-        """Where the host answers."""
+        """The address of the host."""
         return self.slot.host
 
     @property
     def services_address(self) -> str:
-        """Where S3, ACME and its DNS answer."""
+        """The address of S3, ACME and the DNS server."""
         return self.slot.services
 
     @property
     def directory(self) -> Path:
-        """Everything the sandbox keeps on this machine."""
+        """The directory with all files of the sandbox on this machine."""
         return SANDBOXES / self.name
 
     @property
     def machine(self) -> Path:
-        """The part only root may look into: the host's tree, the services' data."""
+        """The directory that only root may read: the host's tree, the services' data."""
         return self.directory / "machine"
 
     @property
@@ -80,12 +80,12 @@ class Sandbox:
 
     @property
     def ca(self) -> Path:
-        """What a client trusts that talks to the services themselves."""
+        """The root certificate of the services' own HTTPS."""
         return self.directory / "acme-ca.pem"
 
     @property
     def root(self) -> Path:
-        """What a client trusts that talks to an app with a certificate from this ACME authority."""
+        """The root certificate of certificates that this ACME authority issues."""
         return self.directory / "acme-root.pem"
 
     @property

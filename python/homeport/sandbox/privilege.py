@@ -1,4 +1,4 @@
-"""Who may make sandboxes, on which machines, and whose they are."""
+"""Checks whether sandboxes can run on this machine, and runs `deploy sandbox` as root for a user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_machine() -> None:
 
 
 def is_root() -> bool:
-    """Whether this process may do it all itself."""
+    """Whether this process runs as root."""
     return os.geteuid() == 0
 
 
@@ -63,12 +63,12 @@ def _sudo() -> str:
 
 
 def owner() -> int:
-    """The user whose sandbox this is: who called sudo, else who runs this."""
+    """The owner of the sandbox: the user who called sudo, otherwise the current user."""
     return int(os.environ.get("SUDO_UID", os.geteuid()))
 
 
 def give(paths: Sequence[Path], user: int) -> None:
-    """Let a user read files that nobody else may."""
+    """Make a user the owner of files that nobody else may read."""
     try:
         group = pwd.getpwuid(user).pw_gid
     except KeyError as error:

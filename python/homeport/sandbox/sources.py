@@ -1,4 +1,4 @@
-"""Where this machine gets Debian from, read from its own apt sources in either form (sources.list(5))."""
+"""Reads this machine's apt sources in both formats (sources.list(5)), to get Debian from the same archives."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def for_suite(sources: Iterable[Source], suite: str) -> list[Source]:
 
 
 def of_machine(suite: str, apt: Path = Path("/etc/apt")) -> list[Source]:
-    """Where this machine would get `suite` from. Raises HomeportError when its apt knows none."""
+    """The archives from which this machine can get `suite`. Raises HomeportError if apt has none."""
     lists = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]
     sources = [source for path in lists if path.is_file() for source in parse_list(path.read_text())]
     for path in sorted((apt / "sources.list.d").glob("*.sources")):

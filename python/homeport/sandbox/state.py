@@ -1,4 +1,4 @@
-"""What is known of the sandboxes of this machine: one state.json each."""
+"""Stores the state of each sandbox of this machine, in a state.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from homeport.sandbox.model import SANDBOXES, Sandbox
 
 @dataclass(frozen=True)
 class State:
-    """`ready` is set once everything answered; `pid` and `started` name the supervisor beyond doubt."""
+    """The state of a sandbox. `ready`: everything has answered; `pid` and `started` identify the supervisor."""
 
     name: str
     suite: str
@@ -45,7 +45,7 @@ def load(name: str) -> State | None:
 
 
 def names() -> list[str]:
-    """Every sandbox that has a directory, also one that a killed run left half-made."""
+    """Every sandbox that has a directory, also an incomplete one of a killed run."""
     if not SANDBOXES.is_dir():
         return []
     return sorted(entry.name for entry in SANDBOXES.iterdir() if entry.is_dir())

@@ -1,4 +1,4 @@
-"""The process behind one sandbox: starts the services and the host, and starts again what ends."""
+"""The supervisor process of a sandbox: starts the services and the host, and restarts those that end."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from homeport.sandbox.model import MARKER, Sandbox
 _REBOOT = 133  # how nspawn ends under --keep-unit when the host inside asks for a reboot
 _TICK = 0.1
 _PAUSE = 1.0  # seconds before a service that ended is started again
-# nspawn stumbles over what an earlier run left there: a fresh one, in a mount namespace that ends with it
+# nspawn fails if an earlier run left files there: each run gets an empty directory in its own mount namespace
 _PRIVATE = 'mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec "$@"'
-# SeaweedFS meets itself through sockets in /tmp that only the port names: two sandboxes would become one store
+# SeaweedFS uses sockets in /tmp named by port only: without a private /tmp two sandboxes would share a store
 _OWN_TMP = 'mount -t tmpfs tmpfs /tmp && exec "$@"'
 _UNSHARE = ("unshare", "--mount", "--propagation", "slave", "sh", "-c")
 
@@ -36,7 +36,7 @@ def host_argv(sandbox: Sandbox) -> list[str]:
 
 
 class Supervisor:
-    """Runs until told to stop, or until the host inside powers off."""
+    """Runs until it gets a signal to stop, or until the host powers off."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

@@ -1,4 +1,4 @@
-"""What turns a plain Debian tree into this one host: its name, keys, address and the sandbox's settings."""
+"""Configures a plain Debian tree as the host of a sandbox: name, keys, address and settings."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _apt_of_machine() -> str:
 
 
 def name_servers(root: Path = Path("/")) -> str:
-    """The machine's resolv.conf; with systemd-resolved the one that names no stub, which is out of reach."""
+    """The machine's resolv.conf; with systemd-resolved the upstream one, because the sandbox cannot reach the stub."""
     etc, upstream = root / "etc/resolv.conf", root / "run/systemd/resolve/resolv.conf"
     text = etc.read_text() if etc.exists() else ""
     return upstream.read_text() if "nameserver 127." in text and upstream.exists() else text

@@ -1,1 +1,1 @@
-"""What a person sees: progress, tables, confirmation."""
+"""Output for people: progress, tables, confirmation."""

@@ -9,8 +9,8 @@ import click
 from homeport.core.errors import ExitCode, HomeportError
 
 
-def sure(text: str, yes: bool) -> None:
-    """Ask a person, unless told not to. Raises HomeportError where nobody can be asked."""
+def confirm(text: str, yes: bool) -> None:
+    """Ask a person to confirm, unless `yes`. Raises HomeportError (usage) without a terminal."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -1,11 +1,11 @@
-"""Which variables a release has otherwise than the one before, by name: no value is ever known here."""
+"""The names of the variables in which a release differs from the one before. It never has a value."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 
-def told(changes: Mapping[str, Sequence[str]] | None) -> str:
-    """`KEY changed, OTHER added`, the names in order; empty for none, and where they are not known."""
-    names = {name: how for how, found in (changes or {}).items() for name in found}
+def summary(changes: Mapping[str, Sequence[str]] | None) -> str:
+    """`KEY changed, OTHER added`, sorted by name; "" if nothing changed or the changes are unknown."""
+    names = {name: how for how, changed in (changes or {}).items() for name in changed}
     return ", ".join(f"{name} {names[name]}" for name in sorted(names))

@@ -1,7 +1,7 @@
-"""Progress from the playbook's process to the one that talks to the person: lines of JSON in a file.
+"""Progress events from a playbook's processes to the process that has the terminal: lines of JSON in a file.
 
-A playbook runs in processes of Ansible's own, whose output is Ansible's; what a step has to say while it works goes
-through here. Without a listener (a plain `ansible-playbook`) nothing is written.
+Ansible runs a playbook in processes of its own and takes their output, so a step reports its progress through this
+file. Without a listener (a plain `ansible-playbook`) nothing is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.03
 
 
 def emit(event: Json) -> None:
-    """Tell whoever listens. One write of one line: lines of several processes do not mix."""
+    """Write an event for the listener. One write per line, so that lines of several processes do not mix."""
     path = os.environ.get(VARIABLE)
     if not path:
         return
@@ -32,12 +32,12 @@ def emit(event: Json) -> None:
 
 
 def step(name: str, state: str, text: str = "", ms: int | None = None) -> None:
-    """A step of the push begins, ends, fails or has a note to make; `ms` is how long it took."""
+    """Report that a step begins, ends, fails or has a note; `ms` is its duration in milliseconds."""
     emit({"kind": "step", "step": name, "state": state, "text": text, "ms": ms})
 
 
 def line(text: str) -> None:
-    """A line of somebody's output, a build's for instance."""
+    """Report a line of a program's output, such as a build's."""
     emit({"kind": "line", "text": text})
 
 

@@ -1,4 +1,4 @@
-"""What is told of an app's PostgreSQL: rows of `deploy status` and `deploy backup status`, as (name, text)."""
+"""The rows about PostgreSQL in `deploy status` and `deploy backup status`, as (name, text)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = Iterator[tuple[str, str]]
 
 
 def database(told: Json) -> Rows:
-    """The server, and what is wrong with it. `told` is the `database` of a status, its times made readable."""
+    """The server and its faults. `told` is the field `database` of a status, with its times as text."""
     if told["engine"] == "external":
         yield "database", f"PostgreSQL of a provider ({told['url']})"
         return
@@ -30,7 +30,7 @@ def _server(told: Json) -> str:
 
 
 def archive(backup: Json) -> Rows:
-    """Base backups and the log between them. `backup` is of the status of a PostgreSQL."""
+    """The base backups, the archived log and its gaps. `backup` is the field `backup` of a PostgreSQL's status."""
     yield "archive", _archiver(backup)
     for kind, name in (("full", "full backup"), ("newest", "newest")):
         yield name, base(backup[kind])
@@ -52,7 +52,7 @@ def _archiver(backup: Json) -> str:
 
 
 def base(found: Json | None) -> str:
-    """A base backup: of a status, or of a list."""
+    """A base backup, as it is in a status or in a list."""
     if found is None:
         return "NONE yet"
     taken, count = (found["ended"], found["size"]) if "ended" in found else (found["at"], found["bytes"])
@@ -60,7 +60,7 @@ def base(found: Json | None) -> str:
 
 
 def missing(gap: Json) -> str:
-    """A time that nothing can be restored of."""
+    """A gap: the time that cannot be restored."""
     if gap["until"] is None:
         return f"NOTHING after {gap['since']} can be restored until a full backup is taken"
     return f"nothing between {gap['since']} and {gap['until']} can be restored"

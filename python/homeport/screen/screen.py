@@ -1,6 +1,6 @@
-"""What a person sees while a verb works: a line a step on standard error, plain where it is not a terminal.
+"""Shows the progress of a verb on standard error: one line per step, plain text if it is not a terminal.
 
-Standard output is for results alone, so that `--json` and pipes get nothing else.
+Standard output has results only, so that `--json` and pipes get nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hostctl.common.documents import Json
 
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 TICK_SECONDS = 0.2
-# a step that takes longer is announced where nothing can be redrawn
+# off a terminal, a step that takes longer than this is announced before it ends
 LONG_SECONDS = 2.0
 
 
@@ -37,12 +37,12 @@ class Screen:
         self._ticker: threading.Thread | None = None
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line."""
         if not self.quiet:
             self._write_line(text)
 
     def begin(self, step: str, text: str = "") -> None:
-        """A step begins. Off a terminal nothing is printed until it ends, or takes its time."""
+        """Begin a step. Off a terminal nothing is printed until it ends or has taken LONG_SECONDS."""
         with self._lock:
             self._running, self._announced = (step, text, time.monotonic()), False
         self._draw()
@@ -51,14 +51,14 @@ class Screen:
             self._ticker.start()
 
     def note(self, text: str) -> None:
-        """What the running step says of itself, in place on a terminal."""
+        """Show a note of the running step; on a terminal it replaces the one before."""
         with self._lock:
             if self._running:
                 self._running = (self._running[0], text, self._running[2])
         self._draw()
 
     def end(self, step: str, text: str = "", seconds: float | None = None, *, ok: bool = True) -> None:
-        """A step ended well, or not."""
+        """End a step. `seconds` is its duration; by default it is measured."""
         with self._lock:
             running, self._running = self._running, None
         if seconds is None and running:
@@ -98,13 +98,13 @@ class Screen:
 
 
 class PushScreen:
-    """Turns the events of a playbook and of hostctl into steps on a screen, and keeps what the summary needs."""
+    """Shows the events of a playbook and of hostctl as steps on a screen, and collects them for the result."""
 
     def __init__(self, screen: Screen, redactor: Redactor) -> None:
         self.screen, self.redact = screen, redactor
         self.steps: list[Json] = []
         self.transition: str | None = None
-        # the one that was begun last
+        # the name of the step that began last
         self.step = ""
 
     def __call__(self, event: Json) -> None:
@@ -124,7 +124,7 @@ class PushScreen:
 
     def _on_host(self, event: Json) -> None:
         if event["state"] == "note":
-            # a migration's output, a reason to wait: it stays to be read
+            # such as a migration's output or a reason to wait: printed on lines that stay
             for text in event["text"].splitlines():
                 self.screen.say(f"    {text}")
         else:

@@ -1,4 +1,4 @@
-"""A text encrypted by Ansible Vault, with ansible-core's own code: `ansible-vault view` opens the same file.
+"""Encrypts and decrypts a text by Ansible Vault, with ansible-core's code: `ansible-vault view` opens the same file.
 
 Format: docs.ansible.com/ansible/latest/vault_guide/vault_using_encrypted_content.html (AES256 in counter mode, PBKDF2,
 HMAC-SHA256 over the whole).
@@ -15,25 +15,25 @@ HEADER = b"$ANSIBLE_VAULT;"
 
 
 class RefusedError(ValueError):
-    """The password does not open it. A changed byte inside looks the same: both fail the HMAC."""
+    """The password is wrong, or a byte inside was changed: both fail the HMAC in the same way."""
 
 
 class DamagedError(ValueError):
-    """It is not what Ansible Vault writes: cut off, or no longer in its form."""
+    """The data is not in Ansible Vault's format, or is cut off."""
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether this claims to be encrypted."""
+    """Whether the data begins with the header of Ansible Vault."""
     return data.startswith(HEADER)
 
 
 def seal(text: str, password: str) -> bytes:
-    """The text encrypted. Never the same bytes twice."""
+    """The encrypted text. The salt is random, so that the bytes differ each time."""
     return bytes(_library(password).encrypt(text.encode()))
 
 
 def unseal(data: bytes, password: str) -> str:
-    """The text again. Raises RefusedError for a wrong password, DamagedError for what no password opens."""
+    """The decrypted text. Raises RefusedError for a wrong password, DamagedError for damaged data."""
     library = _library(password)
     from ansible.errors import AnsibleError
     from ansible.parsing.vault import AnsibleVaultFormatError
@@ -51,7 +51,7 @@ def _opened_by_none(error: Exception) -> bool:
 
 
 def _library(password: str) -> Any:
-    # ansible-core reads its configuration as soon as it is imported: ours, not one of the directory we stand in
+    # ansible-core reads its configuration at import: this one, not one of the current directory
     os.environ["ANSIBLE_CONFIG"] = str(content() / "ansible.cfg")
     from ansible.parsing.vault import VaultLib, VaultSecret
 

@@ -1,4 +1,4 @@
-"""Commands on the laptop that print a secret: `op read …`, `pass show …`, `aws secretsmanager …`."""
+"""Runs commands on the laptop that print a secret, such as `op read …`, `pass show …`, `aws secretsmanager …`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from homeport.core.errors import ExitCode, HomeportError
 
 
 def output(command: str, what: str, where: str, environ: Mapping[str, str]) -> str:
-    """What the command prints, without the newline at its end. `what` is what it is to print.
+    """The output of the command without the newline at its end. `what` names the secret, for errors.
 
-    It may ask a person: it has the terminal, where there is one. Raises HomeportError (exit code 2) when it fails.
+    The command has the terminal, if there is one, and may prompt. Raises HomeportError (usage) if it fails.
     """
     words = shlex.split(command)
     terminal = sys.stdin is not None and sys.stdin.isatty()
     try:
-        # what it says on standard error is for the person, and nothing that we would repeat
+        # standard error goes to the terminal; errors do not repeat it, because it could hold a secret
         stdin = None if terminal else subprocess.DEVNULL
         done = subprocess.run(words, stdin=stdin, stdout=subprocess.PIPE, env=dict(environ), check=False)
     except OSError as error:
@@ -33,17 +33,17 @@ def _text(printed: bytes, what: str, where: str, program: str) -> str:
     try:
         text = printed.decode()
     except UnicodeDecodeError:
-        raise _failed(f"the command for {what} prints what is not UTF-8", where, program) from None
+        raise _failed(f"the command for {what} prints text that is not UTF-8", where, program) from None
     if not (value := one_line_less(text)):
         raise _failed(f"the command for {what} prints nothing", where, program)
     return value
 
 
 def one_line_less(text: str) -> str:
-    """The text without the newline that a program or a person ends it with; any other belongs to the value."""
+    """The text without one newline at its end; other newlines belong to the value."""
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _failed(what: str, where: str, program: str) -> HomeportError:
-    fix = f"run the command by hand, log in to {program} where it asks for that, or correct it"
+    fix = f"run the command by hand, log in to {program} if it asks for that, or correct the command"
     return HomeportError(what, where, fix, ExitCode.USAGE)

@@ -1,4 +1,4 @@
-"""The text inside: `NAME: value`, one below the other, in YAML. No message ever repeats what stands there."""
+"""The decrypted text of a file of secrets: lines of `NAME: value` in YAML. No message repeats a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Entries = list[tuple[yaml.ScalarNode, yaml.ScalarNode]]
 
 
 def read(text: str, file: str) -> dict[str, str]:
-    """The values by name. Raises ConfigError with every mistake; lines are those of the decrypted text."""
+    """The values by name. Raises ConfigError with every mistake; its lines are those of the decrypted text."""
     found, problems = _checked(_root(text, file), file)
     if problems:
         raise ConfigError(problems, FIX)
@@ -26,7 +26,7 @@ def read(text: str, file: str) -> dict[str, str]:
 
 
 def put(text: str, name: str, value: str) -> str:
-    """The text with this value under the name; everything else stays, comments too where that is possible."""
+    """The text with this value under the name. Everything else stays, comments too if possible."""
     known = read(text, "")
     wanted = {**known, name: value}
     line = _line(name, value)
@@ -43,13 +43,13 @@ def drop(text: str, name: str) -> str:
 
 
 def beginning(names: Iterable[str]) -> str:
-    """What stands in a file that is new."""
+    """The text of a new file."""
     lines = ["# NAME: value, one below the other. What is saved is encrypted; what is not a comment is used."]
     return "\n".join([*lines, *(f'#{name}: ""' for name in names), ""])
 
 
 def no_name(name: str) -> str:
-    """Why a secret cannot be called so; empty if it can."""
+    """Why a secret cannot have this name; "" if it can."""
     if not _NAME.fullmatch(name):
         return "must be a name in capitals, such as STRIPE_KEY"
     return f"is refused: {why}" if (why := env_reason(name)) else ""
@@ -91,7 +91,7 @@ def _problem(file: str, node: yaml.Node, key: str, what: str) -> Problem:
 
 
 def _no_key(key: yaml.Node) -> str:
-    # what is no name may be a value that slipped: it is not repeated
+    # an invalid name may be a misplaced value, so it is not repeated
     return no_name(key.value) if isinstance(key, yaml.ScalarNode) else "must be a name in capitals, such as STRIPE_KEY"
 
 
@@ -105,7 +105,7 @@ def _no_value(value: yaml.Node) -> str:
 
 
 def _line(name: str, value: str) -> str:
-    """One entry as a person would write it: a key file as a block, everything else in quotes."""
+    """One entry: a multi-line value such as a key file as a block, everything else in quotes."""
     style = "|" if _BLOCK.fullmatch(value) else '"'
     scalar = yaml.ScalarNode(f"{_CORE}str", value, style=style)
     key = yaml.ScalarNode(f"{_CORE}str", name)
@@ -118,7 +118,7 @@ def _line(name: str, value: str) -> str:
 
 
 def _span(text: str, name: str) -> tuple[int, int] | None:
-    """Where the entry's lines begin and end."""
+    """The offsets at which the entry's lines begin and end; None if there is no such entry."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
         if key.value == name:
@@ -129,7 +129,7 @@ def _span(text: str, name: str) -> tuple[int, int] | None:
 
 
 def _or_plain(text: str, wanted: Mapping[str, str]) -> str:
-    """The text, if it says what it should; else the values alone, without comments."""
+    """The text, if it reads as the wanted values; otherwise the values written anew, without comments."""
     try:
         if read(text, "") == wanted:
             return text

@@ -1,4 +1,4 @@
-"""A text in a person's own editor: in a file in memory that only this user may read, wiped whatever happens."""
+"""Opens a text in the user's editor, in a private file in memory that is wiped afterwards."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def edit(
     refuse: Callable[[str], None],
     again: Callable[[HomeportError], bool],
 ) -> str:
-    """The text as the person leaves it, in a file of this name.
+    """The text after editing, in a file with this name.
 
-    `refuse` raises HomeportError for a text with mistakes; `again` is given it, and says whether the person goes on.
-    Raises HomeportError (exit code 1) where the editor fails: then nothing has changed.
+    `refuse` raises HomeportError for a text with mistakes; `again` gets that error and returns whether to edit again.
+    Raises HomeportError (exit code 1) if the editor fails; nothing has changed then.
     """
     with _to_its_end(), private_directory.directory() as private:
         file = private / name
@@ -67,20 +67,20 @@ def _run(editor: list[str], file: Path, environ: Mapping[str, str]) -> None:
 
 
 def _failed(what: str, editor: list[str], code: ExitCode) -> HomeportError:
-    return HomeportError(what, editor[0], "deploy secrets edit, with another EDITOR if need be", code)
+    return HomeportError(what, editor[0], "run deploy secrets edit again, or set another EDITOR", code)
 
 
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        what = "the editor left no text behind, and nothing has changed"
+        what = "the editor left no readable file, and nothing has changed"
         raise HomeportError(what, file.name, "deploy secrets edit", ExitCode.FAILED) from None
 
 
 @contextmanager
 def _to_its_end() -> Iterator[None]:
-    """Ctrl-C is the editor's own; a hangup or a kill ends this process in order, so that the file is wiped."""
+    """Leave Ctrl-C to the editor, and end in order on SIGHUP and SIGTERM, so that the file is wiped."""
     asked = {signal.SIGINT: _unheard, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
     before = {number: signal.signal(number, handler) for number, handler in asked.items()}
     try:
@@ -91,7 +91,7 @@ def _to_its_end() -> Iterator[None]:
 
 
 def _unheard(number: int, frame: FrameType | None) -> None:
-    """A handler, because one that is ignored would be ignored by the editor too."""
+    """Do nothing. A handler instead of SIG_IGN, because the editor would inherit SIG_IGN."""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The encrypted files of one configuration: deploy.secrets.yml, and the destination's own over it."""
+"""The encrypted files of a configuration: deploy.secrets.yml, and the destination's file, which overrides it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BYTES = 4 * 2**20
 
 
 class WrongPasswordError(HomeportError):
-    """The file is encrypted under another password."""
+    """The file is encrypted with another password."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file as it was when it was read: `data` is what is on the disk, None for one that is not there yet."""
+    """A file as it was read: `data` are its bytes on disk, None if it does not exist yet."""
 
     path: Path
     data: bytes | None
@@ -46,24 +46,24 @@ class Opened:
 
     @property
     def encrypted(self) -> bool:
-        """Whether it is so on the disk already."""
+        """Whether the file on disk is encrypted."""
         return self.data is not None and ansible_vault.is_sealed(self.data)
 
     @property
     def values(self) -> dict[str, str]:
-        """What it holds. Raises ConfigError with every mistake in it."""
+        """The values by name. Raises ConfigError with every mistake in the file."""
         return document.read(self.text, self.name)
 
 
 def exist(loaded: Loaded) -> bool:
-    """Whether there is any such file."""
+    """Whether the configuration has a file of secrets."""
     return any(path.exists() for path in loaded.secrets_files)
 
 
 def held(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, Held]:
-    """Every value by name, the destination's over the others; nothing, and no password asked for, without a file.
+    """Every value by name; the destination's override the others. Empty without a file; then no password is read.
 
-    Raises HomeportError (exit code 2) for a file that cannot be opened.
+    Raises HomeportError (usage) for a file that cannot be opened.
     """
     found: dict[str, Held] = {}
     for opened in open_all(loaded, environ):
@@ -74,7 +74,7 @@ def held(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, Held]:
 
 
 def open_all(loaded: Loaded, environ: Mapping[str, str]) -> list[Opened]:
-    """The files that are there, the later over the earlier. Raises HomeportError (exit code 2)."""
+    """The existing files, in the order in which later ones override earlier ones. Raises HomeportError (usage)."""
     there = [path for path in loaded.secrets_files if path.exists()]
     if not there:
         return []
@@ -83,22 +83,22 @@ def open_all(loaded: Loaded, environ: Mapping[str, str]) -> list[Opened]:
 
 
 def open_own(loaded: Loaded, environ: Mapping[str, str], *, plain: bool = False) -> Opened:
-    """The file that this destination's values are written to, there or not. `plain`: also one not encrypted yet."""
+    """The file for this destination's values, which may not exist. `plain`: accept one that is not encrypted yet."""
     path = loaded.secrets_files[-1]
     return open_one(loaded, path, password.find(loaded, environ), plain=plain)
 
 
 def save(opened: Opened, new: str, opener: SecretStr | None = None) -> None:
-    """Encrypt the text and put it in the file's place, whole or not at all.
+    """Encrypt the text and replace the file by it atomically.
 
-    Raises ConfigError for a text with mistakes, HomeportError where somebody else has changed the file meanwhile.
+    Raises ConfigError for a text with mistakes, HomeportError if the file has changed since it was read.
     """
     document.read(new, opened.name)
     sealed = ansible_vault.seal(new, (opener or opened.password).get_secret_value())
     path = opened.path.resolve()
     if _bytes(opened.path) != opened.data:
-        what = "somebody else has changed it meanwhile, and it stays as it is now"
-        raise HomeportError(what, opened.name, "do it again", ExitCode.FAILED)
+        what = "somebody else has changed the file meanwhile, so it was not written"
+        raise HomeportError(what, opened.name, "run the command again", ExitCode.FAILED)
     try:
         files.write_atomic(path, sealed)
     except OSError as error:
@@ -106,18 +106,18 @@ def save(opened: Opened, new: str, opener: SecretStr | None = None) -> None:
 
 
 def shown(path: Path) -> str:
-    """The file as a person would name it from here."""
+    """The path of the file for messages: relative or absolute, whichever is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
 
 
 def open_one(loaded: Loaded, path: Path, opener: SecretStr, *, plain: bool = False) -> Opened:
-    """One file, by this password. Raises HomeportError (exit code 2), a WrongPasswordError for the wrong one."""
+    """Open one file with this password. Raises HomeportError (usage), WrongPasswordError for a wrong password."""
     data = _bytes(path)
     if data is None:
         return Opened(path, None, "", opener)
     if b"<<<<<<< " in data:
-        fix = f"keep one side (git checkout --ours {shown(path)}), and set again what the other side had"
-        raise _refused("the file holds a conflict of two changes, which git could not merge", path, fix)
+        fix = f"keep one side (git checkout --ours {shown(path)}), and set the values of the other side again"
+        raise _refused("the file has a merge conflict of git", path, fix)
     if not ansible_vault.is_sealed(data):
         return Opened(path, data, _plain(path, data, plain), opener)
     return Opened(path, data, _unsealed(loaded, path, data, opener), opener)
@@ -125,7 +125,7 @@ def open_one(loaded: Loaded, path: Path, opener: SecretStr, *, plain: bool = Fal
 
 def _plain(path: Path, data: bytes, allowed: bool) -> str:
     if not allowed:
-        fix = "encrypt it: deploy secrets edit, and save; what was committed like this has to be replaced"
+        fix = "encrypt it: deploy secrets edit, and save; replace values that were committed in plain text"
         raise _refused("the file is not encrypted: whoever has the repository can read it", path, fix)
     try:
         return data.decode("utf-8-sig")
@@ -140,13 +140,13 @@ def _unsealed(loaded: Loaded, path: Path, data: bytes, opener: SecretStr) -> str
         what = "the vault password does not open the file"
         raise WrongPasswordError(what, shown(path), _way_in(loaded), ExitCode.USAGE) from None
     except ansible_vault.DamagedError:
-        fix = f"take it from git: git checkout -- {shown(path)}"
-        raise _refused("the file is damaged: Ansible Vault did not write it so", path, fix) from None
+        fix = f"restore it from git: git checkout -- {shown(path)}"
+        raise _refused("the file is damaged: it is not in Ansible Vault's format", path, fix) from None
 
 
 def _way_in(loaded: Loaded) -> str:
     if loaded.config.secrets.password_file and (beside := password.aside(loaded)).exists():
-        return f"a rotation was interrupted ({beside.name} is there); end it: deploy secrets rotate --vault"
+        return f"a rotation was interrupted ({beside.name} exists); finish it: deploy secrets rotate --vault"
     told = loaded.config.secrets
     return f"ask the team for the password, and put it where secrets in {loaded.file} says, or in {told.password_env}"
 
@@ -154,7 +154,7 @@ def _way_in(loaded: Loaded) -> str:
 def _bytes(path: Path) -> bytes | None:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise _refused("this is too large for a file of secrets", path, "take it from git")
+            raise _refused("the file is too large for a file of secrets", path, "restore it from git")
         return path.read_bytes()
     except FileNotFoundError:
         return None

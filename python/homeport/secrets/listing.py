@@ -1,4 +1,4 @@
-"""The names of all secrets: who uses each, and where its value comes from."""
+"""Lists the secrets: the name, the user and the source of each value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hostctl.common.table import columns
 
 
 def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
-    """One row a name. `from` is "environment", "command", a file, or None where only the host can have a value.
+    """One row per name. `from` is "environment", "command", a file, or None if only the host may have a value.
 
-    Raises HomeportError (exit code 2) for a file that cannot be opened.
+    Raises HomeportError (usage) for a file that cannot be opened.
     """
     held = {name: files.shown(each.file) for name, each in files.held(loaded, environ).items()}
     every = dict.fromkeys([*names(loaded.config), *held])
@@ -28,7 +28,7 @@ def table(found: list[Json]) -> list[str]:
 
 
 def user(loaded: Loaded, name: str) -> str | None:
-    """Who a secret is for: "app", "backup", "certificate", "notify"; None for nobody."""
+    """The user of a secret: "app", "backup", "certificate" or "notify"; None if nothing uses it."""
     if name in loaded.config.env.secret:
         return "app"
     if name in backup_names(loaded.config).values():

@@ -1,4 +1,4 @@
-"""The password that opens deploy.secrets.yml: from the environment, or from the one place that deploy.yml names."""
+"""The vault password of deploy.secrets.yml: from the environment, or from the place that deploy.yml names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hostctl.common import files
 
 # the service under which the keyring knows it; the entry is `secrets.keyring`
 SERVICE = "homeport"
-# a shorter one can be guessed, by anybody who has the repository
+# anybody who has the repository can guess a shorter one
 LEAST_CHARACTERS = 16
 
 
 def find(loaded: Loaded, environ: Mapping[str, str]) -> SecretStr:
-    """The password, which from now on no output shows. Raises HomeportError (exit code 2) where none can be had."""
+    """The password; it is redacted in all output from now on. Raises HomeportError (usage) if there is none."""
     found = SecretStr(_found(loaded, environ))
     redact.learn({"vault password": found})
     return found
@@ -42,14 +42,14 @@ def _found(loaded: Loaded, environ: Mapping[str, str]) -> str:
     if told.keyring:
         return _of_keyring(loaded, told.keyring)
     raise _refused(
-        "there is no password to open it with",
+        "there is no vault password",
         str(loaded.secrets_files[0]),
         f"export {told.password_env}, or set secrets.password_file, .password_command or .keyring in {loaded.file}",
     )
 
 
 def source(loaded: Loaded, environ: Mapping[str, str]) -> str:
-    """Which key of `secrets` tells the password here: that of the first place that `find` looks at."""
+    """The key of `secrets` by which `find` gets the password on this machine."""
     told = loaded.config.secrets
     keys = ("password_file", "password_command", "keyring")
     given = next((key for key in keys if getattr(told, key)), "password_env")
@@ -57,19 +57,19 @@ def source(loaded: Loaded, environ: Mapping[str, str]) -> str:
 
 
 def too_short(password: str) -> str:
-    """Why this is no password for a new start; empty if it is one."""
-    few = f"has fewer than {LEAST_CHARACTERS} characters, and whoever has the repository can guess as long as he likes"
+    """Why this cannot be a new password; "" if it can."""
+    few = f"has fewer than {LEAST_CHARACTERS} characters, which anybody with the repository could guess"
     return few if len(password.strip()) < LEAST_CHARACTERS else ""
 
 
 def put_aside(loaded: Loaded, key: str, password: str) -> None:
-    """Write the new password beside the old one, before anything is encrypted with it: a killed run loses neither."""
+    """Write the new password beside the old one before it is used, so that a killed run loses neither."""
     if key == "password_file":
         files.write_atomic(aside(loaded), f"{password}\n".encode())
 
 
 def keep(loaded: Loaded, key: str, password: str) -> None:
-    """Put the new password in the place of the old one, where that is a place of ours to write to."""
+    """Replace the old password by the new one, if it is in a file or the keyring."""
     told = loaded.config.secrets
     if key == "password_file":
         aside(loaded).replace(_file(loaded))
@@ -79,13 +79,13 @@ def keep(loaded: Loaded, key: str, password: str) -> None:
 
 
 def pending(loaded: Loaded) -> SecretStr | None:
-    """The new password of a rotation that did not come to its end."""
+    """The new password of an interrupted rotation; None without one."""
     there = loaded.config.secrets.password_file and aside(loaded).exists()
     return SecretStr(_of_file(aside(loaded))) if there else None
 
 
 def aside(loaded: Loaded) -> Path:
-    """Where a new password lies until everything is encrypted with it."""
+    """The file of a new password until all files are encrypted with it."""
     return _file(loaded).with_name(f"{_file(loaded).name}.next")
 
 
@@ -97,7 +97,7 @@ def _of_file(path: Path) -> str:
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        fix = f"put the team's password there, or make one: (umask 077; openssl rand -base64 32 > {path})"
+        fix = f"write the team's password into it, or create one: (umask 077; openssl rand -base64 32 > {path})"
         raise _refused("there is no vault password file", str(path), fix) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -107,7 +107,7 @@ def _of_file(path: Path) -> str:
     if mode & 0o077:
         raise _refused("others may read the vault password", str(path), f"chmod 600 {path}")
     if not text:
-        raise _refused("the vault password file is empty", str(path), "put the team's password there")
+        raise _refused("the vault password file is empty", str(path), "write the team's password into it")
     return text
 
 
@@ -120,18 +120,18 @@ def _of_keyring(loaded: Loaded, entry: str) -> str:
 
 
 def _keyring(loaded: Loaded, use: Any) -> Any:
-    """What `use` makes of the library. Raises HomeportError where it is not installed, or finds no keyring."""
+    """The result of `use` with the library keyring. Raises HomeportError if it is not installed or finds no keyring."""
     where = _place(loaded, "keyring")
     try:
         library = import_module("keyring")
     except ImportError:
         fix = "pipx inject homeport keyring, or pip install 'homeport[keyring]'"
-        raise _refused("the library that asks the keyring is not installed", where, fix) from None
+        raise _refused("the Python library keyring is not installed", where, fix) from None
     try:
         return use(library)
     except import_module("keyring.errors").KeyringError as error:
-        what = f"the keyring cannot be asked: {type(error).__name__}"
-        fix = f"unlock it, or export {loaded.config.secrets.password_env} where there is none"
+        what = f"the keyring cannot be read: {type(error).__name__}"
+        fix = f"unlock it, or without a keyring: export {loaded.config.secrets.password_env}"
         raise _refused(what, where, fix) from None
 
 

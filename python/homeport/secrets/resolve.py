@@ -1,6 +1,6 @@
-"""Values of env.secret and the backup's keys, wrapped so that nothing shows them.
+"""Reads the values of all secrets, as SecretStr, which does not print them.
 
-From the environment of `deploy` (CI), else from a command of `secrets.commands`, else from deploy.secrets.yml.
+A value comes from the environment of `deploy`, else from a command of `secrets.commands`, else from deploy.secrets.yml.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from homeport.config.model import Config
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.redact import LEAST_CHARACTERS, learn
 
-# a shorter one can be guessed: everything in the bucket is encrypted with it
+# a shorter key can be guessed by anybody who can read the bucket
 LEAST_ENCRYPTION_KEY = 20
 
 Secrets = dict[str, SecretStr | None]
@@ -25,7 +25,7 @@ Secrets = dict[str, SecretStr | None]
 
 @dataclass(frozen=True)
 class Supplied:
-    """A value with the place it came from, and what a person does about a wrong one there."""
+    """A value with its source, and the fix for a wrong value there."""
 
     value: str
     where: str
@@ -33,10 +33,10 @@ class Supplied:
 
 
 def collect(loaded: Loaded, environ: Mapping[str, str], only: Collection[str] = ()) -> Secrets:
-    """The value of each of `names`, or of those named alone; None where there is none.
+    """The value of each secret of the configuration, or only of those in `only`; None keeps the value on the host.
 
-    None keeps what the host has. The app gets those of env.secret alone. Raises HomeportError (exit code 2) for a value
-    that cannot be kept secret or cannot be carried, a command that fails, a file that cannot be opened.
+    Raises HomeportError (usage) for a value that cannot be kept secret or be transferred, a command that fails, and a
+    file that cannot be opened.
     """
     wanted, known = tuple(only) or secret_names.names(loaded.config), _with_sandbox(loaded, environ)
     found = _of_environment(wanted, known)
@@ -61,7 +61,7 @@ def _of_environment(wanted: Iterable[str], environ: Mapping[str, str]) -> dict[s
 
 
 def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
-    """What the commands print; they get the environment without any secret."""
+    """The values that commands print. They run with the environment without secrets."""
     from homeport.secrets.commands import output
 
     commands, found = loaded.config.secrets.commands, {}
@@ -74,7 +74,7 @@ def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, st
 
 
 def _of_files(loaded: Loaded, wanted: list[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
-    """What the encrypted files hold. They are opened only where a value is wanted that nothing else gave."""
+    """The values in the encrypted files, which are opened only if a value is still missing."""
     from homeport.secrets import files
 
     held = files.held(loaded, environ) if wanted else {}
@@ -86,7 +86,7 @@ def _of_files(loaded: Loaded, wanted: list[str], environ: Mapping[str, str]) -> 
 
 
 def backup_secrets(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
-    """The backup's keys by what each is, None for one not given; empty without a backup.
+    """The backup's keys by kind, None for one without a value; empty without a backup.
 
     Raises HomeportError as `collect` does.
     """
@@ -94,12 +94,12 @@ def backup_secrets(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
 
 
 def of_backup(config: Config, collected: Secrets) -> Secrets:
-    """The same from what `collect` gave."""
+    """As `backup_secrets`, from the result of `collect`."""
     return {key: collected[name] for key, name in secret_names.backup_names(config).items()}
 
 
 def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """A sandbox's store has keys of its own: those of another store in the environment do not count there."""
+    """The environment; for a sandbox with the keys of its own store, which override those of another store."""
     if loaded.credentials is None or not secret_names.backup_names(loaded.config):
         return environ
     from homeport.sandbox import services
@@ -112,7 +112,7 @@ def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, st
             known["encryption_key"] = services.read_encryption_key(loaded.credentials)
     except (OSError, KeyError):
         what = "the keys of the sandbox's own store cannot be read"
-        # one that an earlier version made lacks a key: it has to be made anew
+        # a sandbox of an earlier version lacks a key, and must be created again
         there = loaded.credentials.exists()
         fix = "deploy sandbox down, then deploy sandbox up" if there else "deploy sandbox up"
         raise HomeportError(what, str(loaded.credentials), fix, ExitCode.USAGE) from None
@@ -120,12 +120,12 @@ def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, st
 
 
 def reveal(value: SecretStr | None) -> str | None:
-    """The bare value, for the one place that hands it to the host."""
+    """The plain value, to be sent to the host; None for None."""
     return value.get_secret_value() if value else None
 
 
 def fingerprints(secrets: Mapping[str, SecretStr | None]) -> dict[str, str | None]:
-    """SHA-256 of each value in hex: enough to tell whether one changed, as `hostctl plan` does."""
+    """The SHA-256 of each value in hex, by which `hostctl plan` finds changed values."""
     return {name: _fingerprint(reveal(value)) for name, value in secrets.items()}
 
 
@@ -140,7 +140,7 @@ def _wrapped(name: str, supplied: Supplied, least: int) -> SecretStr:
 
 
 def reason(value: str, least: int = LEAST_CHARACTERS) -> str:
-    """Why a value cannot be kept secret, or cannot be carried to the host; empty if it can."""
+    """Why a value cannot be kept secret or be transferred to the host; "" if it can."""
     if not value:
         return "is empty"
     if len(value) < least:

@@ -1,4 +1,4 @@
-"""A new value for a secret, and a new password for the files."""
+"""Rotates the value of a secret, and the vault password of the files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RANDOM_BYTES = 48
 
 
 def secret(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
-    """Put a strong random value under the name; say in which file. Raises HomeportError (exit code 2)."""
+    """Set the secret to a new random value; returns the name of the file. Raises HomeportError (usage)."""
     if why := _not_ours(loaded, name):
-        fix = f"make it where it is made, then: deploy secrets set {name}"
+        fix = f"create a new one where it is issued, then run: deploy secrets set {name}"
         raise HomeportError(f"{name} {why}", "deploy secrets rotate", fix, ExitCode.USAGE)
     opened = files.open_own(loaded, environ)
     value = random.token_urlsafe(RANDOM_BYTES)
@@ -33,17 +33,17 @@ def secret(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
 
 
 def _not_ours(loaded: Loaded, name: str) -> str:
-    """Why a random value under this name would break something; empty if it would not."""
+    """Why the secret cannot have a random value; "" if it can."""
     config = loaded.config
     if name in backup_names(config).values():
         opens = name == config.backup.encryption_key
-        return "is what the backup is encrypted with: a new one opens nothing" if opens else "is a key of the bucket"
+        return "encrypts the backup, which a new key could not decrypt" if opens else "is a key of the bucket"
     if name == config.database.url and config.database.engine == "external":
         return "is the address of the database"
     if name in (receiver.url for receiver in config.notify):
-        return "is the URL of whoever is told: it is made where they are"
+        return "is the URL of a receiver, which issues it"
     if name in (domain.key for domain in config.own_certificates):
-        return "is the key of a certificate, and is made together with it"
+        return "is the key of a certificate, and is created together with it"
     if name in config.secrets.commands:
         return "comes from a command of secrets.commands, and not from the file"
     if name not in config.env.secret:
@@ -53,18 +53,18 @@ def _not_ours(loaded: Loaded, name: str) -> str:
 
 @dataclass(frozen=True)
 class Begun:
-    """What a change of the password found: the files it opens, those it does not, and where the password is kept."""
+    """A rotation of the password: the files that it opens, those that it does not open, and the password's source."""
 
     loaded: Loaded
     source: str
     opened: tuple[files.Opened, ...]
     others: tuple[str, ...]
-    # of a change that did not come to its end: it goes on with the same one
+    # the new password of an interrupted rotation, which continues with it
     pending: str | None
 
 
 def begin(loaded: Loaded, environ: Mapping[str, str]) -> Begun:
-    """Open every file beside deploy.yml that the password opens, of all destinations. Raises HomeportError."""
+    """Open the files of all destinations beside deploy.yml that the password opens. Raises HomeportError."""
     old, new = password.find(loaded, environ), password.pending(loaded)
     found, others = list[files.Opened](), list[str]()
     for path in _beside(loaded):
@@ -75,14 +75,14 @@ def begin(loaded: Loaded, environ: Mapping[str, str]) -> Begun:
                 raise
             others.append(files.shown(path))
     if not found:
-        what, fix = "there is nothing to encrypt anew", "deploy secrets set NAME, or deploy secrets edit"
+        what, fix = "there is no file to encrypt again", "deploy secrets set NAME, or deploy secrets edit"
         raise HomeportError(what, files.shown(loaded.secrets_files[0]), fix, ExitCode.USAGE)
     pending = new.get_secret_value() if new else None
     return Begun(loaded, password.source(loaded, environ), tuple(found), tuple(others), pending)
 
 
 def finish(begun: Begun, new: str) -> list[str]:
-    """Encrypt all of them under the new password, and keep it where the old one was; the names of the files."""
+    """Encrypt all files with the new password and store it in the place of the old one; returns the files' names."""
     opener = SecretStr(new)
     redact.learn({"vault password": opener})
     for opened in begun.opened:
@@ -95,16 +95,16 @@ def finish(begun: Begun, new: str) -> list[str]:
 
 
 def what_next(begun: Begun) -> str:
-    """What is left to do for a person."""
+    """The remaining steps for a person."""
     told = begun.loaded.config.secrets
     kept = {"password_file": f"It is in {told.password_file}", "keyring": "It is in the keyring"}
     given = {
         "password_env": f"the variable {told.password_env}",
         "password_command": "the place that the command reads",
     }
-    mine = kept.get(begun.source) or f"Put it into {given.get(begun.source)}"
+    stored = kept.get(begun.source) or f"Put it into {given.get(begun.source)}"
     left = f"; {', '.join(begun.others)} has another password, and stays as it is" if begun.others else ""
-    return f"{mine}; tell the team, and commit the files{left}"
+    return f"{stored}; tell the team, and commit the files{left}"
 
 
 def _beside(loaded: Loaded) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Whether the app gets what it reads: config/runtime.exs against env, secrets and what Homeport gives by itself."""
+"""Compares the variables that config/runtime.exs reads with those of env, the secrets and Homeport's own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from homeport.secrets import files
 
 Level = Literal["error", "warning", "note"]
 RUNTIME = Path("config", "runtime.exs")
-# what else may name a variable: code, templates, and the scripts around the release
+# other files that may name a variable: code, templates, and scripts of the release
 _SOURCES = (".ex", ".exs", ".eex", ".heex", ".erl", ".sh", ".args")
 MOST_BYTES = 1 << 20
-# the release's own script, the shell and systemd give these
+# set by the release's own script, the shell and systemd
 _GIVEN_PREFIXES = ("HOMEPORT_", "RELEASE_")
 _GIVEN = {"PATH", "PWD", "BINDIR", "ROOTDIR", "EMU", "PROGNAME", "ERL_CRASH_DUMP_SECONDS"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one variable. An error stops a push."""
+    """A finding about one variable. An error stops a push."""
 
     level: Level
     name: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def runtime(loaded: Loaded) -> list[Finding]:
-    """What config/runtime.exs reads and nobody supplies."""
+    """Findings for the variables that config/runtime.exs reads and that are not set."""
     path = loaded.path(loaded.config.release.path) / RUNTIME
     given = _given(loaded)
     missing = [read for read in _read(path) if read.name not in given and not read.name.startswith(_GIVEN_PREFIXES)]
@@ -59,7 +59,7 @@ def runtime(loaded: Loaded) -> list[Finding]:
 
 
 def refuse(found: list[Finding]) -> None:
-    """Raise the errors among the findings, if there are any: a ConfigError, exit code 2."""
+    """Raise ConfigError with the findings that are errors, if there are any."""
     errors = [finding for finding in found if finding.level == "error"]
     if errors:
         problems = [Problem(_origin(each.where), each.name, each.what) for each in errors]
@@ -68,9 +68,9 @@ def refuse(found: list[Finding]) -> None:
 
 
 def everything(loaded: Loaded, environ: Mapping[str, str]) -> list[Finding]:
-    """All that can be said: what is not supplied, what nobody reads, and a password that lies beside what it opens.
+    """All findings: variables that are not set or not read, and a vault password in the repository.
 
-    Raises HomeportError for a file of secrets that cannot be opened. No command of `secrets.commands` is run.
+    Raises HomeportError for a file of secrets that cannot be opened. Runs no command of `secrets.commands`.
     """
     held = files.held(loaded, environ)
     supplied = {*held, *loaded.config.secrets.commands, *environ}
@@ -121,7 +121,7 @@ def _without_value(loaded: Loaded, supplied: set[str]) -> Iterator[Finding]:
 
 
 def _unread(loaded: Loaded) -> Iterator[Finding]:
-    """Names of env that stand nowhere in the project: no more than a warning, since a dependency may read one."""
+    """Warnings for names of env that are not in the project's source. A dependency may read one all the same."""
     root = loaded.path(loaded.config.release.path)
     env = loaded.config.env
     ours = dict.fromkeys(env.clear, "env.clear") | dict.fromkeys(env.secret, "env.secret")
@@ -129,8 +129,8 @@ def _unread(loaded: Loaded) -> Iterator[Finding]:
     for name, key in ours.items():
         if name not in mentioned and name not in RESERVED_ENV:
             where = str(loaded.origin.get(f"{key}.{name}") or loaded.origin.get(key) or loaded.file)
-            fix = f"take it out of {key}, unless a dependency reads it"
-            yield Finding("warning", name, "stands nowhere in the project's source", where, fix)
+            fix = f"remove it from {key}, unless a dependency reads it"
+            yield Finding("warning", name, "is not in the project's source", where, fix)
 
 
 def _mentioned(root: Path, wanted: set[str]) -> set[str]:
@@ -145,18 +145,18 @@ def _unasked(loaded: Loaded, held: Mapping[str, files.Held]) -> Iterator[Finding
     for name, each in held.items():
         if name not in names(loaded.config):
             fix = f"name it in env.secret, or: deploy secrets unset {name}"
-            what = f"is kept, and nothing in {FILE} names it: the app does not get it"
+            what = f"has a value, but {FILE} does not name it: the app does not get it"
             yield Finding("warning", name, what, files.shown(each.file), fix)
 
 
 def password_in_git(loaded: Loaded) -> Iterator[Finding]:
-    """The vault's password, where git would take it, and a build on the host as well."""
+    """An error if the file of the vault's password is in the repository and git does not ignore it."""
     if not (told := loaded.config.secrets.password_file):
         return
     path = loaded.path(told)
     listed = git.files(loaded.root)
     if listed is not None and path.is_relative_to(loaded.root) and path.relative_to(loaded.root).as_posix() in listed:
-        what = "lies where git does not ignore it, beside what it opens"
+        what = "is in the repository, beside the files that it opens, and git does not ignore it"
         fix = f"echo {path.name} >> .gitignore; if it was committed: deploy secrets rotate --vault"
         yield Finding("error", "secrets.password_file", what, files.shown(path), fix)
 

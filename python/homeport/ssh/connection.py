@@ -1,7 +1,7 @@
-"""The user's own OpenSSH, with the project's pinned host keys: agents, jump hosts, ~/.ssh/config work as ever.
+"""Connections by the user's own OpenSSH with the project's pinned host keys; agents, jump hosts and ~/.ssh/config work.
 
-One connection is shared by everything that talks to a host in a row, Ansible included (ControlMaster): a command over
-it costs milliseconds where a new one costs a handshake.
+All commands to a host, Ansible's included, share one connection (ControlMaster): a command over it takes milliseconds,
+a new connection takes a handshake.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PERSIST_SECONDS = 60
 
 
 class UnreachableError(HomeportError):
-    """The connection failed, not what was asked over it: worth another try where the work goes on without it."""
+    """The connection failed, not the remote command. The caller may try again if the work continues on the host."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to log in, and as whom. `port` and `key` are None where ssh's own configuration decides."""
+    """The host and user of a login. `port` and `key` are None if ssh's own configuration decides."""
 
     host: str
     user: str
@@ -40,7 +40,9 @@ class Target:
 
 
 def control_dir() -> Path:
-    """A directory of this user's own for control sockets, short because a socket's path may have 104 bytes."""
+    """The user's private directory for control sockets. Its path is short, because a socket's path has at most 104
+    bytes. Raises HomeportError if it belongs to another user.
+    """
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     path = base / f"homeport-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
@@ -52,7 +54,7 @@ def control_dir() -> Path:
 
 
 def _control_path(target: Target) -> str:
-    # the pinned keys are part of the name, so that a changed pin never rides on a connection made under the old one;
+    # the pinned keys are part of the name, so that a connection made with an old pin is not used after the pin changes;
     # %r is the login, which Ansible may change for a play
     pins = target.known_hosts.read_bytes() if target.known_hosts.is_file() else b""
     identity = f"{target.host}|{target.port}|{target.key}|{target.known_hosts}|".encode() + pins
@@ -60,7 +62,7 @@ def _control_path(target: Target) -> str:
 
 
 def options(target: Target) -> list[str]:
-    """The ssh options of every connection to the target, the same for Ansible and for us."""
+    """The ssh options of every connection to the target, by Ansible and by Homeport."""
     settings = {
         "BatchMode": "yes",
         "ConnectTimeout": str(CONNECT_SECONDS),
@@ -117,11 +119,11 @@ _EXPLANATIONS = (
 
 
 def refused(where: str, stderr: str) -> UnreachableError:
-    """The error for a connection that failed, in the words of its cause."""
+    """The error for a failed connection, by the cause that ssh printed."""
     for sign, what, fix in _EXPLANATIONS:
         if sign in stderr:
             return UnreachableError(what, where, fix)
-    last = (stderr.strip().splitlines() or ["no word from ssh"])[-1]
+    last = (stderr.strip().splitlines() or ["ssh printed nothing"])[-1]
     return UnreachableError(f"cannot reach the host: {last}", where, "check that it is up, then run this again")
 
 

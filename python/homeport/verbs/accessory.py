@@ -1,4 +1,4 @@
-"""deploy accessory: other services that the app needs on its host."""
+"""deploy accessory: the services beside the app on its host."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from hostctl.common.table import columns
 
 EPILOG = """Examples:
 
-  deploy accessory                     (of deploy.yml, and what is left over)
+  deploy accessory                     (those of deploy.yml, and those left over)
 
   deploy accessory logs redis -f
 
   deploy accessory restart redis
 
-  deploy accessory remove redis        (its data is moved aside)
+  deploy accessory remove redis        (its data stays on the host as kept data)
 """
 
 
 _name = click.argument("name", callback=an_accessory)
 
 
-@listing(EPILOG, "List them: what runs, where it listens, and how the app finds it.")
+@listing(EPILOG, "List the accessories: the state, the addresses and the variables of each.")
 def command(options: Options, as_json: bool) -> None:
-    """List the services beside the app, read what they write, restart one, or take one away.
+    """List the services beside the app, show their logs, restart or remove one.
 
-    They come with `deploy provision` from `accessories` in deploy.yml.
+    `deploy provision` creates them from `accessories` in deploy.yml.
     """
     from homeport.remote.session import begin
 
     session = begin(options)
-    found = session.hostctl.call("accessory", "list")["accessories"]
-    given = {name: list(one.env) for name, one in session.loaded.config.accessories.items()}
-    found = [{**one, "variables": one["variables"] or given.get(one["name"], [])} for one in found]
+    on_host = session.hostctl.call("accessory", "list")["accessories"]
+    variables = {name: list(one.env) for name, one in session.loaded.config.accessories.items()}
+    listed = [{**one, "variables": one["variables"] or variables.get(one["name"], [])} for one in on_host]
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(listed))
     else:
-        print("\n".join(table(found)) if found else "none; accessories in deploy.yml names them")
+        print("\n".join(table(listed)) if listed else "none; add accessories to deploy.yml, then run deploy provision")
 
 
 @command.command()
 @_name
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come, until Ctrl-C.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many lines.")
-@click.option("--since", callback=a_time, metavar="TIME", help="None older: 10m, 2h, 3d, or a time.")
-@click.option("--grep", callback=a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
+@click.option("--since", callback=a_time, metavar="TIME", help="Only newer lines: 10m, 2h, 3d, or a time.")
+@click.option(
+    "--grep", callback=a_pattern, metavar="REGEX", help="Only lines that match; case matters if REGEX has capitals."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 @common
 def logs(
     options: Options, name: str, follow: bool, count: int, since: float | None, grep: str | None, as_json: bool
 ) -> None:
-    """Show what an accessory writes."""
+    """Show the log of an accessory."""
     from homeport.remote.interactive import attach
     from homeport.remote.session import begin
 
@@ -72,9 +74,9 @@ def logs(
 @as_json
 @common
 def restart(options: Options, name: str, as_json: bool) -> None:
-    """Restart an accessory, and wait until it listens. What it has not kept on the disk is lost."""
-    found = _act(options, "restart", name)
-    print(json.dumps(found) if as_json else "\n".join(table([found])))
+    """Restart an accessory, and wait until it listens. Data that it holds only in memory is lost."""
+    accessory = _act(options, "restart", name)
+    print(json.dumps(accessory) if as_json else "\n".join(table([accessory])))
 
 
 @command.command()
@@ -82,16 +84,16 @@ def restart(options: Options, name: str, as_json: bool) -> None:
 @as_json
 @common
 def remove(options: Options, name: str, as_json: bool) -> None:
-    """Take away one that deploy.yml names no more. Its data is moved aside on the host: the answer says where.
+    """Remove an accessory that deploy.yml no longer names. Its data stays on the host; the path is printed.
 
-    Refused while the live release still finds it in its environment.
+    Refused while the environment of the live release still refers to it.
     """
-    found = _act(options, "remove", name)
+    removed = _act(options, "remove", name)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(removed))
     else:
-        where = f"; what it kept is in {found['aside']} on the host" if found["aside"] else ""
-        package = "; its package stays installed" if found["kind"] == "package" else ""
+        where = f"; its data is kept in {removed['aside']} on the host" if removed["aside"] else ""
+        package = "; its package stays installed" if removed["kind"] == "package" else ""
         print(f"removed {name}{where}{package}")
 
 
@@ -102,18 +104,18 @@ def _act(options: Options, action: str, name: str) -> Json:
     return begin(options).hostctl.call("accessory", action, name, "--who", who(), "--from", here())
 
 
-def _known(found: list[Json], name: str, where: str) -> None:
-    """Refuse a name before a terminal is attached to it."""
+def _known(accessories: list[Json], name: str, where: str) -> None:
+    """Check the name before the terminal is attached. Raises HomeportError (usage) for an unknown one."""
     from homeport.core.errors import ExitCode, HomeportError
 
-    if name not in [one["name"] for one in found]:
+    if name not in [one["name"] for one in accessories]:
         raise HomeportError(f"there is no accessory {name}", where, "deploy accessory list", ExitCode.USAGE)
 
 
-def table(found: list[Json]) -> list[str]:
+def table(accessories: list[Json]) -> list[str]:
     """The accessories as lines of columns."""
     head = ("NAME", "KIND", "STATE", "LISTENS ON", "VARIABLES", "MEMORY", "DISK")
-    return columns([head, *map(_row, found)])
+    return columns([head, *map(_row, accessories)])
 
 
 def _row(one: Json) -> tuple[str, ...]:

@@ -22,15 +22,15 @@ EPILOG = """Examples:
 @as_json
 @common
 def command(options: Options, as_json: bool) -> None:
-    """List every app of the host, this one's and others, with its state, database, names and room on the disk.
+    """List all apps on the host: state, live release, database, disk space and domains.
 
-    A destination of its own `app` name is an app of its own; which one it was provisioned as is told.
+    A destination with an `app` name of its own is a separate app; DESTINATION shows as which it was provisioned.
     """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    found = dated(begin(options).hostctl.call("apps")["apps"])
-    print(json.dumps(found) if as_json else "\n".join(table(found)))
+    apps = dated(begin(options).hostctl.call("apps")["apps"])
+    print(json.dumps(apps) if as_json else "\n".join(table(apps)))
 
 
 def table(apps: list[Json]) -> list[str]:

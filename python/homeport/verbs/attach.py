@@ -8,7 +8,7 @@ from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
-  deploy attach      (after the lid was closed, or the cable pulled)
+  deploy attach      (after the connection was lost)
 """
 
 
@@ -16,7 +16,10 @@ EPILOG = """Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def command(options: Options, as_json: bool) -> None:
-    """Follow the transition that runs on the host, or show the last one. Exits as that push or rollback would have."""
+    """Follow the transition that runs on the host, or show the last one.
+
+    The exit status is that of the transition's own verb, such as push or rollback.
+    """
     from homeport.deployment import transition
     from homeport.remote.session import begin
 

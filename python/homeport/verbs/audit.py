@@ -1,4 +1,4 @@
-"""deploy audit: who did what when."""
+"""deploy audit: who changed what, and when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ EPILOG = """Examples:
 @as_json
 @common
 def command(options: Options, count: int, as_json: bool) -> None:
-    """Say who did what when, with the result, and by name which variables changed. The host keeps it."""
+    """Show who changed what, when, with which result, and the names of the variables that changed.
+
+    The audit is a file on the host.
+    """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
     from homeport.screen import env_changes
@@ -32,5 +35,5 @@ def command(options: Options, count: int, as_json: bool) -> None:
         return
     for entry in entries:
         line = "  ".join(str(entry.get(key) or "-") for key in ("at", "who", "from", "verb", "release", "result"))
-        changes = env_changes.told(entry.get("env_changes"))
+        changes = env_changes.summary(entry.get("env_changes"))
         print(f"{line}  env: {changes}" if changes else line)

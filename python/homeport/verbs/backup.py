@@ -1,4 +1,4 @@
-"""deploy backup: whether the backup is good, and what keeps it so."""
+"""deploy backup: the state of the backup, and the verbs that run, drill and manage it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ EPILOG = """Examples:
 
   deploy backup status
 
-  deploy backup status --check --quiet      (for a monitor or cron: silent, exit status 0 only if all is well)
+  deploy backup status --check --quiet      (for a monitor or cron: silent if all is well, else exit status 1)
 
-  deploy backup drill                       (restore it beside the live database, and compare)
+  deploy backup drill                       (restore beside the live database, and compare the two)
 
   deploy backup list                        (what can be restored)
 """
@@ -26,29 +26,29 @@ EPILOG = """Examples:
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Say whether the backup is good, run it, drill it, take it over.
+    """Check, run, drill or take over the backup.
 
-    With --quiet nothing is printed on success. Exit status 4: the same runs already.
+    With --quiet nothing is printed on success. Exit status 4: the same job is running already.
     """
 
 
 @command.command()
-@click.option("--check", is_flag=True, help="Fail, with the reasons, for whatever a person should look at.")
+@click.option("--check", is_flag=True, help="Exit with 1 and print the reasons if a person must act.")
 @as_json
 @common
 def status(options: Options, check: bool, as_json: bool) -> None:
-    """Say how old the newest write on S3 is, and when the backup was last proven."""
+    """Show the lag of the backup and the last drill that proved it."""
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
     session = begin(options)
     answer = session.hostctl.call("backup", "status")
     trouble = answer["trouble"]
-    found = dated(answer)
+    state = dated(answer)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(state))
     elif not options.quiet:
-        print("\n".join(lines(found)))
+        print("\n".join(lines(state)))
     if check and trouble:
         from homeport.verbs.status import report
 
@@ -60,18 +60,18 @@ def status(options: Options, check: bool, as_json: bool) -> None:
 @as_json
 @common
 def run(options: Options, as_json: bool) -> None:
-    """Bring everything written until now to S3, and a whole snapshot after it."""
+    """Send every write made until now to S3, then take a full snapshot."""
     result = _long(options, "run")
-    _told(options, as_json, result, f"everything is on S3, with a snapshot, after {result['seconds']:.1f} s")
+    _print(options, as_json, result, f"all writes and a snapshot are on S3 after {result['seconds']:.1f} s")
 
 
 @command.command()
 @as_json
 @common
 def drill(options: Options, as_json: bool) -> None:
-    """Restore the newest backup beside the live database, compare the two, and remove it again.
+    """Restore the newest backup beside the live database, compare the two, and delete the restored copy.
 
-    Exit status 0 only when nothing was wrong. It goes on by itself when this is interrupted.
+    Exit status 0 only if the drill found no fault. The drill continues on the host if this command is interrupted.
     """
     from homeport.core.humanize import size
 
@@ -79,78 +79,81 @@ def drill(options: Options, as_json: bool) -> None:
     text = (
         f"{size(result['bytes'])} restored in {result['seconds']:.1f} s, {result['rows']} rows as in the live database"
     )
-    _told(options, as_json, result, text)
+    _print(options, as_json, result, text)
 
 
 @command.command("list")
 @as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
-    """List what can be restored: restore points on the host, epochs and times in the bucket."""
+    """List what can be restored: the restore points, and the epochs in the bucket with their times."""
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    found = dated(begin(options).hostctl.call("backup", "list"))
+    listed = dated(begin(options).hostctl.call("backup", "list"))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(listed))
     elif not options.quiet:
-        print("\n".join(restorable(found)))
+        print("\n".join(restorable(listed)))
 
 
 @command.command()
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json
 @common
 def takeover(options: Options, yes: bool, as_json: bool) -> None:
-    """Make this host's database the one that counts. The host that streamed before stops, and says so."""
+    """Make the database of this host the one that is backed up, in a new epoch.
+
+    The host that streamed before stops, and its status says so.
+    """
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
 
     session = begin(options)
-    confirm.sure(
-        f"The database on {session.target.host} becomes the one that counts; another host's writes do not.", yes
+    confirm.confirm(
+        f"The backup continues from the database on {session.target.host}; later writes of another host are not in it.",
+        yes,
     )
-    found = session.hostctl.call("backup", "takeover", "--who", who(), "--from", here())
-    _told(options, as_json, found, f"epoch {found['epoch']} counts now, and this host streams to it")
+    taken = session.hostctl.call("backup", "takeover", "--who", who(), "--from", here())
+    _print(options, as_json, taken, f"epoch {taken['epoch']} is current, and this host streams to it")
 
 
 @command.command()
 @click.argument("id_", metavar="ID", callback=a_transition)
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json
 @common
 def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
-    """Delete data that was moved aside, for good: by a restore, for instance. `deploy backup list` tells the ids."""
+    """Delete kept data for good, such as the data that a restore replaced. `deploy backup list` shows the ids."""
     from homeport.core.humanize import size
     from homeport.core.performer import here, who
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
     host = begin(options).hostctl
-    found = dated(host.call("backup", "forget", "--id", id_, "--plan"))
-    what = f"{size(found['bytes'])} that lie aside since {found['since']}"
-    confirm.sure(f"{what} ({found['why'] or 'nobody knows why'}) are deleted for good.", yes)
+    kept = dated(host.call("backup", "forget", "--id", id_, "--plan"))
+    what = f"{size(kept['bytes'])} of data, kept since {kept['since']}"
+    confirm.confirm(f"{what} ({kept['why'] or 'reason unknown'}), will be deleted for good.", yes)
     host.call("backup", "forget", "--id", id_, "--who", who(), "--from", here())
-    _told(options, as_json, found, f"{what} are deleted")
+    _print(options, as_json, kept, f"deleted {what}")
 
 
 @command.command()
 @as_json
 @common
 def check(options: Options, as_json: bool) -> None:
-    """Ask the bucket, from the host: reachable, writable, as strict as required, and of the same time."""
+    """Check the bucket from the host: access, write permission, backup.require, and the clock."""
     from homeport.remote.session import begin
 
-    found = begin(options).hostctl.call("backup", "check")
-    _told(
-        options, as_json, found, f"{found['where']} is there and can be written to, clocks {found['skew']:+.1f} s apart"
-    )
+    checked = begin(options).hostctl.call("backup", "check")
+    text = f"{checked['where']} exists and is writable, clocks {checked['skew']:+.1f} s apart"
+    _print(options, as_json, checked, text)
 
 
 @command.command("create-bucket")
 @common
 def create_bucket(options: Options) -> None:
-    """Make the bucket that deploy.yml names, as strict as backup.require asks, and check it from here."""
+    """Create the bucket that deploy.yml names, with what backup.require asks for, and check it from this machine."""
     from homeport.bucket import check
     from homeport.remote.session import begin
 
@@ -158,11 +161,11 @@ def create_bucket(options: Options) -> None:
     check.create(session.loaded)
     check.check(session.loaded)
     if not options.quiet:
-        click.echo("the bucket is there", err=True)
+        click.echo("the bucket exists and can be used", err=True)
 
 
 def _long(options: Options, what: str) -> Json:
-    """Begin a drill or a run, show what it does, and return what came of it. Raises HomeportError when it failed."""
+    """Start a drill or a run, show its progress, and return its result. Raises HomeportError if it failed."""
     from homeport.core.performer import here, who
     from homeport.remote.long_jobs import follow
     from homeport.remote.session import begin
@@ -177,79 +180,81 @@ def _long(options: Options, what: str) -> Json:
     screen.end(what, ok=result["ok"])
     if not result["ok"]:
         text = f"the {what} of {session.app}'s backup failed: {'; '.join(result['found'])}"
-        raise HomeportError(text, host.where, _mend(result), ExitCode.FAILED)
+        raise HomeportError(text, host.where, _fix(result), ExitCode.FAILED)
     return result
 
 
-def _mend(result: Json) -> str:
-    """The way out of a drill or run that failed."""
-    again = "deploy backup run (a whole snapshot), then deploy backup drill. " if result.get("damaged") else ""
+def _fix(result: Json) -> str:
+    """The fix for a drill or run that failed."""
+    again = "deploy backup run (a full snapshot), then deploy backup drill. " if result.get("damaged") else ""
     return again + (result.get("offer") or "deploy backup status")
 
 
-def _told(options: Options, as_json: bool, found: Json, text: str) -> None:
+def _print(options: Options, as_json: bool, answer: Json, text: str) -> None:
     from homeport.core.timestamps import dated
 
     if as_json:
-        print(json.dumps(dated(found)))
+        print(json.dumps(dated(answer)))
     elif not options.quiet:
         click.echo(text)
 
 
-# ---------------------------------------------------------------------------------------------- as a person reads it
+# ---------------------------------------------------------------------------------------------- output as text
 
 
-def lines(found: Json) -> list[str]:
-    """The status of the backup."""
+def lines(state: Json) -> list[str]:
+    """The status of the backup, as rows of a name and a text."""
     from homeport.screen import postgres_rows
     from homeport.verbs.status import drill as drilled
     from homeport.verbs.status import none, stream
 
-    backup = found["database"]["backup"]
+    backup = state["database"]["backup"]
     if backup is None:
-        return [none(found["database"])]
-    postgres = found["database"].get("engine") == "postgres"
+        return [none(state["database"])]
+    postgres = state["database"].get("engine") == "postgres"
     rows = [
         ("SUPERSEDED", _superseded(backup["superseded"])),
         ("bucket", f"s3://{backup['bucket']}/{backup['prefix']}"),
         ("epoch", f"{backup['epoch']} since {backup['opened']}" if backup["epoch"] else "none yet"),
-        ("stream", f"{stream(backup)}; {backup['max_lag']:g} s is the most"),
+        ("stream", f"{stream(backup)}; the limit is {backup['max_lag']:g} s"),
         ("drill", drilled(backup)),
         ("next drill", backup["next_drill"] or "not scheduled"),
-        ("owed", _owed(backup["owed"], "a full backup" if postgres else "a snapshot")),
+        ("required", _required(backup["owed"], "a full backup" if postgres else "a snapshot")),
         ("left open", backup.get("left_open") or ""),
         *(postgres_rows.archive(backup) if postgres else ()),
-        *(("trouble", reason) for reason in found["trouble"]),
+        *(("trouble", reason) for reason in state["trouble"]),
     ]
     return [f"{name:<12} {text}" for name, text in rows if text]
 
 
-def _owed(told: Json | None, what: str) -> str:
-    return f"{what} since {told['since']}: {told['why']}" if told else ""
+def _required(required: Json | None, what: str) -> str:
+    return f"{what} since {required['since']}: {required['why']}" if required else ""
 
 
-def _superseded(told: Json | None) -> str:
-    return f"{told.get('why') or 'another host has taken over'}; deploy backup takeover takes it back" if told else ""
+def _superseded(superseded: Json | None) -> str:
+    if not superseded:
+        return ""
+    return f"{superseded.get('why') or 'another host has taken over'}; to take it back: deploy backup takeover"
 
 
-def restorable(found: Json) -> list[str]:
-    """What can be restored, and what was moved aside."""
+def restorable(listed: Json) -> list[str]:
+    """What can be restored, and the kept data."""
     from homeport.core.humanize import size
     from homeport.screen import postgres_rows
 
-    rows = [f"point  {point['id']}  {point['at']}  of before {point.get('for') or '-'}" for point in found["points"]]
-    for epoch in found["epochs"]:
+    rows = [f"point  {point['id']}  {point['at']}  before {point.get('for') or '-'}" for point in listed["points"]]
+    for epoch in listed["epochs"]:
         rows.append(f"epoch  {epoch['epoch']}  opened {epoch['opened']} by {epoch['host']}")
         for name, times in epoch["databases"].items():
             rows.append(f"       {name}  {_range(times)}")
         rows += [f"       {one['kind']:<5}  {postgres_rows.base(one)}" for one in epoch.get("bases", ())]
         rows += [f"       gap    {postgres_rows.missing(gap)}" for gap in epoch.get("gaps", ())]
-    for one in found.get("aside", ()):
-        rows.append(f"aside  {one['id']}  {one['since']}  {size(one['bytes'])}  {one['why'] or '-'}")
-    good = found["last_good"]
+    for kept in listed.get("aside", ()):
+        rows.append(f"kept   {kept['id']}  {kept['since']}  {size(kept['bytes'])}  {kept['why'] or '-'}")
+    good = listed["last_good"]
     return [
         *rows,
-        f"proven up to {good['up_to']} by the drill of {good['at']}" if good else "no drill has proven any of it",
+        f"proven up to {good['up_to']} by the drill of {good['at']}" if good else "no drill has proven the backup yet",
     ]
 
 

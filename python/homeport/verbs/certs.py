@@ -15,19 +15,17 @@ EPILOG = """Examples:
 
   deploy certs list --json | jq '.[] | {name, not_after}'
 
-  deploy certs push           (certificates of your own, from the files that domains names)
+  deploy certs push           (your own certificates, from the files named in domains)
 
-  deploy certs renew          (now, and without an outage: the old ones are served until the new are there)
+  deploy certs renew          (now; the old certificates are served until the new ones arrive)
 """
 
 
-@listing(
-    EPILOG, "List every name's certificate: who issued it, until when it is valid, when it was and will be renewed."
-)
+@listing(EPILOG, "List the certificate of each name: its issuer, when it expires, and when it was and will be renewed.")
 def command(options: Options, as_json: bool) -> None:
-    """List the certificates that the edge serves, or have them renewed now. Caddy renews them by itself in time.
+    """List the certificates that the edge serves, or renew them now. Caddy renews them in time by itself.
 
-    But those of your own: `deploy certs push` brings newer ones.
+    It cannot renew your own certificates: `deploy certs push` uploads newer ones.
     """
     _list(options, as_json)
 
@@ -36,18 +34,18 @@ def _list(options: Options, as_json: bool) -> None:
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    found = dated(begin(options).hostctl.call("certs", "list")["certificates"])
-    print(json.dumps(found) if as_json else "\n".join(table(found)))
+    certificates = dated(begin(options).hostctl.call("certs", "list")["certificates"])
+    print(json.dumps(certificates) if as_json else "\n".join(table(certificates)))
 
 
 @command.command()
 @as_json
 @common
 def renew(options: Options, as_json: bool) -> None:
-    """Have new certificates issued for every name of the app, and wait until they are served.
+    """Request new certificates for every name of the app, and wait until the edge serves them.
 
-    The old ones are served until then, and go on being served when the authority refuses. Idle connections that are
-    kept open may be closed. Let's Encrypt issues at most five a week for the same names.
+    The old certificates are served until then, and stay in use if the authority refuses. Idle keep-alive connections
+    may be closed. Let's Encrypt issues at most five certificates a week for the same names.
     """
     from homeport.core.performer import here, who
     from homeport.remote.long_jobs import follow
@@ -61,7 +59,7 @@ def renew(options: Options, as_json: bool) -> None:
     result = follow(host, "renew", started, screen.note, of="certs")
     screen.end("renew", ok=result["ok"])
     if not result["ok"]:
-        what = f"not renewed, the old certificates are served on: {'; '.join(result['found'])}"
+        what = f"not renewed, the old certificates stay in use: {'; '.join(result['found'])}"
         raise HomeportError(what, host.where, "deploy doctor", ExitCode.FAILED)
     _list(options, as_json)
 
@@ -70,33 +68,31 @@ def renew(options: Options, as_json: bool) -> None:
 @as_json
 @common
 def push(options: Options, as_json: bool) -> None:
-    """Bring certificates of your own to the host, from the files and secrets that domains names, and show them.
+    """Upload your own certificates to the host, from the files and secrets named in domains, and serve them.
 
-    They are looked at as a visitor will before the host is touched. No open connection is cut; idle ones that are kept
-    open may be closed.
+    They are verified as a browser would, before the host is changed. No request is cut; idle keep-alive connections
+    may be closed.
     """
     from homeport.core.performer import here, who
     from homeport.plays.custom_certificates import check
     from homeport.remote.session import begin
 
     session = begin(options)
-    given = check(session)
-    if not given:
-        what = "no name has a certificate of your own"
+    own = check(session)
+    if not own:
         raise HomeportError(
-            what,
+            "no name has a certificate of your own",
             f"{session.loaded.origin['domains']} domains",
-            "name certificate and key of one in deploy.yml",
+            "set certificate and key of a name in deploy.yml",
             ExitCode.USAGE,
         )
     words = ("push", "--who", who(), "--from", here())
-    told = session.hostctl.send("certs", {"certificates": given}, *words)
+    answer = session.hostctl.send("certs", {"certificates": own}, *words)
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(answer))
     elif not options.quiet:
-        print(
-            f"{', '.join(told['changed'])} changed" if told["changed"] else "the host has them already: nothing changed"
-        )
+        changed = ", ".join(answer["changed"])
+        print(f"{changed} changed" if changed else "the host has these certificates already: nothing changed")
 
 
 def table(certificates: list[Json]) -> list[str]:

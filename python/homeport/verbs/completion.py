@@ -1,4 +1,4 @@
-"""deploy completion: what makes the Tab key know the verbs, their options, destinations and sandboxes."""
+"""deploy completion: shell completion of verbs, options, destinations and sandboxes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print what a shell has to read so that Tab completes verbs, options, destinations and sandboxes.
+    """Print the script that lets a shell complete verbs, options, destinations and sandboxes.
 
-    The host is never asked, and a verb that is not being completed is not even loaded. Bash 4.4 or newer is needed.
+    Completion never connects to the host, and imports only the verb that is being completed. It needs Bash 4.4 or
+    newer.
     """
     kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101 - SHELLS are click's own
+    assert kind is not None  # noqa: S101 - click has a class for each of SHELLS
     print(kind(ctx.find_root().command, {}, completion.PROGRAM, completion.VARIABLE).source())

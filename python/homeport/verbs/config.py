@@ -1,4 +1,4 @@
-"""deploy config: the effective configuration, and where each value comes from."""
+"""deploy config: the effective configuration and where each value comes from."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ EPILOG = """Examples:
 
 @click.command("config", epilog=EPILOG)
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
-@click.option("--explain", is_flag=True, help="Say of every value which file and line set it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, in seconds and bytes.")
+@click.option("--explain", is_flag=True, help="Show the file and line that set each value.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; durations in seconds, sizes in bytes.")
 @common
 def command(options: Options, keys: tuple[str, ...], explain: bool, as_json: bool) -> None:
-    """Show the effective configuration. Of secrets only the names; exit status 2 if anything is wrong.
+    """Show the effective configuration; secrets by name only. Exit status 2 if the configuration has a mistake.
 
-    With KEY, such as backup.interval or health, only these are shown, each with its description.
+    With KEY, such as backup.interval or health, show only these keys, each with its description.
     """
     from homeport.config import show
     from homeport.config.layers import load
@@ -38,8 +38,8 @@ def command(options: Options, keys: tuple[str, ...], explain: bool, as_json: boo
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if keys:
-        told = show.explained(loaded, keys)
-        print(json.dumps(told, indent=2) if as_json else show.as_paragraphs(told))
+        explained = show.explained(loaded, keys)
+        print(json.dumps(explained, indent=2) if as_json else show.as_paragraphs(explained))
     elif as_json:
         print(json.dumps(show.rows(loaded) if explain else show.document(loaded), indent=2))
     else:

@@ -11,21 +11,21 @@ from homeport.options.options import Options, common
 
 EPILOG = """Examples:
 
-  deploy console     (Ctrl-C twice leaves it, and nothing but it)
+  deploy console     (Ctrl-C twice leaves the console; the app runs on)
 """
 
 
 @click.command(epilog=EPILOG)
 @common
 def command(options: Options) -> None:
-    """Open IEx in the live instance: what is typed happens in the app that serves, with all that it holds.
+    """Open IEx in the live instance: expressions are evaluated in the running app.
 
-    Ctrl-C twice, or Ctrl-\\, leaves the console alone; `System.stop()` would restart the app.
+    Ctrl-C twice, or Ctrl-\\, leaves the console, and the app runs on; `System.stop()` would restart the app.
     """
     from homeport.remote.interactive import run
     from homeport.remote.session import begin
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        fix = "run it in a terminal; deploy rpc EXPR asks one thing"
+        fix = "run it in a terminal, or evaluate one expression: deploy rpc EXPR"
         raise HomeportError("a console needs a terminal", "standard input", fix, ExitCode.USAGE)
     run(begin(options), "console")

@@ -1,4 +1,4 @@
-"""deploy cron: the app's jobs at their times."""
+"""deploy cron: the app's scheduled jobs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EPILOG = """Examples:
 
   deploy cron
 
-  deploy cron run report          (now, and see what it writes; its timer goes on as before)
+  deploy cron run report          (now, and show its output; its timer is not changed)
 
-  deploy cron suspend report      (until it is resumed, whatever is pushed meanwhile)
+  deploy cron suspend report      (until it is resumed, also across pushes)
 
   deploy cron logs report -f
 
@@ -37,11 +37,12 @@ _names = click.argument("names", nargs=-1, required=True, metavar="NAME...", cal
 _name = click.argument("name", callback=a_job)
 
 
-@listing(EPILOG, "List every job: its schedule, how its last run ended, and when it runs next.")
+@listing(EPILOG, "List the jobs: the schedule, the last run and the next run of each.")
 def command(options: Options, as_json: bool) -> None:
-    """List the jobs of the live release with their last run and their next, run one, or let them rest.
+    """List the jobs of the live release with their last and next runs; run, suspend or resume jobs.
 
-    The jobs are those of `cron` in deploy.yml as it was at the push of what is live. A rollback brings back its own.
+    The jobs are those of `cron` in deploy.yml at the push of the live release. A rollback brings back the jobs of the
+    earlier release.
     """
     from homeport.remote.session import begin
 
@@ -51,19 +52,19 @@ def command(options: Options, as_json: bool) -> None:
 def _show(answer: Json, as_json: bool) -> None:
     from homeport.core.timestamps import dated
 
-    found = dated(answer["jobs"])
-    print(json.dumps(found) if as_json else "\n".join(table(found)))
+    jobs = dated(answer["jobs"])
+    print(json.dumps(jobs) if as_json else "\n".join(table(jobs)))
 
 
 @command.command()
 @_name
-@click.option("--detach", is_flag=True, help="Do not wait for its end.")
+@click.option("--detach", is_flag=True, help="Do not wait until it ends.")
 @as_json
 @common
 def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
-    """Run one job now, as its timer would, and show what it writes. Exit status 0 only if it went well.
+    """Run one job now, as its timer would, and show its output. Exit status 0 only if the job succeeded.
 
-    Refused while it runs already. One that is suspended can be run as well.
+    Refused while the job is running. A suspended job can be run, too.
     """
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
@@ -71,33 +72,33 @@ def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
     session = begin(options)
     started = session.hostctl.call("cron", "run", name, "--who", who(), "--from", here())["started"]
     if not detach:
-        _to_its_end(session, name, started, as_json)
+        _wait(session, name, started, as_json)
     elif as_json:
         print(json.dumps({"job": name, "started": iso(started)}))
     else:
-        print(f"{name} runs; deploy cron logs {name} shows what it writes")
+        print(f"{name} is running; its output: deploy cron logs {name}")
 
 
-def _to_its_end(session: Session, name: str, started: float, as_json: bool) -> NoReturn:
-    """Wait for it, show how it ended, and leave with what that means as exit status."""
+def _wait(session: Session, name: str, started: float, as_json: bool) -> NoReturn:
+    """Wait until the job has ended, show its result, and exit with the status that it means."""
     from homeport.core.timestamps import dated
     from homeport.remote.long_jobs import follow
     from homeport.screen.screen import Screen
 
     screen = Screen(quiet=session.options.quiet)
     screen.begin(name)
-    told = follow(session.hostctl, name, started, screen.note, of="cron")
-    good = told["result"] == "ok"
-    screen.end(name, "" if good else told["error"] or told["result"], ok=good)
+    ended = follow(session.hostctl, name, started, screen.note, of="cron")
+    good = ended["result"] == "ok"
+    screen.end(name, "" if good else ended["error"] or ended["result"], ok=good)
     if as_json:
-        print(json.dumps(dated({"job": name, **{key: value for key, value in told.items() if key != "at"}})))
+        print(json.dumps(dated({"job": name, **{key: value for key, value in ended.items() if key != "at"}})))
     else:
         _log(session, name, started)
     sys.exit(ExitCode.DONE if good else ExitCode.FAILED)
 
 
 def _log(session: Session, name: str, started: float) -> None:
-    """What the run wrote, on this terminal."""
+    """Print the log of the run on this terminal."""
     from homeport.ssh import connection
 
     words = session.hostctl.command("logs", "--job", name, f"--since={int(started)}", "-n", "1000")
@@ -109,7 +110,7 @@ def _log(session: Session, name: str, started: float) -> None:
 @as_json
 @common
 def suspend(options: Options, names: tuple[str, ...], as_json: bool) -> None:
-    """Let jobs rest until they are resumed. Neither a push nor a reboot wakes them."""
+    """Suspend jobs until they are resumed. Neither a push nor a reboot resumes them."""
     _change(options, "suspend", names, as_json)
 
 
@@ -118,7 +119,7 @@ def suspend(options: Options, names: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @common
 def resume(options: Options, names: tuple[str, ...], as_json: bool) -> None:
-    """Have suspended jobs run again, from their next time on: what was missed is not made up for."""
+    """Resume suspended jobs from their next scheduled time on. Missed runs are not made up for."""
     _change(options, "resume", names, as_json)
 
 
@@ -131,13 +132,15 @@ def _change(options: Options, action: str, names: tuple[str, ...], as_json: bool
 
 @command.command()
 @_name
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come, until Ctrl-C.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many lines.")
-@click.option("--grep", callback=a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
+@click.option(
+    "--grep", callback=a_pattern, metavar="REGEX", help="Only lines that match; case matters if REGEX has capitals."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 @common
 def logs(options: Options, name: str, follow: bool, count: int, grep: str | None, as_json: bool) -> None:
-    """Show what one job writes. `deploy logs cron` shows that of all."""
+    """Show the log of one job. `deploy logs cron` shows the logs of all jobs."""
     from homeport.remote.interactive import attach
     from homeport.remote.session import begin
 
@@ -151,7 +154,7 @@ def logs(options: Options, name: str, follow: bool, count: int, grep: str | None
 def table(jobs: list[Json]) -> list[str]:
     """The jobs as lines of columns."""
     if not jobs:
-        return ["the live release has no jobs: name them in cron in deploy.yml, and push"]
+        return ["the live release has no jobs; add them to cron in deploy.yml, then run deploy push"]
     return columns([("NAME", "SCHEDULE", "LAST", "RESULT", "NEXT"), *map(_row, jobs)])
 
 
@@ -161,7 +164,7 @@ def _row(job: Json) -> tuple[str, ...]:
 
 
 def result(job: Json) -> str:
-    """How the last run ended, or that one runs."""
+    """The result of the last run; "runs" while the job is running, "-" if it never ran."""
     last = job["last"]
     if job["running"]:
         return "runs"
@@ -180,9 +183,9 @@ def _next(job: Json) -> str:
 
 
 def line(jobs: list[Json]) -> str:
-    """All jobs on one line of `deploy status`."""
+    """A summary of all jobs, for `deploy status`."""
     failed = [f"{job['name']} FAILED" for job in jobs if job["failures"]]
-    resting = [f"{job['name']} suspended" for job in jobs if job["suspended"]]
+    suspended = [f"{job['name']} suspended" for job in jobs if job["suspended"]]
     coming = sorted((job["next_run"], job["name"]) for job in jobs if job["next_run"])
     nearest = [f"next {coming[0][1]} at {coming[0][0]}"] if coming else []
-    return "; ".join([f"{len(jobs)} job{'s' * (len(jobs) != 1)}", *nearest, *resting, *failed])
+    return "; ".join([f"{len(jobs)} job{'s' * (len(jobs) != 1)}", *nearest, *suspended, *failed])

@@ -1,4 +1,4 @@
-"""deploy db: the live database, for a person."""
+"""deploy db: console, dump, load, tunnel and upgrade of the live database."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ EPILOG = """Examples:
 
   deploy db dump before-the-sale.dump
 
-  deploy db load before-the-sale.dump     (replaces the live database; what was there is kept aside)
+  deploy db load before-the-sale.dump     (replaces the live database; the old one becomes kept data)
 
-  deploy db tunnel                        (PostgreSQL: a port here for psql, an editor, a notebook)
+  deploy db tunnel                        (PostgreSQL: a local port for psql, an editor, a notebook)
 
-  deploy db upgrade                       (PostgreSQL: to the newest major version that is installed there)
+  deploy db upgrade                       (PostgreSQL: to the newest major version installed on the host)
 """
 
-# what the file of a dump ends with
+# engine -> the extension of a dump's file name
 _ENDINGS = {"sqlite": "db", "postgres": "dump", "external": "dump"}
 
-_which = click.option("--database", metavar="NAME", callback=a_line, help="One of backup.extra; else the app's own.")
+_which = click.option(
+    "--database", metavar="NAME", callback=a_line, help="A database of backup.extra; default: the app's own."
+)
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Open a console on the database or a way to it, take a copy, put one in its place, upgrade its server."""
+    """Open a console or a tunnel to the database; dump it, replace it by a dump, or upgrade its server."""
 
 
 @command.command()
-@click.option("--write", is_flag=True, help="Allow statements that change something.")
+@click.option("--write", is_flag=True, help="Allow statements that change data.")
 @_which
 @common
 def console(options: Options, write: bool, database: str | None) -> None:
-    """Open an SQL console on the live database, to read it. Through a pipe: rows with tabs between the columns."""
+    """Open an SQL console on the live database, read-only. In a pipe it prints rows with tabs between the columns."""
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
     from homeport.ssh import connection
@@ -57,19 +59,19 @@ def console(options: Options, write: bool, database: str | None) -> None:
         connection.command(session.target, session.hostctl.command(*words), terminal=terminal), check=False
     )
     if done.returncode == connection.CONNECTION_FAILED:
-        raise HomeportError("the connection to the host failed", str(session.target), "deploy db console again")
+        raise HomeportError("the connection to the host failed", str(session.target), "run deploy db console again")
     sys.exit(done.returncode)
 
 
 @command.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--sql", is_flag=True, help="SQL text: not a SQLite file, nor pg_dump's custom form.")
+@click.option("--sql", is_flag=True, help="Write SQL text instead of an SQLite file or pg_dump's custom format.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @_which
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def dump(options: Options, file: Path | None, sql: bool, force: bool, database: str | None, as_json: bool) -> None:
-    """Take a consistent copy of the live database to FILE, while the app works on."""
+    """Write a consistent copy of the live database to FILE, while the app runs."""
     from homeport.core.humanize import size
     from homeport.remote import database_transfer
     from homeport.remote.session import begin
@@ -88,26 +90,27 @@ def dump(options: Options, file: Path | None, sql: bool, force: bool, database: 
 
 @command.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
-    """Replace the live database by FILE. The one that was there is kept aside on the host.
+    """Replace the live database by FILE. The old database becomes kept data on the host.
 
-    FILE is a SQLite database, or for PostgreSQL what `deploy db dump` or `pg_dump --format=custom` writes.
+    FILE is an SQLite database, or for PostgreSQL a file written by `deploy db dump` or `pg_dump --format=custom`.
 
-    As a restore does it: requests wait at the edge, the file is checked, and all is undone unless the app is healthy.
+    The file is checked, requests wait at the edge while the data is replaced, and the old data is put back unless the
+    app becomes healthy.
     """
     from homeport.core.performer import here, who
     from homeport.deployment import transition
     from homeport.remote import database_transfer
     from homeport.remote.session import begin
-    from homeport.screen.confirm import sure
+    from homeport.screen.confirm import confirm
     from homeport.screen.screen import Screen
 
     session = begin(options)
     database_transfer.check(file, session.loaded.config.database.engine)
-    sure(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
+    confirm(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
     words = ["db", "load", "--who", who(), "--from", here()]
     begun = database_transfer.send(session, file, words, Screen(quiet=options.quiet))
     transition.follow(session, begun["transition"], as_json=as_json)
@@ -117,9 +120,9 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
 @click.argument("port", required=False, default=15432, type=click.IntRange(1, 65535))
 @common
 def tunnel(options: Options, port: int) -> None:
-    """Open a way to the live PostgreSQL from PORT of this machine (15432), until Ctrl-C.
+    """Forward PORT of this machine (default 15432) to the live PostgreSQL, until Ctrl-C.
 
-    Only this machine can use it. What is typed at its end counts at once, as the app's own user.
+    Only this machine can connect to the port. Clients log in as the app's user and can change the live data.
     """
     from homeport.remote import tunnel as tunnels
     from homeport.remote.session import begin
@@ -127,34 +130,34 @@ def tunnel(options: Options, port: int) -> None:
     session = begin(options)
     way = tunnels.postgres(session, port)
 
-    def told() -> None:
+    def on_open() -> None:
         print("\n".join(tunnels.lines(session, port)), flush=True)
         if not options.quiet:
             click.echo("open until Ctrl-C", err=True)
 
-    tunnels.hold(session, way, told)
+    tunnels.hold(session, way, on_open)
 
 
 @command.command()
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def upgrade(options: Options, yes: bool, as_json: bool) -> None:
-    """Move the database to the newest major version of PostgreSQL that is installed on the host.
+    """Upgrade the database to the newest major version of PostgreSQL that is installed on the host.
 
-    A backup is taken and proven first. Requests wait at the edge while pg_upgrade works; all is undone unless the app
-    is healthy with it, and the cluster that was there is kept aside on the host.
+    A backup is taken and verified first. Requests wait at the edge while pg_upgrade runs. The upgrade is undone unless
+    the app becomes healthy with it; the old cluster becomes kept data on the host.
     """
     from homeport.core.humanize import size
     from homeport.core.performer import here, who
     from homeport.deployment import transition
     from homeport.remote.session import begin
-    from homeport.screen.confirm import sure
+    from homeport.screen.confirm import confirm
 
     session = begin(options)
-    asked = session.hostctl.call("db", "upgrade", "--plan")
-    what = f"The database of {session.app} ({size(asked['bytes'])})"
-    sure(f"{what} moves from PostgreSQL {asked['from']} to {asked['to']}; requests wait meanwhile.", yes)
+    planned = session.hostctl.call("db", "upgrade", "--plan")
+    what = f"The database of {session.app} ({size(planned['bytes'])})"
+    confirm(f"{what} moves from PostgreSQL {planned['from']} to {planned['to']}; requests wait meanwhile.", yes)
     begun = session.hostctl.call("db", "upgrade", "--who", who(), "--from", here())
     transition.follow(session, begun["transition"], as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""deploy docs: the documentation of this version, printed without a network."""
+"""deploy docs: prints the documentation of this version, offline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPILOG = """Examples:
   deploy docs schema > .deploy.schema.json
 """
 
-# in the order in which they are read
+# in reading order
 FOLDERS = ("guides", "reference", "explanation")
 SCHEMA = "schema"
 SCHEMA_FILE = Path("reference", "deploy.schema.json")
@@ -57,18 +57,18 @@ def sections() -> dict[str, Path]:
 
 
 def page(section: str) -> Path:
-    """The file of a section, by its name or by its path below docs/. Raises HomeportError, exit code 2."""
+    """The file of a section, by its name or its path below docs/. Raises HomeportError (usage) for an unknown one."""
     known = sections()
     name = section.rpartition("/")[2].removesuffix(".md")
     if name in known:
         return known[name]
     raise HomeportError(
-        f"there is no section '{section}' in the documentation", "", _meant(name, known), ExitCode.USAGE
+        f"there is no section '{section}' in the documentation", "", _suggestion(name, known), ExitCode.USAGE
     )
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    """The command that prints what was probably asked for: a verb's help, or a section with a similar name."""
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """The command that prints what was probably meant: a verb's help, or a section with a similar name."""
     context = click.get_current_context().find_root()
     if isinstance(context.command, click.Group) and name in context.command.list_commands(context):
         return f"deploy {name} --help"

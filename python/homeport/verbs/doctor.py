@@ -1,4 +1,4 @@
-"""deploy doctor: everything that commonly goes wrong, and what mends it."""
+"""deploy doctor: checks for common faults, and prints the fix of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EPILOG = """Examples:
 
   deploy doctor
 
-  deploy -d production doctor --quiet      (for a monitor: only what is wrong)
+  deploy -d production doctor --quiet      (for a monitor: only warnings and errors)
 
   deploy doctor --json | jq '.checks[] | select(.state == "error")'
 """
@@ -29,10 +29,9 @@ CODES = {"warning": ExitCode.FAILED, "error": ExitCode.PERSON}
 @as_json
 @common
 def command(options: Options, as_json: bool) -> None:
-    """Look at everything that commonly goes wrong: the login, DNS, ports, certificates, the host, the backup.
+    """Check the login, DNS, ports, certificates, the host and the backup for common faults, and print each fix.
 
-    Changes nothing, and looks at all it can even when some of it fails. Exit status: 0 all is well, 1 something
-    deserves a look, 5 something is wrong.
+    Changes nothing. A check that fails does not stop the others. Exit status: 0 no fault; 1 warnings; 5 errors.
     """
     from homeport.doctor.examination import examine, worst
     from homeport.remote.session import begin
@@ -41,32 +40,32 @@ def command(options: Options, as_json: bool) -> None:
     session = begin(options)
     screen = Screen(quiet=options.quiet or as_json)
     screen.begin("doctor")
-    found = examine(session, screen.note)
-    screen.end("doctor", summary(found))
+    findings = examine(session, screen.note)
+    screen.end("doctor", summary(findings))
     if as_json:
-        known = {"app": session.app, "destination": session.loaded.destination, "host": session.target.host}
-        print(json.dumps({**known, "worst": worst(found), "checks": found}))
+        subject = {"app": session.app, "destination": session.loaded.destination, "host": session.target.host}
+        print(json.dumps({**subject, "worst": worst(findings), "checks": findings}))
     else:
-        for line in lines([one for one in found if not options.quiet or one["state"] in CODES]):
+        for line in lines([finding for finding in findings if not options.quiet or finding["state"] in CODES]):
             print(line)
-    sys.exit(CODES.get(worst(found), ExitCode.DONE))
+    sys.exit(CODES.get(worst(findings), ExitCode.DONE))
 
 
-def summary(found: list[Json]) -> str:
-    """How many findings of each kind that matters."""
-    counts = [(sum(one["state"] == state for one in found), state) for state in ("error", "warning")]
-    told = ", ".join(f"{count} {state}{'s' if count > 1 else ''}" for count, state in counts if count)
-    return f"{len(found)} looked at: {told or 'all is well'}"
+def summary(findings: list[Json]) -> str:
+    """The number of findings, and of the errors and warnings among them."""
+    counts = [(sum(finding["state"] == state for finding in findings), state) for state in ("error", "warning")]
+    faults = ", ".join(f"{count} {state}{'s' if count > 1 else ''}" for count, state in counts if count)
+    return f"{len(findings)} checked: {faults or 'all is well'}"
 
 
-def lines(found: list[Json]) -> list[str]:
-    """A line for each finding, and below it what mends it."""
-    return columns([row for one in found for row in _rows(one)])
+def lines(findings: list[Json]) -> list[str]:
+    """A line for each finding, and below it its fix."""
+    return columns([row for finding in findings for row in _rows(finding)])
 
 
-def _rows(one: Json) -> list[tuple[str, str, str]]:
-    said = (f"{_SIGNS[one['state']]:<7}", one["check"], one["says"])
-    return [said, ("", "", f"fix: {one['fix']}")] if one["fix"] else [said]
+def _rows(finding: Json) -> list[tuple[str, str, str]]:
+    row = (f"{_SIGNS[finding['state']]:<7}", finding["check"], finding["says"])
+    return [row, ("", "", f"fix: {finding['fix']}")] if finding["fix"] else [row]
 
 
 _SIGNS = {"ok": "ok", "skipped": "-", "warning": "WARNING", "error": "ERROR"}

@@ -1,4 +1,4 @@
-"""deploy env: the variables of the app."""
+"""deploy env: gives the live release changed variables and secrets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from homeport.options.options import Options, common, lock_wait
 
 EPILOG = """Examples:
 
-  deploy env push --plan                        (which variables and settings are others, by name)
+  deploy env push --plan                        (the names of the variables and settings that would change)
 
   deploy env push
 
   deploy secrets rotate SECRET_KEY_BASE && deploy env push
 
-  deploy rollback                               (the variables of before)
+  deploy rollback                               (back to the earlier variables)
 """
 
 
@@ -24,16 +24,16 @@ def command() -> None:
 
 
 @command.command(epilog=EPILOG)
-@click.option("--plan", "plan_only", is_flag=True, help="Show what would change, by name, and do nothing.")
+@click.option("--plan", "plan_only", is_flag=True, help="Show the names of what would change, and change nothing.")
 @lock_wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def push(options: Options, plan_only: bool, lock_wait: int, as_json: bool) -> None:
-    """Start what is live once more, with the variables, secrets and settings of now, without losing a request.
+    """Start the live code again with the current variables, secrets and settings, without losing a request.
 
-    It is a release of its own: it goes through the gates of a push, and a rollback takes it back. A secret without a
-    value here keeps the one it has. Where nothing differs, nothing is done, and the exit status is 0; otherwise it is
-    that of a push.
+    This makes a new release of the same code: it goes through the steps of a push, and a rollback undoes it. A secret
+    without a value on this machine keeps the value on the host. Exit status: 0 if nothing differs, otherwise as of a
+    push.
     """
     from homeport.deployment import transition
     from homeport.remote.session import begin

@@ -1,4 +1,4 @@
-"""deploy eval: an expression in a system of its own."""
+"""deploy eval: evaluates an expression in a VM of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EPILOG = """Examples:
 
   deploy eval 'Shop.Release.seed()'
 
-  deploy eval - < mend_orders.exs
+  deploy eval - < repair_orders.exs
 """
 
 
@@ -21,10 +21,10 @@ EPILOG = """Examples:
 @click.argument("expression", metavar="EXPR", callback=an_expression)
 @common
 def command(options: Options, expression: str) -> None:
-    """Evaluate an Elixir expression beside the live instance: in a system of its own, in which the app is not started.
+    """Evaluate an Elixir expression beside the live instance, in a VM of its own in which the app is not started.
 
-    Its files and its configuration are there, as with `bin/APP eval`. EXPR is `-` to read it from standard input,
-    which is the way for one that holds a secret. Exits with 1 if it fails.
+    The expression has the files and the configuration of the release, as with `bin/APP eval`. With `-` as EXPR it is
+    read from standard input: use that if it contains a secret. Exit status 1 if it fails.
     """
     from homeport.remote.interactive import run
     from homeport.remote.session import begin

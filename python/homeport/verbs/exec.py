@@ -1,4 +1,4 @@
-"""deploy exec: one program where the live instance is."""
+"""deploy exec: runs a program with the private /tmp of the live instance."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EPILOG = """Examples:
 @click.argument("words", nargs=-1, required=True, metavar="CMD...", type=click.UNPROCESSED)
 @common
 def command(options: Options, words: tuple[str, ...]) -> None:
-    """Run a program where the live instance is: as `deploy run` does, and with its /tmp, which no other process sees.
+    """Run a program as `deploy run` does, but with the private /tmp of the live instance.
 
-    Exits as CMD does. Options come before CMD.
+    The exit status is that of CMD. Options come before CMD.
     """
     from homeport.remote.interactive import run
     from homeport.remote.session import begin

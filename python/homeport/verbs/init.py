@@ -1,4 +1,4 @@
-"""deploy init: write a deploy.yml from what is found in the project."""
+"""deploy init: writes a deploy.yml for a project."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EPILOG = """Examples:
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--app", help="The app's name on the host.")
 @click.option("--host", help="An address, user@host:port, or an alias of ~/.ssh/config.")
-@click.option("--domain", help="The name the app answers at.")
-@click.option("--bucket", help="The bucket that the database streams to.")
+@click.option("--domain", help="The domain name of the app.")
+@click.option("--bucket", help="The S3 bucket of the backup.")
 def command(directory: str, app: str | None, host: str | None, domain: str | None, bucket: str | None) -> None:
-    """Write a deploy.yml from what is found in the project in DIR. One that is there is never overwritten.
+    """Write a deploy.yml for the project in DIR, filled in from its source. An existing deploy.yml is not overwritten.
 
-    Its first line names .deploy.schema.json, which is written beside it: editors complete and check deploy.yml with it.
-    Commit both. After an upgrade of Homeport, `deploy docs schema > .deploy.schema.json` renews it.
+    .deploy.schema.json, which the first line names, is written beside it: editors complete and check deploy.yml by it.
+    Commit both files. After an upgrade of Homeport, write it again: `deploy docs schema > .deploy.schema.json`.
     """
     from homeport.config import template
 
@@ -35,8 +35,8 @@ def command(directory: str, app: str | None, host: str | None, domain: str | Non
     project = template.find_project(root)
     path = template.write(root, template.render(root, project, answers))
     schema = template.write_schema(root)
-    wanted = {"host": host, "domains": domain, **({"backup.bucket": bucket} if template.needs_bucket(project) else {})}
-    missing = [key for key, given in wanted.items() if given is None]
+    needed = {"host": host, "domains": domain, **({"backup.bucket": bucket} if template.needs_bucket(project) else {})}
+    missing = [key for key, value in needed.items() if value is None]
     print(f"wrote {path} and {schema.name}")
-    told = " and ".join(filter(None, [", ".join(missing[:-1]), *missing[-1:]]))
-    print(f"next: set {told} in it, then: deploy config" if missing else "next: deploy config")
+    keys = " and ".join(filter(None, [", ".join(missing[:-1]), *missing[-1:]]))
+    print(f"next: set {keys} in it, then: deploy config" if missing else "next: deploy config")

@@ -1,4 +1,4 @@
-"""deploy lock: keep others from deploying."""
+"""deploy lock: locks the app against deployments by others."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ EPILOG = """Examples:
 
 def _a_reason(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.strip():
-        raise click.BadParameter("whoever is kept out must read why")
+        raise click.BadParameter("the reason is empty")
     return str(a_line(ctx, param, value))
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Keep others from deploying, for a while and a reason. Every push holds the lock by itself while it works."""
+    """Lock the app, so that nobody else can deploy it. Every push takes the lock by itself while it runs."""
 
 
 @command.command()
-@click.option("-m", "--message", required=True, callback=_a_reason, help="Why; whoever is kept out reads it.")
+@click.option("-m", "--message", required=True, callback=_a_reason, help="The reason, which others are shown.")
 @common
 def acquire(options: Options, message: str) -> None:
-    """Take the lock, until it is released."""
+    """Take the lock and hold it until `deploy lock release`."""
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
 
     begin(options).hostctl.call("lock", "acquire", "--message", message, "--who", who(), "--from", here())
-    click.echo("locked; deploy lock release gives it back", err=True)
+    click.echo("locked; to release it: deploy lock release", err=True)
 
 
 @command.command()
-@click.option("--force", is_flag=True, help="Also a lock that somebody else has taken.")
+@click.option("--force", is_flag=True, help="Release also a lock that somebody else holds.")
 @common
 def release(options: Options, force: bool) -> None:
-    """Give the lock back."""
+    """Release the lock."""
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
 
@@ -58,7 +58,7 @@ def release(options: Options, force: bool) -> None:
 @as_json
 @common
 def status(options: Options, as_json: bool) -> None:
-    """Say who holds the lock."""
+    """Show who holds the lock."""
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 

@@ -1,4 +1,4 @@
-"""deploy logs: what the app, and all that serves it, writes."""
+"""deploy logs: the logs of the app and of the services around it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPILOG = """Examples:
 
   deploy logs -n 500 --release 20261121T0413
 
-  deploy logs --failed                      (of the release whose push failed last)
+  deploy logs --failed                      (of the release whose push failed most recently)
 
   deploy logs backup --since "2026-11-21 04:00" --json
 """
@@ -27,7 +27,7 @@ SOURCES = ("app", "edge", "db", "backup", "migrate", "run", "cron")
 
 
 def a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Seconds since the epoch, from a time (this machine's zone, unless it names one) or from how long ago it was."""
+    """Seconds since the epoch, from a time (in this machine's zone, unless it names one) or from an age such as 10m."""
     from homeport.config.values import duration
 
     if value is None:
@@ -49,18 +49,20 @@ def a_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     try:
         re.compile(value or "")
     except re.error as error:
-        raise click.BadParameter(f"{value!r} is no regular expression: {error}") from None
+        raise click.BadParameter(f"{value!r} is not a regular expression: {error}") from None
     return value or None
 
 
 @click.command(epilog=EPILOG)
 @click.argument("source", required=False, type=click.Choice(SOURCES))
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they come, until Ctrl-C.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many lines.")
-@click.option("--since", callback=a_time, metavar="TIME", help="None older: 10m, 2h, 3d, or a time.")
-@click.option("--grep", callback=a_pattern, metavar="REGEX", help="Those that match; capitals count if it has any.")
-@click.option("--release", callback=a_release, help="One release's instance and migrations only.")
-@click.option("--failed", is_flag=True, help="Those of the release whose push failed last.")
+@click.option("--since", callback=a_time, metavar="TIME", help="Only newer lines: 10m, 2h, 3d, or a time.")
+@click.option(
+    "--grep", callback=a_pattern, metavar="REGEX", help="Only lines that match; case matters if REGEX has capitals."
+)
+@click.option("--release", callback=a_release, help="Only lines of this release's instance and migrations.")
+@click.option("--failed", is_flag=True, help="Only lines of the release whose push failed most recently.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 @common
 def command(
@@ -74,25 +76,25 @@ def command(
     failed: bool,
     as_json: bool,
 ) -> None:
-    """Show what was written: by all instances and migrations together, unless a SOURCE or a release is named.
+    """Show the logs of all instances and migrations, or of one SOURCE or one release.
 
-    `app` is the instances alone; `edge` the web server before them; `db` PostgreSQL, or the stream of SQLite; `backup`
-    all that keeps and proves the copies; `run` what `deploy run --detach` started; `cron` the jobs of deploy.yml.
-    Values of secrets are taken out.
+    SOURCE is `app`, the instances without the migrations; `edge`, the web server; `db`, PostgreSQL or SQLite's stream;
+    `backup`, the backup and its drills; `migrate`, the migrations; `run`, what `deploy run --detach` started; or
+    `cron`, the jobs of deploy.yml. Values of secrets are removed from the lines.
     """
     from homeport.remote.interactive import attach
     from homeport.remote.session import begin
 
     _refuse_mixtures(source, release, failed)
     session = begin(options)
-    # asked first: what hostctl refuses is told as every refusal is
+    # resolved before the log is attached, so that a refusal of hostctl is reported as an error in three parts
     which = ["--failed"] if failed else ["--release", release] if release else []
-    named = session.hostctl.call("record", *which)["record"]["release"] if which else None
+    resolved = session.hostctl.call("record", *which)["record"]["release"] if which else None
     args = ["-n", str(count), *(["-f"] if follow else []), *(["--json"] if as_json else [])]
     args += [f"--since={since:.0f}"] if since is not None else []
     args += [f"--grep={grep}"] if grep else []
-    args += ["--release", named] if named else []
-    # a child that has this terminal: Ctrl-C and a closed pipe reach it as they would reach a plain `ssh … journalctl`
+    args += ["--release", resolved] if resolved else []
+    # the child shares this terminal: Ctrl-C and a closed pipe reach it as they would reach a plain `ssh … journalctl`
     attach(session, ["logs", *args, *([source] if source else [])], "deploy logs")
 
 
@@ -100,4 +102,4 @@ def _refuse_mixtures(source: str | None, release: str | None, failed: bool) -> N
     if release and failed:
         raise click.UsageError("--release and --failed exclude each other.")
     if (release or failed) and source not in (None, "app", "migrate"):
-        raise click.UsageError(f"the lines of {source} belong to no release: leave --release or --failed out.")
+        raise click.UsageError(f"lines of {source} do not belong to a release: omit --release or --failed.")

@@ -1,4 +1,4 @@
-"""deploy maintenance: a page in the place of the app, for a while."""
+"""deploy maintenance: shows visitors a maintenance page instead of the app."""
 
 from __future__ import annotations
 
@@ -27,36 +27,43 @@ def _addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -
     try:
         return list(dict.fromkeys(address(value) for value in values))
     except ValueError as error:
-        raise click.BadParameter(f"{error}; it takes single addresses, IPv4 or IPv6") from None
+        raise click.BadParameter(f"{error}; --allow takes single addresses, IPv4 or IPv6") from None
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Show visitors a page in the place of the app, with status 503, until it is switched off; also over a reboot.
+    """Show visitors a maintenance page with status 503 instead of the app, until it is switched off.
 
-    The page is deploy/maintenance.html beside deploy.yml, whose {{ message }} and {{ retry_after }} are filled in, or a
-    plain one. Health checks pass, and so do addresses that are named; pushes and rollbacks go on.
+    The page is deploy/maintenance.html beside deploy.yml, whose {{ message }} and {{ retry_after }} are filled in; by
+    default a plain page. Health checks and the addresses of --allow still reach the app. Pushes and rollbacks work as
+    usual. The page stays on across a reboot.
     """
 
 
 @command.command()
-@click.option("-m", "--message", default="", callback=a_line, help="What the page says.")
-@click.option("--allow", multiple=True, metavar="IP", callback=_addresses, help="Who sees the app; may be repeated.")
+@click.option("-m", "--message", default="", callback=a_line, help="A text for the page.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="IP",
+    callback=_addresses,
+    help="An address that still reaches the app; may be repeated.",
+)
 @click.option(
     "--retry-after",
     type=click.IntRange(1, 86_400),
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="When browsers and search engines are to come again.",
+    help="Retry-After: when browsers and search engines should try again.",
 )
 @as_json
 @common
 def on(options: Options, message: str, allow: list[str], retry_after: int, as_json: bool) -> None:
-    """Show the page. Once more it changes the page, the message and the addresses.
+    """Show the page. If it is on already, replace the page, the message and the addresses.
 
-    Requests in progress get ten seconds to end (drain_timeout, if that is shorter). What is still open then is closed:
-    websockets and long polls.
+    Requests in progress have ten seconds to end (drain_timeout, if that is shorter). Connections that are still open
+    then, such as websockets and long polls, are closed.
     """
     from homeport.core.performer import here, who
     from homeport.core.timestamps import dated
@@ -66,11 +73,11 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     session = begin(options)
     spec: Json = {"page": page(session.loaded.root, message, retry_after), "message": message}
     spec |= {"allow": allow, "retry_after": retry_after}
-    told = session.hostctl.send("maintenance", spec, "on", "--who", who(), "--from", here())
+    answer = session.hostctl.send("maintenance", spec, "on", "--who", who(), "--from", here())
     if as_json:
-        print(json.dumps(dated(told)))
+        print(json.dumps(dated(answer)))
     elif not options.quiet:
-        print("\n".join(shown(told)))
+        print("\n".join(on_lines(answer)))
 
 
 @command.command()
@@ -82,43 +89,43 @@ def off(options: Options, as_json: bool) -> None:
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    told = dated(begin(options).hostctl.call("maintenance", "off", "--who", who(), "--from", here()))
+    answer = dated(begin(options).hostctl.call("maintenance", "off", "--who", who(), "--from", here()))
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(answer))
     elif not options.quiet:
-        was = told["was"]
-        print(f"visitors see the app again; the page was shown since {was['since']}" if was else "it was off already")
+        was = answer["was"]
+        print(f"visitors see the app again; the page was on since {was['since']}" if was else "it was off already")
 
 
 @command.command()
 @as_json
 @common
 def status(options: Options, as_json: bool) -> None:
-    """Say whether the page is shown, since when, and who sees the app nevertheless."""
+    """Show whether the page is on, since when, and which addresses still reach the app."""
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    told = dated(begin(options).hostctl.call("maintenance", "status"))
-    print(json.dumps(told) if as_json else line(told["maintenance"]))
+    answer = dated(begin(options).hostctl.call("maintenance", "status"))
+    print(json.dumps(answer) if as_json else line(answer["maintenance"]))
 
 
 def line(maintenance: Json | None) -> str:
-    """What is so, in a line."""
+    """The state of the maintenance page, in one line."""
     if not maintenance:
         return "off: visitors see the app"
-    said = f": {maintenance['message']}" if maintenance["message"] else ""
+    message = f": {maintenance['message']}" if maintenance["message"] else ""
     passing = f"; {', '.join(maintenance['allow'])} pass" if maintenance["allow"] else ""
-    return f"ON since {maintenance['since']} by {maintenance['who']}{said}{passing}; deploy maintenance off ends it"
+    return f"ON since {maintenance['since']} by {maintenance['who']}{message}{passing}; deploy maintenance off ends it"
 
 
-def shown(told: Json) -> list[str]:
-    """What switching on came to."""
+def on_lines(answer: Json) -> list[str]:
+    """The result of `deploy maintenance on`, as text."""
     lines = ["visitors see the page, with status 503; deploy maintenance off ends it"]
-    if told["closed"]:
-        lines.append(f"{told['closed']} connections that were still open were closed")
-    if told["open"]:
-        open_still = (
-            f"warning: {told['open']} connections from before stay open: their instance cannot be asked to close"
+    if answer["closed"]:
+        lines.append(f"{answer['closed']} connections that were still open were closed")
+    if answer["open"]:
+        lines.append(
+            f"warning: {answer['open']} earlier connections stay open, because the instance cannot close them; "
+            "deploy push ends them"
         )
-        lines.append(f"{open_still} them; deploy push ends them")
     return lines

@@ -1,4 +1,4 @@
-"""deploy notify: who is told what happens to the app."""
+"""deploy notify: the receivers of notifications about the app."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ EPILOG = """Examples:
 
   deploy notify
 
-  deploy notify test          (sends one to everybody, and says what each answered)
+  deploy notify test          (sends a test to every receiver, and shows each answer)
 
   deploy notify list --json | jq '.[] | select(.last.ok == false)'
 """
 
 
-@listing(EPILOG, "List every receiver: what it is told, and what it answered last.")
+@listing(EPILOG, "List the receivers: the events that each gets, and its last answer.")
 def command(options: Options, as_json: bool) -> None:
-    """List who is told what happens to the app, or send a test.
+    """List the receivers of notifications, or send a test.
 
-    The host tells how a push, rollback, restore or drill ended, and when trouble with the database begins and ends.
-    What fails before it gets there, such as a build, is told from here.
+    The host sends the result of every push, rollback, restore and drill, and reports when trouble with the database
+    begins and ends. This machine sends failures from before the host is involved, such as a failed build.
     """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    found = dated(begin(options).hostctl.call("notify", "list")["receivers"])
-    print(json.dumps(found) if as_json else "\n".join(table(found)))
+    receivers = dated(begin(options).hostctl.call("notify", "list")["receivers"])
+    print(json.dumps(receivers) if as_json else "\n".join(table(receivers)))
 
 
 @command.command()
 @as_json
 @common
 def test(options: Options, as_json: bool) -> None:
-    """Send a test to every receiver, the way the host sends everything. Exit status 1 unless all took it."""
+    """Send a test from the host to every receiver. Exit status 1 unless all accepted it."""
     from homeport.core.performer import here, who
     from homeport.remote.session import begin
 
     host = begin(options).hostctl
-    found = host.call("notify", "test", "--who", who(), "--from", here())["receivers"]
-    print(json.dumps(found) if as_json else "\n".join(map(_answer, found)))
-    failed = [one["url"] for one in found if not one["ok"]]
+    receivers = host.call("notify", "test", "--who", who(), "--from", here())["receivers"]
+    print(json.dumps(receivers) if as_json else "\n".join(map(_answer, receivers)))
+    failed = [receiver["url"] for receiver in receivers if not receiver["ok"]]
     if failed:
         fix = "correct the URL (deploy secrets set NAME), then run: deploy provision"
-        raise HomeportError(f"not taken by {' and '.join(failed)}", host.where, fix, ExitCode.FAILED)
+        raise HomeportError(f"not accepted by {' and '.join(failed)}", host.where, fix, ExitCode.FAILED)
 
 
 def _answer(one: Json) -> str:
@@ -58,18 +58,18 @@ def _answer(one: Json) -> str:
 def table(receivers: list[Json]) -> list[str]:
     """The receivers as lines of columns."""
     if not receivers:
-        return ["nobody is told: add notify to deploy.yml, then run deploy provision"]
+        return ["no receivers; add notify to deploy.yml, then run deploy provision"]
     return columns([("URL", "FORMAT", "ON", "WAITING", "LAST"), *map(_row, receivers)])
 
 
 def _row(one: Json) -> tuple[str, ...]:
     last = one["last"]
-    told = f"{last['at']}  {last['event']}  {_outcome(last)}" if last else "-"
-    return one["url"], one["format"], " ".join(one["on"]), str(one["waiting"]), told
+    newest = f"{last['at']}  {last['event']}  {_outcome(last)}" if last else "-"
+    return one["url"], one["format"], " ".join(one["on"]), str(one["waiting"]), newest
 
 
 def _outcome(last: Json) -> str:
     if last["ok"]:
-        return "taken"
-    said = f"{last['status']} {last['answer']}" if last["status"] else last["answer"]
-    return f"{said}; again {last['next_try']}" if last["next_try"] else f"given up: {said}"
+        return "accepted"
+    answer = f"{last['status']} {last['answer']}" if last["status"] else last["answer"]
+    return f"{answer}; next try {last['next_try']}" if last["next_try"] else f"given up: {answer}"

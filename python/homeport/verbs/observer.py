@@ -1,4 +1,4 @@
-"""deploy observer: a local Observer on the live instance."""
+"""deploy observer: connects a local Observer to the live instance."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EPILOG = """Examples:
 @click.argument("port", required=False, default=14370, type=click.IntRange(1024, 65535))
 @common
 def command(options: Options, port: int) -> None:
-    """Let the live instance connect to a node on this machine, for the Observer and the like, until Ctrl-C.
+    """Connect the live instance to a node on this machine, for Observer and similar tools, until Ctrl-C.
 
-    It prints the command that starts that node, which listens on PORT of this machine's loopback network (14370). The
-    instance connects to it through this command's own login; on the host nothing is opened to the outside. The release
-    must hold :runtime_tools (extra_applications in mix.exs), as one of Phoenix does.
+    This command prints the command that starts the local node, which listens on PORT of the loopback network (default
+    14370). The instance connects to it through this command's SSH connection; the host opens no port to the outside.
+    The release must contain :runtime_tools (extra_applications in mix.exs), as Phoenix apps do.
     """
     from homeport.remote import observer
     from homeport.remote.session import begin
@@ -35,7 +35,7 @@ def command(options: Options, port: int) -> None:
 
     def ready(line: str) -> None:
         print(line, flush=True)
-        say("type this in another terminal; Ctrl-C here ends it")
+        say("run this in another terminal; Ctrl-C here ends the connection")
 
-    told = observer.Told(ready, lambda instance: say(f"{instance} is reached"))
-    sys.exit(observer.hold(begin(options), port, told))
+    callbacks = observer.Callbacks(ready, lambda instance: say(f"{instance} is connected"))
+    sys.exit(observer.hold(begin(options), port, callbacks))

@@ -20,8 +20,8 @@ EPILOG = """Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("path", default="/")
-@click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the address as a JSON document, and open nothing.")
+@click.option("--print", "only_print", is_flag=True, help="Print the URL only; do not open it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the URL as a JSON document only; do not open it.")
 @common
 def command(options: Options, path: str, only_print: bool, as_json: bool) -> None:
     """Open the app in a browser, at PATH."""
@@ -37,7 +37,7 @@ def command(options: Options, path: str, only_print: bool, as_json: bool) -> Non
 
 
 def address(domain: str, path: str) -> str:
-    """Where the app answers. Raises click.UsageError for a path that would name another server."""
+    """The URL of a path of the app. Raises click.UsageError for a path with spaces or unprintable characters."""
     if not path.isprintable() or any(char.isspace() for char in path):
         raise click.UsageError(f"{path!r} is not a path")
     return f"https://{domain}/{path.lstrip('/')}"

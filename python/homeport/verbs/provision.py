@@ -1,4 +1,4 @@
-"""deploy provision: make the host what the roles say."""
+"""deploy provision: configures the host by the Ansible roles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPILOG = """Examples:
 
   deploy -d production provision --json
 
-  deploy provision --allow-empty          (S3 is away, and the app has to run without the data that may be there)
+  deploy provision --allow-empty          (S3 cannot be reached, and the app must run without data that it may hold)
 """
 
 
@@ -23,7 +23,7 @@ EPILOG = """Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def command(options: Options, allow_empty: bool, as_json: bool) -> None:
-    """Make the host what the roles say, as root or by sudo. A second run changes nothing."""
+    """Configure the host by the Ansible roles, as root or by sudo. A second run changes nothing."""
     from homeport.deployment import provision
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen

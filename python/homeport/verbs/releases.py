@@ -1,4 +1,4 @@
-"""deploy releases: what the host holds."""
+"""deploy releases: lists the releases on the host."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ EPILOG = """Examples:
 @as_json
 @common
 def command(options: Options, as_json: bool) -> None:
-    """List the releases on the host, newest first, with the state each is in: staged, live, superseded or failed.
+    """List the releases on the host, newest first, each with its state: staged, live, superseded or failed.
 
-    ENV names the variables that are others than in the release that was live before it.
+    ENV names the variables that differ from those of the release that was live before.
     """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    found = dated(begin(options).hostctl.call("releases")["releases"])[::-1]
-    print(json.dumps(found) if as_json else "\n".join(table(found)))
+    releases = dated(begin(options).hostctl.call("releases")["releases"])[::-1]
+    print(json.dumps(releases) if as_json else "\n".join(table(releases)))
 
 
 def table(releases: list[dict[str, Any]]) -> list[str]:
     """The releases as lines of columns."""
     if not releases:
-        return ["no releases yet; deploy push"]
+        return ["no releases yet; run deploy push"]
     return columns([("RELEASE", "STATE", "GIT", "CREATED", "SIZE", "WHO", "ENV"), *map(_row, releases)])
 
 
@@ -45,7 +45,7 @@ def _row(release: dict[str, Any]) -> tuple[str, ...]:
     from homeport.screen import env_changes
 
     first = (release["release"], release["state"], _git(release["git"]), release["created"])
-    return *first, size(release["size"] or 0), release["who"], env_changes.told(release.get("env_changes"))
+    return *first, size(release["size"] or 0), release["who"], env_changes.summary(release.get("env_changes"))
 
 
 def _git(git: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""deploy remove: one app leaves the host, the others stay as they are."""
+"""deploy remove: removes one app from the host; other apps stay untouched."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-  deploy remove --plan                  (tells what would go, and nothing is done)
+  deploy remove --plan                  (shows what would be removed, and changes nothing)
 
-  deploy remove                         (after a final backup; asks for the app's name)
+  deploy remove                         (takes a final backup first; asks for the app's name)
 
-  deploy remove --keep-data             (the database stays: a later deploy setup takes it up again)
+  deploy remove --keep-data             (keeps the database, which a later deploy setup uses again)
 
   deploy -d staging remove --yes        (where there is no terminal)
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--keep-data", is_flag=True, help="Leave the database, and what a later setup takes it up again by.")
-@click.option("--plan", "only_plan", is_flag=True, help="Tell what would go, and do nothing.")
-@click.option("--force", is_flag=True, help="Also without a final backup: the data is moved aside on the host then.")
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--keep-data", is_flag=True, help="Keep the database for a later deploy setup.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be removed, and change nothing.")
+@click.option("--force", is_flag=True, help="Remove also if the final backup fails; the data is then kept on the host.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @lock_wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
 def command(
     options: Options, keep_data: bool, only_plan: bool, force: bool, yes: bool, lock_wait: int, as_json: bool
 ) -> None:
-    """Take this app off its host, whole, and leave every other app there untouched.
+    """Remove this app and everything of it from its host. Other apps there stay untouched.
 
-    A final backup comes first; if it fails, nothing is removed and the app serves again. Data that no backup holds is
-    moved aside on the host, never deleted. The backup on S3 stays: deploy setup restores it. As the user who
-    provisions. Interrupted, the same command goes on. Exit status: 0 removed; 1 nothing changed; 2 usage; 3 taken back,
-    the app serves again; 4 somebody else holds the lock; 5 a person must look.
+    A final backup is taken first; if it fails, nothing is removed and the app serves again. Data that is in no backup
+    is kept on the host, never deleted. The backup on S3 stays, and deploy setup restores it. Runs as the user who
+    provisions. After an interruption, run the same command again. Exit status: 0 removed; 1 nothing changed; 2 usage;
+    3 undone, the app serves again; 4 somebody else holds the lock; 5 a person must look.
     """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
@@ -59,9 +59,9 @@ def command(
         return
     for line in plan_lines(planned, keep_data):
         screen.say(line)
-    _agreed(session.app, yes)
+    _confirm(session.app, yes)
     words = [*(["--keep-data"] if keep_data else []), *(["--force"] if force else []), "--lock-wait", str(lock_wait)]
-    result = _removed(host, words, screen)
+    result = _remove(host, words, screen)
     if as_json:
         print(json.dumps(dated(result)))
     else:
@@ -70,9 +70,9 @@ def command(
 
 
 def privileged(session: Session) -> Hostctl:
-    """hostctl as the user who provisions: what provisioning has made, nobody else takes away.
+    """hostctl as the user who provisions, the only one who may remove an app.
 
-    SUDO_USER, by which hostctl knows who only pushes, is unset as provisioning unsets it.
+    SUDO_USER is unset, as provisioning does: by this variable hostctl recognises a user who may only push.
     """
     from homeport.remote.hostctl import Hostctl
     from homeport.ssh import connection
@@ -86,17 +86,17 @@ def privileged(session: Session) -> Hostctl:
     return Hostctl(session.app, str(target), run, sudo=False)
 
 
-def _agreed(app: str, yes: bool) -> None:
-    """Have a person type the app's name. Raises HomeportError (usage) where nobody can be asked, or it is another."""
+def _confirm(app: str, yes: bool) -> None:
+    """Ask a person to type the app's name. Raises HomeportError (usage) without a terminal, and for another name."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise HomeportError("There is no terminal to ask for the app's name at", "", "add --yes", ExitCode.USAGE)
+        raise HomeportError("there is no terminal to ask for the app's name", "", "add --yes", ExitCode.USAGE)
     if click.prompt(f"Type {app} to remove it", err=True, default="", show_default=False) != app:
         raise HomeportError(f"that is not {app}: nothing was removed", "", "deploy remove", ExitCode.USAGE)
 
 
-def _removed(host: Hostctl, words: list[str], screen: Any) -> Json:
+def _remove(host: Hostctl, words: list[str], screen: Any) -> Json:
     from homeport.core.performer import here, who
     from homeport.remote.long_jobs import follow
 
@@ -109,21 +109,21 @@ def _removed(host: Hostctl, words: list[str], screen: Any) -> Json:
     return result
 
 
-# ---------------------------------------------------------------------------------------------- as a person reads it
+# ---------------------------------------------------------------------------------------------- output as text
 
 
 def plan_lines(planned: Json, keep_data: bool) -> list[str]:
-    """What goes, before anybody agrees to it."""
+    """What would be removed, as text."""
     from hostctl.common.timestamps import iso
 
     if gone := planned["gone"]:
-        said = f"{planned['app']} is not on this host: {gone['who'] or 'somebody'} removed it at {iso(gone['ended'])}"
-        return [said, *_left(gone)]
+        text = f"{planned['app']} is not on this host: {gone['who'] or 'somebody'} removed it at {iso(gone['ended'])}"
+        return [text, *_left(gone)]
     names = ", ".join(planned["domains"]) or "no name"
     count = planned["releases"]
     return [
         f"removes   {planned['app']} at {names}: {count} release{'' if count == 1 else 's'}, {_size(planned['bytes'])}",
-        *(f"database  {_database(one)}, {'stays' if keep_data else 'goes'}" for one in planned["databases"]),
+        *(f"database  {_database(one)}, {'kept' if keep_data else 'removed'}" for one in planned["databases"]),
         f"backup    {_backup(planned)}",
         *([f"users     {', '.join(planned['users'])}"] if planned["users"] else []),
         *_unfinished(planned["unfinished"]),
@@ -142,10 +142,10 @@ def _database(one: Json) -> str:
 
 def _backup(planned: Json) -> str:
     if planned["backup"]:
-        return f"one last time, then s3://{planned['backup']['bucket']}/{planned['backup']['prefix']} stays as it is"
+        return f"a final one, then s3://{planned['backup']['bucket']}/{planned['backup']['prefix']} stays as it is"
     if planned["engine"] == "external":
         return "the provider's: the external database is not touched"
-    return "NONE: what the app wrote is moved aside on the host"
+    return "NONE: the app's data is kept on the host"
 
 
 def _unfinished(entry: Json | None) -> list[str]:
@@ -153,24 +153,29 @@ def _unfinished(entry: Json | None) -> list[str]:
 
     if entry is None:
         return []
-    return [f"goes on   with what {entry['who'] or 'somebody'} began at {iso(entry['at'])}"]
+    return [f"continues the removal that {entry['who'] or 'somebody'} began at {iso(entry['at'])}"]
 
 
 def lines(app: str, host: str, result: Json) -> list[str]:
-    """What came of it, and what is left."""
+    """The result of the removal, and what is left on the host."""
     from hostctl.common.timestamps import iso
 
     backup = result["backup"]
     sent = (
-        [f"backup    all of it until {iso(backup['at'])} is in s3://{backup['bucket']}/{backup['prefix']}"]
+        [f"backup    s3://{backup['bucket']}/{backup['prefix']} has every write until {iso(backup['at'])}"]
         if backup
         else []
     )
-    return [f"{app} is gone from {host}", *(f"warning   {text}" for text in result["warnings"]), *sent, *_left(result)]
+    return [
+        f"{app} is removed from {host}",
+        *(f"warning   {text}" for text in result["warnings"]),
+        *sent,
+        *_left(result),
+    ]
 
 
 def _left(result: Json) -> list[str]:
     kept = [f"left      {one['path']}, {_size(one['bytes'])}" for one in result["left"]]
     moved = [one["path"] for one in result["left"] if one["path"].startswith(result["note"])]
-    more = ["          that is for you to delete, as root there: rm -r " + " ".join(moved)] if moved else []
+    more = ["          to delete it, as root on the host: rm -r " + " ".join(moved)] if moved else []
     return [*kept, *more, f"note      {result['note']}: who removed it, when, and its audit"]

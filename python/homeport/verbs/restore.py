@@ -1,4 +1,4 @@
-"""deploy restore: the data of another time, in place or into a file."""
+"""deploy restore: restores the data of an earlier time, in place or into a file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from homeport.remote.session import Session
 
 
-# a restore goes on for as long as the data takes; this only ends the wait for a host that has gone silent
+# a rehearsal takes as long as the data needs; this limit only ends the wait for a host that no longer answers
 LONGEST_SECONDS = 6 * 3600.0
 
 EPILOG = """Examples:
 
-  deploy restore --at 2026-11-21T10:03:22 --dry-run     (tells what would come back, and what would be given up)
+  deploy restore --at 2026-11-21T10:03:22 --dry-run     (shows what would be restored, and what would be lost)
 
   deploy restore --at 2026-11-21T10:03:22Z
 
-  deploy restore --at "2026-11-21 10:03" --to then.db   (into a file here; the app is not touched)
+  deploy restore --at "2026-11-21 10:03" --to then.db   (into a local file; the app is not touched)
 
   deploy restore --restore-point 20261121T100322123Z-3f2a9c     (deploy backup list; --point for short)
 """
@@ -39,29 +39,39 @@ def _a_time(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     try:
         return parsed(value)
     except ValueError:
-        wanted = "a time such as 2026-11-21T10:03:22Z, or 2026-11-21T10:03:22 in this machine's zone"
-        raise click.BadParameter(f"{value!r} is not {wanted}") from None
+        expected = "a time such as 2026-11-21T10:03:22Z, or 2026-11-21T10:03:22 in this machine's zone"
+        raise click.BadParameter(f"{value!r} is not {expected}") from None
 
 
 def _a_point(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value and not matches("transition", value):
-        raise click.BadParameter(f"{value!r} is not a restore point; deploy backup list names them")
+        raise click.BadParameter(f"{value!r} is not the id of a restore point; deploy backup list shows them")
     return value
 
 
 _point = click.option(
-    "--point", "--restore-point", "point", default="", callback=_a_point, metavar="ID", help="That of a restore point."
+    "--point",
+    "--restore-point",
+    "point",
+    default="",
+    callback=_a_point,
+    metavar="ID",
+    help="Restore this restore point.",
 )
 
 
 @click.command(epilog=EPILOG)
-@click.option("--at", callback=_a_time, metavar="TIME", help="The data as it was then; without it, the newest on S3.")
+@click.option(
+    "--at", callback=_a_time, metavar="TIME", help="Restore the data of this time; default: the newest on S3."
+)
 @_point
-@click.option("--dry-run", is_flag=True, help="Restore beside, check, tell, and remove it again.")
-@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Restore into FILE here.")
-@click.option("--database", metavar="NAME", callback=a_line, help="With --to: one of backup.extra.")
+@click.option("--dry-run", is_flag=True, help="Restore beside the live data, check it, and delete it again.")
+@click.option(
+    "--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Restore into FILE on this machine."
+)
+@click.option("--database", metavar="NAME", callback=a_line, help="With --to: a database of backup.extra.")
 @click.option("--force", is_flag=True, help="With --to: overwrite FILE.")
-@click.option("--yes", is_flag=True, help="Do not ask: there is no terminal, or the answer is known.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @lock_wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @common
@@ -77,11 +87,12 @@ def command(
     lock_wait: int,
     as_json: bool,
 ) -> None:
-    """Bring back the data of another time.
+    """Restore the data of an earlier time.
 
-    In place, requests wait at the edge while the data is exchanged; all is undone unless the app is healthy with it,
-    and what was given up is kept aside on the host. Exit status: 0 done; 1 nothing changed; 2 usage, or a time that
-    cannot be restored; 3 undone, the data is as it was; 4 somebody else holds the lock; 5 a person must look.
+    In place, requests wait at the edge while the data is replaced. The restore is undone unless the app becomes healthy
+    with the data; the replaced data becomes kept data on the host. Exit status: 0 done; 1 nothing changed; 2 usage, or
+    a time that cannot be restored; 3 undone, the data is as it was; 4 somebody else holds the lock; 5 a person must
+    look.
     """
     from homeport.deployment import transition
     from homeport.remote.session import begin
@@ -120,7 +131,7 @@ def _to_file(session: Session, words: list[str], file: Path, force: bool, as_jso
     if as_json:
         print(json.dumps({"file": str(file), "bytes": received}))
     else:
-        screen.say(f"{file}, {size(received)}, whole")
+        screen.say(f"{file}, {size(received)}, complete")
 
 
 def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
@@ -128,23 +139,23 @@ def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
     from homeport.remote import hostctl
 
     host = hostctl.over_ssh(session.app, session.target, LONGEST_SECONDS)
-    found = host.call("restore", "--dry-run", *words)
-    print(json.dumps(dated(found)) if as_json else "\n".join(lines(found)))
+    rehearsed = host.call("restore", "--dry-run", *words)
+    print(json.dumps(dated(rehearsed)) if as_json else "\n".join(lines(rehearsed)))
 
 
-def lines(found: Json) -> list[str]:
-    """A rehearsal as a person reads it."""
+def lines(rehearsed: Json) -> list[str]:
+    """The result of a rehearsal, as text."""
     from homeport.deployment.transition import giving_up
     from hostctl.common.timestamps import iso
 
-    said = [f"the data of {iso(found['at'])} can be restored"]
-    for name, one in found["databases"].items():
-        said += _database(name, one)
-    return [*said, *giving_up(found["gives_up"])]
+    text = [f"the data of {iso(rehearsed['at'])} can be restored"]
+    for name, one in rehearsed["databases"].items():
+        text += _database(name, one)
+    return [*text, *giving_up(rehearsed["gives_up"])]
 
 
 def _database(name: str, one: Json) -> list[str]:
     from homeport.core.humanize import size
 
     rows = ", ".join(f"{table} {count:,}" for table, count in one["tables"].items())
-    return [f"  {name}: {size(one['bytes'])}, whole, in {one['seconds']:.1f} s", f"    rows: {rows or 'no tables'}"]
+    return [f"  {name}: {size(one['bytes'])}, intact, in {one['seconds']:.1f} s", f"    rows: {rows or 'no tables'}"]

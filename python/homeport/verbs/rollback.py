@@ -1,4 +1,4 @@
-"""deploy rollback: an earlier release goes live again."""
+"""deploy rollback: makes an earlier release live again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ EPILOG = """Examples:
 
   deploy rollback 3f2a9c1             (a git commit)
 
-  deploy rollback --with-data         (and the data of before the last push)
+  deploy rollback --with-data         (also the data from before the last push)
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("release", default="", callback=a_release)
-@click.option("--with-data", is_flag=True, help="Go back to the data of before the last push as well.")
-@click.option("--force", is_flag=True, help="Let older code meet a database that it may not know.")
+@click.option("--with-data", is_flag=True, help="Restore the data from before the last push as well.")
+@click.option("--force", is_flag=True, help="Allow older code to run on a newer database schema.")
 @click.option("--yes", is_flag=True, help="With --with-data: do not ask.")
 @lock_wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -29,11 +29,11 @@ EPILOG = """Examples:
 def command(
     options: Options, release: str, with_data: bool, force: bool, yes: bool, lock_wait: int, as_json: bool
 ) -> None:
-    """Make an earlier release live again, through the same gates, with nothing built and nothing sent.
+    """Make an earlier release live again by the steps of a push, without a build and an upload.
 
     RELEASE is a release id, the unambiguous beginning of one, or a git commit. The database stays as it is: a rollback
-    past migrations that did more than add is refused. With --with-data the database goes back too, to the restore point
-    of before the last push; what that gives up is told first, and kept aside on the host.
+    past non-additive migrations is refused. --with-data also restores the restore point from before the last push; the
+    writes that this loses are shown first, and the replaced data becomes kept data on the host.
     """
     from homeport.deployment import transition
     from homeport.remote.session import begin

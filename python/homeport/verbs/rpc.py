@@ -1,4 +1,4 @@
-"""deploy rpc: an expression in the live instance."""
+"""deploy rpc: evaluates an expression in the live instance."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ EPILOG = """Examples:
 @click.argument("expression", metavar="EXPR", callback=an_expression)
 @common
 def command(options: Options, expression: str) -> None:
-    """Evaluate an Elixir expression in the live instance, and show what it prints.
+    """Evaluate an Elixir expression in the live instance, and show its output.
 
-    As `bin/APP rpc` does, and without starting anything for it. EXPR is `-` to read it from standard input, which is
-    the way for one that holds a secret. Exits with 1 if it fails; Ctrl-C ends it.
+    Works as `bin/APP rpc`, but starts no second VM. With `-` as EXPR the expression is read from standard input: use
+    that if it contains a secret. Exit status 1 if it fails; Ctrl-C ends it.
     """
     from homeport.remote.interactive import run
     from homeport.remote.session import begin

@@ -1,4 +1,4 @@
-"""`deploy sandbox`: local Debian hosts to rehearse on."""
+"""deploy sandbox: local Debian hosts to rehearse on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from homeport.sandbox import Sandbox
     from homeport.sandbox.lifecycle import Report
 
-# homeport.sandbox is imported where it is used: `deploy --help` must not wait for it
+# homeport.sandbox is imported where it is used, to keep `deploy --help` fast
 
 _name = click.option(
     "--name", default="default", show_default=True, shell_complete=completion.sandboxes, help="Which sandbox."
@@ -41,7 +41,7 @@ EPILOG = """Examples:
 
 @click.group("sandbox", epilog=EPILOG)
 def command() -> None:
-    """Local Debian hosts to rehearse on, each with an S3 server and an ACME authority."""
+    """Run local Debian hosts to rehearse on, each with an S3 server and an ACME authority."""
 
 
 @command.command("up")
@@ -50,7 +50,7 @@ def command() -> None:
 @click.option("--weed", type=click.Path(path_type=Path, exists=True, dir_okay=False), hidden=True)
 @as_json
 def up_command(name: str, suite: str, weed: Path | None, as_json: bool) -> None:
-    """Start a sandbox, or tell about the one that runs."""
+    """Start a sandbox, or show the one that is running."""
     from homeport.sandbox import up
 
     _print(up(name, suite, _reporter(click.get_current_context()), weed), as_json)
@@ -58,9 +58,9 @@ def up_command(name: str, suite: str, weed: Path | None, as_json: bool) -> None:
 
 @command.command("down")
 @_name
-@click.option("--all", "every", is_flag=True, help="Every sandbox of this machine.")
+@click.option("--all", "every", is_flag=True, help="Remove all sandboxes of this machine.")
 def down_command(name: str, every: bool) -> None:
-    """Remove a sandbox and every trace of it; the cached Debian tree stays."""
+    """Remove a sandbox completely; only the cached Debian tree stays."""
     from homeport.sandbox import down
     from homeport.sandbox.state import names
 
@@ -73,7 +73,7 @@ def down_command(name: str, every: bool) -> None:
 @_name
 @as_json
 def status_command(name: str, as_json: bool) -> None:
-    """Tell where a sandbox is; exit status 0 only when it is up."""
+    """Show the addresses and the state of a sandbox. Exit status 0 only if it is up."""
     from homeport.sandbox import get
 
     sandbox = get(name)
@@ -90,11 +90,11 @@ def list_command(as_json: bool) -> None:
     """List the sandboxes of this machine."""
     from homeport.sandbox import all_sandboxes
 
-    found = all_sandboxes()
+    boxes = all_sandboxes()
     if as_json:
-        click.echo(json.dumps([sandbox.as_dict() for sandbox in found], indent=2))
+        click.echo(json.dumps([sandbox.as_dict() for sandbox in boxes], indent=2))
         return
-    rows = columns([(sandbox.name, sandbox.state, sandbox.suite, sandbox.address) for sandbox in found])
+    rows = columns([(sandbox.name, sandbox.state, sandbox.suite, sandbox.address) for sandbox in boxes])
     click.echo("\n".join(rows or ["no sandbox; start one: deploy sandbox up"]))
 
 
@@ -111,9 +111,9 @@ def ssh_command(name: str, words: tuple[str, ...]) -> None:
 
 @command.command("reboot")
 @_name
-@click.option("--hard", is_flag=True, help="End it at once, as a power cut would.")
+@click.option("--hard", is_flag=True, help="Kill the host at once, as a power cut would.")
 def reboot_command(name: str, hard: bool) -> None:
-    """Reboot the host, and wait until it answers again."""
+    """Reboot the host, and wait until SSH answers again."""
     from homeport.sandbox import reboot
 
     reboot(name, hard, _reporter(click.get_current_context()))
@@ -121,7 +121,7 @@ def reboot_command(name: str, hard: bool) -> None:
 
 
 def _reporter(ctx: click.Context) -> Report:
-    """Steps as lines on standard error, like those of every other verb."""
+    """A function that shows steps as lines on standard error, as every other verb does."""
     from homeport.options.options import Options
     from homeport.screen.screen import Screen
 
@@ -151,7 +151,7 @@ def _flat(facts: dict[str, object], prefix: str = "") -> list[tuple[str, object]
 
 
 def main() -> None:
-    """Run the group alone, as the sandbox does itself through sudo."""
+    """Run the group without `deploy`, as the sandbox runs itself through sudo."""
     from homeport.core.errors import HomeportError
 
     try:

@@ -1,4 +1,4 @@
-"""deploy secrets: values of secrets, encrypted beside deploy.yml. Names are all that is ever printed."""
+"""deploy secrets: manages the encrypted secrets beside deploy.yml. Prints names, never values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from homeport.options.options import Options, as_json, common
 
 EPILOG = """Examples:
 
-  deploy secrets set SECRET_KEY_BASE            (asks for the value, and does not show it)
+  deploy secrets set SECRET_KEY_BASE            (asks for the value without showing it)
 
   pass show shop/stripe | deploy secrets set STRIPE_KEY
 
   deploy -d staging secrets edit                (deploy.secrets.staging.yml, in your editor)
 
-  deploy secrets rotate SECRET_KEY_BASE         (a new random value; env push gives it to the app)
+  deploy secrets rotate SECRET_KEY_BASE         (sets a new random value; then run deploy env push)
 
   deploy secrets list
 
@@ -30,17 +30,17 @@ EPILOG = """Examples:
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Keep the values of secrets in deploy.secrets.yml, encrypted by Ansible Vault: commit that file.
+    """Manage the secrets in deploy.secrets.yml, encrypted by Ansible Vault: commit that file.
 
-    With -d DESTINATION values are written to deploy.secrets.DESTINATION.yml, which counts before the other. No verb
-    prints a value, or takes one as an argument. Exit status 2: a file cannot be opened, or something is wrong in it.
+    With -d DESTINATION values are written to deploy.secrets.DESTINATION.yml, which overrides deploy.secrets.yml. No
+    verb prints a value or takes one as an argument. Exit status 2: a file cannot be opened, or has a mistake.
     """
 
 
 @command.command()
 @common
 def edit(options: Options) -> None:
-    """Edit the file in $EDITOR, in memory; it is encrypted again when that ends."""
+    """Edit the secrets in $EDITOR. The plain text is only in memory, and is encrypted when the editor ends."""
     from homeport.config.secret_names import names, without_secrets
     from homeport.secrets import document, editor, files
 
@@ -62,9 +62,9 @@ def edit(options: Options) -> None:
 @click.argument("name", nargs=-1, type=click.UNPROCESSED)
 @common
 def set_command(options: Options, name: tuple[str, ...]) -> None:
-    """Set one secret: its value comes from standard input, or is asked for and not shown.
+    """Set one secret. The value is read from standard input, or at a hidden prompt.
 
-    The newline at the end of standard input is no part of the value.
+    A newline at the end of standard input is not part of the value.
     """
     from homeport.secrets import document, files
     from homeport.secrets.listing import user
@@ -82,14 +82,14 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
 @click.argument("name", nargs=-1, required=True)
 @common
 def unset(options: Options, name: tuple[str, ...]) -> None:
-    """Take secrets out of the file. The host keeps what it has."""
+    """Remove secrets from the file. The host keeps its values."""
     from homeport.secrets import document, files
 
     opened = files.open_own(_loaded(options), os.environ)
     new, known = _readable(opened), opened.values
     if missing := [each for each in name if each not in known]:
         fix = "deploy secrets list"
-        raise HomeportError(f"there is no {', '.join(missing)} in it", opened.name, fix, ExitCode.USAGE)
+        raise HomeportError(f"the file has no {', '.join(missing)}", opened.name, fix, ExitCode.USAGE)
     for each in name:
         new = document.drop(new, each)
     files.save(opened, new)
@@ -100,55 +100,53 @@ def unset(options: Options, name: tuple[str, ...]) -> None:
 @as_json
 @common
 def list_command(options: Options, as_json: bool) -> None:
-    """List the names, who uses each, and where its value comes from. No command is run for it."""
+    """List the secrets: the name, the user and the source of each value. Runs no command of env.secret."""
     from homeport.secrets.listing import rows, table
 
-    found = rows(_loaded(options), os.environ)
+    listed = rows(_loaded(options), os.environ)
     if as_json:
-        print(json.dumps(found))
-    elif found:
-        print("\n".join(table(found)))
+        print(json.dumps(listed))
+    elif listed:
+        print("\n".join(table(listed)))
     else:
-        _say(options, "there are no secrets: name them in env.secret, then deploy secrets set NAME")
+        _say(options, "no secrets; add names to env.secret in deploy.yml, then run deploy secrets set NAME")
 
 
 @command.command()
 @click.argument("name", required=False)
-@click.option("--vault", is_flag=True, help="Encrypt the files under a new password instead.")
+@click.option("--vault", is_flag=True, help="Encrypt the files with a new vault password instead.")
 @common
 def rotate(options: Options, name: str | None, vault: bool) -> None:
     """Give a secret a new random value, or the vault a new password.
 
-    A secret that others know as well cannot be made here: such as a key of S3 or a password of a database.
+    A secret that another system issues or knows, such as an S3 key or a database password, cannot be rotated here.
     """
     if vault == bool(name):
         raise click.UsageError("name a secret, or say --vault")
     loaded = _loaded(options)
-    said = _rotate_vault(loaded) if vault else _rotate(loaded, str(name))
-    _say(options, said + ("" if vault else _next(options, "app")))
+    text = _rotate_vault(loaded) if vault else _rotate(loaded, str(name))
+    _say(options, text + ("" if vault else _next(options, "app")))
 
 
 @command.command()
 @as_json
 @common
 def check(options: Options, as_json: bool) -> None:
-    """Compare what config/runtime.exs reads with what it is given.
+    """Compare the variables that config/runtime.exs reads with those that are set.
 
-    A push refuses what is an error here.
-
-    Exit status 2 for a variable that the app cannot start without and nothing gives. Names that nobody reads, and those
-    whose value the host must have already, are warnings.
+    Exit status 2 for a required variable that nothing sets; a push refuses that, too. A variable that is set but not
+    read, and a secret whose value only the host may have, are warnings.
     """
     from homeport.secrets.runtime_check import everything
 
-    found = everything(_loaded(options), os.environ)
+    findings = everything(_loaded(options), os.environ)
     if as_json:
-        print(json.dumps([each.as_dict() for each in found]))
-    elif found:
-        print("\n".join(map(str, found)))
+        print(json.dumps([each.as_dict() for each in findings]))
+    elif findings:
+        print("\n".join(map(str, findings)))
     else:
-        _say(options, "everything that config/runtime.exs reads is supplied, and everything supplied is read")
-    if any(each.level == "error" for each in found):
+        _say(options, "every variable that config/runtime.exs reads is set, and every variable that is set is read")
+    if any(each.level == "error" for each in findings):
         sys.exit(ExitCode.USAGE)
 
 
@@ -172,15 +170,15 @@ def _next(options: Options, user: str | None) -> str:
 
 
 def _name(given: tuple[str, ...]) -> str:
-    """The one name. A value beside it is refused, and not repeated: it is in the shell's history by now."""
+    """The one name among the arguments. A value beside it is refused, and not repeated in the error."""
     from homeport.secrets import document
 
     name, equals, _ = given[0].partition("=") if given else ("", "", "")
     if not given:
         raise click.UsageError("which secret? deploy secrets set NAME")
     if len(given) > 1 or equals:
-        what = "a value is never an argument: others on this machine can read it, and the shell writes it down"
-        fix = "deploy secrets set NAME, which asks for it; a value that was typed here should be replaced"
+        what = "a value cannot be an argument: other users of this machine and the shell's history could show it"
+        fix = "run deploy secrets set NAME, which asks for the value; replace a value that was typed as an argument"
         raise HomeportError(what, "deploy secrets set", fix, ExitCode.USAGE)
     if why := document.no_name(name):
         raise HomeportError(f"the name {why}", "deploy secrets set", "deploy secrets set NAME", ExitCode.USAGE)
@@ -188,7 +186,7 @@ def _name(given: tuple[str, ...]) -> str:
 
 
 def _given(name: str) -> str:
-    """The value, from standard input or a hidden prompt. Raises HomeportError for one that cannot be kept."""
+    """The value, from standard input or a hidden prompt. Raises HomeportError for one that cannot be a secret."""
     from homeport.secrets.commands import one_line_less
     from homeport.secrets.resolve import reason
 
@@ -197,7 +195,7 @@ def _given(name: str) -> str:
     else:
         value = one_line_less(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     if why := reason(value):
-        raise HomeportError(f"the value of {name} {why}", "standard input", "give another", ExitCode.USAGE)
+        raise HomeportError(f"the value of {name} {why}", "standard input", "give another value", ExitCode.USAGE)
     return value
 
 
@@ -210,7 +208,7 @@ def _learn(name: str, value: str) -> None:
 
 
 def _readable(opened: Any) -> str:
-    """The text of an opened file, once it is known to be without mistakes."""
+    """The text of an opened file. Raises HomeportError if the file has a mistake."""
     _ = opened.values
     return str(opened.text)
 
@@ -236,14 +234,14 @@ def _warn_about(loaded: Any, name: str) -> None:
     if name not in names(loaded.config):
         click.echo(f"warning: env.secret does not name {name}: the app does not get it", err=True)
     if name in os.environ:
-        click.echo(f"warning: {name} is in the environment of deploy as well, which counts before the file", err=True)
+        click.echo(f"warning: {name} is set in the environment of deploy, too, which overrides the file", err=True)
 
 
 def _rotate(loaded: Any, name: str) -> str:
     from homeport.secrets import rotation
 
     file = rotation.secret(loaded, name, os.environ)
-    return f"{name} has a new value in {file}; what was signed or encrypted with the old one is no longer valid"
+    return f"{name} has a new value in {file}; data signed or encrypted with the old value is no longer valid"
 
 
 def _rotate_vault(loaded: Any) -> str:
@@ -251,17 +249,17 @@ def _rotate_vault(loaded: Any) -> str:
 
     begun = rotation.begin(loaded, os.environ)
     changed = rotation.finish(begun, begun.pending or _new_password())
-    return f"{', '.join(changed)}: encrypted under the new password. {rotation.what_next(begun)}"
+    return f"{', '.join(changed)}: encrypted with the new password. {rotation.what_next(begun)}"
 
 
 def _new_password() -> str:
     from homeport.secrets.password import too_short
 
     if sys.stdin.isatty():
-        given = str(click.prompt("new vault password (not shown)", hide_input=True, confirmation_prompt=True, err=True))
+        new = str(click.prompt("new vault password (not shown)", hide_input=True, confirmation_prompt=True, err=True))
     else:
-        given = sys.stdin.read()
-    if why := too_short(given):
-        fix = "give one that openssl rand -base64 32 has made"
+        new = sys.stdin.read()
+    if why := too_short(new):
+        fix = "use the output of: openssl rand -base64 32"
         raise HomeportError(f"the new password {why}", "standard input", fix, ExitCode.USAGE)
-    return given.strip()
+    return new.strip()

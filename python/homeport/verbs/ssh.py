@@ -1,4 +1,4 @@
-"""deploy ssh: a login on the host, by the project's pinned keys."""
+"""deploy ssh: a login on the host, with the project's pinned host key."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EPILOG = """Examples:
 
 
 @click.command(epilog=EPILOG, context_settings=AS_TYPED)
-@click.option("--provision", is_flag=True, help="As the user who provisions, in place of the one who pushes.")
+@click.option("--provision", is_flag=True, help="Log in as the user who provisions, not the one who pushes.")
 @click.argument("words", nargs=-1, metavar="[CMD...]", type=click.UNPROCESSED)
 @common
 def command(options: Options, provision: bool, words: tuple[str, ...]) -> None:
-    """Log in on the host, or run a command there, as ssh does: with the key, port and host key of deploy.yml.
+    """Log in to the host, or run a command there, by ssh with the key and port of deploy.yml and the pinned host key.
 
-    Exits as ssh does. Options come before CMD.
+    The exit status is that of ssh. Options come before CMD.
     """
     from homeport.remote.session import begin
     from homeport.ssh import connection

@@ -1,4 +1,4 @@
-"""deploy status: what is live and whether it is healthy."""
+"""deploy status: shows what is live and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ EPILOG = """Examples:
 
   deploy status --json | jq .live.release
 
-  deploy status --check --quiet      (what a monitor calls: silent and exit status 0 only if all is well)
+  deploy status --check --quiet      (for a monitor: silent if all is well, else exit status 1)
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--check", is_flag=True, help="Fail, with the reasons, for whatever a person should look at.")
+@click.option("--check", is_flag=True, help="Exit with 1 and print the reasons if a person must act.")
 @as_json
 @common
 def command(options: Options, check: bool, as_json: bool) -> None:
-    """Say what is live and whether it is healthy. Exit status 0 only if it is.
+    """Show what is live and whether it is healthy. Exit status 0 only if it is healthy.
 
-    With --check also only if the newest write is on S3 in time, the backup's drills pass and are recent, there is room
-    on the disk, and the certificate is valid for 14 days and more.
+    With --check the exit status is 0 only if also the backup's lag is within its limit, its drills pass and are recent,
+    the disk has free space, and the certificate is valid for at least 14 days.
     """
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
@@ -47,19 +47,19 @@ def command(options: Options, check: bool, as_json: bool) -> None:
         print(json.dumps(found))
     elif not options.quiet:
         print("\n".join(lines(found)))
-    wanting = found["trouble"] if check else []
-    report(wanting)
-    sys.exit(ExitCode.DONE if found["health"]["ok"] and not wanting else ExitCode.FAILED)
+    trouble = found["trouble"] if check else []
+    report(trouble)
+    sys.exit(ExitCode.DONE if found["health"]["ok"] and not trouble else ExitCode.FAILED)
 
 
 def report(trouble: list[str]) -> None:
-    """The reasons of a check, on standard error: what cron sends by mail."""
+    """Print the reasons of a failed check to standard error, which cron sends by mail."""
     for reason in trouble:
         print(f"error: {reason}", file=sys.stderr)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The status as a person reads it."""
+    """The status as lines of text."""
     live = found["live"]
     return [
         *_maintenance(found.get("maintenance")),
@@ -145,14 +145,14 @@ def _backup(database: dict[str, Any]) -> str:
 
 
 def none(database: dict[str, Any]) -> str:
-    """Why there is no backup of Homeport's."""
+    """The reason why Homeport takes no backup of the database."""
     if database.get("engine") == "external":
-        return "the provider's: Homeport keeps none of an external database"
-    return "NONE: no backup is configured; every write is lost with the disk"
+        return "the provider's: Homeport does not back up an external database"
+    return "NONE: no backup is configured; losing the disk loses all data"
 
 
 def stream(backup: dict[str, Any]) -> str:
-    """How far S3 is behind."""
+    """The lag of the backup, or that it does not stream."""
     if backup["stream"] != "active":
         return f"NOT STREAMING ({backup.get('service', 'Litestream')} is {backup['stream']})"
     return "its lag is not known yet" if backup["lag"] is None else f"{backup['lag']:.1f} s behind"

@@ -218,7 +218,7 @@ def test_where_nobody_answers_the_host_may_still_have_a_way(configured: Loader) 
 
     assert isinstance(error, UnreachableError)
     assert error.fix == "see why: curl -sSI http://127.0.0.1:9"
-    assert warnings == [f"{error.what}; the host asks for itself"]
+    assert warnings == [f"{error.what}; the host checks it again"]
 
 
 def test_a_store_whose_packets_go_nowhere_is_out_of_reach_and_not_something_else(configured: Loader) -> None:

@@ -225,7 +225,7 @@ def test_a_destination_on_the_same_host_does_not_take_over_the_first(project: An
 
     found = project.mistakes(good(""), "staging")
 
-    what = "is missing, and the host is that of deploy.yml: this would take over shop there"
+    what = "is missing, and the host is that of deploy.yml: this would replace shop there"
     assert found == [f"deploy.staging.yml:1 app: {what}; add the line `app: shop-staging`"]
 
 

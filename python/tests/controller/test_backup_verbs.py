@@ -40,7 +40,7 @@ def test_the_status_of_a_good_backup_is_read_at_a_glance() -> None:
     assert backup.lines(told()) == [
         "bucket       s3://backups/shop",
         "epoch        e1 since 2026-11-01T00:00:00Z",
-        "stream       0.2 s behind; 60 s is the most",
+        "stream       0.2 s behind; the limit is 60 s",
         "drill        restored 2026-11-20T03:00:00Z (12.3 MB in 1.2 s)",
         "next drill   2026-11-27T03:00:00Z",
     ]
@@ -54,9 +54,9 @@ def test_the_status_of_a_good_backup_is_read_at_a_glance() -> None:
     [
         (
             {"superseded": {"why": "web2 took over"}},
-            "SUPERSEDED   web2 took over; deploy backup takeover takes it back",
+            "SUPERSEDED   web2 took over; to take it back: deploy backup takeover",
         ),
-        ({"owed": {"since": "now", "why": "a crash"}}, "owed         a snapshot since now: a crash"),
+        ({"owed": {"since": "now", "why": "a crash"}}, "required     a snapshot since now: a crash"),
         ({"left_open": "a hole"}, "left open    a hole"),
         ({"stream": "failed"}, "NOT STREAMING (Litestream is failed)"),
         ({"lag": None}, "its lag is not known yet"),
@@ -87,17 +87,17 @@ def test_a_list_names_points_epochs_and_what_is_proven() -> None:
         "last_good": GOOD,
     }
     assert backup.restorable(found) == [
-        "point  p1  then  of before r2",
+        "point  p1  then  before r2",
         "epoch  e1  opened o by web",
         "       shop.db  from a to b",
         "       x  nothing",
-        "aside  t1  s  2.0 MB  -",
+        "kept   t1  s  2.0 MB  -",
         "proven up to 2026-11-20T02:59:59Z by the drill of 2026-11-20T03:00:00Z",
     ]
-    assert backup.restorable({"points": [], "epochs": [], "last_good": None}) == ["no drill has proven any of it"]
+    assert backup.restorable({"points": [], "epochs": [], "last_good": None}) == ["no drill has proven the backup yet"]
 
 
-def test_what_lies_aside_is_deleted_only_after_a_person_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_data_is_deleted_only_after_a_person_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "20261101T120000000Z-000001"
     asked: list[bool] = []
 
@@ -109,30 +109,30 @@ def test_what_lies_aside_is_deleted_only_after_a_person_said_so(monkeypatch: pyt
 
     monkeypatch.setattr("homeport.remote.session.begin", lambda options: SimpleNamespace(hostctl=Asked({})))
     refused = CliRunner().invoke(backup.command, ["forget", name])
-    assert "2.0 MB that lie aside since 2026-10-31T12:00:00Z (what was live before) are deleted for good" in str(
+    assert "2.0 MB of data, kept since 2026-10-31T12:00:00Z (what was live before), will be deleted for good" in str(
         refused.exception
     )
     assert asked == [False]
     done = CliRunner().invoke(backup.command, ["forget", name, "--yes"])
     assert (done.exit_code, asked) == (0, [False, False, True])
-    assert "are deleted" in done.output
+    assert "deleted 2.0 MB of data" in done.output
     assert CliRunner().invoke(backup.command, ["forget", "no-id", "--yes"]).exit_code == 2
     assert len(asked) == 3
 
 
 def test_where_nobody_can_be_asked_yes_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    confirm.sure("It is replaced.", True)
+    confirm.confirm("It is replaced.", True)
     with pytest.raises(HomeportError) as refused:
-        confirm.sure("It is replaced.", False)
+        confirm.confirm("It is replaced.", False)
     assert (refused.value.code, refused.value.fix) == (ExitCode.USAGE, "add --yes")
 
 
 def test_a_damaged_backup_names_both_ways_out() -> None:
-    assert backup._mend({"damaged": True, "offer": "It can be restored"}) == (
-        "deploy backup run (a whole snapshot), then deploy backup drill. It can be restored"
+    assert backup._fix({"damaged": True, "offer": "It can be restored"}) == (
+        "deploy backup run (a full snapshot), then deploy backup drill. It can be restored"
     )
-    assert backup._mend({"found": ["S3 is away"]}) == "deploy backup status"
+    assert backup._fix({"found": ["S3 is away"]}) == "deploy backup status"
 
 
 # ---------------------------------------------------------------------------------------------- following
@@ -179,7 +179,7 @@ def test_a_host_that_is_not_heard_of_again_needs_a_person(monkeypatch: pytest.Mo
     with pytest.raises(HomeportError) as lost:
         long_jobs.follow(Host(connection.UnreachableError("gone")), "drill", 10, lambda step: None)
     assert lost.value.code == ExitCode.PERSON
-    assert "goes on there" in lost.value.what
+    assert "continues there" in lost.value.what
 
 
 def test_a_drill_that_ends_without_a_result_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_a_drill_that_ends_without_a_result_is_a_failure(monkeypatch: pytest.Mon
 def test_a_file_with_a_part_beside_it_is_not_sent(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     file.write_bytes(b"not SQLite")
-    with pytest.raises(HomeportError, match="no SQLite database"):
+    with pytest.raises(HomeportError, match="not a SQLite database"):
         database_transfer.check(file, "sqlite")
     file.write_bytes(database_transfer.MAGIC + b"\0" * 100)
     database_transfer.check(file, "sqlite")
@@ -212,7 +212,7 @@ def test_only_a_dump_in_postgresqls_own_form_is_sent_to_it(tmp_path: Path) -> No
         assert "pg_dump --format=custom" in refused.value.fix
     file.write_bytes(b"PGDMP\1")
     database_transfer.check(file, "postgres")
-    with pytest.raises(HomeportError, match="on a server elsewhere"):
+    with pytest.raises(HomeportError, match="an external database cannot be replaced"):
         database_transfer.check(file, "external")
 
 
@@ -224,7 +224,7 @@ def test_a_copy_takes_its_name_only_when_whole_and_overwrites_only_when_told(tmp
     if force:
         database_transfer._settle(part, target, force=True)
     else:
-        with pytest.raises(HomeportError, match="is there already"):
+        with pytest.raises(HomeportError, match="exists already"):
             database_transfer._settle(part, target, force=False)
     assert target.read_text() == ("new" if force else "old")
 

@@ -42,7 +42,7 @@ def test_a_good_backup_is_read_at_a_glance() -> None:
     assert backup.lines(told()) == [
         "bucket       s3://backups/shop",
         "epoch        e1 since 2026-11-21T05:46:40Z",
-        "stream       0.2 s behind; 60 s is the most",
+        "stream       0.2 s behind; the limit is 60 s",
         "drill        restored 2026-11-21T10:03:22Z (12.3 MB in 1.2 s)",
         "next drill   2026-11-21T22:26:40Z",
         "archive      nothing waits, the last arrived 2026-11-21T10:03:20Z",
@@ -70,7 +70,7 @@ CLOSED = {"since": 1795250000.0, "until": 1795250600.0}
         ({"archiver": None}, "not known: the server does not answer"),
         ({"dropping": {"at": 1795250600.0, "since": 1795250000.0}}, "THE LOG IS DROPPED since 2026-11-21T08:33:20Z"),
         ({"full": None}, "full backup  NONE yet"),
-        ({"owed": {"since": "now", "why": "a gap"}}, "owed         a full backup since now: a gap"),
+        ({"owed": {"since": "now", "why": "a gap"}}, "required     a full backup since now: a gap"),
         ({"encrypted": True}, "encrypted    with the key named by backup.encryption_key"),
         ({"stream": "failed"}, "NOT STREAMING (the tail of the log is failed)"),
     ],
@@ -106,11 +106,11 @@ def test_the_backups_of_a_provider_are_its_own() -> None:
     database = {"engine": "external", "url": "DATABASE_URL", "pool": 10, "disk": None, "backup": None}
 
     assert backup.lines({"database": database, "trouble": []}) == [
-        "the provider's: Homeport keeps none of an external database"
+        "the provider's: Homeport does not back up an external database"
     ]
     assert status._database(database) == [
         "database     PostgreSQL of a provider (DATABASE_URL)",
-        "backup       the provider's: Homeport keeps none of an external database",
+        "backup       the provider's: Homeport does not back up an external database",
     ]
 
 
@@ -131,5 +131,5 @@ def test_a_list_has_the_base_backups_and_the_gaps_of_each_epoch() -> None:
         "       shop  from 2026-11-21T08:33:20Z to 2026-11-21T10:03:22Z",
         "       full   2026-11-21T08:33:20Z (20261121-100000F, 31.0 MB)",
         "       gap    nothing between 2026-11-21T08:33:20Z and 2026-11-21T08:43:20Z can be restored",
-        "no drill has proven any of it",
+        "no drill has proven the backup yet",
     ]

@@ -53,7 +53,7 @@ def test_the_status_says_on_one_line_what_comes_next_what_rests_and_what_failed(
 
 
 def test_without_jobs_it_says_how_to_have_some() -> None:
-    assert cron.table([]) == ["the live release has no jobs: name them in cron in deploy.yml, and push"]
+    assert cron.table([]) == ["the live release has no jobs; add them to cron in deploy.yml, then run deploy push"]
 
 
 @pytest.mark.parametrize(

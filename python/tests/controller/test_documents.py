@@ -39,7 +39,7 @@ def test_the_table_of_releases_lines_up() -> None:
 
 
 def test_no_releases_says_what_to_do() -> None:
-    assert releases.table([]) == ["no releases yet; deploy push"]
+    assert releases.table([]) == ["no releases yet; run deploy push"]
 
 
 @pytest.mark.parametrize("live", [None, {"release": "r1", "since": "now", "port": 20000}])

@@ -17,12 +17,12 @@ CHANGES = {"added": ["MAIL_KEY"], "changed": ["STRIPE_KEY", "A"], "removed": ["G
 
 
 def test_changes_are_told_by_name_in_order() -> None:
-    assert env_changes.told(CHANGES) == "A changed, GONE removed, MAIL_KEY added, STRIPE_KEY changed"
+    assert env_changes.summary(CHANGES) == "A changed, GONE removed, MAIL_KEY added, STRIPE_KEY changed"
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"added": [], "changed": [], "removed": []}])
 def test_where_nothing_changed_or_it_is_not_known_nothing_is_told(nothing: Any) -> None:
-    assert env_changes.told(nothing) == ""
+    assert env_changes.summary(nothing) == ""
 
 
 def test_releases_name_what_changed_and_those_of_an_older_host_do_not() -> None:

@@ -135,6 +135,6 @@ def test_what_is_off_is_said() -> None:
 
 
 def test_connections_that_were_closed_or_could_not_be_are_told() -> None:
-    assert len(verb.shown({"closed": 0, "open": 0})) == 1
-    assert "2 connections" in verb.shown({"closed": 2, "open": 0})[1]
-    assert verb.shown({"closed": 0, "open": 3})[1].startswith("warning: 3 connections")
+    assert len(verb.on_lines({"closed": 0, "open": 0})) == 1
+    assert "2 connections" in verb.on_lines({"closed": 2, "open": 0})[1]
+    assert verb.on_lines({"closed": 0, "open": 3})[1].startswith("warning: 3 earlier connections")

@@ -99,7 +99,7 @@ def test_a_url_that_the_host_alone_has_is_said_to_be_so(
 ) -> None:
     monkeypatch.delenv("TEAM_URL")
     fails(session, ERROR)
-    assert "TEAM_URL was not told of this failure: its URL is on the host alone" in capsys.readouterr().err
+    assert "TEAM_URL was not told of this failure: only the host has its URL" in capsys.readouterr().err
 
 
 def test_a_receiver_that_refuses_changes_nothing_and_is_named(
@@ -215,12 +215,12 @@ def test_the_list_says_what_became_of_the_last_one() -> None:
     )
     assert [line.split("  ")[-1] for line in lines] == [
         "LAST",
-        "503 busy; again 2026-11-21T12:00:05Z",
+        "503 busy; next try 2026-11-21T12:00:05Z",
         "given up: 503 busy",
-        "taken",
+        "accepted",
         "-",
     ]
-    assert table([]) == ["nobody is told: add notify to deploy.yml, then run deploy provision"]
+    assert table([]) == ["no receivers; add notify to deploy.yml, then run deploy provision"]
 
 
 def test_an_action_that_is_none_is_refused(session: Session) -> None:
@@ -231,6 +231,6 @@ def test_an_action_that_is_none_is_refused(session: Session) -> None:
 def test_the_verbs_of_secrets_know_whose_the_urls_are(session: Session) -> None:
     rows = {row["name"]: (row["for"], row["from"]) for row in listing.rows(session.loaded, os.environ)}
     assert rows == dict.fromkeys(("TEAM_URL", "PHONE_URL"), ("notify", "environment"))
-    with pytest.raises(HomeportError, match="TEAM_URL is the URL of whoever is told") as raised:
+    with pytest.raises(HomeportError, match="TEAM_URL is the URL of a receiver") as raised:
         rotation.secret(session.loaded, "TEAM_URL", os.environ)
     assert raised.value.code == ExitCode.USAGE

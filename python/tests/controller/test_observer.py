@@ -21,7 +21,7 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.options.options import Options
 from homeport.remote import observer
 from homeport.remote.hostctl import Hostctl
-from homeport.remote.observer import Told
+from homeport.remote.observer import Callbacks
 from homeport.remote.session import Session
 from homeport.ssh import connection
 
@@ -99,7 +99,7 @@ def test_it_carries_what_the_local_node_and_the_host_say_and_leaves_no_file(
         assert all(path.exists() for path in files_of(line))
         local.start()
 
-    assert observer.hold(session, port, Told(ready, lines.append)) == 0
+    assert observer.hold(session, port, Callbacks(ready, lines.append)) == 0
     local.join()
     assert heard == [b"shakes hands"]
     assert lines[1] == GIVEN["instance"]
@@ -116,7 +116,7 @@ def test_it_waits_for_the_node_until_it_is_interrupted(
         lines.append(line)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    assert observer.hold(session, port, Told(ready, lines.append)) == 0
+    assert observer.hold(session, port, Callbacks(ready, lines.append)) == 0
     assert not files_of(lines[0])[0].exists()
 
 
@@ -125,13 +125,13 @@ def test_what_the_host_refuses_is_this_commands_exit_status(
     session: Session, host: Callable[[str], None], port: int, script: str
 ) -> None:
     host(script)
-    assert observer.hold(session, port, Told(lambda _: None, lambda _: None)) == 5
+    assert observer.hold(session, port, Callbacks(lambda _: None, lambda _: None)) == 5
 
 
 def test_a_connection_that_fails_is_an_error(session: Session, host: Callable[[str], None], port: int) -> None:
     host("exit 255")
     with pytest.raises(HomeportError, match="the connection to the host failed"):
-        observer.hold(session, port, Told(lambda _: None, lambda _: None))
+        observer.hold(session, port, Callbacks(lambda _: None, lambda _: None))
 
 
 def test_a_port_that_is_taken_here_is_refused_before_the_host_is_asked(
@@ -139,6 +139,6 @@ def test_a_port_that_is_taken_here_is_refused_before_the_host_is_asked(
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("asked"))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(HomeportError, match="cannot be") as caught:
-        observer.hold(session, taken.getsockname()[1], Told(lambda _: None, lambda _: None))
+        observer.hold(session, taken.getsockname()[1], Callbacks(lambda _: None, lambda _: None))
     assert caught.value.code == ExitCode.USAGE
     assert "deploy observer" in caught.value.fix

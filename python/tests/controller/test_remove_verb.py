@@ -64,15 +64,15 @@ def test_what_goes_is_told_first_and_left_when_it_was_done(host: Host) -> None:
     assert done.exit_code == 0, done.exception
     assert done.stderr.splitlines()[:4] == [
         "removes   shop at shop.test: 3 releases, 24.9 MB",
-        "database  /var/lib/shop/shop.db (8.2 kB), goes",
-        "backup    one last time, then s3://b/shop stays as it is",
+        "database  /var/lib/shop/shop.db (8.2 kB), removed",
+        "backup    a final one, then s3://b/shop stays as it is",
         "users     shop, shop-build",
     ]
     assert [line for line in done.stderr.splitlines()[4:] if not line.startswith("  remove")] == [
-        "shop is gone from 192.0.2.10",
-        "backup    all of it until 2026-09-21T14:13:20Z is in s3://b/shop",
+        "shop is removed from 192.0.2.10",
+        "backup    s3://b/shop has every write until 2026-09-21T14:13:20Z",
         f"left      {NOTE}/data, 7 B",
-        f"          that is for you to delete, as root there: rm -r {NOTE}/data",
+        f"          to delete it, as root on the host: rm -r {NOTE}/data",
         f"note      {NOTE}: who removed it, when, and its audit",
     ]
     assert actions(host) == ["plan", "begin", "progress"]
@@ -92,17 +92,17 @@ def test_the_name_of_the_app_is_typed_to_remove_it(
     monkeypatch.setattr(remove.click, "prompt", lambda *_, **__: typed)
     monkeypatch.setattr(remove.sys, "stdin", SimpleNamespace(isatty=lambda: True))
     if goes:
-        remove._agreed("shop", yes=False)
+        remove._confirm("shop", yes=False)
         return
     with pytest.raises(HomeportError, match="nothing was removed") as caught:
-        remove._agreed("shop", yes=False)
+        remove._confirm("shop", yes=False)
     assert caught.value.code == 2
 
 
 def test_a_plan_asks_nobody_and_begins_nothing(host: Host) -> None:
     done = run("--plan", "--json")
     assert (json.loads(done.stdout)["releases"], actions(host)) == (3, ["plan"])
-    assert "stays" in run("--plan", "--keep-data").stdout.splitlines()[1]
+    assert "kept" in run("--plan", "--keep-data").stdout.splitlines()[1]
 
 
 def test_what_is_asked_for_reaches_the_host(host: Host) -> None:
@@ -134,12 +134,12 @@ def test_what_was_taken_back_fails_with_the_code_that_says_what_serves(host: Hos
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"backup": None}, "backup    NONE: what the app wrote is moved aside on the host"),
+        ({"backup": None}, "backup    NONE: the app's data is kept on the host"),
         ({"backup": None, "engine": "external"}, "the provider's: the external database is not touched"),
         ({"bytes": None, "releases": 1, "domains": []}, "removes   shop at no name: 1 release, of unknown size"),
         (
             {"unfinished": {"who": "ann", "at": 1_790_000_000.0, "keep_data": False, "done": ["check"]}},
-            "goes on   with what ann began at 2026-09-21T14:13:20Z",
+            "continues the removal that ann began at 2026-09-21T14:13:20Z",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_time_is_read_with_its_zone_or_in_this_machines(zone: None, text: str,
     [
         (["--at", "yesterday"], "is not a time such as"),
         (["--at", "0000-00-00"], "is not a time such as"),
-        (["--point", "x"], "is not a restore point"),
+        (["--point", "x"], "is not the id of a restore point"),
         (["--at", "2026-11-21T10:03:22Z", "--point", "20261121T100322123Z-3f2a9c"], "exclude each other"),
         (["--dry-run", "--to", "x"], "exclude each other"),
         (["--force"], "for --to FILE"),
@@ -67,7 +67,7 @@ def test_what_is_given_up_is_told_in_seconds_and_rows() -> None:
     tables = {"shop.db": {"orders": [1200, 1150], "users": [3, 3], "new": [7, None], "gone": [None, 2]}}
     given = {"since": 1795255402.0, "seconds": 131.6, "tables": tables}
     assert giving_up(given) == [
-        "  gives up all writes of the last 2.2 minutes, since 2026-11-21T10:03:22Z",
+        "  loses all writes of the last 2.2 minutes, since 2026-11-21T10:03:22Z",
         "  shop.db: orders has 1,200 rows, and had 1,150 rows",
         "  shop.db: new has 7 rows, and had none",
         "  shop.db: gone has none, and had 2 rows",
@@ -96,6 +96,6 @@ def test_a_rehearsal_is_read_at_a_glance() -> None:
     found = {"at": 1795255402.0, "databases": {"shop.db": one}, "gives_up": given}
     assert restore.lines(found)[:3] == [
         "the data of 2026-11-21T10:03:22Z can be restored",
-        "  shop.db: 2.1 MB, whole, in 0.3 s",
+        "  shop.db: 2.1 MB, intact, in 0.3 s",
         "    rows: orders 1,150",
     ]

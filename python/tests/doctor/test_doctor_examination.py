@@ -182,6 +182,6 @@ def test_the_exit_status_tells_the_worst(examined: list[dict[str, Any]]) -> None
 
 
 def test_the_summary_counts() -> None:
-    assert doctor.summary(FOUND) == "2 looked at: 1 error"
-    assert doctor.summary([*FOUND, FOUND[1]]) == "3 looked at: 2 errors"
-    assert doctor.summary(FOUND[:1]) == "1 looked at: all is well"
+    assert doctor.summary(FOUND) == "2 checked: 1 error"
+    assert doctor.summary([*FOUND, FOUND[1]]) == "3 checked: 2 errors"
+    assert doctor.summary(FOUND[:1]) == "1 checked: all is well"

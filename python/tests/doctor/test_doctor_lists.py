@@ -74,7 +74,7 @@ def test_a_renewal_that_failed_says_that_the_old_ones_are_served_on(host: Host) 
     done = CliRunner().invoke(certs.command, ["renew"])
     assert isinstance(done.exception, HomeportError)
     assert (done.exception.what, done.exception.code) == (
-        "not renewed, the old certificates are served on: shop.test: HTTP 429",
+        "not renewed, the old certificates stay in use: shop.test: HTTP 429",
         1,
     )
 

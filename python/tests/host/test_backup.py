@@ -150,7 +150,7 @@ def test_the_list_and_the_check_tell_what_is_there(app: Project) -> None:
     told = backup(app, "list", "--json").json
     assert told["epochs"][0]["databases"][f"{APP}.db"]["to"]
     assert told["last_good"]["ok"]
-    assert "can be written to" in backup(app, "check").out
+    assert "exists and is writable" in backup(app, "check").out
 
 
 def damage_an_object(app: Project) -> None:
@@ -199,7 +199,7 @@ def test_a_copy_taken_under_load_is_whole_and_can_be_put_back(app: Project, writ
     copy.close()
     assert count >= 50
     writer.stop()
-    check_told(app.deploy("db", "dump", file, "--json", check=False), 2, "is there already")
+    check_told(app.deploy("db", "dump", file, "--json", check=False), 2, "exists already")
     assert rows(app) > count
     app.deploy("db", "load", "--yes", file)
     assert rows(app) == count

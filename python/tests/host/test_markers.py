@@ -160,7 +160,7 @@ TABLE: dict[str, list[Run]] = {
     "exec": [Run("exec sh -c 'cd /tmp && ls'"), Run("exec sh -c 'exit 9'", 9)],
     "ssh": [Run("ssh id -un"), Run("ssh false", 1)],
     "tunnel": [Run("tunnel --local {port}", until="open until"), Run("tunnel 0", 2)],
-    "observer": [Run("observer {port}", until="type this"), Run("observer 1", 2)],
+    "observer": [Run("observer {port}", until="run this"), Run("observer 1", 2)],
     "open": [Run("open --json"), Run("open 'a b'", 2)],
     "audit": [Run("audit -n 1000 --json"), Run("audit")],
     "rollback": [Run("rollback"), Run("rollback 1999", 2)],

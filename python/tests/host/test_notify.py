@@ -113,5 +113,5 @@ def test_a_receiver_whose_certificate_nobody_vouches_for_is_told_nothing(told: P
         on_host(told.box, f"mv {TRUSTED}.aside {TRUSTED} && update-ca-certificates")
     assert done.code == 1
     assert "its certificate is not valid" in done.out
-    assert "not taken by NOTIFY_URL" in done.err
+    assert "not accepted by NOTIFY_URL" in done.err
     assert not receiver.got

@@ -96,9 +96,9 @@ def test_a_newer_one_takes_its_place_and_no_visitor_is_turned_away(own: Project)
 @pytest.mark.parametrize(
     ("verb", "wrong", "says"),
     [
-        (("certs", "push"), TEAM.of("other.sandbox.test"), "would not accept it: hostname mismatch"),
-        (("provision",), TEAM.of(DOMAIN, days=3, begun=5), "would not accept it: certificate has expired"),
-        (("certs", "push"), Authority("Nobody").of(DOMAIN), "would not accept it: unable to get"),
+        (("certs", "push"), TEAM.of("other.sandbox.test"), "browsers would not accept it: hostname mismatch"),
+        (("provision",), TEAM.of(DOMAIN, days=3, begun=5), "browsers would not accept it: certificate has expired"),
+        (("certs", "push"), Authority("Nobody").of(DOMAIN), "browsers would not accept it: unable to get"),
     ],
     ids=["another name", "expired", "another authority"],
 )

@@ -102,7 +102,7 @@ def test_a_drill_proves_the_backup_while_the_app_writes_and_everybody_is_told(ap
     (ranges,) = told["epochs"][0]["databases"].values()
     assert ranges["to"] > ranges["from"]
     assert told["last_good"]["ok"]
-    assert "can be written to" in backup(app, "check").out
+    assert "exists and is writable" in backup(app, "check").out
     assert app.deploy("status", "--check", "--quiet").out == ""
     assert on_host(app.box, f"ls {CLUSTER}/drill 2>/dev/null || true") == ""
 

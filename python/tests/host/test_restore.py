@@ -148,7 +148,7 @@ def test_a_rollback_with_data_after_a_destructive_migration_gives_back_byte_iden
 
     asked = app.deploy("rollback", "--with-data", check=False)
     assert asked.code == 2
-    assert "gives up all writes of the last" in asked.err
+    assert "loses all writes of the last" in asked.err
     assert "--yes" in asked.err
 
     done = app.deploy("rollback", "--with-data", "--yes", "--json").json
@@ -267,7 +267,7 @@ def test_a_restore_into_a_file_here_leaves_the_app_alone_and_overwrites_nothing(
         assert {body for (body,) in connection.execute("SELECT body FROM entries")} == first
     assert rows(app) == first | second
     again = app.deploy("restore", "--at", iso(at), "--to", file, "--json", check=False)
-    check_told(again, 2, "is there already")
+    check_told(again, 2, "exists already")
     assert sorted(tmp_path.iterdir()) == [file]
 
 

@@ -64,7 +64,7 @@ def test_a_value_as_an_argument_is_refused_and_not_repeated(shop: Project, words
     done = shop.deploy("secrets", "set", *words)
 
     assert done.returncode == 2
-    assert done.stderr.startswith("error: a value is never an argument")
+    assert done.stderr.startswith("error: a value cannot be an argument")
     assert "hunter2" not in done.printed
     assert not (shop.root / "deploy.secrets.yml").exists()
 
@@ -127,7 +127,7 @@ def test_names_are_taken_out_all_or_none(shop: Project) -> None:
     shop.seal("# kept\nA_KEY: value\nB_KEY: value\nC_KEY: value\n")
 
     refused = shop.deploy("secrets", "unset", "A_KEY", "NOPE")
-    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "error: there is no NOPE in it")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "error: the file has no NOPE")
     assert "A_KEY" in shop.unsealed()
 
     assert shop.deploy("secrets", "unset", "A_KEY", "C_KEY").returncode == 0
@@ -189,7 +189,7 @@ def test_a_file_that_is_not_encrypted_yet_is_encrypted_by_an_edit(shop: Project,
     ("script", "status", "what"),
     [
         ("exit 3", 1, "error: the editor ended with status 3, and nothing has changed"),
-        ('rm "$1"', 1, "error: the editor left no text behind, and nothing has changed"),
+        ('rm "$1"', 1, "error: the editor left no readable file, and nothing has changed"),
         (f'echo "A_KEY: [{HIDDEN}]" > "$1"', 2, "error: A_KEY: must be text: put it in quotes"),
         ('echo "A_KEY: abc" > "$1"', 2, "error: the value of A_KEY has fewer than 4 characters"),
     ],
@@ -263,7 +263,7 @@ def test_a_new_value_is_long_and_random_and_not_printed(shop: Project) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("BACKUP_KEY", "is what the backup is encrypted with: a new one opens nothing"),
+        ("BACKUP_KEY", "encrypts the backup, which a new key could not decrypt"),
         ("BACKUP_ACCESS_KEY_ID", "is a key of the bucket"),
         ("A_KEY", "comes from a command of secrets.commands, and not from the file"),
         ("OTHER", "is not in env.secret: the app would not get it"),
@@ -293,7 +293,7 @@ def test_the_key_of_a_certificate_is_kept_as_it_is_and_made_elsewhere(shop: Proj
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(shop.unsealed()) == {"SHOP_KEY": pem}
     assert json.loads(listed.stdout) == [{"name": "SHOP_KEY", "for": "certificate", "from": "deploy.secrets.yml"}]
-    assert (rotated.returncode, "is made together with it" in rotated.stderr) == (2, True)
+    assert (rotated.returncode, "is created together with it" in rotated.stderr) == (2, True)
 
 
 NEW = "another-horse-battery"
@@ -332,7 +332,7 @@ def test_a_rotation_that_was_killed_half_way_is_ended_by_the_next(shop: Project)
     shop.password(NEW, ".vault.next")
 
     before = shop.deploy("secrets", "list")
-    assert (before.returncode, "end it: deploy secrets rotate --vault" in before.stderr) == (2, True)
+    assert (before.returncode, "finish it: deploy secrets rotate --vault" in before.stderr) == (2, True)
     done = shop.deploy("secrets", "rotate", "--vault")
 
     assert done.returncode == 0, done.stderr
@@ -399,7 +399,9 @@ def test_what_is_supplied_or_given_by_homeport_is_no_finding(shop: Project) -> N
     done = shop.deploy("secrets", "check")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "everything that config/runtime.exs reads is supplied, and everything supplied is read\n"
+    assert (
+        done.stderr == "every variable that config/runtime.exs reads is set, and every variable that is set is read\n"
+    )
 
 
 def test_the_rest_is_told_and_no_error(shop: Project) -> None:
@@ -426,7 +428,10 @@ def test_a_password_that_git_would_take_is_an_error(shop: Project) -> None:
     subprocess.run(["git", "init", "-q"], cwd=shop.root, check=True)
 
     assert shop.deploy("secrets", "check").returncode == 2
-    assert "secrets.password_file: lies where git does not ignore it" in shop.deploy("push").stderr
+    assert (
+        "secrets.password_file: is in the repository, beside the files that it opens, and git does not ignore it"
+        in shop.deploy("push").stderr
+    )
     shop.write(".gitignore", ".vault\n")
     assert shop.deploy("secrets", "check").returncode == 0
 

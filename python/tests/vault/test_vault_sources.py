@@ -91,7 +91,7 @@ def test_a_value_of_the_file_that_cannot_be_kept_secret_is_refused_with_its_plac
         ("no-such-program-anywhere", "the command for A_KEY cannot be run: no such file or directory"),
         ("false", "the command for A_KEY ended with status 1"),
         ("true", "the command for A_KEY prints nothing"),
-        (r"printf '\377\376abcd'", "the command for A_KEY prints what is not UTF-8"),
+        (r"printf '\377\376abcd'", "the command for A_KEY prints text that is not UTF-8"),
     ],
 )
 def test_a_command_that_gives_no_value_is_refused_with_its_line(project: Project, command: str, what: str) -> None:
@@ -191,7 +191,7 @@ def test_without_any_password_it_is_told_where_one_can_be_named(project: Project
 
     error = refused(project)
 
-    assert error.what == "there is no password to open it with"
+    assert error.what == "there is no vault password"
     assert error.fix == (
         "export HOMEPORT_VAULT_PASSWORD, or set secrets.password_file, .password_command or .keyring in deploy.yml"
     )
@@ -205,7 +205,7 @@ def test_without_the_keyrings_library_it_is_told_how_to_get_it(
 
     error = refused(project)
 
-    assert error.what == "the library that asks the keyring is not installed"
+    assert error.what == "the Python library keyring is not installed"
     assert error.where == "deploy.yml:5 secrets.keyring"
     assert error.fix.startswith("pipx inject homeport keyring, ")
 
@@ -242,8 +242,8 @@ def test_the_keyring_tells_the_password_and_keeps_a_new_one(project: Project) ->
     [
         (b"STRIPE_KEY: hunter2-and-more\n", "the file is not encrypted: whoever has the repository can read it"),
         (b"", "the file is not encrypted: whoever has the repository can read it"),
-        (b"$ANSIBLE_VAULT;1.1;AES256\n3132\n", "the file is damaged: Ansible Vault did not write it so"),
-        (b"$ANSIBLE_VAULT;\n<<<<<<< HEAD\n", "the file holds a conflict of two changes, which git could not merge"),
+        (b"$ANSIBLE_VAULT;1.1;AES256\n3132\n", "the file is damaged: it is not in Ansible Vault's format"),
+        (b"$ANSIBLE_VAULT;\n<<<<<<< HEAD\n", "the file has a merge conflict of git"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_and_stays(shop: Project, data: bytes, what: str) -> None:
@@ -271,7 +271,7 @@ def test_a_file_that_somebody_changed_meanwhile_is_not_overwritten(shop: Project
     opened = files.open_own(shop.load(), {})
     theirs = shop.seal("STRIPE_KEY: theirs\n").read_bytes()
 
-    with pytest.raises(HomeportError, match="somebody else has changed it"):
+    with pytest.raises(HomeportError, match="somebody else has changed the file"):
         files.save(opened, "STRIPE_KEY: mine\n")
 
     assert (shop.root / "deploy.secrets.yml").read_bytes() == theirs

@@ -1,4 +1,4 @@
-"""Refuse what could not run there, before anything is uploaded."""
+"""The action abi: refuses a release that cannot run on the host, before it is uploaded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ms:
 
 
 class ActionModule(Action):
-    """Fails with every library, symbol version or machine that the release needs and the host has not."""
+    """Fails with every library, symbol version and machine type that the release needs and the host does not have."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         needs = [abi.Need(**{**need, "libraries": tuple(need["libraries"])}) for need in args["needs"]]

@@ -1,4 +1,4 @@
-"""Build the release, or take the one given; name it by its content."""
+"""The action build: builds the release, or takes one that is built already, and names it by its digest."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ActionModule(Action):
             }
         plan = build.plan(settings["way"], build.laptop(), self.facts)
         if plan.strategy == "host" and settings["way"] != "host":
-            fix = "set release.build: host in deploy.yml: provisioning then installs what builds there"
+            fix = "set release.build: host in deploy.yml; provisioning then installs the build tools on the host"
             raise HomeportError(f"the release can only be built on the host: {plan.reason}", "release.build", fix)
         events.step(self.step, "note", f"{plan.strategy}: {plan.reason}")
         built = self._on_host(root) if plan.strategy == "host" else self._take(self._here(plan.strategy, root))

@@ -1,4 +1,4 @@
-"""Hand the team's own certificates and their keys to hostctl on standard input: no argument, no result holds a key."""
+"""The action certificates: sends custom certificates and their keys to hostctl on standard input."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ms:
 
 
 class ActionModule(Action):
-    """Returns {"changed": bool}. A key that is not given stays the one that the host has."""
+    """Returns {"changed": bool}. A key without a value keeps the one that the host has."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         certificates = args["certificates"]
@@ -73,7 +73,7 @@ class ActionModule(Action):
         given = custom_certificates.given(certificates, values, task_vars.get("homeport_acme_root"))
         if self._task.check_mode:
             return {"skipped": True}
-        # of the whole host: there is no app yet when it is provisioned for the first time
+        # sent to `edge`, the whole host, because the app does not exist before its first provisioning
         host = self.root_hostctl("edge", task_vars)
         changed = host.send("certificates", {"certificates": given}, args["app"])["changed"]
         return {"changed": bool(changed)}

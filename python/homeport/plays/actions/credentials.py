@@ -1,4 +1,4 @@
-"""Hand the keys of the backup's bucket to hostctl on standard input: no argument and no result holds them."""
+"""The action credentials: sends the bucket's keys to hostctl on standard input."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ActionModule(Action):
 
 
 def explained(error: HomeportError, missing: list[str]) -> HomeportError:
-    """hostctl's refusal, naming the secrets that were not given where that may be why."""
+    """hostctl's error; names the secrets without a value if they may be its cause."""
     if not missing or error.code != ExitCode.USAGE:
         return error
     what = f"{error.what}, and there is no value for {' and '.join(missing)}"

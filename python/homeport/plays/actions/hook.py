@@ -1,4 +1,4 @@
-"""Run pre-migrate, the team's own program, just before the host is asked to switch to a release with new migrations."""
+"""The action hook: runs the hook pre-migrate before the host switches to a release with new migrations."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ms:
 
 
 class ActionModule(Action):
-    """Returns {"pending"}: the migrations that are new; none where there is no such hook, or nothing runs them."""
+    """Returns {"pending": the new migrations}; empty without a hook or without a migration command."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         program = hooks.find(Path(task_vars["homeport_hooks"]), hooks.BEFORE_MIGRATIONS)
@@ -90,18 +90,18 @@ def _perform(program: Path, variables: Mapping[str, str], root: Path) -> None:
 
 
 def pending(brings: list[str], applied: list[str]) -> list[str]:
-    """The names of the migrations that the live release does not have, by their version: 20261121120000_add_users."""
+    """The names of the migrations that the live release does not have, sorted, such as 20261121120000_add_users."""
     return sorted(PurePosixPath(file).stem for file in set(brings) - set(applied))
 
 
 def environment(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    """A hook's environment: that of the person, without what Homeport and Ansible tell each other by."""
+    """A hook's environment: that of the user, without the internal variables of Homeport and Ansible."""
     own = {name: value for name, value in environ.items() if not name.startswith(("ANSIBLE_", "HOMEPORT_"))}
     return {**own, **variables}
 
 
 def output(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run it, and tell each line that it prints; returns its status and the last of them."""
+    """Run the program and report each line of its output; returns its exit status and the last lines."""
     lines: list[str] = []
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(

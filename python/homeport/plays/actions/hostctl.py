@@ -1,4 +1,4 @@
-"""Run a verb of hostctl as root, while the host is provisioned."""
+"""The action hostctl: runs a verb of hostctl as root during provisioning."""
 
 from __future__ import annotations
 

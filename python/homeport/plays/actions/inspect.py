@@ -1,4 +1,4 @@
-"""Ask the host what it is, what it holds and who works on it; refuse early what would be refused late."""
+"""The action inspect: reads the host's facts, and refuses if the app is locked or the host must be provisioned."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ActionModule(Action):
     def act(self, args: Json, task_vars: Json) -> Json:
         host = self.hostctl(task_vars)
         facts = host.call("inspect")
-        # the lock first: who is kept from pushing is kept from provisioning on the way to it
+        # the lock first, because a push that needs provisioning must not provision a locked app
         if holder := manual_lock(facts):
             raise locked(holder, host.where)
         if facts["stamp"] != args["stamp"]:
@@ -63,13 +63,13 @@ class ActionModule(Action):
 
 
 def manual_lock(facts: Json) -> Json | None:
-    """The lock a person has put on the app, if there is one. A transition's own lock may end in time: `push` waits."""
+    """The lock that a person holds, or None. The lock of a running transition does not count, because `push` waits."""
     lock: Json | None = facts.get("lock")
     return lock if lock and lock.get("manual") else None
 
 
 def locked(holder: Json, where: str) -> HomeportError:
-    """The refusal that names who holds the lock."""
+    """The error that names the holder of the lock."""
     who = f"{holder['who']} from {holder['from']} since {iso(holder['since'])}"
     said = f": {holder['message']}" if holder.get("message") else ""
     return HomeportError(f"the app is locked by {who}{said}", where, "deploy lock release", ExitCode.LOCKED)

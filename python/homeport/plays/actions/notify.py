@@ -1,4 +1,4 @@
-"""Hand the receivers and their URLs to hostctl on standard input: no argument and no result holds a URL."""
+"""The action notify: sends the receivers and their URLs to hostctl on standard input. No result holds a URL."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ms:
 
 
 class ActionModule(Action):
-    """Returns {"changed": bool}. A URL that nothing gives keeps the value that the host has."""
+    """Returns {"changed": bool}. A URL without a value keeps the one that the host has."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         if self._task.check_mode:

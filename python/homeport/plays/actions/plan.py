@@ -1,4 +1,4 @@
-"""Compare a built release with what is live, without sending it."""
+"""The action plan: compares a built release with the live one, without an upload."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ActionModule(Action):
 
 
 def _pending(tar: Path, applied: list[str]) -> list[str] | None:
-    """Ecto migrations that the live release does not have; None for a release that has none at all to tell by."""
+    """The Ecto migrations that the live release does not have; None if the release's tar has no migrations."""
     if not tar.name:
         return None
     with tarfile.open(tar, "r:") as reader:

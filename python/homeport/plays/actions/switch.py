@@ -1,4 +1,4 @@
-"""Start a transition on the host and follow it to its decision. It goes on there even if this process does not."""
+"""The action switch: starts a transition on the host and follows it. It continues there if this process ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from homeport.remote.hostctl import Hostctl, follow
 from homeport.screen import events
 from hostctl.common.documents import Json
 
-# a file that only this user may read, where the wrapper leaves the values of env.secret
+# names a file, readable by this user only, into which `deploy` writes the values of the secrets
 SECRETS_VARIABLE = "HOMEPORT_SECRETS"
 
 
@@ -120,27 +120,27 @@ class ActionModule(Action):
 
 
 def _release_of(args: Json, where: str) -> tuple[str, Json | None]:
-    """The digest and commit of what goes live: of an environment what is live already. Raises HomeportError."""
+    """The digest and commit of the release; for `env` those of the live release. Raises HomeportError."""
     return live_release(args["live"], where) if args["verb"] == "env" else (args["digest"], args["git"] or None)
 
 
 def live_release(live: Json | None, where: str) -> tuple[str, Json | None]:
     """The digest and commit of the release that is live. Raises HomeportError when there is none."""
     if not live:
-        raise HomeportError("nothing is live that could have another environment", where, "deploy push")
+        raise HomeportError("there is no live release to give another environment", where, "deploy push")
     return live["digest"], live["git"]
 
 
 def options_of(args: Json) -> list[str]:
-    """hostctl's options for a task's arguments: those that are empty or false are left out."""
-    # the time 0.0 equals False, and is one all the same
+    """hostctl's options for a task's arguments; empty and false ones are omitted."""
+    # 0.0 is a time, although it equals False
     given = {key: value for key, value in args.items() if key != "verb" and value is not False and value != ""}
     words = {f"--{key.replace('_', '-')}": value for key, value in given.items()}
     return [word for key, value in words.items() for word in ([key] if value is True else [key, str(value)])]
 
 
 def conclude(host: Hostctl, transition: str) -> Json:
-    """Follow the transition; return its result, or raise its error with the exit code it gave."""
+    """Follow the transition and return its result. Raises HomeportError with its error and exit code."""
     events.emit({"kind": "transition", "transition": transition})
     result = follow(host, transition, lambda event: events.emit({"kind": "host", **event}))
     if error := result.get("error"):
@@ -149,7 +149,7 @@ def conclude(host: Hostctl, transition: str) -> Json:
 
 
 def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetime) -> Json:
-    """What hostctl must know to make the release live, secrets apart."""
+    """The spec by which hostctl makes the release live, without the secrets."""
     return {
         "release": git.release_id(now, described, digest),
         "digest": digest,
@@ -162,12 +162,12 @@ def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetim
 
 
 def read_secrets(task_vars: Json) -> dict[str, str | None]:
-    """The values of env.secret; None keeps what the host has."""
+    """The values of env.secret; None keeps the value that the host has."""
     return values_of(task_vars["homeport_env_secret"])
 
 
 def values_of(names: Iterable[str]) -> dict[str, str | None]:
-    """The values of secrets: from the wrapper's file, else from the environment; None for one that is in neither."""
+    """The values of secrets, from the file of `deploy`, else from the environment; None for a name without a value."""
     path = os.environ.get(SECRETS_VARIABLE)
     given = json.loads(Path(path).read_text()) if path else os.environ
     return {name: given.get(name) for name in names}

@@ -1,4 +1,4 @@
-"""Send what differs: a delta against a release both sides hold, in pieces, from where an earlier try was cut off."""
+"""The action upload: sends a delta against a release that both sides hold, in pieces; continues an upload cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from homeport.remote.hostctl import Hostctl
 from homeport.screen import events
 from hostctl.common.documents import Json
 
-# large enough that a remote command's cost (about 0.1 s) does not show, small enough that a cut loses little
+# large compared with the cost of a remote command (about 0.1 s), small enough that an interruption loses little
 PIECE_BYTES = 4 * 1024 * 1024
 
 
@@ -81,14 +81,14 @@ class ActionModule(Action):
 
 
 def transfer(host: Hostctl, digest: str, tar: Path, base: Path | None, facts: Json) -> tuple[int, str]:
-    """Bring the host to hold the tar; return how many bytes were sent, and whether they were a delta."""
+    """Upload the tar; return how many bytes were sent, and "a delta" or "whole"."""
     stream = delta.make(tar, base)
     sent = send(host, digest, stream, facts["partial"], _tell)
     return sent, "a delta" if stream.base else "whole"
 
 
 def send(host: Hostctl, digest: str, stream: delta.Stream, partial: Json, tell: Callable[[int, int], None]) -> int:
-    """Send the stream's bytes that the host does not hold yet; return how many."""
+    """Send the bytes of the stream that the host does not have yet; return how many."""
     total, begun = len(stream.data), partial.get(digest, {})
     start = begun["bytes"] if begun.get("transfer") == stream.sha256 else 0
     for offset in offsets(start, total):
@@ -99,7 +99,7 @@ def send(host: Hostctl, digest: str, stream: delta.Stream, partial: Json, tell: 
 
 
 def offsets(start: int, total: int) -> Iterator[int]:
-    """Where each piece begins; one empty piece at the end when all bytes are there but were never accepted."""
+    """The offset of each piece; one empty piece at the end if the host has all bytes but has not accepted them yet."""
     yield from range(start, total, PIECE_BYTES) if start < total else [total]
 
 

@@ -1,4 +1,4 @@
-"""Verify from outside: the public name, over HTTPS, with the certificate a visitor would check."""
+"""The action verify: checks the public names over HTTPS with the certificate, as a browser would."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ms:
 
 
 class ActionModule(Action):
-    """Fails with exit code 5 when the release is live on the host but a name does not answer from here."""
+    """Fails with exit code 5 if the release is live on the host but a name does not answer from here."""
 
     step = "outside"
 

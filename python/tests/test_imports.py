@@ -26,6 +26,7 @@ LATE = {
     "homeport.verbs": "a verb's help and completion 0.14 s, with a session 0.57 s",
     "homeport.config.layers": "sandbox destinations only: 0.1 s",
     "homeport.deployment.preflight": "boto3, where the bucket is asked: 0.15 s",
+    "homeport.remote.interactive": "the session is a type here; verbs read its options for their help: 0.4 s",
     "homeport.sandbox.services": "cryptography, where a sandbox is made: 0.1 s",
     "homeport.secrets.resolve": "Ansible Vault, where a file holds a value: 0.3 s",
     "hostctl.cli": "one verb of many: hostctl status 0.1 s, with every verb's modules 0.4 s",

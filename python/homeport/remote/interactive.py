@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from homeport.core.errors import HomeportError
 from homeport.core.performer import here, who
-from homeport.remote.session import Session
 from homeport.ssh import connection
+
+if TYPE_CHECKING:
+    from homeport.remote.session import Session
 
 # the words after the verb are the program's, options too
 AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}

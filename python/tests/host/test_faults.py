@@ -381,7 +381,7 @@ def test_of_two_pushes_at_once_one_wins_and_the_other_is_told_who(
     app: Project, artifacts: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOMEPORT_PERFORMER", "anna")
-    running = begin(app, artifacts[1], phase="migrate", HELLO_SLOW_MIGRATION_MS="12000")
+    running = begin(app, artifacts[1], phase="migrate", HELLO_SLOW_MIGRATION_MS="25000")
     other = new_project(tmp_path / "other", app.box)
     change(other)
     monkeypatch.setenv("HOMEPORT_PERFORMER", "otto")

@@ -20,7 +20,7 @@ from homeport.config.document import parse
 from homeport.config.fields import Section
 from homeport.config.model import Config
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = json.loads((ROOT / "docs" / "reference" / "deploy.schema.json").read_text(encoding="utf-8"))
 EXAMPLES = [ROOT / "python/homeport/docs/deploy.yml", *sorted((ROOT / "molecule" / "apps").glob("*/deploy.yml"))]
 LEAST = "app: shop\nhost: 192.0.2.1\ndomains: [shop.test]\n"

@@ -1,68 +1,12 @@
-"""What is printed of times, releases, plans and playbook failures."""
+"""What a playbook's events become: an error of three parts, results by action."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from homeport.core.errors import ExitCode
 from homeport.core.provision_stamp import NeedsProvisionError
-from homeport.core.timestamps import dated
-from homeport.deployment import transition
 from homeport.plays.runner import Played, _note
-from homeport.verbs import releases, status
-
-
-def test_times_are_readable_wherever_they_stand_in_a_document() -> None:
-    found = dated({"live": {"since": 0}, "history": [{"at": 1795245043.8}], "size": 12, "locked": True})
-    assert found["live"]["since"] == "1970-01-01T00:00:00Z"
-    assert found["history"][0]["at"] == "2026-11-21T07:10:43Z"
-    assert (found["size"], found["locked"]) == (12, True)
-
-
-def test_the_table_of_releases_lines_up() -> None:
-    rows = [
-        {
-            "release": "r1",
-            "state": "live",
-            "git": {"sha": "abcdef0123", "dirty": True},
-            "created": "now",
-            "size": 1000,
-            "who": "ann",
-        },
-        {"release": "r2", "state": "superseded", "git": None, "created": "then", "size": None, "who": "b"},
-    ]
-    lines = releases.table(rows)
-    assert lines[1].split() == ["r1", "live", "abcdef0+", "now", "1.0", "kB", "ann"]
-    assert lines[1].index("abcdef0+") == lines[2].index("-") == lines[0].index("GIT")
-
-
-def test_no_releases_says_what_to_do() -> None:
-    assert releases.table([]) == ["no releases yet; run deploy push"]
-
-
-@pytest.mark.parametrize("live", [None, {"release": "r1", "since": "now", "port": 20000}])
-def test_the_status_is_told_before_and_after_the_first_push(live: dict[str, Any] | None) -> None:
-    found = {
-        "app": "shop", "url": "https://shop.test/", "host": "web", "live": live, "certificate": None, "lock": None,
-        "health": {"ok": bool(live), "status": 200}, "disk": {"free": 5e9, "total": 1e10},
-    }  # fmt: skip
-    lines = status.lines(found)
-    assert ("nothing yet" in lines[1]) is (live is None)
-    assert ("NOT HEALTHY" in lines[2]) is (live is None)
-
-
-def test_a_plan_that_changes_nothing_is_one_line() -> None:
-    assert len(transition.plan_lines({"unchanged": True, "previous": "r1"})) == 1
-
-
-def test_a_plan_names_what_would_change() -> None:
-    plan = {"unchanged": False, "release": "r2", "previous": "r1", "bytes": 2138, "pending": ["migrations/1_a.exs"],
-            "changed_keys": ["env.clear.A"], "restart": True}  # fmt: skip
-    text = "\n".join(transition.plan_lines(plan))
-    for part in ("r2, in place of r1", "2.1 kB", "1_a.exs", "env.clear.A", "stops before"):
-        assert part in text
 
 
 def failed(result: dict[str, Any]) -> Played:

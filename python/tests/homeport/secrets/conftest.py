@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vaultworld import Project
+from secretsworld import Project
 
 from homeport.core import redact
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from vaultworld import PASSWORD, Project
+from secretsworld import PASSWORD, Project
 
 from homeport.config.secret_names import scrub
 from homeport.core import redact

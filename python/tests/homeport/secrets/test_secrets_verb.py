@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vaultworld import DEPLOY, PASSWORD, Project
+from secretsworld import DEPLOY, PASSWORD, Project
 
 HIDDEN = "hunter2-and-more"
 Editor = Callable[[str], dict[str, str]]

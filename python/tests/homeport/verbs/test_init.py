@@ -24,7 +24,7 @@ from homeport.config.problems import ConfigError
 from homeport.core.errors import HomeportError
 from homeport.verbs.init import command
 
-SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "reference" / "deploy.schema.json"
+SCHEMA = Path(__file__).resolve().parents[4] / "docs" / "reference" / "deploy.schema.json"
 EXAMPLE = files("homeport").joinpath("docs", "deploy.yml").read_text(encoding="utf-8")
 
 PHOENIX = """defmodule MyShop.MixProject do

@@ -71,6 +71,10 @@ class Databases(NamedTuple):
         """The database that DATABASE_PATH names."""
         return self.databases[0]
 
+    def existing(self) -> tuple[Database, ...]:
+        """The databases whose file exists."""
+        return tuple(database for database in self.databases if database.path.exists())
+
     def named(self, name: str) -> Database:
         """The database of that name. Raises HostError (usage)."""
         for database in self.databases:

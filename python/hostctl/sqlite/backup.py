@@ -12,7 +12,7 @@ from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.sqlite import drill as drilling
-from hostctl.sqlite import lag, litestream, replication
+from hostctl.sqlite import files, lag, litestream, replication
 
 OPEN = (
     "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "
@@ -26,8 +26,8 @@ def summary(app: App, host: Host) -> Json:
     """The main database's path and sizes, and its backup. As Backups has it."""
     dbs = settings.require(app)
     main = dbs.main.path
-    told: Json = {"engine": "sqlite", "path": str(main), "bytes": drilling.size_with_wal(main), "unsafe": dbs.unsafe}
-    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": drilling.wal_size(main)}
+    told: Json = {"engine": "sqlite", "path": str(main), "bytes": files.size_with_wal(main), "unsafe": dbs.unsafe}
+    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": files.wal_size(main)}
     return told | {"backup": _backup(app, dbs, host)}
 
 

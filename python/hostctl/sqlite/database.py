@@ -1,4 +1,4 @@
-"""SQLite's console, copies to take away, and files that are to replace the live one: what `db` asks of this engine."""
+"""SQLite's part of `hostctl APP db`: the console, copies of a database, and the check of a file to load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.host.disk import require_room
-from hostctl.sqlite import drill, files
+from hostctl.sqlite import files
 from hostctl.sqlite.sql_console import Console, open_live
 
 
@@ -25,10 +25,11 @@ def database_name(app: App, name: str | None) -> str:
 def find(app: App, name: str | None) -> Database:
     """The database of that name, else the main one. Raises HostError (usage)."""
     dbs = settings.require(app)
-    found = dbs.named(name) if name else dbs.main
-    if not found.path.is_file():
-        raise HostError(f"the database {found.name} is not there", str(found.path), "deploy backup status", USAGE)
-    return found
+    database = dbs.named(name) if name else dbs.main
+    if not database.path.is_file():
+        what = f"the file of the database {database.name} does not exist"
+        raise HostError(what, str(database.path), "deploy backup status", USAGE)
+    return database
 
 
 # ---------------------------------------------------------------------------------------------- console
@@ -38,9 +39,9 @@ def open_console(app: App, name: str, write: bool) -> int:
     """A console on the live database, as the app's own user. Returns the exit code. Raises HostError."""
     database = find(app, name)
     become(settings.require(app).user)
-    told = "you may write; a statement counts at once, unless you BEGIN" if write else "read only, --write to change it"
+    mode = "writable; each statement commits at once, unless you BEGIN" if write else "read only, --write to change it"
     with open_live(database.path, write) as connection:
-        Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {told}; .help tells more")
+        Console(connection, sys.stdin, sys.stdout).run(f"{database.path}: {mode}; .help lists the commands")
     return 0
 
 
@@ -50,7 +51,7 @@ def open_console(app: App, name: str, write: bool) -> int:
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: a SQLite file, or SQL text. Raises HostError."""
     database = find(app, name)
-    require_room(scratch, drill.size_with_wal(database.path) * (3 if sql else 1), "a copy")
+    require_room(scratch, files.size_with_wal(database.path) * (3 if sql else 1), "a copy")
     target = scratch / "copy.db"
     files.copy(database.path, target)
     return _as_sql(target) if sql else target
@@ -65,7 +66,7 @@ def _as_sql(path: Path) -> Path:
 
 
 def check_file(_: App, file: Path) -> None:
-    """Whether a file may replace the live database. Raises HostError (usage)."""
-    if wrong := files.integrity_faults(file):
-        what = f"this is no sound SQLite database: {'; '.join(wrong[:3])}"
+    """Raises HostError (usage) unless a file may replace the live database."""
+    if faults := files.integrity_faults(file):
+        what = f"this is no sound SQLite database: {'; '.join(faults[:3])}"
         raise HostError(what, str(file), "load another file", USAGE)

@@ -1,8 +1,8 @@
-"""What hostctl does with SQLite files. It never checkpoints a live database.
+"""Reads, writes, copies and creates SQLite files, and never checkpoints a live database.
 
-A connection that is the last to be closed checkpoints, and what is checkpointed behind Litestream's back may never
-reach S3. A read-only connection cannot: so whatever only reads opens the file read-only, and a connection that writes
-is closed while a read-only one of the same process still holds the file.
+The last connection to a database checkpoints when it closes, and pages that are checkpointed while Litestream does not
+read them may never reach S3. A read-only connection cannot checkpoint: so every reader opens the file read-only, and a
+writer closes its connection while a read-only one of the same process still has the file open.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import sync_directory
 
 BUSY = 5.0  # seconds to wait for another writer
+LOCKED = "database-locked"  # reason of a HostError
+PRIMARY = 0xFF  # the bits of the primary code in an extended one (sqlite.org/rescode.html)
 CANARY = "_homeport_canary"
-KEPT = 10_000  # rows
+KEPT = 10_000  # rows of the canary table
 _TABLE = f"CREATE TABLE IF NOT EXISTS {CANARY}(n INTEGER PRIMARY KEY, at REAL NOT NULL)"
 SIDECARS = ("-wal", "-shm", "-journal")
 
 
 class Contents(NamedTuple):
-    """What two copies of a database are compared by. `tables`: rows by name, without SQLite's and Litestream's own."""
+    """The facts by which two copies of a database are compared. `tables`: number of rows by name, without the tables of
+    SQLite and Litestream.
+    """
 
     tables: dict[str, int]
     schema: str
@@ -39,23 +43,24 @@ class Contents(NamedTuple):
 def connect(path: Path, write: bool = False) -> sqlite3.Connection:
     """A connection that never checkpoints while it is open; each statement is its own transaction.
 
-    With `write`, it must be closed before another one that holds the file: see `writing`. Raises HostError.
+    With `write`, it must be closed before another connection of this process to the file: see `writing`. Raises
+    HostError.
     """
-    _plain(path)
+    _require_plain_files(path)
     mode = "rw" if write else "ro"
     try:
-        found = sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=BUSY, isolation_level=None, uri=True)
-        found.execute("PRAGMA wal_autocheckpoint=0")
+        connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=BUSY, isolation_level=None, uri=True)
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         if not write:
-            found.execute("PRAGMA query_only=1")
+            connection.execute("PRAGMA query_only=1")
     except sqlite3.Error as error:
         raise sqlite_error(path, error) from None
-    return found
+    return connection
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection. Raises HostError for what SQLite refuses."""
+    """A read-only connection. Raises HostError for every error of SQLite."""
     connection = connect(path)
     try:
         yield connection
@@ -67,9 +72,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that writes, never the last of its process to be closed, so that closing it checkpoints nothing.
+    """A connection that writes. A read-only one is closed after it, so that no close checkpoints.
 
-    Raises HostError for what SQLite refuses, such as a database that stays locked.
+    Raises HostError for every error of SQLite, such as a database that stays locked.
     """
     with hold(path):
         connection = connect(path, write=True)
@@ -83,38 +88,37 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """A read transaction: nobody's checkpoint overwrites the log as long as it lasts. Raises HostError."""
+    """A read transaction: while it lasts, no checkpoint overwrites the log. Raises HostError."""
     with reading(path) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         yield
 
 
-def _plain(path: Path) -> None:
-    """The directory is the app's, and root follows no link in it."""
+def _require_plain_files(path: Path) -> None:
+    """Raises HostError for a link or a missing database: the app owns the directory, and root follows no link in it."""
     for name in ("", *SIDECARS):
         if path.with_name(path.name + name).is_symlink():
             what = f"{path.name}{name} is a symbolic link, which hostctl does not follow"
-            raise HostError(what, str(path), "put the file itself there")
+            raise HostError(what, str(path), "replace the link with the file")
     if not path.is_file():
-        raise HostError("there is no database", str(path), "deploy status tells what is so")
+        raise HostError("there is no database", str(path), "see deploy status")
 
 
 def sqlite_error(path: Path, error: sqlite3.Error) -> HostError:
-    """What SQLite refused, as a HostError."""
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        fix = "something holds a write transaction open: end it, and try again"
-        return HostError(f"the database stayed locked for {BUSY:g} s", str(path), fix)
-    fix = "deploy backup drill tells whether the backup is sound; deploy restore brings it back"
-    return HostError(f"SQLite: {text}", str(path), fix)
+    """An error of SQLite as a HostError; `reason` is LOCKED where another connection held the database."""
+    if getattr(error, "sqlite_errorcode", 0) & PRIMARY in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        fix = "another process holds a write transaction open: end it, and try again"
+        return HostError(f"the database stayed locked for {BUSY:g} s", str(path), fix, reason=LOCKED)
+    fix = "deploy backup drill checks whether the backup is sound; deploy restore restores it"
+    return HostError(f"SQLite: {error}", str(path), fix)
 
 
 # ---------------------------------------------------------------------------------------------- canary
 
 
 def write_canary(path: Path) -> int:
-    """Write the next numbered row, and forget the oldest; returns its number. Raises HostError."""
+    """Write the next numbered row and delete the oldest; returns its number. Raises HostError."""
     with writing(path) as connection:
         connection.execute(_TABLE)
         connection.execute("BEGIN IMMEDIATE")
@@ -132,11 +136,11 @@ def _canary(connection: sqlite3.Connection) -> tuple[int, int, int]:
     return first or 0, last or 0, count
 
 
-# ---------------------------------------------------------------------------------------------- look
+# ---------------------------------------------------------------------------------------------- contents
 
 
 def read_contents(path: Path) -> Contents:
-    """What is in the database, as of one moment. Raises HostError."""
+    """The contents of the database, read in one transaction. Raises HostError."""
     with reading(path) as connection:
         connection.execute("BEGIN")
         return Contents(_tables(connection), _schema(connection), _versions(connection), _canary(connection))
@@ -146,9 +150,9 @@ _OWN = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND tbl_name NOT LIKE '\\_litestr
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, int]:
-    """Virtual tables are left out: what they show is in the tables below them."""
-    wanted = f"type = 'table' AND {_OWN} AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
-    names = [name for (name,) in connection.execute(f"SELECT name FROM sqlite_schema WHERE {wanted}")]  # noqa: S608
+    """The number of rows by table. Virtual tables are left out: their rows are in their shadow tables."""
+    condition = f"type = 'table' AND {_OWN} AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+    names = [name for (name,) in connection.execute(f"SELECT name FROM sqlite_schema WHERE {condition}")]  # noqa: S608
     return {name: _count(connection, name) for name in names}
 
 
@@ -159,12 +163,12 @@ def _count(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _schema(connection: sqlite3.Connection) -> str:
-    wanted = f"SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE {_OWN} ORDER BY type, name"  # noqa: S608
-    return hashlib.sha256(repr(connection.execute(wanted).fetchall()).encode()).hexdigest()
+    query = f"SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE {_OWN} ORDER BY type, name"  # noqa: S608
+    return hashlib.sha256(repr(connection.execute(query).fetchall()).encode()).hexdigest()
 
 
 def _versions(connection: sqlite3.Connection) -> tuple[int, ...]:
-    """What Ecto has migrated."""
+    """The versions of Ecto's migrations that are applied."""
     if not _exists(connection, "schema_migrations"):
         return ()
     rows = connection.execute("SELECT version FROM schema_migrations ORDER BY version").fetchall()
@@ -172,7 +176,7 @@ def _versions(connection: sqlite3.Connection) -> tuple[int, ...]:
 
 
 def migrations(path: Path) -> tuple[int, ...] | None:
-    """What Ecto has migrated; None where it keeps no table of it. Raises HostError."""
+    """The versions of Ecto's migrations that are applied; None without a table of them. Raises HostError."""
     with reading(path) as connection:
         return _versions(connection) if _exists(connection, "schema_migrations") else None
 
@@ -184,22 +188,33 @@ def _exists(connection: sqlite3.Connection, table: str) -> bool:
 
 
 def integrity_faults(path: Path) -> list[str]:
-    """What PRAGMA integrity_check finds: nothing in a sound database. What cannot even be read is a finding."""
+    """The findings of PRAGMA integrity_check; none for a sound database. A database that cannot be read is one."""
     try:
         with reading(path) as connection:
-            found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check")]
+            findings = [str(line) for (line,) in connection.execute("PRAGMA integrity_check")]
     except HostError as error:
         return [error.what]
-    return [] if found == ["ok"] else found
+    return [] if findings == ["ok"] else findings
 
 
 # ---------------------------------------------------------------------------------------------- files
 
 
-def copy(source: Path, target: Path, owner: str | None = None) -> None:
-    """A consistent copy by SQLite's own backup, on disk when this returns; `target` must not be there.
+def size_with_wal(path: Path) -> int:
+    """Bytes of a database and its write-ahead log."""
+    return (path.stat().st_size if path.exists() else 0) + wal_size(path)
 
-    Raises HostError, and leaves nothing.
+
+def wal_size(path: Path) -> int:
+    """Bytes of a database's write-ahead log."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def copy(source: Path, target: Path, owner: str | None = None) -> None:
+    """Make a consistent copy by SQLite's backup API, synced when this returns; `target` must not exist.
+
+    Raises HostError, and then leaves no file.
     """
     part = _new(target, owner)
     try:
@@ -212,10 +227,7 @@ def copy(source: Path, target: Path, owner: str | None = None) -> None:
 
 
 def create(path: Path, owner: str | None = None) -> None:
-    """Make a database that is empty but for the canary's table, in WAL mode. An existing file is never touched.
-
-    Raises HostError when there is one.
-    """
+    """Create a database in WAL mode that has only the canary's table. Raises HostError when the file exists."""
     part = _new(path, owner)
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
@@ -229,14 +241,14 @@ def create(path: Path, owner: str | None = None) -> None:
 
 
 def place(part: Path, target: Path, owner: str | None = None) -> None:
-    """Put a finished file where a database is to be. An existing file is never overwritten: HostError then."""
+    """Move a finished file to the place of a database. Raises HostError where a file exists: none is overwritten."""
     with part.open("rb") as file:
         set_owner(file.fileno(), owner)
     _settle(part, target)
 
 
 def _new(target: Path, owner: str | None) -> Path:
-    """An empty file beside the target that nobody else can have prepared, the owner's already."""
+    """Create an empty file beside the target, of mode 0600 and with the owner. It is new, so no user prepared it."""
     part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -247,25 +259,25 @@ def _new(target: Path, owner: str | None) -> Path:
 
 
 def set_owner(handle: int, owner: str | None) -> None:
-    """Mode 0600, and the owner's (None: stays whose it is). Raises HostError for an unknown user."""
+    """Set mode 0600 and the owner (None: unchanged). Raises HostError for an unknown user."""
     os.fchmod(handle, 0o600)
     if owner is None:
         return
     try:
-        found = pwd.getpwnam(owner)
+        account = pwd.getpwnam(owner)
     except KeyError:
         raise HostError(f"there is no user {owner}", "/etc/passwd", "deploy provision") from None
-    os.fchown(handle, found.pw_uid, found.pw_gid)
+    os.fchown(handle, account.pw_uid, account.pw_gid)
 
 
 def _settle(part: Path, target: Path) -> None:
-    """To disk, then to its name: a link fails where a rename would overwrite."""
+    """Sync a file, then give it its name by a hard link, which fails where a rename would overwrite."""
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     try:
         os.link(part, target, follow_symlinks=False)
     except FileExistsError:
-        raise HostError("there is a database already", str(target), "move it aside first") from None
+        raise HostError("there is a database already", str(target), "move it to another place first") from None
     part.unlink()
     sync_directory(target.parent)
 

@@ -1,6 +1,4 @@
-"""How far the copy on S3 is behind: the time up to which all writes are known to be there, and the oldest write that
-may be missing.
-"""
+"""Measures the lag: up to which time all writes are on S3, and which is the oldest write that may be missing there."""
 
 from __future__ import annotations
 
@@ -28,18 +26,17 @@ def measure(app: App, dbs: Databases, watch: Json | None) -> Delay:
     """The delay as far as this host knows it; `watch` is the monitor's last result. Raises HostError without
     Litestream.
 
-    Litestream knows best, but only since its start: before it has reached S3 once it knows nothing.
+    Litestream is exact, but only once it has reached S3 since its start; until then the monitor's result counts.
     """
     known = float((watch or {}).get("arrived") or 0.0)
-    present = [one for one in dbs.databases if one.path.exists()]
-    positions = [litestream.position(app, one.name) for one in present]
-    synced = [one.synced for one in positions if one.synced is not None]
+    present = dbs.existing()
+    positions = [litestream.position(app, database.name) for database in present]
+    synced = [position.synced for position in positions if position.synced is not None]
     if len(synced) == len(positions):
-        return Delay(max(known, min(synced, default=0.0)), _oldest(one.behind_since for one in positions))
+        return Delay(max(known, min(synced, default=0.0)), _oldest(position.behind_since for position in positions))
     carried = (watch or {}).get("since")
-    return Delay(
-        known, carried or _oldest(litestream.oldest_pending(one.path, known) for one in present) or known or None
-    )
+    pending = _oldest(litestream.oldest_pending(database.path, known) for database in present)
+    return Delay(known, carried or pending or known or None)
 
 
 def _oldest(times: Iterable[float | None]) -> float | None:
@@ -47,7 +44,7 @@ def _oldest(times: Iterable[float | None]) -> float | None:
 
 
 def lag(app: App, dbs: Databases, watch: Json | None) -> float | None:
-    """Seconds since the oldest write that may not be on S3, without asking there; None when nobody knows."""
+    """Seconds since the oldest write that may not be on S3, without a request to S3; None when unknown."""
     now = time.time()
     try:
         since = measure(app, dbs, watch).since

@@ -1,6 +1,6 @@
-"""Litestream, as little of it as is needed: its configuration, its commands, and what its socket tells.
+"""Litestream: its configuration, its commands, the answers of its socket, and its objects on S3.
 
-Its own word that everything is on S3 is never taken: what is there is read from the bucket.
+Whether a write is on S3 is read from the bucket, never from Litestream's own statement.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 
-ANSWERS = http.Limits(5.0, 5.0)  # of the socket
-LONGEST = 6 * 3600.0  # seconds for a restore or a snapshot
+ANSWERS = http.Limits(5.0, 5.0)  # of a request to the socket
+LONGEST = 6 * 3600.0  # seconds that a restore or a snapshot may take
 POLL = 0.05
-# Times within this are restored to the interval, older ones to the half minute of Litestream's first level. An app that
-# always writes makes 4 objects a second, and every start and restore lists them: an hour is 15 requests
+# Seconds. A younger time is restored to the sync interval, an older one to the 30 s of Litestream's first level. An app
+# that always writes makes 4 objects a second, and every start and restore lists them: an hour is 15 requests
 L0_RETENTION = 3600
 L0_CHECK = 300
-LAST_SYNC = 30.0  # seconds that Litestream tries to send the last writes when it is stopped
+LAST_SYNC = 30.0  # seconds for which Litestream tries to send the last writes when it is stopped
 ADOPTED = "homeport-epoch"
 _LTX = re.compile(r"/(\d{4})/([0-9a-f]{16})-([0-9a-f]{16})\.ltx$")
 
 
 class NoBackupError(HostError):
-    """There is no copy in that epoch, or none of that time."""
+    """The epoch has no copy of the database, or none of that time."""
 
 
 class Position(NamedTuple):
-    """How far Litestream is. Transactions are Litestream's numbers; `behind_since` is when the oldest write that may
-    not be on S3 was made (seconds since the epoch; None: there is none), `synced` when it last found nothing to send.
+    """How far Litestream has read and sent, in its numbers of transactions; times in seconds since the epoch.
+
+    `behind_since`: the time of the oldest write that may not be on S3 (None: there is none). `synced`: when Litestream
+    last had nothing to send.
     """
 
     local_txid: int
@@ -56,7 +58,7 @@ class Position(NamedTuple):
 
 
 class LtxObject(NamedTuple):
-    """An LTX object of the bucket; level 9 is a whole snapshot. `at`: when it was stored."""
+    """An LTX object of the bucket: transactions `low` to `high`, stored `at`; level 9 is a full snapshot."""
 
     level: int
     low: int
@@ -68,10 +70,12 @@ class LtxObject(NamedTuple):
 
 
 def config(app: App, dbs: Databases, epoch: str, server: bool = True) -> str:
-    """litestream.yml (JSON is YAML) for an epoch; without `server` as one-off commands want it. No secrets in it."""
-    assert dbs.backup is not None  # noqa: S101 - nobody streams without
+    """The text of litestream.yml (JSON is YAML) for an epoch, without secrets. `server`: with the socket, which one-off
+    commands do not have.
+    """
+    assert dbs.backup is not None  # noqa: S101 - callers check that a backup is configured
     backup = dbs.backup
-    told: Json = {
+    document: Json = {
         "logging": {"level": "info", "type": "text", "stderr": True},
         "snapshot": {"interval": _seconds(backup.snapshot_interval), "retention": _seconds(backup.retention)},
         "l0-retention": _seconds(L0_RETENTION),
@@ -80,11 +84,11 @@ def config(app: App, dbs: Databases, epoch: str, server: bool = True) -> str:
         "verify-compaction": True,
         "shutdown-sync-timeout": _seconds(LAST_SYNC),
         "shutdown-sync-interval": "250ms",
-        "dbs": [_database(backup, epoch, one.name, one.path) for one in dbs.databases],
+        "dbs": [_database(backup, epoch, database.name, database.path) for database in dbs.databases],
     }
     if server:
-        told["socket"] = {"enabled": True, "path": str(socket_path(app)), "permissions": 0o600}
-    return json.dumps(told, indent=2) + "\n"
+        document["socket"] = {"enabled": True, "path": str(socket_path(app)), "permissions": 0o600}
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _database(backup: Backup, epoch: str, name: str, path: Path) -> Json:
@@ -99,8 +103,8 @@ def _database(backup: Backup, epoch: str, name: str, path: Path) -> Json:
     }
     if backup.endpoint:
         replica["endpoint"] = backup.endpoint
-    told = {"path": str(path), "monitor-interval": _seconds(backup.interval), "busy-timeout": "5s"}
-    return {**told, "replica": replica}
+    database = {"path": str(path), "monitor-interval": _seconds(backup.interval), "busy-timeout": "5s"}
+    return {**database, "replica": replica}
 
 
 def _seconds(value: float) -> str:
@@ -112,14 +116,14 @@ def socket_path(app: App) -> Path:
 
 
 def state_directory(path: Path) -> Path:
-    """Where Litestream keeps what it knows of a database."""
+    """The directory of Litestream's state of a database."""
     return path.with_name(f".{path.name}-litestream")
 
 
 def adopt(dbs: Databases, epoch: str) -> None:
-    """See that what Litestream knows of each database was learnt in this epoch; what was not is forgotten.
+    """Delete Litestream's state of each database unless it belongs to this epoch, and mark new state with the epoch.
 
-    It numbers transactions by epoch: with another's numbers it would write a copy that nobody can restore.
+    Litestream numbers transactions by epoch: with the numbers of another one its copy could not be restored.
     """
     for database in dbs.databases:
         directory = state_directory(database.path)
@@ -137,7 +141,7 @@ def _adopted(directory: Path) -> str | None:
 
 
 def forget_state(path: Path) -> None:
-    """Forget what Litestream knows of a database: it will begin with a whole snapshot."""
+    """Delete Litestream's state of a database: it then begins with a full snapshot."""
     directory = state_directory(path)
     if directory.is_symlink():
         unlink(directory)
@@ -149,9 +153,9 @@ def forget_state(path: Path) -> None:
 
 
 def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: float | None = None) -> None:
-    """Restore a database of an epoch, as of `at` (seconds since the epoch; None: the newest), checked in full.
+    """Restore a database of an epoch as of `at` (seconds since the epoch; None: the newest) and check its integrity.
 
-    `target` must not be there. Raises Nothing when there is no such copy, HostError for everything else.
+    `target` must not exist. Raises NoBackupError when there is no such copy, HostError for every other failure.
     """
     when = [] if at is None else ["-timestamp", iso_milliseconds(at)]
     path = str(dbs.named(name).path)
@@ -161,17 +165,19 @@ def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: f
 
 
 def send_pending(app: App, dbs: Databases, epoch: str, snapshot: bool) -> None:
-    """Send what is pending of every database that is here, and whole snapshots of them if asked.
+    """Send the pending transactions of every existing database; with `snapshot` a full snapshot of each.
 
-    Only while the stream is stopped. Raises HostError when it is not, and when S3 does not take everything.
+    Raises HostError when Litestream runs, and when S3 does not accept everything.
     """
     if is_running(app):
-        raise HostError("Litestream runs: nobody else may read its databases", app.stream_unit, "deploy backup status")
-    present = dbs._replace(databases=tuple(one for one in dbs.databases if one.path.exists()))
+        raise HostError(
+            "Litestream runs, and a second one must not read its databases", app.stream_unit, "deploy backup status"
+        )
+    present = dbs._replace(databases=dbs.existing())
     adopt(present, epoch)
     with _one_off(app, present, epoch) as configuration:
         argv = ["replicate", "-config", configuration, "-once", *(["-force-snapshot"] if snapshot else [])]
-        _run(app, dbs, argv, "what was written cannot be sent to S3")
+        _run(app, dbs, argv, "the pending writes cannot be sent to S3")
 
 
 @contextlib.contextmanager
@@ -184,12 +190,12 @@ def _one_off(app: App, dbs: Databases, epoch: str) -> Iterator[str]:
 
 
 def environment(app: App, dbs: Databases) -> dict[str, str]:
-    """All that Litestream gets: nothing of this process's own, which may hold what breaks its S3 client."""
+    """Litestream's whole environment. It inherits no variable, since some change how its S3 client works."""
     keys = settings.credentials(app)
-    told = {"PATH": os.defpath, settings.ACCESS: keys.access_key_id, settings.SECRET: keys.secret_access_key}
+    variables = {"PATH": os.defpath, settings.ACCESS: keys.access_key_id, settings.SECRET: keys.secret_access_key}
     if dbs.backup is not None and dbs.backup.ca is not None:
-        told["SSL_CERT_FILE"] = str(dbs.backup.ca)
-    return told
+        variables["SSL_CERT_FILE"] = str(dbs.backup.ca)
+    return variables
 
 
 def _run(app: App, dbs: Databases, argv: Sequence[str], failure: str) -> None:
@@ -217,32 +223,32 @@ def _failed(app: App, failure: str, said: str) -> HostError:
         return NoBackupError(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
     for key in settings.credentials(app):
         last = last.replace(key, "...") if key else last
-    return HostError(f"{failure}: {last}", where, "deploy backup check tells whether S3 answers as it should")
+    return HostError(f"{failure}: {last}", where, "run deploy backup check to test the answers of S3")
 
 
-def failure_reason(said: str) -> str:
-    """Why Litestream failed, in its own words: the line that it ends with."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    wrong = [line for line in lines if line.startswith("Error:")] or lines
-    return wrong[-1].removeprefix("Error: ").strip()[:500] if wrong else "it said nothing"
+def failure_reason(output: str) -> str:
+    """The reason of a failure in Litestream's output: its last line with `Error:`, else its last line."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("Error:")] or lines
+    return errors[-1].removeprefix("Error: ").strip()[:500] if errors else "it printed no message"
 
 
 # ---------------------------------------------------------------------------------------------- the socket
 
 
 def request(app: App, target: str) -> Json:
-    """What the running Litestream answers. Raises HostError when it does not run, or does not answer."""
+    """The answer of the running Litestream; empty for an error. Raises HostError when it does not run or answer."""
     try:
         answer = http.request(http.Server("localhost", address=socket_path(app)), "GET", target, limits=ANSWERS)
-        found = json.loads(answer.body)
+        document = json.loads(answer.body)
     except (OSError, ValueError) as error:
         what = f"Litestream does not run: {type(error).__name__}"
         raise HostError(what, app.stream_unit, "deploy backup status") from None
-    return found if isinstance(found, dict) and answer.status == 200 else {}
+    return document if isinstance(document, dict) and answer.status == 200 else {}
 
 
 def is_running(app: App) -> bool:
-    """Whether a Litestream of this app runs."""
+    """Whether the Litestream of this app runs."""
     with contextlib.suppress(HostError):
         request(app, "/info")
         return True
@@ -250,110 +256,118 @@ def is_running(app: App) -> bool:
 
 
 def has_open(app: App, path: Path) -> bool:
-    """Whether the running Litestream has the database open, and so keeps others' closing from checkpointing."""
+    """Whether the running Litestream has the database open. Then no other process checkpoints by closing it."""
     with contextlib.suppress(HostError):
         return int(request(app, f"/txid?path={quote(str(path))}").get("txid", 0)) > 0
     return False
 
 
 def position(app: App, name: str) -> Position:
-    """How far Litestream says it is, without asking S3. Raises HostError when it does not run.
+    """The position that Litestream reports; S3 is not asked. Raises HostError when it does not run.
 
-    `replica_txid` may be one upload early: `stored` is what counts.
+    `replica_txid` may be one upload ahead of S3: `stored_txid` is exact.
     """
     path = settings.require(app).named(name).path
     local = int(request(app, f"/txid?path={quote(str(path))}").get("txid", 0))
     synced = _synced(request(app, "/list"), path)
-    waiting = [(number, at) for number, at in _kept(path) if synced is None or at > synced]
+    waiting = [(number, at) for number, at in _local_transactions(path) if synced is None or at > synced]
     since = min((at for _, at in waiting), default=None)
     return Position(local, min((number for number, _ in waiting), default=local + 1) - 1, since, synced)
 
 
 def oldest_pending(path: Path, after: float) -> float | None:
-    """When the oldest write after that time was made that Litestream holds on this disk; None without any."""
-    return min((at for _, at in _kept(path) if at > after), default=None)
+    """The time of the oldest transaction after that time in Litestream's state on this disk; None without any."""
+    return min((at for _, at in _local_transactions(path) if at > after), default=None)
 
 
-def _synced(told: Json, path: Path) -> float | None:
-    for one in told.get("databases", []):
-        if one.get("path") == str(path) and one.get("last_sync_at"):
-            # nanoseconds, of which Python 3.11 takes six digits
-            text = re.sub(r"(\.\d{6})\d*", r"\1", one["last_sync_at"])
-            return datetime.datetime.fromisoformat(text).timestamp()
+def _synced(answer: Json, path: Path) -> float | None:
+    """When the database was last synced, from the answer to `/list`."""
+    for database in answer.get("databases", []):
+        if database.get("path") == str(path) and database.get("last_sync_at"):
+            return _seconds_since_epoch(database["last_sync_at"])
     return None
 
 
-def _kept(path: Path) -> Iterator[tuple[int, float]]:
-    """Number and time of every transaction that Litestream has on this disk."""
+def _seconds_since_epoch(text: str) -> float:
+    """A time in RFC 3339. Litestream writes nanoseconds, and Python 3.11 reads at most six digits."""
+    return datetime.datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text)).timestamp()
+
+
+def _local_transactions(path: Path) -> Iterator[tuple[int, float]]:
+    """Number and time of every transaction in Litestream's state on this disk."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(state_directory(path) / "ltx/0"):
-            found = _LTX.search(f"/0000/{entry.name}")
-            if found:
+            match = _LTX.search(f"/0000/{entry.name}")
+            if match:
                 with contextlib.suppress(FileNotFoundError):
-                    yield int(found[3], 16), entry.stat().st_mtime
+                    yield int(match[3], 16), entry.stat().st_mtime
 
 
 def local_txid(path: Path) -> int:
-    """The newest transaction that Litestream has taken from the database, running or not; 0 without any."""
-    return max((number for number, _ in _kept(path)), default=0)
+    """The newest transaction that Litestream has read from the database, running or not; 0 without any."""
+    return max((number for number, _ in _local_transactions(path)), default=0)
 
 
 def wait_until_stored(app: App, name: str, patience: float, host: Host) -> int:
-    """Wait until everything that is committed now is on S3; returns its number. Nothing is asked of Litestream but to
-    tell, so this is safe for every app. Raises HostError after `patience` seconds.
+    """Wait until every transaction committed before the call is on S3; returns the number of the newest one.
+
+    Litestream is only asked for its state, so this is safe for every app. Raises HostError after `patience` seconds.
     """
-    dbs, mine = settings.require(app), backup_epochs.local(app)
-    if mine is None:
-        raise HostError("nothing streams from here: this host has no epoch", str(app.backup), "deploy backup status")
+    dbs, local = settings.require(app), backup_epochs.local(app)
+    if local is None:
+        raise HostError("this host has no epoch, so nothing streams to S3", str(app.backup), "deploy backup status")
     path, begun, deadline = dbs.named(name).path, time.time(), host.clock() + patience
-    while (wanted := synced_txid(app, path, begun)) is None:
-        _patient(name, host, deadline, patience)
+    while (txid := synced_txid(app, path, begun)) is None:
+        _pause(name, host, deadline, patience)
     store = backup_epochs.bucket(app)
-    while stored_txid(store, mine.epoch, name, wanted) < wanted:
-        _patient(name, host, deadline, patience)
-    return wanted
+    while stored_txid(store, local.epoch, name, txid) < txid:
+        _pause(name, host, deadline, patience)
+    return txid
 
 
 def synced_txid(app: App, path: Path, since: float) -> int | None:
-    """The number that Litestream reached in a look at the database that began after `since`; None before that, and
+    """The number that Litestream reached in a sync of the database that began after `since`; None before that, and
     while it does not run.
     """
     with contextlib.suppress(HostError):
-        return _look(request(app, "/debug/sync-status"), path, since)
+        return _txid_of_sync(request(app, "/debug/sync-status"), path, since)
     return None
 
 
-def _look(told: Json, path: Path, since: float) -> int | None:
-    for one in told.get("databases", []):
-        begun = _synced({"databases": [{"path": one.get("path"), "last_sync_at": one.get("started_at")}]}, path)
-        if begun is not None and begun > since and one.get("operation") == "sync" and _has_read(one):
-            return int(one.get("txid", 0))
+def _txid_of_sync(answer: Json, path: Path, since: float) -> int | None:
+    for sync in answer.get("databases", []):
+        if sync.get("path") != str(path) or not sync.get("started_at") or sync.get("operation") != "sync":
+            continue
+        if _seconds_since_epoch(sync["started_at"]) > since and _has_read(sync):
+            return int(sync.get("txid", 0))
     return None
 
 
-def _has_read(told: Json) -> bool:
-    """Whether a look has taken what was there. What it does last may wait long for others: a log beyond 500 MB is cut,
-    which no reader lets it, hostctl's own neither.
+def _has_read(sync: Json) -> bool:
+    """Whether a sync has read all transactions. Its last phase may wait long: it truncates a log over 500 MB, and every
+    open read transaction prevents that, hostctl's included.
     """
-    return not told.get("active") or str(told.get("phase")).startswith("checkpoint_")
+    return not sync.get("active") or str(sync.get("phase")).startswith("checkpoint_")
 
 
-def _patient(name: str, host: Host, deadline: float, patience: float) -> None:
+def _pause(name: str, host: Host, deadline: float, patience: float) -> None:
     if host.clock() >= deadline:
-        what = f"what was written to {name} is not on S3 after {patience:g} s"
+        what = f"the newest writes to {name} are not on S3 after {patience:g} s"
         raise HostError(what, "the backup on S3", "deploy backup status")
     host.sleep(POLL)
 
 
-# ---------------------------------------------------------------------------------------------- what is on S3
+# ---------------------------------------------------------------------------------------------- objects on S3
 
 
 def stored_txid(store: s3.Bucket, epoch: str, name: str, near: int = 0) -> int:
-    """The newest transaction of the epoch that is on S3; 0 without any. `near` saves a long listing."""
+    """The newest transaction of the epoch that is on S3; 0 without any. With `near`, only the keys from that number on
+    are listed, unless there is none.
+    """
     root = f"{store.prefix}/{epoch}/{name}/"
     after = f"{root}0000/{max(near - 1, 0):016x}-" if near > 1 else ""
-    found = _objects(store.list(f"{root}0000/", after)) if after else []
-    return max((one.high for one in found or objects(store, epoch, name)), default=0)
+    newest = _objects(store.list(f"{root}0000/", after)) if after else []
+    return max((ltx.high for ltx in newest or objects(store, epoch, name)), default=0)
 
 
 def objects(store: s3.Bucket, epoch: str, name: str) -> list[LtxObject]:
@@ -362,8 +376,8 @@ def objects(store: s3.Bucket, epoch: str, name: str) -> list[LtxObject]:
 
 
 def _objects(listing: Iterable[s3.Object]) -> list[LtxObject]:
-    found = ((_LTX.search(one.key), one.modified) for one in listing)
-    return [LtxObject(int(m[1]), int(m[2], 16), int(m[3], 16), at) for m, at in found if m]
+    matches = ((_LTX.search(entry.key), entry.modified) for entry in listing)
+    return [LtxObject(int(m[1]), int(m[2], 16), int(m[3], 16), at) for m, at in matches if m]
 
 
 def restorable_times(app: App, dbs: Databases, epoch: str, name: str) -> list[float]:
@@ -371,21 +385,21 @@ def restorable_times(app: App, dbs: Databases, epoch: str, name: str) -> list[fl
     return times_of(objects(backup_epochs.bucket(app), epoch, name))
 
 
-def times_of(found: Sequence[LtxObject]) -> list[float]:
-    """The times of the objects from the first snapshot on: what is older has nothing to stand on."""
-    first = min((one.at for one in found if one.low == 1), default=None)
-    return [] if first is None else sorted({one.at for one in found if one.at >= first})
+def times_of(ltx_objects: Sequence[LtxObject]) -> list[float]:
+    """The times of the objects, oldest first, from the first snapshot on: an older one cannot be restored."""
+    first = min((ltx.at for ltx in ltx_objects if ltx.low == 1), default=None)
+    return [] if first is None else sorted({ltx.at for ltx in ltx_objects if ltx.at >= first})
 
 
 def restorable_range(app: App, dbs: Databases, epoch: str, name: str) -> Json | None:
-    """From when to when a database of an epoch can be restored; None when it cannot be. Raises HostError."""
-    found = restorable_times(app, dbs, epoch, name)
-    return {"from": found[0], "to": found[-1]} if found else None
+    """The first and last time to which a database of an epoch can be restored; None without any. Raises HostError."""
+    times = restorable_times(app, dbs, epoch, name)
+    return {"from": times[0], "to": times[-1]} if times else None
 
 
-def first_stored(found: Sequence[LtxObject]) -> float | None:
-    """When the epoch's very first write was stored; None when that has been pruned, or there is nothing."""
-    return min((one.at for one in found if one.low == 1 and (one.level != 9 or one.high == 1)), default=None)
+def first_stored(ltx_objects: Sequence[LtxObject]) -> float | None:
+    """When the first write of the epoch was stored; None when that object was pruned, or there is none."""
+    return min((ltx.at for ltx in ltx_objects if ltx.low == 1 and (ltx.level != 9 or ltx.high == 1)), default=None)
 
 
 def fetch(

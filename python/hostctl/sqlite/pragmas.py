@@ -1,7 +1,7 @@
-"""What a release says of its SQLite connections, and what follows from it for the backup.
+"""Decides whether the SQLite settings of a release are safe for its backup.
 
-With SQLite's own `wal_autocheckpoint` the app checkpoints behind Litestream's back, and the copy on S3 loses rows in
-its middle without a word.
+With SQLite's default `wal_autocheckpoint` the app may checkpoint pages that Litestream has not read yet: the copy on S3
+then lacks these rows, and nothing reports it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from hostctl.backup.settings import Databases
 from hostctl.common.errors import HostError
 
 MARK = "homeport-settings "
-LEAST_BUSY_MS = 1000
+MIN_BUSY_TIMEOUT = 1000  # milliseconds
 SOUND_SQLITE = (3, 51, 3)
 ALLOW = "database.unsafe_checkpoints: allow in deploy.yml"
 
 
 class Settings(NamedTuple):
-    """What one connection of the app has. `path` is the file SQLite opened, `busy_timeout` in milliseconds.
+    """The settings of one connection of the app. `path`: the file that SQLite opened; `busy_timeout`: milliseconds.
 
-    `app` and `repo` are Elixir's names of who configures it, empty where a program told the settings.
+    `app` and `repo`: the application and repo of Elixir that configure it; empty where a program printed the settings.
     """
 
     path: str
@@ -36,21 +36,23 @@ class Settings(NamedTuple):
     repo: str = ""
 
     def who(self) -> str:
+        """The name of the connection in a message."""
         return self.repo or self.path
 
 
 class Verdict(NamedTuple):
-    """What follows: why the release must not go live (or None), and what a person should know all the same."""
+    """Why the release must not go live (None: it may), and warnings."""
 
     refusal: HostError | None
     notes: list[str]
 
 
-def describe(one: Settings) -> str:
-    """The settings of one connection, for a person."""
+def describe(connection: Settings) -> str:
+    """The settings of one connection in one line of text."""
     return (
-        f"{one.who()}: wal_autocheckpoint {one.wal_autocheckpoint}, busy_timeout {one.busy_timeout} ms, "
-        f"journal_mode {one.journal_mode}, SQLite {one.sqlite_version}"
+        f"{connection.who()}: wal_autocheckpoint {connection.wal_autocheckpoint}, "
+        f"busy_timeout {connection.busy_timeout} ms, journal_mode {connection.journal_mode}, "
+        f"SQLite {connection.sqlite_version}"
     )
 
 
@@ -58,122 +60,133 @@ def describe(one: Settings) -> str:
 
 
 def parse(output: str) -> list[Settings]:
-    """The settings in what a release printed: a JSON object on a line of its own for each database."""
+    """The settings in a release's output, which has one line with a JSON object for each database."""
     return [settings for line in output.splitlines() if (settings := _settings(line.removeprefix(MARK)))]
 
 
 def _settings(line: str) -> Settings | None:
     with suppress(ValueError, KeyError, TypeError):
-        given = json.loads(line)
+        document = json.loads(line)
         return Settings(
-            path=str(given["path"] or ""),
-            wal_autocheckpoint=int(given["wal_autocheckpoint"]),
-            busy_timeout=int(given["busy_timeout"]),
-            journal_mode=str(given["journal_mode"]),
-            sqlite_version=str(given["sqlite_version"]),
-            app=str(given.get("app", "")),
-            repo=str(given.get("repo", "")),
+            path=str(document["path"] or ""),
+            wal_autocheckpoint=int(document["wal_autocheckpoint"]),
+            busy_timeout=int(document["busy_timeout"]),
+            journal_mode=str(document["journal_mode"]),
+            sqlite_version=str(document["sqlite_version"]),
+            app=str(document.get("app", "")),
+            repo=str(document.get("repo", "")),
         )
     return None
 
 
-# ---------------------------------------------------------------------------------------------- judging
+# ---------------------------------------------------------------------------------------------- verdict
 
 
-def judge(found: Sequence[Settings], dbs: Databases) -> Verdict:
-    """Whether databases that are used with these settings can be backed up.
+def judge(connections: Sequence[Settings], dbs: Databases) -> Verdict:
+    """Decide whether databases with these settings can be backed up.
 
-    A file that is not streamed has no backup whatever its settings are, so `unsafe_checkpoints` excuses no wrong path.
+    A file that is not streamed has no backup with any settings, so `unsafe_checkpoints` does not allow a wrong path.
     """
     streamed = {os.path.realpath(database.path) for database in dbs.databases}
-    own = [one for one in found if _real(one) in streamed]
-    strangers = [one for one in found if one.path and one not in own]
+    own = [connection for connection in connections if _real(connection) in streamed]
+    others = [connection for connection in connections if connection.path and connection not in own]
     if os.path.realpath(dbs.main.path) not in map(_real, own):
-        return Verdict(_elsewhere(found, dbs), [])
-    bad = [one for one in own if faults(one, dbs.backup is not None)]
-    notes = [_aside(one) for one in strangers] + [text for one in own for text in _warnings(one, dbs)]
+        return Verdict(_wrong_path(connections, dbs), [])
+    bad = [connection for connection in own if faults(connection, dbs.backup is not None)]
+    notes = [_not_backed_up(connection) for connection in others] + [
+        text for connection in own for text in _warnings(connection, dbs)
+    ]
     if not bad or dbs.unsafe:
-        return Verdict(None, notes + [_left_open(one, dbs) for one in bad])
+        return Verdict(None, notes + [_remaining_risk(connection, dbs) for connection in bad])
     return Verdict(_unsafe(bad, dbs), notes)
 
 
-def _real(one: Settings) -> str:
-    return os.path.realpath(one.path) if one.path else ""
+def _real(connection: Settings) -> str:
+    return os.path.realpath(connection.path) if connection.path else ""
 
 
-def faults(one: Settings, streams: bool = True) -> list[str]:
-    """What is wrong with the settings, as phrases; `streams`: Litestream copies the database."""
-    found = []
-    if streams and one.wal_autocheckpoint > 0:
-        found.append(f"wal_autocheckpoint is {one.wal_autocheckpoint}, and must be 0")
-    if one.busy_timeout < LEAST_BUSY_MS:
-        found.append(f"busy_timeout is {one.busy_timeout} ms, and must be at least {LEAST_BUSY_MS}")
-    if one.journal_mode.lower() != "wal":
-        found.append(f"journal_mode is {one.journal_mode}, and must be wal")
-    return found
+def faults(connection: Settings, streams: bool = True) -> list[str]:
+    """The faults of the settings, as phrases; `streams`: Litestream copies the database."""
+    texts = []
+    if streams and connection.wal_autocheckpoint > 0:
+        texts.append(f"wal_autocheckpoint is {connection.wal_autocheckpoint}, and must be 0")
+    if connection.busy_timeout < MIN_BUSY_TIMEOUT:
+        texts.append(f"busy_timeout is {connection.busy_timeout} ms, and must be at least {MIN_BUSY_TIMEOUT}")
+    if connection.journal_mode.lower() != "wal":
+        texts.append(f"journal_mode is {connection.journal_mode}, and must be wal")
+    return texts
 
 
 def _unsafe(bad: Sequence[Settings], dbs: Databases) -> HostError:
     streams = dbs.backup is not None
-    each = "; ".join(f"{one.who()}: {', '.join(faults(one, streams))}" for one in bad)
+    each = "; ".join(f"{connection.who()}: {', '.join(faults(connection, streams))}" for connection in bad)
     why = "rows would go missing in the middle of the backup" if streams else "a push would meet locked databases"
-    fix = "\n".join(_mend(one) for one in bad) + "\n  then push again; for an app that cannot change: " + ALLOW
+    fix = (
+        "\n".join(_configuration(connection) for connection in bad)
+        + "\n  then push again; for an app that cannot change: "
+        + ALLOW
+    )
     return HostError(f"this release's settings of SQLite are not safe ({why}): {each}", _where(bad[0]), fix)
 
 
-def _where(one: Settings) -> str:
-    return f"config/runtime.exs, {one.repo}" if one.repo else one.path
+def _where(connection: Settings) -> str:
+    return f"config/runtime.exs, {connection.repo}" if connection.repo else connection.path
 
 
-def _mend(one: Settings) -> str:
+def _configuration(connection: Settings) -> str:
     """The lines of configuration that make the settings safe."""
-    wal = one.journal_mode.lower() != "wal"
-    if one.repo:
+    wal = connection.journal_mode.lower() != "wal"
+    if connection.repo:
         lines = ["wal_auto_check_point: 0", "busy_timeout: 5000"] + ["journal_mode: :wal"] * wal
-        return "in config/runtime.exs:" + "".join(f"\n    config :{one.app}, {one.repo}, {line}" for line in lines)
+        return "in config/runtime.exs:" + "".join(
+            f"\n    config :{connection.app}, {connection.repo}, {line}" for line in lines
+        )
     lines = ["wal_autocheckpoint = 0", "busy_timeout = 5000"] + ["journal_mode = wal"] * wal
     return "on every connection:" + "".join(f"\n    PRAGMA {line}" for line in lines)
 
 
-def _elsewhere(found: Sequence[Settings], dbs: Databases) -> HostError:
-    opened = ", ".join(one.path or "a database in memory" for one in found)
+def _wrong_path(connections: Sequence[Settings], dbs: Databases) -> HostError:
+    opened = ", ".join(connection.path or "a database in memory" for connection in connections)
     what = f"the release writes to {opened}, and only {dbs.main.path} is kept and backed up"
-    repo = next((one for one in found if one.repo), None)
+    repo = next((connection for connection in connections if connection.repo), None)
     line = f'config :{repo.app}, {repo.repo}, database: System.fetch_env!("DATABASE_PATH")' if repo else ""
     fix = f"in config/runtime.exs:\n    {line}" if line else "open the file that DATABASE_PATH names"
-    return HostError(what, _where(found[0]), f"{fix}\n  or name that file as database.path in deploy.yml")
+    return HostError(what, _where(connections[0]), f"{fix}\n  or name that file as database.path in deploy.yml")
 
 
-# ---------------------------------------------------------------------------------------------- warning
+# ---------------------------------------------------------------------------------------------- warnings
 
 
-def _warnings(one: Settings, dbs: Databases) -> list[str]:
-    found = []
-    if not _sound(one.sqlite_version):
-        found.append(
-            f"{one.who()} has SQLite {one.sqlite_version}: before 3.51.3 two connections that checkpoint and write at "
-            "the same moment can corrupt the database (the WAL-reset bug); exqlite has a sound one since 0.36.0"
+def _warnings(connection: Settings, dbs: Databases) -> list[str]:
+    texts = []
+    if not _is_sound(connection.sqlite_version):
+        texts.append(
+            f"{connection.who()} has SQLite {connection.sqlite_version}: before 3.51.3 two connections that checkpoint "
+            "and write at the same moment can corrupt the database (the WAL-reset bug); exqlite has a corrected one "
+            "since 0.36.0"
         )
-    if dbs.backup is None and one.wal_autocheckpoint <= 0:
-        found.append(
-            f"{one.who()} never checkpoints, and without a backup nobody else does: its -wal file grows without end; "
-            "configure backup, or leave wal_autocheckpoint as it is"
+    if dbs.backup is None and connection.wal_autocheckpoint <= 0:
+        texts.append(
+            f"{connection.who()} never checkpoints, and without a backup no other process does: its -wal file grows "
+            "without end; configure backup, or set wal_autocheckpoint to SQLite's default"
         )
-    return found
+    return texts
 
 
-def _sound(version: str) -> bool:
+def _is_sound(version: str) -> bool:
     numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
     return numbers >= SOUND_SQLITE
 
 
-def _aside(one: Settings) -> str:
-    return f"{one.who()} writes to {one.path}, which is not backed up: name it in backup.extra if it should be"
+def _not_backed_up(connection: Settings) -> str:
+    fix = "name it in backup.extra if it should be"
+    return f"{connection.who()} writes to {connection.path}, which is not backed up: {fix}"
 
 
-def _left_open(one: Settings, dbs: Databases) -> str:
+def _remaining_risk(connection: Settings, dbs: Databases) -> str:
+    wrong = ", ".join(faults(connection, dbs.backup is not None))
     return (
-        f"unsafe_checkpoints is allowed, though of {one.who()} {', '.join(faults(one, dbs.backup is not None))}. "
-        "Homeport keeps planned restarts of Litestream safe and forces a snapshot after every unplanned end. What "
-        "stays open: until that snapshot the backup may lack rows in its middle; the drill, daily now, finds it"
+        f"unsafe_checkpoints is allowed, though for {connection.who()} {wrong}. Homeport keeps planned restarts of "
+        "Litestream safe and forces a snapshot after every unplanned end. Until that snapshot the backup may lack rows "
+        "in its middle; the drill, which now runs daily, finds this"
     )

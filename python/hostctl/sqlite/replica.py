@@ -1,4 +1,4 @@
-"""The copies on S3 as a transition that exchanges data uses them, in one place so that tests can put another there."""
+"""The replica on S3 as a transition that replaces data uses it; a test substitutes another one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from hostctl.sqlite import litestream, replication
 
 
 class Replica:
-    """Every method raises HostError when S3, Litestream or systemd refuses."""
+    """Every method raises HostError when S3, Litestream or systemd fails."""
 
     def epoch(self, app: App) -> Json | None:
-        """The epoch that this host streams to, as the undo of `branch` wants it."""
-        mine = backup_epochs.local(app)
-        return mine._asdict() if mine else None
+        """The epoch to which this host streams, for the undo of `branch`; None without one."""
+        epoch = backup_epochs.local(app)
+        return epoch._asdict() if epoch else None
 
     def pause(self, app: App, host: Host) -> None:
-        """Nothing streams until `resume`, whoever starts what. Litestream sends what it has before it ends; that S3 got
-        it is not asked: the files that go aside have it all, and S3 may be away.
+        """Stop the stream, and prevent every start until `resume`. Litestream sends pending writes before it ends; that
+        S3 has them is not checked: the kept files have every write, and S3 may be unreachable.
         """
         replication.pause(app, host, verify=False)
 
     def resume(self, app: App, host: Host) -> None:
-        """Stream what is there into this host's epoch. A new epoch begins with a snapshot by itself."""
+        """Stream the databases into this host's epoch. A new epoch begins with a snapshot by itself."""
         replication.resume(app, host, snapshot=False)
 
     def branch(self, app: App, dbs: Databases, why: str) -> bool:
-        """Begin a new epoch: the data is not the continuation of what was streamed. Whether S3 knows of it already."""
+        """Begin a new epoch, since the data does not continue the streamed data; returns whether S3 knows it."""
         return backup_epochs.open_epoch(app, backup_epochs.local(app), why).published
 
     def back_to(self, app: App, dbs: Databases, epoch: Json | None) -> None:
@@ -47,29 +47,29 @@ class Replica:
         first = next(self._ranges(app, dbs, reversed(epochs)), None)
         last = next(self._ranges(app, dbs, epochs), None)
         if first is None or last is None:
-            raise HostError("there is no backup that could be restored", "the backup on S3", "deploy backup status")
+            raise HostError("there is no backup to restore", "the backup on S3", "deploy backup status")
         return float(first["from"]), float(last["to"])
 
     def _ranges(self, app: App, dbs: Databases, epochs: Iterable[backup_epochs.Epoch]) -> Iterator[Json]:
         for epoch in epochs:
-            found = litestream.restorable_range(app, dbs, epoch.epoch, dbs.main.name)
-            if found is not None:
-                yield found
+            times = litestream.restorable_range(app, dbs, epoch.epoch, dbs.main.name)
+            if times is not None:
+                yield times
 
     def fetch(self, app: App, dbs: Databases, database: Database, target: Path, at: float | None) -> bool:
-        """Restore a database as of an instant (None: the newest) into a new file; whether S3 has one of that name."""
+        """Restore a database as of an instant (None: the newest) into a new file; returns whether S3 has it."""
         epochs = backup_epochs.chain(backup_epochs.bucket(app))
         return litestream.fetch(app, dbs, epochs, database.name, target, at) is not None
 
     def caught_up(self, app: App, host: Host, name: str, patience: float) -> Json:
-        """Wait until everything that is committed now is on S3, at most so many seconds; where that is."""
+        """Wait until every committed write is on S3, at most so many seconds; returns its position."""
         number = litestream.wait_until_stored(app, name, patience, host)
-        mine = backup_epochs.local(app)
-        return {"epoch": mine.epoch if mine else None, "txid": number}
+        epoch = backup_epochs.local(app)
+        return {"epoch": epoch.epoch if epoch else None, "txid": number}
 
 
 def of(host: Host) -> Replica:
-    """The replica that belongs to a host. A host of a test brings its own."""
+    """The replica of a host. The host of a test has its own."""
     return getattr(host, "replica", REPLICA)
 
 

@@ -1,6 +1,6 @@
-"""The settings a release really runs SQLite with, asked of it before it goes live.
+"""Asks a new release for the SQLite settings of its connections, before it goes live.
 
-Nothing later sees unsafe ones as cheaply: the backup would be bad, and look good until somebody needs it.
+With unsafe settings the backup lacks rows without any error, and only a drill finds that later.
 """
 
 from __future__ import annotations
@@ -55,49 +55,49 @@ end
 
 
 def check(work: Work) -> str | None:
-    """The step: ask the release for its settings. Raises HostError where they would spoil the backup."""
+    """The step: ask the release for its settings. Raises HostError where they make the backup unsafe."""
     dbs = settings.load(work.app)
     if dbs is None or work.settings.get("database") is None:
         return None
     try:
-        found = read_settings(work)
+        connections = read_settings(work)
     except HostError as error:
         if not dbs.unsafe:
             raise
         work.note(f"{error.what}; unsafe_checkpoints is allowed, so the push goes on")
         return "not told"
-    verdict = pragmas.judge(found, dbs)
+    verdict = pragmas.judge(connections, dbs)
     for text in verdict.notes:
         work.note(text)
     if verdict.refusal is not None:
         raise verdict.refusal
-    return "; ".join(map(pragmas.describe, found))
+    return "; ".join(map(pragmas.describe, connections))
 
 
 def cancel(work: Work) -> None:
-    """The undo of the step: the question ends, if it is still being asked."""
+    """The undo of the step: stop the release's command if it still runs."""
     release_command.stop(work, "settings")
 
 
-# ---------------------------------------------------------------------------------------------- asking
+# ---------------------------------------------------------------------------------------------- the release's answer
 
 
 def read_settings(work: Work) -> list[Settings]:
-    """What the release says of every connection it configures.
+    """The settings of every connection that the release configures.
 
-    Raises HostError when it says nothing that can be read.
+    Raises HostError when its output has none.
     """
-    start.assign_port(work)  # an app's runtime.exs may insist on PORT, whatever it is asked to do
+    start.assign_port(work)  # an app's runtime.exs may require PORT for every command
     log = work.app.record(work.release) / "settings.log"
     program = cast("SqliteSettings", work.settings.get("database"))["settings"]
     status = release_command.run(work, "settings", _command(work, program), log, LONGEST)
     text = log.read_text(errors="replace")
     shown = redact(text, work.app, work.release)
     files.write_atomic(log, shown.encode(errors="replace"), durable=False)
-    found = pragmas.parse(text) if status == 0 else []
-    if not found:
-        raise _silent(log, program, status, "\n".join(shown.splitlines()[-SHOWN_LINES:]))
-    return found
+    connections = pragmas.parse(text) if status == 0 else []
+    if not connections:
+        raise _no_settings(log, program, status, "\n".join(shown.splitlines()[-SHOWN_LINES:]))
+    return connections
 
 
 def _command(work: Work, program: str | None) -> list[str]:
@@ -105,17 +105,17 @@ def _command(work: Work, program: str | None) -> list[str]:
     if program is None:
         return [str(tree / "bin" / work.settings["release_name"]), "eval", ECTO]
     if not (tree / program).is_file():
-        what = f"the release has no {program}, which is to tell its settings of SQLite"
+        what = f"the release has no {program}, the program that prints its SQLite settings"
         raise HostError(what, "database.settings in deploy.yml", f"put it into rel/overlays/{program}, and push again")
     return [str(tree / program)]
 
 
-def _silent(log: Path, program: str | None, status: int, shown: str) -> HostError:
-    asked = program or "its Ecto repos were asked"
-    what = f"the release does not tell its settings of SQLite ({asked}, exit status {status})"
+def _no_settings(log: Path, program: str | None, status: int, shown: str) -> HostError:
+    source = program or "read from its Ecto repos"
+    what = f"the release did not print its SQLite settings ({source}, exit status {status})"
     what += f"; its last lines:\n{shown}" if shown else ""
     if status != 0:
-        return HostError(what, str(log), "mend what these lines say, and push again")
+        return HostError(what, str(log), "correct the error in these lines, and push again")
     line = f"for each database, a line like\n    {LINE}"
     if program is not None:
         return HostError(what, str(log), f"let {program} print, {line}")

@@ -1,4 +1,4 @@
-"""A small SQL console, for hosts that have only Python, and a database that nobody but Litestream may checkpoint."""
+"""A small SQL console in Python. It never checkpoints the database: only Litestream may."""
 
 from __future__ import annotations
 
@@ -15,47 +15,46 @@ from hostctl.sqlite import files
 
 MOST = 1000  # rows shown on a terminal; a pipe gets all of them
 WIDEST = 60  # characters of a column on a terminal
-IDLE = 30 * 60  # seconds without a word; a console that a lost laptop left open would be in a restore's way
-STEPS = 10_000  # of SQLite's machine, between two looks at whether Ctrl-C was pressed
+IDLE = 30 * 60  # seconds without input, after which the console ends: an open one prevents a restore
+STEPS = 10_000  # instructions of SQLite's virtual machine between two checks for Ctrl-C
 HELP = """.tables          the tables and views
-.schema [NAME]   how they were made
+.schema [NAME]   the statements that created them
 .quit            end, as Ctrl-D does
 A statement may have several lines and ends with a semicolon. Ctrl-C drops it, or stops the one that runs."""
 
 
 @contextlib.contextmanager
 def open_live(path: Path, write: bool) -> Iterator[sqlite3.Connection]:
-    """The live database for a person. Nothing is checkpointed behind Litestream's back, not even when asked to.
-
-    Raises HostError.
-    """
-    # a connection that writes must not be the last to be closed: sqlite.py says why
-    with files.reading(path) as keeper:
-        keeper.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    """A connection to the live database for a person. A statement that checkpoints is refused. Raises HostError."""
+    # a connection that writes must not be the last one to close: files.py says why
+    with files.reading(path) as reader:
+        reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         with contextlib.closing(files.connect(path, write)) as connection:
             connection.execute("PRAGMA foreign_keys = 1")
-            connection.set_authorizer(_allowed)
-            # called now and then while a statement runs, which lets Python see Ctrl-C
+            connection.set_authorizer(_authorize)
+            # the handler runs during a long statement, so that Python can handle Ctrl-C
             connection.set_progress_handler(lambda: 0, STEPS)
             connection.text_factory = lambda raw: raw.decode(errors="replace")
             yield connection
 
 
-def _allowed(action: int, name: str | None, value: str | None, *_: object) -> int:
+def _authorize(action: int, name: str | None, value: str | None, *_: object) -> int:
     pragma = (name or "").lower() if action == sqlite3.SQLITE_PRAGMA else ""
     refused = pragma == "wal_checkpoint" or (pragma in ("journal_mode", "wal_autocheckpoint") and value is not None)
     return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
 
 
 class Console:
-    """Reads statements and answers with tables. Off a terminal the rows come with tabs, and the first error ends it."""
+    """Reads statements and prints their rows: a table on a terminal, else tab-separated. The first error ends it off a
+    terminal.
+    """
 
     def __init__(self, connection: sqlite3.Connection, source: TextIO, out: TextIO) -> None:
         self.connection, self.source, self.out = connection, source, out
         self.terminal = source.isatty() and out.isatty()
 
     def run(self, greeting: str = "") -> None:
-        """Until the input ends or `.quit`. Raises HostError for a statement that fails off a terminal."""
+        """Read and execute until the input ends or `.quit`. Raises HostError for a failed statement off a terminal."""
         if self.terminal:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - gives input() editing and a history
@@ -72,14 +71,14 @@ class Console:
                 pending = ""
         if pending.strip():
             self._execute(f"{pending};")
-        self._left()
+        self._roll_back()
 
     def _line(self, prompt: str) -> str | None:
         """The next line; None when there is none."""
         if not self.terminal:
             line = self.source.readline()
             return line.removesuffix("\n") if line else None
-        signal.signal(signal.SIGALRM, _asleep)
+        signal.signal(signal.SIGALRM, _time_out)
         signal.alarm(IDLE)
         try:
             return input(prompt)
@@ -92,7 +91,7 @@ class Console:
         return None
 
     def _take(self, pending: str, line: str) -> str:
-        """What is pending with one more line to it; a whole statement is executed."""
+        """Add a line to the pending text, and execute the text once it is complete; returns the text still pending."""
         if not pending and line.strip().startswith("."):
             self._command(line.split())
             return ""
@@ -116,16 +115,16 @@ class Console:
             self._say(HELP)
 
     def _execute(self, text: str) -> None:
-        """Every statement of the text, each with its answer."""
+        """Execute every statement of the text and print its result."""
         try:
             for statement in split_statements(text):
-                self._answer(self.connection.execute(statement))
+                self._print_result(self.connection.execute(statement))
         except (sqlite3.Error, sqlite3.Warning) as error:
             if not self.terminal:
                 raise HostError(f"SQLite: {error}", text.strip()[:200], "correct the statement", FAILED) from None
             self._say(f"error: {error}")
 
-    def _answer(self, cursor: sqlite3.Cursor) -> None:
+    def _print_result(self, cursor: sqlite3.Cursor) -> None:
         if cursor.description is None:
             if self.terminal and cursor.rowcount >= 0:
                 self._say(f"{_rows(cursor.rowcount)} changed")
@@ -138,7 +137,7 @@ class Console:
         self._say("\n".join(format_table([column[0] for column in cursor.description], rows[:MOST])))
         self._say(f"the first {MOST} rows; LIMIT and OFFSET show others" if len(rows) > MOST else _rows(len(rows)))
 
-    def _left(self) -> None:
+    def _roll_back(self) -> None:
         if self.connection.in_transaction:
             self.connection.rollback()
             self._say("the open transaction was rolled back: it was not committed")
@@ -148,12 +147,12 @@ class Console:
         self.out.flush()
 
 
-def _asleep(*_: object) -> NoReturn:
+def _time_out(*_: object) -> NoReturn:
     raise TimeoutError
 
 
 def split_statements(text: str) -> Iterator[str]:
-    """The single statements of a text: a semicolon in a string, a comment or a trigger's body ends none."""
+    """The statements of a text. A semicolon in a string, a comment or the body of a trigger does not end one."""
     begun = 0
     for at, character in enumerate(text):
         if character == ";" and sqlite3.complete_statement(text[begun : at + 1]):
@@ -164,7 +163,7 @@ def split_statements(text: str) -> Iterator[str]:
 
 
 def printable(cell: object) -> str:
-    """A value on one line: bytes as SQL writes them, and no character that would move the cursor."""
+    """A value as one line of printable text; bytes as a blob literal of SQL."""
     if cell is None:
         return ""
     if isinstance(cell, bytes):
@@ -173,7 +172,7 @@ def printable(cell: object) -> str:
 
 
 def format_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Rows under their names in columns; what is too wide is cut."""
+    """A table of the rows with a header; wide cells are cut."""
     return columns(
         [[_cut(name) for name in names], *([_cut(printable(cell)) for cell in row] for row in rows)], rule=True
     )

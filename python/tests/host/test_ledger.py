@@ -192,7 +192,7 @@ def test_where_unsafe_checkpoints_are_allowed_the_push_goes_on_and_says_what_sta
     try:
         pushed = app.deploy("push", "--artifact", releases["adds"])
         assert "wal_autocheckpoint is 1000" in pushed.err
-        assert "What stays open" in pushed.err
+        assert "Until that snapshot the backup may lack rows" in pushed.err
     finally:
         app.configure(database={}, env={})
         app.push(releases["first"])

@@ -74,7 +74,7 @@ def test_allowed_unsafe_settings_pass_and_what_stays_open_is_said() -> None:
     assert verdict.refusal is None
     assert len(verdict.notes) == 1
     assert "wal_autocheckpoint is 1000" in verdict.notes[0]
-    assert "What stays open" in verdict.notes[0]
+    assert "Until that snapshot the backup may lack rows" in verdict.notes[0]
 
 
 @pytest.mark.parametrize("unsafe", [False, True])
@@ -214,7 +214,7 @@ def test_an_unsafe_release_stops_the_push(world: World) -> None:
 def test_an_allowed_one_is_noted(world: World) -> None:
     work = pushing(world, answer(world, wal_autocheckpoint=1000), allow="allow")
     assert settings_check.check(work)
-    assert "What stays open" in events(work)
+    assert "Until that snapshot the backup may lack rows" in events(work)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_allowed_one_is_noted(world: World) -> None:
     [
         ("", 0, "database.settings in deploy.yml"),
         ("nothing of use\n", 0, "database.settings in deploy.yml"),
-        (json.dumps(SAFE._asdict()), 1, "mend what these lines say"),
+        (json.dumps(SAFE._asdict()), 1, "correct the error in these lines"),
     ],
 )
 def test_a_release_that_says_nothing_usable_is_refused_with_its_last_lines_and_without_its_secrets(

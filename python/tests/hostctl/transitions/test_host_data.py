@@ -110,7 +110,7 @@ def test_without_room_and_without_a_backup_the_push_is_stopped_before_it_migrate
     world.push("one")
     result = world.push("two")
     assert result["code"] == REVERTED
-    assert "no room for a copy" in result["error"]["what"]
+    assert "no space for a copy" in result["error"]["what"]
     assert len(world.migrated) == 1
 
 

@@ -272,10 +272,10 @@ def _points(app: App, _: argparse.Namespace) -> Answer:
 
 
 def _doctor(app: App, _: argparse.Namespace) -> Answer:
-    from hostctl.doctor.examination import examine
+    from hostctl.doctor.runner import run_checks
     from hostctl.host.host import Host
 
-    return examine(app, Host())
+    return run_checks(app, Host())
 
 
 def _apps(app: App, _: argparse.Namespace) -> Answer:

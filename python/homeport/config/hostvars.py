@@ -49,7 +49,7 @@ def settings(config: Config) -> Push:
             "migrate_timeout": config.release.migrate_timeout,
             "domains": list(config.names),
             "database": _push_database(config),
-            "cron": cron.told(config.cron),
+            "cron": cron.job_settings(config.cron),
         },
         _environment(config),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from homeport import __version__
 from homeport.config.secret_names import BUCKET_KEYS
 from homeport.deployment import preflight
-from homeport.doctor.patient import Patient
+from homeport.doctor.context import Context
 from homeport.release import build
 from homeport.secrets.resolve import of_backup
 from hostctl.common.documents import Json
@@ -15,36 +15,36 @@ from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 SKEW_SECONDS, WRONG_SECONDS = 5.0, 300.0
 
 
-def told(patient: Patient) -> Json:
-    """The answer of the host, for checks with `of_host`."""
-    assert patient.host is not None  # noqa: S101 - the examination skips such checks without an answer
-    return patient.host
+def host_answer(context: Context) -> Json:
+    """The answer of the host, for checks with `needs_host`."""
+    assert context.host is not None  # noqa: S101 - the runner skips such checks without an answer
+    return context.host
 
 
-def provisioned(patient: Patient) -> list[Finding]:
+def provisioned(context: Context) -> list[Finding]:
     """Whether the host was provisioned with these roles, settings and programs."""
-    theirs = told(patient)["hostctl"]
-    if told(patient)["stamp"] == patient.session.host_vars["homeport_stamp"]:
-        return ok(f"by Homeport {theirs}, with these settings")
-    says = f"by Homeport {theirs}, here is {__version__}" if theirs != __version__ else "with other settings or roles"
-    return [Finding(WARNING, f"provisioned {says}: the next push provisions first", "deploy provision")]
+    host = host_answer(context)
+    if host["stamp"] == context.session.host_vars["homeport_stamp"]:
+        return ok(f"by Homeport {host['hostctl']}, with these settings")
+    older = host["hostctl"] != __version__
+    how = f"by Homeport {host['hostctl']}, here is {__version__}" if older else "with other settings or roles"
+    return [Finding(WARNING, f"provisioned {how}: the next push provisions first", "deploy provision")]
 
 
-def builds(patient: Patient) -> list[Finding]:
+def builds(context: Context) -> list[Finding]:
     """Whether a release built here runs on the host. Raises HomeportError if it cannot be built here."""
-    wanted, host = patient.config.release.build, told(patient)
-    here = build.laptop()
-    planned = build.plan(wanted, here, host)
-    fits = build.plan("auto", here, host)
-    if wanted == "local" and fits.strategy != "local":
+    configured, host, laptop = context.config.release.build, host_answer(context), build.laptop()
+    planned = build.plan(configured, laptop, host)
+    suitable = build.plan("auto", laptop, host)
+    if configured == "local" and suitable.strategy != "local":
         fix = "set release.build: container, or host"
-        return [Finding(ERROR, f"release.build is local, but {fits.reason}", fix)]
+        return [Finding(ERROR, f"release.build is local, but {suitable.reason}", fix)]
     return ok(f"{planned.strategy}: {planned.reason}")
 
 
-def clock(patient: Patient) -> list[Finding]:
+def clock(context: Context) -> list[Finding]:
     """The host's clock compared with this machine's at the time of the answer."""
-    return [of_clock(told(patient)["time"] - told(patient)["heard"])]
+    return [of_clock(host_answer(context)["time"] - host_answer(context)["heard"])]
 
 
 def of_clock(ahead: float) -> Finding:
@@ -57,24 +57,24 @@ def of_clock(ahead: float) -> Finding:
     )
 
 
-def secrets(patient: Patient) -> list[Finding]:
-    """Which secrets have a value here. Raises HomeportError for one that cannot be kept secret, or read."""
-    given = patient.session.secrets
-    missing = [name for name, value in given.items() if value is None]
-    if not given:
+def secrets(context: Context) -> list[Finding]:
+    """Which secrets have a value here. Raises HomeportError for one that cannot be read, or not be redacted."""
+    values = context.session.secrets
+    missing = [name for name, value in values.items() if value is None]
+    if not values:
         return ok("none are declared")
     kept = f"; the host keeps what it has of {', '.join(missing)}" if missing else ""
-    return ok(f"{len(given) - len(missing)} of {len(given)} are given here{kept}")
+    return ok(f"{len(values) - len(missing)} of {len(values)} are given here{kept}")
 
 
-def bucket(patient: Patient) -> list[Finding]:
+def bucket(context: Context) -> list[Finding]:
     """Whether this machine can use the backup's bucket. Raises HomeportError if the bucket cannot hold a backup."""
-    keys = of_backup(patient.config, patient.session.secrets)
+    keys = of_backup(context.config, context.session.secrets)
     if not keys:
         return ok("no backup goes to S3")
     if any(keys[key] is None for key in BUCKET_KEYS):
         return skipped("its keys are not given here; the host has asked with its own")
-    found = preflight.backup(patient.loaded, patient.session.secrets)
-    return [Finding(WARNING, one, "deploy backup check") for one in found] or ok(
-        f"s3://{patient.config.backup.bucket} can be written from here"
+    warnings = preflight.backup(context.loaded, context.session.secrets)
+    return [Finding(WARNING, warning, "deploy backup check") for warning in warnings] or ok(
+        f"s3://{context.config.backup.bucket} can be written from here"
     )

@@ -24,11 +24,11 @@ def issuers(name: str, servers: list[Server] | None = None) -> list[str] | None:
     Empty if every authority may; None if no server answers.
     """
     labels = name.split(".")
-    asked = nameservers() if servers is None else servers
+    servers = nameservers() if servers is None else servers
     for at in range(len(labels)):
-        found = ask(".".join(labels[at:]), asked)
-        if found is None or found:
-            return found
+        values = ask(".".join(labels[at:]), servers)
+        if values is None or values:
+            return values
     return []
 
 
@@ -47,7 +47,7 @@ def ask(name: str, servers: list[Server]) -> list[str] | None:
         return []
     except (DNSException, ValueError):  # ValueError: a name that no query can hold
         return None
-    return answered(answer.response)
+    return issue_values(answer.response)
 
 
 def _resolver(servers: list[Server]) -> Resolver:
@@ -58,7 +58,7 @@ def _resolver(servers: list[Server]) -> Resolver:
     return resolver
 
 
-def answered(message: Message) -> list[str]:
+def issue_values(message: Message) -> list[str]:
     """The authorities in the `issue` values of an answer; "" stands for no authority."""
     records = [record for rrset in message.answer if rrset.rdtype == CAA for record in rrset]
     values = [record.value.decode("ascii", "replace") for record in records if record.tag.lower() == b"issue"]

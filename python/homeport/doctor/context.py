@@ -1,4 +1,4 @@
-"""The subject of the checks, and the type of a check."""
+"""What every check gets: the app, the host and its answer; and the type of a check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hostctl.common.finding import Finding
 
 
 @dataclass(frozen=True)
-class Patient:
+class Context:
     """One app on one host. `host` is the answer of hostctl's doctor; None if it could not be called."""
 
     session: Session
@@ -36,8 +36,8 @@ class Patient:
 
 
 class Check(NamedTuple):
-    """A check. An exception of `look` becomes a finding. `of_host`: the check needs the answer of the host."""
+    """A check. An exception of `find` becomes a finding. `needs_host`: skip it without the host's answer."""
 
     name: str
-    look: Callable[[Patient], Iterable[Finding]]
-    of_host: bool = False
+    find: Callable[[Context], Iterable[Finding]]
+    needs_host: bool = False

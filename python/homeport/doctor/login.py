@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from homeport.doctor.patient import Patient
+from homeport.doctor.context import Context
 from homeport.remote import host_key
 from homeport.ssh import connection
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok
@@ -13,27 +13,27 @@ from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok
 SLOW_SECONDS = 1.0
 
 
-def pinned(patient: Patient) -> list[Finding]:
+def pinned(context: Context) -> list[Finding]:
     """Whether the host's key is pinned."""
-    target = patient.session.target
+    target = context.session.target
     if host_key.pinned(target.known_hosts, host_key.resolved(target)):
         return ok(f"pinned in {target.known_hosts.name}")
     return [Finding(ERROR, f"the host's key is not pinned in {target.known_hosts}", "deploy setup")]
 
 
-def login(patient: Patient) -> list[Finding]:
+def login(context: Context) -> list[Finding]:
     """Whether the deploy user can log in. Raises HomeportError with the reason that ssh gives."""
-    target = patient.session.target
+    target = context.session.target
     begun = time.monotonic()
     connection.run(target, ["true"])
     return ok(f"{target} in {time.monotonic() - begun:.1f} s")
 
 
-def shell(patient: Patient) -> list[Finding]:
+def shell(context: Context) -> list[Finding]:
     """Whether the login shell runs a command fast and prints nothing of its own."""
     begun = time.monotonic()
-    status, out, _ = connection.run(patient.session.target, ["true"])
-    return [of_shell(time.monotonic() - begun, status, out, patient.session.target.user)]
+    status, out, _ = connection.run(context.session.target, ["true"])
+    return [of_shell(time.monotonic() - begun, status, out, context.session.target.user)]
 
 
 def of_shell(seconds: float, status: int, out: bytes, user: str) -> Finding:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from homeport.config.model import Domain
 from homeport.deployment import preflight
 from homeport.doctor import caa
-from homeport.doctor.patient import Patient
+from homeport.doctor.context import Context
 from hostctl.common import certificate
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, skipped
 
@@ -22,37 +22,40 @@ NEWER = "put a newer certificate into the file named in domains, then run: deplo
 NOT_ASKED = "verify.address says where the host is: DNS is not asked"
 
 
-def names(patient: Patient) -> list[Finding]:
+def names(context: Context) -> list[Finding]:
     """Whether every name resolves to addresses of the host only."""
-    if patient.config.verify.address:
+    if context.config.verify.address:
         return skipped(NOT_ASKED)
-    ours = preflight.resolve(patient.address) | set((patient.host or {}).get("addresses", []))
-    return [of_name(domain.name, preflight.resolve(domain.name), ours) for domain in patient.config.domains]
+    ours = preflight.resolve(context.address) | set((context.host or {}).get("addresses", []))
+    return [of_name(domain.name, preflight.resolve(domain.name), ours) for domain in context.config.domains]
 
 
 def of_name(name: str, leads_to: set[str], ours: set[str]) -> Finding:
     """The finding for a name's A and AAAA records, compared with the host's addresses."""
-    here = ", ".join(sorted(ours)) or "the host's address"
+    right = ", ".join(sorted(ours)) or "the host's address"
     astray = sorted(leads_to - ours)
     if not leads_to:
-        return Finding(ERROR, f"{name} does not resolve: no visitor, no certificate", f"point it at {here} in DNS")
+        return Finding(ERROR, f"{name} does not resolve: no visitor, no certificate", f"point it at {right} in DNS")
     if not astray:
         return Finding(OK, f"{name} leads to {', '.join(sorted(leads_to))}")
-    fix = f"point it at {here} alone; behind a proxy of your own, set verify.address"
-    kind = (
-        "AAAA" if all(":" in one for one in astray) else "A" if not any(":" in one for one in astray) else "A and AAAA"
-    )
-    return Finding(ERROR, f"{name} leads to {', '.join(astray)} ({kind}), which is not the host", fix)
+    fix = f"point it at {right} alone; behind a proxy of your own, set verify.address"
+    return Finding(ERROR, f"{name} leads to {', '.join(astray)} ({_record_types(astray)}), which is not the host", fix)
 
 
-def authorities(patient: Patient) -> Iterable[Finding]:
+def _record_types(addresses: Iterable[str]) -> str:
+    types = {"AAAA" if ":" in address else "A" for address in addresses}
+    return " and ".join(sorted(types))
+
+
+def authorities(context: Context) -> Iterable[Finding]:
     """Whether CAA records let Let's Encrypt certify the names. Skipped for another authority, whose name is unknown."""
-    if patient.config.verify.address:
+    if context.config.verify.address:
         return skipped(NOT_ASKED)
-    if patient.config.acme.directory:
+    if context.config.acme.directory:
         return skipped("acme.directory is another authority's, whose name in DNS is not known")
-    asked = [domain.name for domain in patient.config.domains if not domain.certificate]
-    return [of_authorities(name, caa.issuers(name)) for name in asked] or skipped("every certificate is the team's own")
+    issued = [domain.name for domain in context.config.domains if not domain.certificate]
+    findings = [of_authorities(name, caa.issuers(name)) for name in issued]
+    return findings or skipped("every certificate is the team's own")
 
 
 def of_authorities(name: str, issuers: list[str] | None) -> Finding:
@@ -61,13 +64,15 @@ def of_authorities(name: str, issuers: list[str] | None) -> Finding:
         return Finding("skipped", f"DNS gives no answer about CAA of {name}")
     if not issuers or LETS_ENCRYPT in issuers:
         return Finding(OK, f"{name} may be certified by {LETS_ENCRYPT if issuers else 'anybody'}")
-    told = ", ".join(filter(None, issuers)) or "nobody"
-    return Finding(ERROR, f"{name} may be certified by {told} alone (CAA)", f'add to DNS: CAA 0 issue "{LETS_ENCRYPT}"')
+    allowed = ", ".join(filter(None, issuers)) or "nobody"
+    return Finding(
+        ERROR, f"{name} may be certified by {allowed} alone (CAA)", f'add to DNS: CAA 0 issue "{LETS_ENCRYPT}"'
+    )
 
 
-def ports(patient: Patient) -> list[Finding]:
+def ports(context: Context) -> list[Finding]:
     """Whether 80 and 443 can be reached from here."""
-    return [of_port(port, patient.address, preflight.filtered(patient.address, port)) for port in preflight.PORTS]
+    return [of_port(port, context.address, preflight.filtered(context.address, port)) for port in preflight.PORTS]
 
 
 def of_port(port: int, address: str, filtered: bool) -> Finding:
@@ -77,26 +82,26 @@ def of_port(port: int, address: str, filtered: bool) -> Finding:
     return Finding(ERROR, f"{port} of {address} does not answer", "open it in the provider's firewall and the host's")
 
 
-def certificates(patient: Patient) -> list[Finding]:
+def certificates(context: Context) -> list[Finding]:
     """The certificate of every name, checked as a browser checks it."""
-    root = patient.loaded.path(patient.config.acme.root) if patient.config.acme.root else None
-    return [_served(domain, patient.address, str(root) if root else None) for domain in patient.config.domains]
+    root = context.loaded.path(context.config.acme.root) if context.config.acme.root else None
+    return [_served(domain, context.address, str(root) if root else None) for domain in context.config.domains]
 
 
 def _served(domain: Domain, address: str, root: str | None) -> Finding:
     name = domain.name
-    logs = NEWER if domain.certificate else "deploy doctor after a minute; on the host: journalctl -u caddy"
-    context = ssl.create_default_context(cafile=root)
+    fix = NEWER if domain.certificate else "deploy doctor after a minute; on the host: journalctl -u caddy"
+    trust = ssl.create_default_context(cafile=root)
     try:
         with (
             socket.create_connection((address, 443), TIMEOUT_SECONDS) as raw,
-            context.wrap_socket(raw, server_hostname=name) as secured,
+            trust.wrap_socket(raw, server_hostname=name) as secured,
         ):
             der = secured.getpeercert(binary_form=True) or b""
     except ssl.SSLCertVerificationError as error:
-        return Finding(ERROR, f"{name}: {error.verify_message}", logs)
+        return Finding(ERROR, f"{name}: {error.verify_message}", fix)
     except OSError as error:
-        return Finding(ERROR, f"https://{name} is not served at {address}: {error}", logs)
+        return Finding(ERROR, f"https://{name} is not served at {address}: {error}", fix)
     return of_certificate(name, certificate.not_after(der) - time.time(), own=bool(domain.certificate))
 
 

@@ -33,14 +33,14 @@ def command(options: Options, as_json: bool) -> None:
 
     Changes nothing. A check that fails does not stop the others. Exit status: 0 no fault; 1 warnings; 5 errors.
     """
-    from homeport.doctor.examination import examine, worst
+    from homeport.doctor.runner import run_checks, worst
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen
 
     session = begin(options)
     screen = Screen(quiet=options.quiet or as_json)
     screen.begin("doctor")
-    findings = examine(session, screen.note)
+    findings = run_checks(session, screen.note)
     screen.end("doctor", summary(findings))
     if as_json:
         subject = {"app": session.app, "destination": session.loaded.destination, "host": session.target.host}

@@ -1,4 +1,4 @@
-"""The facts that several checks use, each read once."""
+"""What every check gets: the app, the host, and the facts that several checks use, each read once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hostctl.release import app_config, records
 from hostctl.verbs.status import status
 
 
-class Case:
+class Context:
     """One app on this host."""
 
     def __init__(self, app: App, host: Host) -> None:

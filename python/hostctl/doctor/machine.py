@@ -16,36 +16,36 @@ from pathlib import Path
 
 from hostctl.common.documents import Space
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
-from hostctl.doctor.case import Case
+from hostctl.doctor.context import Context
 from hostctl.verbs import inspect
 
-KNOWN = {"12": "bookworm", "13": "trixie"}
+SUITES = {"12": "bookworm", "13": "trixie"}
 ARCHITECTURES = ("x86_64", "aarch64")
-LEAST_PUSHES = 3  # room for fewer is a warning
+MIN_PUSHES = 3  # room for fewer is a warning
 STALE = 14 * 86_400  # seconds without an apt-get update; unattended-upgrades runs one daily
-PATIENCE = 60  # seconds for one program
+PROGRAM_SECONDS = 60  # the time limit of one program
 
 FREE_SPACE = "lower retain_releases, remove what else fills it (df -h, df -i), or get a larger disk"
 
 
-def said(*argv: str) -> str:
+def output(*argv: str) -> str:
     """The output of a program."""
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
-        argv, capture_output=True, text=True, errors="replace", env=env, timeout=PATIENCE, check=False
+        argv, capture_output=True, text=True, errors="replace", env=env, timeout=PROGRAM_SECONDS, check=False
     )
     return done.stdout
 
 
 def in_container() -> bool:
     """Whether this system is a container, with the kernel and clock of another machine."""
-    return said("systemd-detect-virt", "--container").strip() not in ("none", "")
+    return output("systemd-detect-virt", "--container").strip() not in ("none", "")
 
 
 def addresses() -> list[str]:
     """This host's global addresses, to which its domains may resolve."""
     try:
-        links = json.loads(said("ip", "-json", "address", "show", "scope", "global"))
+        links = json.loads(output("ip", "-json", "address", "show", "scope", "global"))
     except (OSError, ValueError):
         return []
     return sorted({str(one["local"]) for link in links for one in link.get("addr_info", []) if "local" in one})
@@ -54,7 +54,7 @@ def addresses() -> list[str]:
 # ---------------------------------------------------------------------------------------------- system
 
 
-def system(_: Case) -> list[Finding]:
+def system(_: Context) -> list[Finding]:
     """The distribution and the architecture."""
     return [of_system(platform.freedesktop_os_release(), os.uname().machine)]
 
@@ -62,7 +62,7 @@ def system(_: Case) -> list[Finding]:
 def of_system(release: Mapping[str, str], machine: str) -> Finding:
     """Whether Homeport supports this system."""
     says = f"{release.get('PRETTY_NAME') or 'an unknown system'} on {machine}"
-    if release.get("ID") == "debian" and release.get("VERSION_ID") in KNOWN and machine in ARCHITECTURES:
+    if release.get("ID") == "debian" and release.get("VERSION_ID") in SUITES and machine in ARCHITECTURES:
         return Finding(OK, says)
     return Finding(
         ERROR, f"{says}: Homeport supports Debian 12 and 13 on x86_64 and aarch64", "rent a host with Debian 13"
@@ -72,11 +72,11 @@ def of_system(release: Mapping[str, str], machine: str) -> Finding:
 # ---------------------------------------------------------------------------------------------- disk
 
 
-def disk(case: Case) -> Iterable[Finding]:
+def disk(context: Context) -> Iterable[Finding]:
     """Whether there is room for the next pushes, and for a restore beside the live database."""
-    release = int(case.record.get("size") or 0), _files(case.app.tree(case.live)) if case.live else 0
-    yield of_disk(case.status["disk"], *release)
-    database = case.status["database"] or {}
+    release = int(context.record.get("size") or 0), _files(context.app.tree(context.live)) if context.live else 0
+    yield of_disk(context.status["disk"], *release)
+    database = context.status["database"] or {}
     if database.get("disk") and database.get("bytes"):
         yield of_database_disk(database["disk"], int(database["bytes"]))
 
@@ -89,13 +89,13 @@ def of_disk(space: Space, size: int, files: int) -> Finding:
     """How many releases of this size, each with its artifact, still fit. `size` in bytes, `files` counts inodes."""
     # free, total, and what one push takes
     rows = ((space["free"], space["total"], 2 * size), (space["inodes_free"], space["inodes"], files))
-    percent = [100 * free / total for free, total, _ in rows if total]
+    percents = [100 * free / total for free, total, _ in rows if total]
     fits = [free // each for free, _, each in rows if each and free]
-    says = f"{space['free'] / 1e9:.1f} GB and {percent[-1]:.0f} % of the inodes free"
+    says = f"{space['free'] / 1e9:.1f} GB and {percents[-1]:.0f} % of the inodes free"
     says += f", room for {_count(min(fits))} more pushes" if fits else ""
-    if (fits and min(fits) < 1) or min(percent) < 2:
+    if (fits and min(fits) < 1) or min(percents) < 2:
         return Finding(ERROR, says, FREE_SPACE)
-    if (fits and min(fits) < LEAST_PUSHES) or min(percent) < 10:
+    if (fits and min(fits) < MIN_PUSHES) or min(percents) < 10:
         return Finding(WARNING, says, FREE_SPACE)
     return Finding(OK, says)
 
@@ -117,19 +117,19 @@ def of_database_disk(space: Space, size: int) -> Finding:
 # ---------------------------------------------------------------------------------------------- memory
 
 
-def memory(case: Case) -> list[Finding]:
+def memory(context: Context) -> list[Finding]:
     """Whether there is room for the second instance that a push starts beside the first."""
-    if case.settings.get("strategy") == "restart":
+    if context.settings.get("strategy") == "restart":
         return ok("one instance at a time: release.strategy is restart")
-    used = case.status["memory"] or _resident(case)
+    used = context.status["memory"] or _resident(context)
     if not used:
         return skipped("nothing is live, so the memory of an instance is not known")
     return [of_memory(used, inspect.memory(Path("/proc/meminfo").read_text())["available"])]
 
 
-def _resident(case: Case) -> int:
+def _resident(context: Context) -> int:
     """The memory of the unit's main process in bytes, where the kernel does not count it per unit; 0 without one."""
-    pid = said("systemctl", "show", "--value", "-p", "MainPID", "--", case.app.unit(case.live or "")).strip()
+    pid = output("systemctl", "show", "--value", "-p", "MainPID", "--", context.app.unit(context.live or "")).strip()
     if not pid.isdigit() or pid == "0":
         return 0
     found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
@@ -148,11 +148,11 @@ def of_memory(used: int, available: int) -> Finding:
 # ---------------------------------------------------------------------------------------------- clock
 
 
-def time_sync(_: Case) -> list[Finding]:
+def time_sync(_: Context) -> list[Finding]:
     """Whether the clock is synchronized."""
     if in_container():
         return skipped("a container has the clock of its machine")
-    return [of_time_sync(said("timedatectl", "show", "--value", "-p", "NTPSynchronized").strip())]
+    return [of_time_sync(output("timedatectl", "show", "--value", "-p", "NTPSynchronized").strip())]
 
 
 def of_time_sync(synchronized: str) -> Finding:
@@ -166,10 +166,10 @@ def of_time_sync(synchronized: str) -> Finding:
 # ---------------------------------------------------------------------------------------------- units
 
 
-def units(case: Case) -> list[Finding]:
+def units(context: Context) -> list[Finding]:
     """Units that have failed."""
-    listing = said("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager")
-    return of_units([line.split()[0] for line in listing.splitlines() if line.split()], case.app.name)
+    listing = output("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager")
+    return of_units([line.split()[0] for line in listing.splitlines() if line.split()], context.app.name)
 
 
 def of_units(failed: Sequence[str], app: str) -> list[Finding]:
@@ -189,17 +189,17 @@ def of_units(failed: Sequence[str], app: str) -> list[Finding]:
 # ---------------------------------------------------------------------------------------------- reboot and packages
 
 
-def reboot(_: Case) -> list[Finding]:
+def reboot(_: Context) -> list[Finding]:
     """Whether the running system is older than the installed one."""
-    asked = Path("/run/reboot-required").exists()
+    required = Path("/run/reboot-required").exists()
     kernels = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
-    return [of_reboot(asked, os.uname().release, kernels)]
+    return [of_reboot(required, os.uname().release, kernels)]
 
 
-def of_reboot(asked: bool, running: str, kernels: Sequence[str]) -> Finding:
-    """`asked`: a package requires a reboot. A running kernel that is not in /boot is the provider's."""
+def of_reboot(required: bool, running: str, kernels: Sequence[str]) -> Finding:
+    """`required`: a package requires a reboot. A running kernel that is not in /boot is the provider's."""
     newest = max(kernels, key=_in_parts, default=running)
-    if not asked and (running not in kernels or running == newest):
+    if not required and (running not in kernels or running == newest):
         return Finding(OK, "none is pending")
     why = f"Linux {newest} is installed, {running} runs" if running != newest else "an upgrade requires one"
     return Finding(
@@ -211,11 +211,11 @@ def _in_parts(version: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version)]
 
 
-def packages(_: Case) -> list[Finding]:
+def packages(_: Context) -> list[Finding]:
     """Pending upgrades, security upgrades first, and whether they are looked for."""
-    plan = said("apt-get", "--simulate", "-o", "Debug::NoLocking=true", "dist-upgrade")
-    asked = [path.stat().st_mtime for path in Path("/var/lib/apt/lists").glob("*Release")]
-    return [of_packages(plan, time.time() - max(asked, default=0.0))]
+    plan = output("apt-get", "--simulate", "-o", "Debug::NoLocking=true", "dist-upgrade")
+    updates = [path.stat().st_mtime for path in Path("/var/lib/apt/lists").glob("*Release")]
+    return [of_packages(plan, time.time() - max(updates, default=0.0))]
 
 
 def of_packages(plan: str, age: float) -> Finding:

@@ -10,11 +10,11 @@ from hostctl.common.files import Json
 from hostctl.common.finding import Finding, run_check
 from hostctl.core.paths import App
 from hostctl.doctor import machine, service
-from hostctl.doctor.case import Case
+from hostctl.doctor.context import Context
 from hostctl.host.host import Host
 from hostctl.verbs import inspect
 
-CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
+CHECKS: dict[str, Callable[[Context], Iterable[Finding]]] = {
     "system": machine.system,
     "disk": machine.disk,
     "memory": machine.memory,
@@ -33,10 +33,10 @@ CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
 }
 
 
-def examine(app: App, host: Host) -> Json:
+def run_checks(app: App, host: Host) -> Json:
     """The findings of every check, and facts that the laptop compares with its own. `time`: seconds since the epoch."""
-    case = Case(app, host)
-    findings = [found for name, check in CHECKS.items() for found in run_check(name, partial(check, case))]
-    known = inspect.inspect(app)
-    facts = {name: known[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
+    context = Context(app, host)
+    findings = [finding for name, check in CHECKS.items() for finding in run_check(name, partial(check, context))]
+    inspected = inspect.inspect(app)
+    facts = {name: inspected[name] for name in ("hostctl", "stamp", "os", "machine", "glibc")}
     return {**facts, "addresses": machine.addresses(), "checks": findings, "time": time.time()}

@@ -12,7 +12,7 @@ from hostctl.common.files import Json
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.common.timestamps import utc
 from hostctl.core import actor
-from hostctl.doctor.case import Case
+from hostctl.doctor.context import Context
 from hostctl.edge import certificates
 from hostctl.notify import alerts
 from hostctl.verbs import backup as backups
@@ -23,9 +23,9 @@ PROBE = 3.0  # seconds
 VALIDATIONS = 5
 
 
-def app(case: Case) -> list[Finding]:
+def app(context: Context) -> list[Finding]:
     """Whether the live release answers."""
-    health, live = case.status["health"], case.status["live"]
+    health, live = context.status["health"], context.status["live"]
     if not live:
         return [Finding(WARNING, "nothing is live yet", "deploy push")]
     if not health["ok"]:
@@ -33,9 +33,9 @@ def app(case: Case) -> list[Finding]:
     return ok(f"{live['release']} answers {health['status']}, {live['restarts']} restarts")
 
 
-def edge(case: Case) -> list[Finding]:
+def edge(context: Context) -> list[Finding]:
     """Whether Caddy runs."""
-    state = case.host.systemd.show("caddy.service")[0].state
+    state = context.host.systemd.show("caddy.service")[0].state
     if state == "active":
         return ok("Caddy runs")
     return [
@@ -43,9 +43,9 @@ def edge(case: Case) -> list[Finding]:
     ]
 
 
-def maintenance(case: Case) -> list[Finding]:
+def maintenance(context: Context) -> list[Finding]:
     """Whether visitors see the app or its maintenance page."""
-    shown = case.status["maintenance"]
+    shown = context.status["maintenance"]
     if not shown:
         return ok("off: visitors see the app")
     since = utc(shown["since"])
@@ -56,10 +56,10 @@ def maintenance(case: Case) -> list[Finding]:
 # ---------------------------------------------------------------------------------------------- the authority
 
 
-def authority(case: Case) -> list[Finding]:
+def authority(context: Context) -> list[Finding]:
     """The refusals of the certificate authority in the last hour, for domains that still have no certificate."""
     now = time.time()
-    ends = {name: certificate.served_until(name) or 0.0 for name in certificates.names(case.app)}
+    ends = {name: certificate.served_until(name) or 0.0 for name in certificates.names(context.app)}
     without_certificate = [name for name, end in ends.items() if end - now < alerts.CERTIFICATE]
     return of_authority(certificates.refused(certificates.caddy_log(now - HOUR), without_certificate))
 
@@ -81,13 +81,13 @@ def _refusal(name: str, why: str) -> Finding:
 # ---------------------------------------------------------------------------------------------- names
 
 
-def origin(case: Case) -> Iterable[Finding]:
+def origin(context: Context) -> Iterable[Finding]:
     """Whether the app accepts its domains: PHX_HOST, and the origins of its sockets."""
-    names, host = list(case.settings["domains"]), case.environment.get("PHX_HOST")
+    names, host = list(context.settings["domains"]), context.environment.get("PHX_HOST")
     if host and host not in names:
         fix = f"set PHX_HOST to {names[0]}, or add {host} to domains; then deploy push"
         yield Finding(WARNING, f"PHX_HOST is {host}, which is not in domains: links lead there", fix)
-    live = case.status["live"]
+    live = context.status["live"]
     if not live or not live["port"]:
         yield from skipped("nothing is live")
         return
@@ -122,9 +122,9 @@ def upgrade(port: int, name: str) -> http.Answer:
 # ---------------------------------------------------------------------------------------------- the backup
 
 
-def backup(case: Case) -> list[Finding]:
+def backup(context: Context) -> list[Finding]:
     """The backup's lag, the last drill's age, and the other reasons of `status --check` for the database."""
-    database = case.status["database"]
+    database = context.status["database"]
     if database is None:
         return ok("no database, so no backup")
     if found := alerts.of_database(database, time.time()):
@@ -146,17 +146,17 @@ def of_backup(summary: Json | None, elsewhere: bool) -> Finding:
     return Finding(OK, f"{lag}; restored {utc(good['at'])[:10]}")
 
 
-def store(case: Case) -> list[Finding]:
+def store(context: Context) -> list[Finding]:
     """Whether the host reads and writes the bucket with its own keys."""
-    if not (case.status["database"] or {}).get("backup"):
+    if not (context.status["database"] or {}).get("backup"):
         return skipped("no backup to S3 is configured")
-    answer = backups.perform(case.app, "check", actor.Actor("doctor", ""), case.host)
+    answer = backups.perform(context.app, "check", actor.Actor("doctor", ""), context.host)
     return ok(f"the host reads and writes s3://{answer['bucket']}")
 
 
-def lock(case: Case) -> list[Finding]:
+def lock(context: Context) -> list[Finding]:
     """Whether a person holds the lock: it blocks every push."""
-    held = case.status["lock"]
+    held = context.status["lock"]
     if not held or not held.get("manual"):
         return ok("free")
     says = f"locked by {held['who']} since {utc(held['since'])}"

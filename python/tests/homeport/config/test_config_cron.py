@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import cron
+from homeport.config import cron, crontab
 from homeport.config.hostvars import settings
 from hostctl.core import schema
 
-FIELDS = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, cron.MONTHS), (0, 7, cron.WEEKDAYS))
+FIELDS = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, crontab.MONTHS), (0, 7, crontab.WEEKDAYS))
 
 
 # ---------------------------------------------------------------------------------------------- what cron means
@@ -68,7 +68,7 @@ def systemd_fires(event: str, at: datetime) -> bool:
 def events_of(text: str) -> list[str]:
     """Those of a schedule; none for one that is refused, in words."""
     try:
-        return cron.calendar(text)
+        return crontab.calendar_events(text)
     except ValueError as error:
         return [] if str(error) else ["refused without a word"]
 
@@ -93,9 +93,9 @@ def test_a_crontab_fires_under_systemd_exactly_when_cron_would(parts: Any, at: d
 )
 def test_systemd_itself_reads_what_a_crontab_becomes_as_meant(text: str) -> None:
     base = datetime(2028, 2, 27, 1, 59, tzinfo=UTC)
-    texts = cron.MACROS.get(text, text).split()
-    sets = [frozenset(cron._values(each, field_)) for each, field_ in zip(texts, cron._FIELDS, strict=True)]
-    for event in cron.calendar(text):
+    texts = crontab.MACROS.get(text, text).split()
+    sets = [frozenset(crontab._values(each, field_)) for each, field_ in zip(texts, crontab._FIELDS, strict=True)]
+    for event in crontab.calendar_events(text):
         command = ["systemd-analyze", "calendar", f"--base-time={base:%F %T} UTC", f"{event} UTC"]
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = re.search(r"Next elapse: (?:\w+ )?([\d-]+ [\d:]+) UTC", told)
@@ -110,7 +110,7 @@ def test_systemd_itself_reads_what_a_crontab_becomes_as_meant(text: str) -> None
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_schedule_or_is_refused_in_words(text: str) -> None:
-    assert events_of(text) in ([], [text]) or text.startswith("@") or cron.is_crontab(text)
+    assert events_of(text) in ([], [text]) or text.startswith("@") or crontab.is_crontab(text)
 
 
 # ---------------------------------------------------------------------------------------------- what is refused

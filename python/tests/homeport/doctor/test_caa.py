@@ -150,14 +150,14 @@ def test_a_name_that_dns_cannot_hold_has_no_answer(name: str) -> None:
 @given(st.binary(max_size=80))
 def test_no_answer_does_more_than_fail(packet: bytes) -> None:
     with suppress(DNSException):
-        assert isinstance(caa.answered(from_wire(packet)), list)
+        assert isinstance(caa.issue_values(from_wire(packet)), list)
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
 def test_no_caa_record_does_more_than_fail(tag: bytes, value: bytes) -> None:
     query = make_query("shop.test", "CAA").to_wire()
     with suppress(DNSException):
-        found = caa.answered(from_wire(answer(query, {"shop.test": [record(tag, value)]})))
+        found = caa.issue_values(from_wire(answer(query, {"shop.test": [record(tag, value)]})))
         assert len(found) == (tag.lower() == b"issue")
 
 

@@ -1,4 +1,4 @@
-"""The examination from the laptop: what agrees with the host, what a visitor meets, and how it is told."""
+"""The doctor's checks from the laptop: what agrees with the host, what a visitor meets, and how it is printed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.doctor import examination, login, outside, together
-from homeport.doctor.patient import Check, Patient
+from homeport.doctor import agreement, login, outside, runner
+from homeport.doctor.context import Check, Context
 from homeport.ssh.connection import UnreachableError
 from homeport.verbs import doctor
 from hostctl.common.finding import ERROR, OK, SKIPPED, WARNING, Finding, ok
@@ -19,7 +19,7 @@ OURS = {"192.0.2.10", "2001:db8::10"}
 
 
 class Session(SimpleNamespace):
-    """As much of a session as the examination itself touches."""
+    """As much of a session as the runner itself touches."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**{"app": "shop", "target": SimpleNamespace(user="deploy"), "secrets": {}, **more})
@@ -35,16 +35,16 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
 
     def look(name: str) -> Any:
-        def looked(_: Patient) -> list[Finding]:
+        def looked(_: Context) -> list[Finding]:
             seen.append(name)
             return ok("well")
 
         return looked
 
-    monkeypatch.setattr(examination, "FIRST", (Check("login", look("login")),))
-    monkeypatch.setattr(examination, "INSIDE", (Check("shell", look("shell")),))
-    more = (Check("clock", look("clock"), of_host=True), Check("dns", look("dns")))
-    monkeypatch.setattr(examination, "THEN", more)
+    monkeypatch.setattr(runner, "LOGIN_CHECKS", (Check("login", look("login")),))
+    monkeypatch.setattr(runner, "SHELL_CHECKS", (Check("shell", look("shell")),))
+    more = (Check("clock", look("clock"), needs_host=True), Check("dns", look("dns")))
+    monkeypatch.setattr(runner, "OTHER_CHECKS", more)
     return seen
 
 
@@ -56,21 +56,21 @@ def test_what_the_host_tells_comes_between(checks: list[str], monkeypatch: pytes
     of_host = {"check": "disk", "state": WARNING, "says": "full", "fix": "more"}
     told = SimpleNamespace(call=lambda *_: {"hostctl": "1.0", "checks": [of_host]})
     monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: told)
-    found = examination.examine(Session(), lambda _: None)  # type: ignore[arg-type]
+    found = runner.run_checks(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", OK), ("shell", OK), ("host", OK), ("disk", WARNING), ("clock", OK), ("dns", OK)]
-    assert examination.worst(found) == WARNING
+    assert runner.worst(found) == WARNING
 
 
 def test_a_host_that_cannot_be_asked_hides_nothing_else(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
-    found = examination.examine(Session(), lambda _: None)  # type: ignore[arg-type]
+    found = runner.run_checks(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", OK), ("shell", OK), ("host", ERROR), ("clock", SKIPPED), ("dns", OK)]
     assert (checks, found[2]["fix"]) == (["login", "shell", "dns"], "check that it is up")
 
 
 def test_who_cannot_log_in_does_not_ask_the_host(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "FIRST", (Check("login", no_host),))
-    found = examination.examine(Session(), lambda _: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(runner, "LOGIN_CHECKS", (Check("login", no_host),))
+    found = runner.run_checks(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", ERROR), ("host", SKIPPED), ("clock", SKIPPED), ("dns", OK)]
 
 
@@ -79,16 +79,16 @@ def test_a_hostctl_that_knows_no_doctor_is_provisioned(monkeypatch: pytest.Monke
         raise HomeportError("unknown verb 'doctor'", "the arguments", "one of audit", ExitCode.USAGE)
 
     monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=old))
-    assert examination.consult(Session())[1][0]["fix"] == "deploy provision"  # type: ignore[arg-type]
+    assert runner.call_host(Session())[1][0]["fix"] == "deploy provision"  # type: ignore[arg-type]
 
 
 def test_no_secret_is_printed(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import SecretStr
 
-    monkeypatch.setattr(examination, "THEN", (Check("x", lambda _: [Finding(ERROR, "key is hunter22", "")]),))
+    monkeypatch.setattr(runner, "OTHER_CHECKS", (Check("x", lambda _: [Finding(ERROR, "key is hunter22", "")]),))
     monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: SimpleNamespace(call=no_host))
     session = Session(secrets={"KEY": SecretStr("hunter22")})
-    assert examination.examine(session, lambda _: None)[-1]["says"] == "key is [KEY]"  # type: ignore[arg-type]
+    assert runner.run_checks(session, lambda _: None)[-1]["says"] == "key is [KEY]"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_login_shell_must_be_quick_and_quiet(seconds: float, status: int, out:
 
 @pytest.mark.parametrize(("ahead", "state"), [(0.4, OK), (-4, OK), (60, WARNING), (-301, ERROR)])
 def test_clocks_that_differ_are_told(ahead: float, state: str) -> None:
-    assert together.of_clock(ahead).state == state
+    assert agreement.of_clock(ahead).state == state
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     loaded = SimpleNamespace(destination=None)
     session = SimpleNamespace(app="shop", loaded=loaded, target=SimpleNamespace(host="192.0.2.10"))
     monkeypatch.setattr("homeport.remote.session.begin", lambda _: session)
-    monkeypatch.setattr(examination, "examine", lambda *_: found)
+    monkeypatch.setattr(runner, "run_checks", lambda *_: found)
     return found
 
 

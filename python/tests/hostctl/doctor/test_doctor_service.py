@@ -33,14 +33,14 @@ def instance(reply: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.join()
 
 
-def case(**status: Any) -> Any:
+def context(**status: Any) -> Any:
     told = {"live": None, "health": {"ok": True, "status": 200}, "lock": None, "database": None, **status}
     return SimpleNamespace(status=told, environment={}, settings={"domains": ["shop.test"]})
 
 
 def test_a_maintenance_page_that_is_on_is_worth_a_look() -> None:
-    assert [one.state for one in service.maintenance(case(maintenance=None))] == [OK]
-    (found,) = service.maintenance(case(maintenance={"since": 0.0, "who": "ann"}))
+    assert [one.state for one in service.maintenance(context(maintenance=None))] == [OK]
+    (found,) = service.maintenance(context(maintenance={"since": 0.0, "who": "ann"}))
     assert (found.state, found.fix) == (WARNING, "deploy maintenance off")
     assert "1970-01-01 00:00:00 UTC by ann" in found.says
 
@@ -74,7 +74,7 @@ def test_an_app_that_takes_its_sockets_or_has_none_is_well() -> None:
 
 
 def test_phx_host_that_is_none_of_the_domains_is_told() -> None:
-    known = case(live={"port": None})
+    known = context(live={"port": None})
     known.environment["PHX_HOST"] = "old.test"
     assert [one.state for one in service.origin(known)] == [WARNING, SKIPPED]
     known.environment["PHX_HOST"] = "shop.test"
@@ -83,10 +83,10 @@ def test_phx_host_that_is_none_of_the_domains_is_told() -> None:
 
 def test_what_is_not_live_or_not_healthy_is_told() -> None:
     live = {"release": "r1", "restarts": 0}
-    assert service.app(case())[0].state == WARNING
-    assert service.app(case(live=live))[0].state == OK
+    assert service.app(context())[0].state == WARNING
+    assert service.app(context(live=live))[0].state == OK
     sick = {"ok": False, "status": 500, "text": "GET /health answered 500"}
-    assert service.app(case(live=live, health=sick))[0].says == "r1 is not healthy: GET /health answered 500"
+    assert service.app(context(live=live, health=sick))[0].says == "r1 is not healthy: GET /health answered 500"
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_backup_is_well_only_after_a_drill(told: Any, elsewhere: bool, state: 
 
 
 def test_without_a_database_no_store_is_asked() -> None:
-    assert service.backup(case())[0].state == OK
-    assert service.store(case())[0].state == SKIPPED
+    assert service.backup(context())[0].state == OK
+    assert service.store(context())[0].state == SKIPPED
 
 
 def test_a_lock_that_a_person_left_is_told_and_that_of_a_push_is_not() -> None:
     held = {"who": "ann", "since": 1_790_000_000, "message": "noon", "manual": True}
-    assert "locked by ann" in service.lock(case(lock=held))[0].says
-    assert service.lock(case(lock={**held, "manual": False}))[0].state == OK
+    assert "locked by ann" in service.lock(context(lock=held))[0].says
+    assert service.lock(context(lock={**held, "manual": False}))[0].state == OK

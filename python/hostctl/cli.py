@@ -472,7 +472,7 @@ def _stream(app: App, args: argparse.Namespace) -> Answer:
     if args.action == "credentials":
         return {"changed": settings.save_credentials(app, schema.read(settings.KEYS))}
     if args.action == "libraries":
-        from hostctl.postgres import cluster
+        from hostctl.postgres.server import cluster
 
         cluster.refuse_missing_libraries(app, args.names)
         return {}

@@ -275,37 +275,37 @@ class External:
 
     @property
     def backups(self) -> Backups:
-        from hostctl.postgres import external_backup
+        from hostctl.postgres.external import backup as external_backup
 
         return external_backup
 
     @property
     def replication(self) -> Replication:
-        from hostctl.postgres import external_backup
+        from hostctl.postgres.external import backup as external_backup
 
         return external_backup
 
     @property
     def restores(self) -> Restores:
-        from hostctl.postgres import external_restore
+        from hostctl.postgres.external import restore as external_restore
 
         return external_restore
 
     @property
     def consoles(self) -> Consoles:
-        from hostctl.postgres import external_console
+        from hostctl.postgres.external import console as external_console
 
         return external_console
 
     @property
     def pushes(self) -> Pushes:
-        from hostctl.postgres import external
+        from hostctl.postgres.external import push as external
 
         return external
 
     @property
     def removals(self) -> Removals:
-        from hostctl.postgres import external_removal
+        from hostctl.postgres.external import removal as external_removal
 
         return external_removal
 

@@ -17,9 +17,11 @@ from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.postgres import cluster, migrate, monitor, pgbackrest, replication, timelines, wal_stream
-from hostctl.postgres import drill as cluster_drill
-from hostctl.postgres.timelines import Base
+from hostctl.postgres import migrate
+from hostctl.postgres.archive import drill as cluster_drill
+from hostctl.postgres.archive import monitor, pgbackrest, replication, timelines, wal_stream
+from hostctl.postgres.archive.timelines import Base
+from hostctl.postgres.server import cluster
 
 EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
 ASKED = (

@@ -11,8 +11,8 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster
-from hostctl.postgres.cluster import Cluster
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Cluster
 from hostctl.release import records
 
 MIGRATIONS = 2  # connections that Ecto's migrator opens

@@ -13,7 +13,8 @@ from hostctl.common.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
 from hostctl.host.disk import require_room
-from hostctl.postgres import cluster, dumps, row_counts
+from hostctl.postgres.database import dumps, row_counts
+from hostctl.postgres.server import cluster
 
 IDLE = "30min"  # without a word; a console that a lost laptop left open would hold its locks for ever
 

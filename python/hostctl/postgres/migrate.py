@@ -16,9 +16,9 @@ from hostctl.common.errors import HostError
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster
-from hostctl.postgres.cluster import Cluster, Server
-from hostctl.postgres.url import with_user
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Cluster, Server
+from hostctl.postgres.server.url import with_user
 from hostctl.release import records
 
 SUFFIX = "_migrate"

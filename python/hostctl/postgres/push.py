@@ -11,8 +11,10 @@ from hostctl.backup.recovery_target import require_space
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, connections_check, dumps, inspect, migrate, row_counts
-from hostctl.postgres.cluster import Cluster, Server
+from hostctl.postgres import connections_check, migrate
+from hostctl.postgres.database import dumps, inspect, row_counts
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Cluster, Server
 
 # the time before the point: whatever was acknowledged until then is in it
 NAMED = (

@@ -6,7 +6,9 @@ from hostctl.common import files
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.postgres import backup, cluster, commands, replication
+from hostctl.postgres import backup, commands
+from hostctl.postgres.archive import replication
+from hostctl.postgres.server import cluster
 
 
 def databases(app: App, host: Host) -> list[Json]:

@@ -31,20 +31,11 @@ from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
-from hostctl.postgres import (
-    cluster,
-    data_swap,
-    dumps,
-    epoch_branch,
-    inspect,
-    pgbackrest,
-    replication,
-    row_counts,
-    scratch_server,
-    timelines,
-)
-from hostctl.postgres.cluster import Server
-from hostctl.postgres.pgbackrest import Point
+from hostctl.postgres.archive import epoch_branch, pgbackrest, replication, timelines
+from hostctl.postgres.archive.pgbackrest import Point
+from hostctl.postgres.database import data_swap, dumps, inspect, row_counts
+from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server.cluster import Server
 
 QUICK = 5.0  # seconds that the server may take for its list of databases
 KEPT = "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname ~ '_(aside|undone)_' ORDER BY datname"

@@ -21,7 +21,9 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, data_swap, drill, epoch_branch, pgbackrest, replication, scratch_server
+from hostctl.postgres.archive import drill, epoch_branch, pgbackrest, replication
+from hostctl.postgres.database import data_swap
+from hostctl.postgres.server import cluster, scratch_server
 
 LONGEST = 24 * 3600.0  # seconds
 SHOWN = 6  # lines of a log

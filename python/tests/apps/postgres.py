@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.load import pipe
-from hostctl.postgres.cluster import VERSIONS, as_postgres, environment, installed_majors
+from hostctl.postgres.server.cluster import VERSIONS, as_postgres, environment, installed_majors
 
 NAME = "guestbook"
 # a test wants speed, not durability; the sessions that it ends are to end at once

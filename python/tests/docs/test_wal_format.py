@@ -9,8 +9,8 @@ import zlib
 
 import pytest
 
-from hostctl.postgres.timelines import Gap, Line, Span, to_json
-from hostctl.postgres.wal_stream import Piece, Sealer, piece_key
+from hostctl.postgres.archive.timelines import Gap, Line, Span, to_json
+from hostctl.postgres.archive.wal_stream import Piece, Sealer, piece_key
 
 EPOCH, SEGMENT = "20261121T100322123Z-3f2a9c", "00000002000000000000001A"
 WAL = bytes(range(256)) * 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import sys
@@ -16,18 +15,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "backup"))  # the S3 server is theirs
 
 from objectstore import Store, forget_sockets
-from pgworld import Host, TlsStore
+from pgworld import PREFIX, Host, TlsStore, directory
 
 from hostctl.core.paths import App
-from hostctl.postgres import cluster
-from hostctl.postgres import create as postgres_create
-
-PREFIX = "postgres-test-"
-
-
-def directory() -> Path:
-    """A directory of this run's own, by whose name another run can tell whether this one still lives."""
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server import create as postgres_create
 
 
 def clear_what_killed_runs_left() -> None:

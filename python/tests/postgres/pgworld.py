@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from hostctl.common.files import Json
 from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
-from hostctl.postgres import cluster, monitor, replication, wal_stream
+from hostctl.postgres.archive import monitor, replication, wal_stream
+from hostctl.postgres.server import cluster
 from hostctl.verbs import backup
 
 USER = "shop"  # the app's role; no such user of the system is needed
+PREFIX = "postgres-test-"  # of the directories of every run
 WITHIN = 60.0  # seconds after which a test gives up waiting
 ANN = Actor("ann", "laptop")
 TAIL = """
@@ -36,7 +39,7 @@ import sys
 from pathlib import Path
 from hostctl.core.paths import Layout
 from hostctl.host.host import Host
-from hostctl.postgres import wal_stream
+from hostctl.postgres.archive import wal_stream
 wal_stream.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 WRITER = """
@@ -302,3 +305,16 @@ def numbers(host: Host, server: cluster.Server | None = None) -> list[int]:
     """The rows that a server has, asked as its superuser."""
     found = cluster.query(server or host.server, "SELECT n FROM rows ORDER BY n", "shop")
     return [int(row[0]) for row in found]
+
+
+def until(found: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + WITHIN
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def directory() -> Path:
+    """A directory of this run's own, by whose name another run can tell whether this one still lives."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))

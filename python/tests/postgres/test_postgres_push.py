@@ -17,8 +17,11 @@ from hostctl.common.files import write_json
 from hostctl.core.paths import App, Layout
 from hostctl.host import credentials
 from hostctl.host.systemd import Unit
-from hostctl.postgres import cluster, connections_check, external, external_console, migrate, url
+from hostctl.postgres import connections_check, migrate
 from hostctl.postgres.connections_check import Capacity
+from hostctl.postgres.external import console as external_console
+from hostctl.postgres.external import push as external
+from hostctl.postgres.server import cluster, url
 from hostctl.release import envfile, environment
 from tests.apps.postgres import NAME, Postgres, postgres
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import directory
 from objectstore import Store
-from pgworld import Host, Writer, numbers
+from pgworld import Host, Writer, directory, numbers
 
 from hostctl.backup import state
 from hostctl.common.errors import USAGE, HostError
@@ -25,7 +24,10 @@ from hostctl.core.paths import App, Layout
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, dumps, inspect, push, scratch_server, timelines
+from hostctl.postgres import push
+from hostctl.postgres.archive import timelines
+from hostctl.postgres.database import dumps, inspect
+from hostctl.postgres.server import cluster, scratch_server
 from hostctl.transitions import restore
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))

@@ -19,8 +19,10 @@ from hostctl.host import disk
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, dumps, push, row_counts
+from hostctl.postgres import push
 from hostctl.postgres import restore as own
+from hostctl.postgres.database import dumps, row_counts
+from hostctl.postgres.server import cluster
 from hostctl.transitions import restore
 from hostctl.verbs import db
 from hostctl.verbs import kept as kept_aside

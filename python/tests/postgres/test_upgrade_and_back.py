@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import directory
 from objectstore import Store
-from pgworld import Host, numbers
-from test_archive import until
+from pgworld import Host, directory, numbers, until
 from test_restore_archive import RELEASE, Still, begun, exchange, insert, killed, lay, rest, source, work
 
 from hostctl.backup import epochs, settings, state
@@ -30,7 +28,9 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, epoch_branch, push, replication, timelines, upgrade
+from hostctl.postgres import push, upgrade
+from hostctl.postgres.archive import epoch_branch, replication, timelines
+from hostctl.postgres.server import cluster
 from hostctl.transitions import restore, switch
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))

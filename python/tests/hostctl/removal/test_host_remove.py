@@ -449,8 +449,8 @@ def test_a_cluster_is_archived_to_its_end_before_it_is_stopped(
     backup = {"bucket": "b", "prefix": "shop", "region": "r"} if backed_up else None
     told = {"engine": "postgres", "user": "shop", "name": "shop", "pool": 1, "lock_timeout": 5, "backup": backup}
     world.app.database.write_text(json.dumps(told))
-    monkeypatch.setattr("hostctl.postgres.replication.archive_all", lambda app, host: did.append("flush"))
-    monkeypatch.setattr("hostctl.postgres.cluster.stop", lambda app, host: did.append("stop"))
+    monkeypatch.setattr("hostctl.postgres.archive.replication.archive_all", lambda app, host: did.append("flush"))
+    monkeypatch.setattr("hostctl.postgres.server.cluster.stop", lambda app, host: did.append("stop"))
     assert data.send_all(world.app, world) is backed_up  # type: ignore[arg-type]
     assert did == (["flush", "stop"] if backed_up else ["stop"])
 

@@ -14,8 +14,9 @@ from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.epochs import Epoch
 from hostctl.core.paths import App
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
-from hostctl.postgres.cluster import Server
+from hostctl.postgres.archive import pgbackrest, replication, timelines
+from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server.cluster import Server
 
 
 def is_other_system(app: App, data: Path) -> bool:

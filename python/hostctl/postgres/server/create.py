@@ -5,8 +5,8 @@ from __future__ import annotations
 from hostctl.common.errors import HostError
 from hostctl.common.files import sync_directory
 from hostctl.core.paths import App
-from hostctl.postgres import scratch_server
-from hostctl.postgres.cluster import (
+from hostctl.postgres.server import scratch_server
+from hostctl.postgres.server.cluster import (
     ROLE,
     VERSIONS,
     create_canary_table,

@@ -24,10 +24,11 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json, remove_tree
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.postgres import cluster, pgbackrest, replication, scratch_server, timelines
-from hostctl.postgres.cluster import Cluster, Server
-from hostctl.postgres.inspect import read_state, write_canary
-from hostctl.postgres.timelines import Base
+from hostctl.postgres.archive import pgbackrest, replication, timelines
+from hostctl.postgres.archive.timelines import Base
+from hostctl.postgres.database.inspect import read_state, write_canary
+from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server.cluster import Cluster, Server
 
 # What changes and changes back while two looks are taken (a table that is made and dropped) can differ by chance.
 # Damage is still there when the same is done anew.

@@ -20,8 +20,9 @@ from pathlib import Path
 from hostctl.common.errors import HostError
 from hostctl.common.files import unlink
 from hostctl.core.paths import App
-from hostctl.postgres import cluster, pgbackrest
-from hostctl.postgres.cluster import Server
+from hostctl.postgres.archive import pgbackrest
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Server
 
 POLL = 0.05  # seconds
 STOP = 600.0  # seconds that the last checkpoint may take

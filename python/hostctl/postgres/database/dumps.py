@@ -15,8 +15,9 @@ from pathlib import Path
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import sync_directory
-from hostctl.postgres import cluster, inspect, row_counts
-from hostctl.postgres.cluster import Cluster, Server
+from hostctl.postgres.database import inspect, row_counts
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Cluster, Server
 
 LOCK_WAIT = "60s"  # that a table may be locked by a migration
 SPARE = 256 << 20  # bytes that stay free: the live server's log is on the same disk, and ends with it

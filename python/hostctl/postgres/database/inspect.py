@@ -12,8 +12,8 @@ from typing import Any
 
 from hostctl.backup.compare import Canary, DatabaseState, Table
 from hostctl.common.errors import HostError
-from hostctl.postgres import cluster
-from hostctl.postgres.cluster import Cluster, Server
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Cluster, Server
 
 KEPT = 10_000  # numbered rows
 PATIENCE = 6 * 3600.0  # seconds for the largest table

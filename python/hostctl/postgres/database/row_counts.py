@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hostctl.backup.compare import Canary
-from hostctl.postgres import cluster
-from hostctl.postgres.cluster import Server
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Server
 
 PATIENCE = 6 * 3600.0  # seconds for the largest table
 SHORT = 60.0  # seconds for a question that reads no table as a whole

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
-from hostctl.postgres import wal_stream
-from hostctl.postgres.wal_stream import Piece, Sealer, ServerPosition
+from hostctl.postgres.archive import wal_stream
+from hostctl.postgres.archive.wal_stream import Piece, Sealer, ServerPosition
 
 SIZE = 16 << 20
 SEGMENT = "000000010000000000000003"

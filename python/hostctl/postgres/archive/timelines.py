@@ -20,7 +20,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, read_json, write_json
 from hostctl.core.lock import MOMENT, Flock
 from hostctl.core.paths import App
-from hostctl.postgres import cluster
+from hostctl.postgres.server import cluster
 
 
 class Span(NamedTuple):

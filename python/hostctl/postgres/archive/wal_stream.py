@@ -30,7 +30,8 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.postgres import cluster, timelines
+from hostctl.postgres.archive import timelines
+from hostctl.postgres.server import cluster
 
 MAGIC = b"HPT1"
 MAC = 32  # bytes of the HMAC

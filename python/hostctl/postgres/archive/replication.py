@@ -17,7 +17,8 @@ from hostctl.common.files import Json, make_directory, read_json, sync_directory
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.postgres import cluster, create, pgbackrest, scratch_server, timelines, wal_stream
+from hostctl.postgres.archive import pgbackrest, timelines, wal_stream
+from hostctl.postgres.server import cluster, create, scratch_server
 from hostctl.sqlite.replication import BusyError as BusyError
 from hostctl.sqlite.replication import exclusive as exclusive
 

@@ -25,8 +25,9 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
-from hostctl.postgres import cluster, timelines, wal_stream
-from hostctl.postgres.timelines import Base, Line
+from hostctl.postgres.archive import timelines, wal_stream
+from hostctl.postgres.archive.timelines import Base, Line
+from hostctl.postgres.server import cluster
 
 PROGRAM = "pgbackrest"
 QUICK = 120.0  # seconds for what moves no data

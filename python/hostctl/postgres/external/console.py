@@ -9,9 +9,10 @@ from pathlib import Path
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host.accounts import become
-from hostctl.postgres import cluster, external
 from hostctl.postgres.console import run_psql
-from hostctl.postgres.url import variables
+from hostctl.postgres.external import push as external
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.url import variables
 
 READ_ONLY = "-c default_transaction_read_only=on"
 

@@ -22,7 +22,8 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, read_lines
 from hostctl.core.paths import App
 from hostctl.host.host import Host as RealHost
-from hostctl.postgres import cluster, drill, pgbackrest, replication
+from hostctl.postgres.archive import drill, pgbackrest, replication
+from hostctl.postgres.server import cluster
 
 HANGS = "SELECT pg_sleep(600) IS NOT NULL"
 DRILL = """
@@ -30,7 +31,7 @@ import sys
 from pathlib import Path
 from hostctl.core.paths import Layout
 from hostctl.host.host import Host
-from hostctl.postgres import drill
+from hostctl.postgres.archive import drill
 drill.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 

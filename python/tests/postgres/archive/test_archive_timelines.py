@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pgworld import Host
 
 from hostctl.backup import epochs, settings
-from hostctl.postgres import timelines
-from hostctl.postgres.timelines import Base, Gap, Line, Range, Span
+from hostctl.postgres.archive import timelines
+from hostctl.postgres.archive.timelines import Base, Gap, Line, Range, Span
 
 HISTORY_2 = "1\t0/3000148\tbefore 2026-11-21 14:01:18+00\n"
 HISTORY_3 = HISTORY_2 + "\n2\t0/5000000\tno recovery target specified\n"
@@ -123,8 +123,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from hostctl.core.paths import Layout
-from hostctl.postgres import timelines
-from hostctl.postgres.timelines import Gap
+from hostctl.postgres.archive import timelines
+from hostctl.postgres.archive.timelines import Gap
 app, first = Layout(Path(sys.argv[1])).app("shop"), int(sys.argv[2])
 for number in range(first, first + 20):
     timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(float(number)))))

@@ -14,8 +14,8 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.notify import alerts
-from hostctl.postgres import monitor, pgbackrest
-from hostctl.postgres.timelines import Base, Gap
+from hostctl.postgres.archive import monitor, pgbackrest
+from hostctl.postgres.archive.timelines import Base, Gap
 
 DAY = 86_400.0
 BACKUP = Backup("bucket", "shop", "eu-central-1", snapshot_interval=6 * 3600, full_interval=7 * DAY, retention=7 * DAY)

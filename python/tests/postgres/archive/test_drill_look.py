@@ -13,9 +13,10 @@ import pytest
 from hostctl.backup.compare import DatabaseState, compare
 from hostctl.backup.drill import DamagedCopyError
 from hostctl.common.errors import HostError
-from hostctl.postgres import drill, inspect
-from hostctl.postgres.cluster import Cluster, Server
-from hostctl.postgres.timelines import Base
+from hostctl.postgres.archive import drill
+from hostctl.postgres.archive.timelines import Base
+from hostctl.postgres.database import inspect
+from hostctl.postgres.server.cluster import Cluster, Server
 from tests.apps.postgres import NAME, Postgres, postgres
 
 numbers = itertools.count()

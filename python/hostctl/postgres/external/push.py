@@ -17,8 +17,9 @@ from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.instance import release_command
 from hostctl.journal.engine import Work
-from hostctl.postgres import cluster, connections_check, migrate
-from hostctl.postgres.url import place, variables
+from hostctl.postgres import connections_check, migrate
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.url import place, variables
 from hostctl.release import records
 
 LONGEST = 60.0  # seconds that an answer may take

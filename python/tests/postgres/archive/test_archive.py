@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pytest
 from objectstore import Store
-from pgworld import WITHIN, Host, Writer, numbers
+from pgworld import Host, Writer, numbers, until
 
 from hostctl.backup import epochs, state
 from hostctl.common.errors import HostError
-from hostctl.postgres import cluster, monitor, pgbackrest, replication, scratch_server, timelines, wal_stream
-
-
-def until(found: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + WITHIN
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+from hostctl.postgres.archive import monitor, pgbackrest, replication, timelines, wal_stream
+from hostctl.postgres.server import cluster, scratch_server
 
 
 def troubles(host: Host) -> list[str]:

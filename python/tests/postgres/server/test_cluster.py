@@ -9,7 +9,8 @@ from pgworld import Host
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import Layout
-from hostctl.postgres import cluster, create, scratch_server, upgrade
+from hostctl.postgres import upgrade
+from hostctl.postgres.server import cluster, create, scratch_server
 
 DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
 

@@ -21,8 +21,10 @@ from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
-from hostctl.postgres import cluster, drill, inspect, pgbackrest, replication, timelines, wal_stream
-from hostctl.postgres.timelines import Base, Gap
+from hostctl.postgres.archive import drill, pgbackrest, replication, timelines, wal_stream
+from hostctl.postgres.archive.timelines import Base, Gap
+from hostctl.postgres.database import inspect
+from hostctl.postgres.server import cluster
 
 PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
 FREE = 0.10  # of the disk: below it, what waits to be archived is given up

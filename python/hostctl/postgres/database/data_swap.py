@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, sync_directory
-from hostctl.postgres import cluster, row_counts
-from hostctl.postgres.cluster import Server
+from hostctl.postgres.database import row_counts
+from hostctl.postgres.server import cluster
+from hostctl.postgres.server.cluster import Server
 
 TRIES = 5  # of a rename that a session which has just come is in the way of
 LONGEST = 63  # bytes of a name that PostgreSQL tells apart

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from hostctl.host.boundary.peers import belongs
+
 LISTEN = "0A"  # of TCP: include/net/tcp_states.h
 BOUND = "07"  # of UDP: a socket without a peer
 ACCEPTS = 0x10000  # the flag of a Unix socket that listens, __SO_ACCEPTCON
@@ -56,12 +58,6 @@ def _processes(group: str, proc: Path) -> Iterator[Path]:
             with suppress(OSError):
                 if belongs((path / "cgroup").read_text(), group):
                     yield path
-
-
-def belongs(text: str, group: str) -> bool:
-    """Whether a process with this /proc/PID/cgroup is in the control group, or below it."""
-    paths = [line.split(":", 2)[2] for line in text.splitlines() if line.count(":") >= 2]
-    return bool(group.strip("/")) and any(path == group or path.startswith(f"{group}/") for path in paths)
 
 
 def _of(process: Path) -> Iterator[Socket]:

@@ -32,6 +32,7 @@ PROBE_PATH = "/.homeport/maintenance"
 PROBE = 5.0  # seconds
 # seconds that requests in progress get to end, at most; then every connection is closed, websockets above all
 GRACE = 10.0
+LONGEST = 30.0  # seconds in which an instance closes its connections
 SILENCE = 0.2  # seconds between two looks
 
 # in the instance: every connection that was made to its port; the process behind it sees that the peer has gone
@@ -121,7 +122,7 @@ def close_connections(app: App, host: Host) -> Json:
     for release in filter(None, (app.live(), *(entry.previous for entry in journal.draining(app)))):
         number = records.port(app, release) or 0
         if left := _silence(number, _grace(app, release), host):
-            told["closed" if _close(app, release, number) else "open"] += left
+            told["closed" if _close(app, release, number, host) else "open"] += left
     return told
 
 
@@ -140,10 +141,11 @@ def _silence(number: int, longest: float, host: Host) -> int:
     return 0
 
 
-def _close(app: App, release: str, number: int) -> bool:
+def _close(app: App, release: str, number: int, host: Host) -> bool:
     """Whether the instance did it; one that an older Homeport has started cannot be asked."""
     try:
-        return agent.rpc(app, release, CUT % number, io.BytesIO(), io.BytesIO()) == DONE
+        nowhere = io.BytesIO()
+        return agent.rpc(agent.find(app, release, host), CUT % number, nowhere, nowhere, LONGEST) == DONE
     except HostError:
         return False
 

@@ -1,4 +1,4 @@
-"""The sockets that a unit's processes listen on, from the kernel's tables in /proc."""
+"""The sockets that a unit's processes listen on, and whose a port is, from the kernel's tables in /proc."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LISTEN = "0A"  # of TCP: include/net/tcp_states.h
 BOUND = "07"  # of UDP: a socket without a peer
 ACCEPTS = 0x10000  # the flag of a Unix socket that listens, __SO_ACCEPTCON
 INTERNET = ("tcp", "tcp6", "udp", "udp6")
+TCP = INTERNET[:2]
+OWN, NOBODY, FOREIGN = "own", "none", "foreign"  # whose a port is
 
 
 class Socket(NamedTuple):
@@ -52,6 +54,45 @@ def of_group(group: str, proc: Path = Path("/proc")) -> list[Socket]:
     return sorted(found)
 
 
+def holder(port: int, group: str, proc: Path = Path("/proc")) -> str:
+    """Whose a TCP port of this host is: OWN if all who listen on it, at any address, are of the control group; FOREIGN
+    if one is not; NOBODY if none listens.
+    """
+    inodes = {fields[9] for fields in _rows(proc) if fields[3] == LISTEN and place(fields[1])[1] == port}
+    if not inodes:
+        return NOBODY
+    return OWN if inodes <= _sockets(group, proc) else FOREIGN
+
+
+def is_peer(connection: socket.socket, group: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of the control group made this TCP connection from this host."""
+    ends = _end(*connection.getpeername()[:2]), _end(*connection.getsockname()[:2])
+    made = {row[9] for row in _rows(proc) if (_end(*place(row[1])), _end(*place(row[2]))) == ends}
+    return bool(made) and made <= _sockets(group, proc)
+
+
+def _end(address: str, port: int) -> tuple[str, int]:
+    """An end of a connection, an IPv4 address that a socket of IPv6 has as IPv4."""
+    return address.lower().removeprefix("::ffff:"), port
+
+
+def _rows(proc: Path) -> Iterator[list[str]]:
+    """The sockets in the tables of TCP, in their columns."""
+    for protocol in TCP:
+        with suppress(OSError):
+            rows = (line.split() for line in (proc / "net" / protocol).read_text().splitlines()[1:])
+            yield from (fields for fields in rows if len(fields) > 9)
+
+
+def _sockets(group: str, proc: Path) -> set[str]:
+    """The inodes of the sockets that the processes of a control group have open."""
+    found: set[str] = set()
+    for process in _processes(group, proc):
+        with suppress(OSError):  # the process has ended meanwhile
+            found |= _inodes(process)
+    return found
+
+
 def _processes(group: str, proc: Path) -> Iterator[Path]:
     for path in proc.iterdir():
         if path.name.isdigit():
@@ -60,13 +101,18 @@ def _processes(group: str, proc: Path) -> Iterator[Path]:
                     yield path
 
 
-def _of(process: Path) -> Iterator[Socket]:
+def _inodes(process: Path) -> set[str]:
+    """The inodes of the sockets that a process has open. Raises OSError if it has ended."""
     inodes = set()
     for path in (process / "fd").iterdir():
         with suppress(OSError):
             if match := re.fullmatch(r"socket:\[(\d+)\]", str(path.readlink())):
                 inodes.add(match[1])
-    low = ephemeral()
+    return inodes
+
+
+def _of(process: Path) -> Iterator[Socket]:
+    inodes, low = _inodes(process), ephemeral()
     for protocol in INTERNET:
         with suppress(OSError):
             yield from internet(protocol, (process / "net" / protocol).read_text().splitlines()[1:], inodes, low)

@@ -69,6 +69,10 @@ class Systemd:
         found = [Unit(block) for block in parse_show(done.stdout)]
         return found + [Unit({})] * (len(units) - len(found))
 
+    def control_group(self, unit: str) -> str:
+        """The control group of a unit that runs, a path below /sys/fs/cgroup; "" for one that does not."""
+        return _call("systemctl", "show", "--value", "-p", "ControlGroup", "--", unit).stdout.strip()
+
     def start(self, unit: str) -> None:
         """Start a unit without waiting until it is up. Raises HostError."""
         done = _call("systemctl", "start", "--no-block", "--", unit)

@@ -1,4 +1,4 @@
-%% The way into a live instance: a socket in its runtime directory, which is open to its own user and to root alone.
+%% The way into a live instance: a socket in its runtime directory, which answers to its own user alone.
 %% The instance evaluates this when it has started. It must run on every Erlang from OTP 25 on.
 %%
 %% A request is one packet:  node | rpc EXPRESSION | connect NODE COOKIE
@@ -46,8 +46,17 @@ Attend = fun Attend(Socket, Worker) ->
     end
 end.
 
+%% the kernel says whose process has connected (Linux: SOL_SOCKET 1, SO_PEERCRED 17); the user owns this directory
+Own = fun(Socket) ->
+    {ok, Directory} = file:read_file_info(os:getenv("RELEASE_TMP")),
+    case inet:getopts(Socket, [{raw, 1, 17, 12}]) of
+        {ok, [{raw, 1, 17, <<_:4/binary, User:32/native, _/binary>>}]} -> User =:= element(13, Directory);
+        _ -> false
+    end
+end.
+
 Serve = fun(Socket) ->
-    case gen_tcp:recv(Socket, 0, 30000) of
+    case Own(Socket) andalso gen_tcp:recv(Socket, 0, 30000) of
         {ok, <<"rpc ", Expression/binary>>} ->
             Leader = self(),
             {Worker, _} = spawn_monitor(fun() -> group_leader(Leader, self()), Evaluate(Expression) end),

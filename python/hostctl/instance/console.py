@@ -7,64 +7,61 @@ loopback network that is drawn for it, so that several can be open.
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import secrets
-import threading
 import time
 from pathlib import Path
 
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import remove_tree
+from hostctl.common.files import remove_tree, unlink
 from hostctl.core.paths import App
 from hostctl.host import terminal
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.host.host import Host
 from hostctl.instance import agent, one_off
-from hostctl.release import app_config
 from hostctl.release.envfile import DIST_PORT
 
-KNOCK = 0.05  # seconds between two tries while the node starts
 PATIENCE = 15.0  # seconds until it must listen
 FRESH = 60.0  # seconds in which a home may not have its unit yet
 
 
-def run(app: App, live: str, name: str, tty: bool, host: Host) -> int:
-    """Until the person leaves; returns the exit status. Raises HostError."""
+def run(app: App, live: str, name: str, environment: Path, tty: bool, host: Host) -> int:
+    """Until the person leaves; returns the exit status. Raises HostError.
+
+    `environment` is a file in a directory of root's, which holds the node's variables meanwhile.
+    """
     if not tty:
         fix = "run it in a terminal; deploy rpc EXPR asks one thing"
         raise HostError("a console needs a terminal", "standard input", fix, USAGE)
-    instance, address = agent.node(app, live), loopback()
+    instance, address = agent.find(app, live, host), loopback()
+    node = agent.node(instance)
     peer, cookie = f"console-{secrets.token_hex(4)}@{address}", secrets.token_hex(32)
     # the unit's own runtime directory: systemd removes it with the unit, whatever becomes of this process
-    home = _homes(app) / f"run-{name}"
+    home = agent.folder(app) / f"run-{name}"
     try:
         sweep(app, host)
-        _prepare(home, app_config.load(app)["user"], cookie)
-        over = threading.Event()
-        threading.Thread(target=_knock, args=(app, live, peer, cookie, over), daemon=True).start()
+        _prepare(home, instance.user, cookie)
+        connecting = agent.start_connecting(instance, peer, cookie, PATIENCE)
         try:
-            environment = _environment(app, live, home, name, instance)
+            _write_environment(app, live, home, name, environment, node)
             properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, host)]
             argv = command(app.tree(live), peer, address, home)
             unit = app.helper_unit(f"run-{name}")
             return terminal.foreground(unit, one_off.command(argv), properties, True, host)
         finally:
-            over.set()
+            connecting.end()
     finally:
         remove_tree(home)
+        unlink(environment)
 
 
 def sweep(app: App, host: Host) -> None:
     """Remove the homes of consoles that were killed before they had a unit."""
-    for home in _homes(app).glob("run-*"):
+    for home in agent.folder(app).glob("run-*"):
         with contextlib.suppress(FileNotFoundError):  # its unit has ended meanwhile
             old = home.stat().st_mtime < time.time() - FRESH
             if old and not host.systemd.show(app.helper_unit(home.name))[0].runs:
                 remove_tree(home)
-
-
-def _homes(app: App) -> Path:
-    return app.layout.root / f"run/homeport-{app.name}"
 
 
 def loopback() -> str:
@@ -87,30 +84,16 @@ def command(tree: Path, peer: str, address: str, home: Path) -> list[str]:
     ]
 
 
-def _prepare(home: Path, user: str, cookie: str) -> None:
+def _prepare(home: Path, user: User, cookie: str) -> None:
     """A home for the node, in which Erlang looks for its cookie."""
-    owner = pwd.getpwnam(user)
-    home.mkdir(mode=0o700)
-    for name, text in ((".erlang.cookie", cookie), ("console.erl", agent.source("console.erl"))):
-        handle = os.open(home / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            os.fchown(handle, owner.pw_uid, owner.pw_gid)
-    os.chown(home, owner.pw_uid, owner.pw_gid)
+    with Directory(home.parent) as homes:
+        homes.make(home.name)
+        for name, text in ((".erlang.cookie", cookie), ("console.erl", agent.source("console.erl"))):
+            homes.write(f"{home.name}/{name}", text.encode(), user, 0o400)
+        homes.give(home.name, user)  # last: until now nobody but root could put anything there
 
 
-def _environment(app: App, live: str, home: Path, name: str, instance: str) -> Path:
-    path = home / "environment.cred"
+def _write_environment(app: App, live: str, home: Path, name: str, path: Path, instance: str) -> None:
     # the instance's flags are not this node's, which listens
     more = {"HOME": str(home), "HOMEPORT_LIVE": instance, "ERL_ZFLAGS": "", "ERL_AFLAGS": "", "ERL_FLAGS": ""}
     one_off.write_environment(app, live, path, f"run-{name}", more)
-    return path
-
-
-def _knock(app: App, live: str, peer: str, cookie: str, over: threading.Event) -> None:
-    for _ in range(int(PATIENCE / KNOCK)):
-        try:
-            if over.wait(KNOCK) or agent.connect(app, live, peer, cookie):
-                return
-        except HostError:  # the console itself says so
-            return

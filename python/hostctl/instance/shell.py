@@ -45,6 +45,11 @@ def _asked(app: App) -> Path:
     return app.state / "asked"
 
 
+def _environment(app: App, name: str) -> Path:
+    """The variables of what was asked, while it runs; systemd reads them as root."""
+    return _asked(app) / f"{name}.cred"
+
+
 def _sweep(app: App) -> None:
     for path in _asked(app).glob("*"):
         if path.stat().st_mtime < time.time() - KEPT:
@@ -77,11 +82,12 @@ def _told(spec: Json) -> str:
 def _do(app: App, name: str, spec: Json, tty: bool, host: Host) -> int:
     live = one_off.live_release(app)
     if spec["verb"] == "rpc":
-        return agent.rpc(app, live, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
+        instance = agent.find(app, live, host)
+        return agent.rpc(instance, spec["expression"], sys.stdout.buffer, sys.stderr.buffer)
     if spec["verb"] == "console":
-        return console.run(app, live, name, tty, host)
+        return console.run(app, live, name, _environment(app, name), tty, host)
     if spec["verb"] == "observer":
-        return observer.run(app, live, sys.stdin.fileno(), sys.stdout.fileno())
+        return observer.run(agent.find(app, live, host), sys.stdin.fileno(), sys.stdout.fileno())
     if spec["verb"] == "eval":
         own = app.tree(live) / "bin" / app_config.load(app)["release_name"]
         return _run(app, live, name, spec, [str(own), "eval", EVAL], tty, host)
@@ -109,7 +115,7 @@ def unit(app: App, name: str) -> str:
 
 def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, host: Host) -> int:
     """In its own unit, until it ends; detached, only until it has begun."""
-    environment = _asked(app) / f"{name}.cred"
+    environment = _environment(app, name)
     more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
     one_off.write_environment(app, live, environment, f"run-{name}", more)
     try:

@@ -103,6 +103,9 @@ class FakeSystemd:
             self.world.running.add(unit)
             raise HostError(f"systemd does not stop {unit}")
 
+    def control_group(self, unit: str) -> str:
+        return f"/system.slice/{unit}" if unit in self.world.running else ""
+
     def text(self, unit: str) -> str:
         return "[Service]\nUser=shop\n"
 

@@ -32,9 +32,11 @@ class Directory:
     def __init__(self, path: Path, handle: int | None = None) -> None:
         """Open a directory by its path, which is resolved as ever: no lesser user may own a part of it. With a handle
         the path is but its name.
+
+        Raises PermissionError if the directory is not root's or this process's user's, or others can write to it.
         """
         self.path = path
-        self.handle = os.open(path, _DIRECTORY | os.O_CLOEXEC) if handle is None else handle
+        self.handle = _trusted(path) if handle is None else handle
 
     def __enter__(self) -> Directory:
         return self
@@ -90,15 +92,18 @@ class Directory:
             os.rename(part, last, src_dir_fd=parent, dst_dir_fd=parent)
             os.fsync(parent)
 
-    def make(self, name: str, owner: User | None = None, mode: int = 0o700) -> None:
-        """Make a directory, which must not be there yet."""
+    def make(self, name: str) -> None:
+        """Make a directory, which must not be there yet, of which only this process's user can read anything."""
         with self._parent(name) as (parent, last):
             os.mkdir(last, 0o700, dir_fd=parent)
-            handle = _open_by_steps(parent, last, _DIRECTORY, 0)
-            try:
-                give(handle, owner, mode)
-            finally:
-                os.close(handle)
+
+    def give(self, name: str, owner: User, mode: int = 0o700) -> None:
+        """Set owner and mode of a directory."""
+        handle = self.open(name, _DIRECTORY)
+        try:
+            give(handle, owner, mode)
+        finally:
+            os.close(handle)
 
     def rename(self, old: str, new: str) -> None:
         """Rename what is there, a link itself and not what it leads to."""
@@ -119,6 +124,15 @@ class Directory:
             yield handle, path.name
         finally:
             os.close(handle)
+
+
+def _trusted(path: Path) -> int:
+    handle = os.open(path, _DIRECTORY | os.O_CLOEXEC)
+    found = os.fstat(handle)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        os.close(handle)
+        raise PermissionError(errno.EPERM, "another user can change the directory", str(path))
+    return handle
 
 
 def give(handle: int, owner: User | None, mode: int) -> None:

@@ -150,12 +150,13 @@ def instance(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     world.push("1")
     told: dict[str, Any] = {"asked": [], "status": 0, "port": records.port(world.app, world.app.live() or "")}
 
-    def rpc(app: Any, release: str, expression: str, *_: Any) -> int:
+    def rpc(_: Any, expression: str, *__: Any) -> int:
         told["asked"].append(expression)
         if told["status"] is None:
             raise HostError("the live instance cannot be asked")
         return int(told["status"])
 
+    monkeypatch.setattr(agent, "find", lambda *_: None)
     monkeypatch.setattr(agent, "rpc", rpc)
     return told
 

@@ -223,12 +223,21 @@ def test_only_a_plain_file_with_one_name_is_regular(directory: Directory) -> Non
 
 @needs_root
 def test_owner_and_mode_are_set_on_what_was_made(directory: Directory, nobody: User) -> None:
-    directory.make("home", nobody, 0o750)
+    directory.make("home")
     directory.write("home/file", b"x", nobody, 0o400)
+    directory.give("home", nobody, 0o750)
 
     for name, mode in (("home", 0o750), ("home/file", 0o400)):
         found = (directory.path / name).stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (nobody.uid, nobody.gid, mode)
+
+
+@needs_root
+def test_a_directory_that_another_user_can_change_is_no_base(base: Path, nobody: User) -> None:
+    for change in (lambda: base.chmod(0o775), lambda: base.chmod(0o757), lambda: os.chown(base, nobody.uid, 0)):
+        change()
+        with pytest.raises(PermissionError):
+            Directory(base)
 
 
 # ---------------------------------------------------------------------------------------------- peers

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -113,3 +114,50 @@ def test_the_sockets_of_real_processes_are_found(listening: int, monkeypatch: py
 
     assert Socket("tcp", "127.0.0.1", listening) in listeners.of_group("all")
     assert listeners.of_group("none") == []
+
+
+# ---------------------------------------------------------------------------------------------- whose a port is
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is all of the control group `own`; `other` has none."""
+    of = {"own": [Path("/proc/self")], "other": []}
+    monkeypatch.setattr(listeners, "_processes", lambda group, _: iter(of[group]))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::", "::1", "0.0.0.0"])
+@pytest.mark.usefixtures("groups")
+def test_a_port_is_the_groups_whose_process_listens(address: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as found:
+        found.bind((address, 0))
+        port = found.getsockname()[1]
+        assert listeners.holder(port, "own") == listeners.NOBODY
+        found.listen()
+        assert listeners.holder(port, "own") == listeners.OWN
+        assert listeners.holder(port, "other") == listeners.FOREIGN
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_port_on_which_somebody_else_listens_as_well_is_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as own, socket.socket() as beside:
+        own.bind(("127.0.0.1", 0))
+        beside.bind(("127.0.0.2", own.getsockname()[1]))
+        mine = str(Path(f"/proc/self/fd/{own.fileno()}").readlink())[8:-1]
+        monkeypatch.setattr(listeners, "_inodes", lambda _: {mine})
+        own.listen()
+        assert listeners.holder(own.getsockname()[1], "own") == listeners.OWN
+        beside.listen()
+        assert listeners.holder(own.getsockname()[1], "own") == listeners.FOREIGN
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.usefixtures("groups")
+def test_a_connection_is_the_groups_whose_process_made_it(family: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(family) as client:
+        address = "::ffff:127.0.0.1" if family == socket.AF_INET6 else "127.0.0.1"
+        client.connect((address, server.getsockname()[1]))
+        connection, _ = server.accept()
+        with connection:
+            assert listeners.is_peer(connection, "own")
+            assert not listeners.is_peer(connection, "other")

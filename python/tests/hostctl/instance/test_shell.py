@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core import audit, schema
 from hostctl.host import credentials, terminal
-from hostctl.instance import console, one_off, shell
+from hostctl.host.boundary import users
+from hostctl.instance import agent, console, one_off, shell
 from hostctl.release import envfile, records
 
 UNIT = """[Service]
@@ -190,3 +191,33 @@ def test_the_home_of_a_console_that_was_killed_is_removed_and_no_other(world: Wo
     console.sweep(world.app, world)  # type: ignore[arg-type]
 
     assert sorted(path.name for path in homes.iterdir()) == sorted(["run-open", "run-fresh", live(world)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_a_consoles_home_is_the_users_and_what_systemd_reads_as_root_is_not_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, seen = users.find("nobody"), {}
+    told = {"find": lambda *_: agent.Instance(world.app, live(world), nobody, "/x"), "node": lambda _: "shop@127.0.0.1"}
+    for name, stand_in in told.items():
+        monkeypatch.setattr(agent, name, stand_in)
+    monkeypatch.setattr(agent, "start_connecting", lambda *_: users.start_as(nobody, lambda: True))
+    monkeypatch.setattr(console, "command", lambda *_: ["erl"])
+    home = agent.folder(world.app) / "run-1"
+    home.parent.mkdir(parents=True)
+
+    def foreground(_: str, __: list[str], properties: list[str], *___: object) -> int:
+        seen["owners"] = {path.name: path.stat().st_uid for path in [home, *home.iterdir()]}
+        seen["read by root"] = [one.rpartition(":")[2] for one in properties if one.startswith("LoadCredential")]
+        return 7
+
+    monkeypatch.setattr(terminal, "foreground", foreground)
+    path = world.app.state / "asked" / "1.cred"
+    path.parent.mkdir(mode=0o700)
+
+    assert console.run(world.app, live(world), "1", path, True, world) == 7  # type: ignore[arg-type]
+
+    assert seen["owners"] == dict.fromkeys(["run-1", ".erlang.cookie", "console.erl"], nobody.uid)
+    assert seen["read by root"] == [str(path)]
+    assert not path.exists()
+    assert not home.exists()

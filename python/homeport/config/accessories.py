@@ -1,6 +1,4 @@
-"""Other services that the app needs on its host, as deploy.yml names them: the app's own Redis, Valkey or Memcached,
-or any unit of a Debian package.
-"""
+"""`accessories` in deploy.yml: the app's own Redis, Valkey or Memcached, or a service of any Debian package."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from homeport.config.fields import Bytes, Flag, Found, PathText, Section
+from homeport.config.fields import Bytes, Flag, Mistakes, PathText, Section
 from homeport.config.names import env_reason
 from homeport.config.values import matching, refuse
 from homeport.config.variables import variables
@@ -35,7 +33,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "files": (PACKAGE,),
 }
 DEFAULT_MEMORY = 128 * 2**20
-# what the host itself stands on, and what Homeport keeps for itself
+# packages, units and files that belong to the host itself or to Homeport
 _TAKEN = ("caddy", "dbus", "ssh", "sshd", "sudo")
 _TAKEN_PREFIXES = ("systemd-", "homeport-", "postgresql")
 _TAKEN_PLACES = tuple(
@@ -100,7 +98,9 @@ class Accessory(Section):
         if not isinstance(data, dict) or "kind" in data:
             return data
         if "package" not in data:
-            refuse([(("kind",), f"is required: one of {', '.join(OWN)}; or package, for what a Debian package brings")])
+            refuse(
+                [(("kind",), f"is required: one of {', '.join(OWN)}; or package, for a service of a Debian package")]
+            )
         return {"kind": PACKAGE, **data}
 
     @field_validator("env", mode="before")
@@ -111,29 +111,29 @@ class Accessory(Section):
     @field_validator("files", mode="after")
     @classmethod
     def _files(cls, files: dict[str, str]) -> dict[str, str]:
-        refuse([((name,), what) for name in files if (what := _no_target(name))])
+        refuse([((name,), what) for name in files if (what := _target_mistake(name))])
         return files
 
     @model_validator(mode="after")
-    def _meant(self) -> Accessory:
-        found: Found = [
-            ((key,), f"means nothing to {self.kind}: it is for {' and '.join(kinds)}")
+    def _check(self) -> Accessory:
+        mistakes: Mistakes = [
+            ((key,), f"does not apply to {self.kind}: it is for {' and '.join(kinds)}")
             for key, kinds in KINDS.items()
             if key in self.model_fields_set and self.kind not in kinds
         ]
         if self.kind == PACKAGE and self.package is None:
-            found.append((("package",), "is required: the Debian package that brings the service"))
-        refuse(found)
+            mistakes.append((("package",), "is required: the Debian package with the service"))
+        refuse(mistakes)
         return self
 
     @model_serializer(mode="wrap")
-    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of other kinds: what is shown can be read again."""
+    def _serialise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys of other kinds, which reading the output again would refuse."""
         return {key: value for key, value in dump(self).items() if self.kind in KINDS.get(key, (self.kind,))}
 
     @property
     def unit_name(self) -> str:
-        """The unit that a package's service runs in: by default named after it."""
+        """The unit of the package's service, by default named after the package."""
         return self.unit or f"{self.package}.service"
 
 
@@ -142,37 +142,37 @@ def variable(name: str) -> str:
     return f"{name.upper().replace('-', '_')}_URL"
 
 
-def given(accessories: dict[str, Accessory]) -> dict[str, str]:
+def variables_set(accessories: dict[str, Accessory]) -> dict[str, str]:
     """Every variable that the accessories set for the app, with the name of the accessory."""
-    own = {variable(name): name for name, one in accessories.items() if one.kind in OWN}
-    return own | {each: name for name, one in accessories.items() for each in one.env}
+    urls = {variable(name): name for name, accessory in accessories.items() if accessory.kind in OWN}
+    return urls | {key: name for name, accessory in accessories.items() for key in accessory.env}
 
 
 def environment(accessories: dict[str, Accessory]) -> dict[str, str]:
     """The variables whose values are in deploy.yml. Those of OWN hold passwords, which only the host has."""
-    return {each: text for one in accessories.values() for each, text in one.env.items()}
+    return {key: text for accessory in accessories.values() for key, text in accessory.env.items()}
 
 
-def named(data: Any) -> Any:
+def with_kinds(data: Any) -> Any:
     """The accessories, with the kinds that their names imply. Raises MistakesError for an invalid name."""
-    told = {} if data is None else data
-    if not isinstance(told, dict):
-        raise ValueError("must be a map of names to what they are, such as {redis: {}}")
-    refuse([((name,), what) for name in told if (what := _no_name(str(name)))])
-    return {name: _with_kind(str(name), one) for name, one in told.items()}
+    accessories = {} if data is None else data
+    if not isinstance(accessories, dict):
+        raise ValueError("must be a map of names to services, such as {redis: {}}")
+    refuse([((name,), what) for name in accessories if (what := _name_mistake(str(name)))])
+    return {name: _with_kind(str(name), accessory) for name, accessory in accessories.items()}
 
 
-def _no_name(name: str) -> str:
-    return _refused(_name, name)
+def _name_mistake(name: str) -> str:
+    return _mistake(_name, name)
 
 
-def _no_target(name: str) -> str:
-    """Why a file may not be written there; "" if it may."""
+def _target_mistake(name: str) -> str:
+    """Why Homeport may not write a file at this path; "" if it may."""
     taken = "belongs to the host itself or to Homeport" if name.startswith(_TAKEN_PLACES) else ""
-    return _refused(_target, name) or taken
+    return _mistake(_target, name) or taken
 
 
-def _refused(parse: Callable[[object], str], name: str) -> str:
+def _mistake(parse: Callable[[object], str], name: str) -> str:
     try:
         parse(name)
     except ValueError as error:
@@ -180,23 +180,23 @@ def _refused(parse: Callable[[object], str], name: str) -> str:
     return ""
 
 
-def _with_kind(name: str, one: Any) -> Any:
-    told = {} if one is None else one
-    if not isinstance(told, dict) or "kind" in told or "package" in told or name not in OWN:
-        return told
-    return {"kind": name, **told}
+def _with_kind(name: str, accessory: Any) -> Any:
+    keys = {} if accessory is None else accessory
+    if not isinstance(keys, dict) or "kind" in keys or "package" in keys or name not in OWN:
+        return keys
+    return {"kind": name, **keys}
 
 
-def wrong_together(accessories: dict[str, Accessory], taken: dict[str, str]) -> Found:
+def contradictions(accessories: dict[str, Accessory], taken: dict[str, str]) -> Mistakes:
     """The mistakes for variables that are set twice. `taken`: variables with a value already, and their places."""
-
-    found: Found = []
-    seen = dict(taken)
-    for name, one in accessories.items():
-        for each in (variable(name),) if one.kind in OWN else tuple(one.env):
-            if each in seen:
-                at = ("accessories", name) if one.kind in OWN else ("accessories", name, "env", each)
-                what = f"gives the app {each}, which {seen[each]} gives as well: "
-                found.append((at, what + ("name it otherwise, or drop that" if one.kind in OWN else "keep one")))
-            seen[each] = f"accessories.{name}"
-    return found
+    mistakes: Mistakes = []
+    places = dict(taken)
+    for name, accessory in accessories.items():
+        own = accessory.kind in OWN
+        for key in (variable(name),) if own else tuple(accessory.env):
+            if key in places:
+                at = ("accessories", name) if own else ("accessories", name, "env", key)
+                what = f"sets {key} for the app, which {places[key]} sets as well: "
+                mistakes.append((at, what + ("give it another name, or remove that" if own else "keep one")))
+            places[key] = f"accessories.{name}"
+    return mistakes

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from homeport.config import keys
 from homeport.config.document import Node, find
 from homeport.config.model import Config
-from homeport.config.problems import Path, Problem, key_text, shown
+from homeport.config.problems import Path, Problem, got, key_text
 from homeport.config.values import MistakesError
 
 # below these keys every scalar is text as it was written: 1.10 stays 1.10
@@ -56,22 +56,22 @@ def _problems(tree: Node, error: dict[str, Any]) -> list[Problem]:
     path: Path = tuple(error["loc"])
     cause = error.get("ctx", {}).get("error")
     if error["type"] == "extra_forbidden":
-        return [_problem(tree, *found) for found in keys.unknown(path, find(tree, path)[0])]
+        return [_problem(tree, *found) for found in keys.unknown_key(path, find(tree, path)[0])]
     if isinstance(cause, MistakesError):
-        return [_problem(tree, (*path, *below), what) for below, what in cause.found]
-    return [_problem(tree, path, _said(tree, path, error))]
+        return [_problem(tree, (*path, *below), what) for below, what in cause.mistakes]
+    return [_problem(tree, path, _message(tree, path, error))]
 
 
-def _said(tree: Node, path: Path, error: dict[str, Any]) -> str:
+def _message(tree: Node, path: Path, error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return _REQUIRED.get(key_text(path), "is required")
     cause = error.get("ctx", {}).get("error")
-    what = str(cause) if cause else _expected(error)
+    what = str(cause) if cause else _type_message(error)
     node, _ = find(tree, path)
-    return what + shown(path, node.value)
+    return what + got(path, node.value)
 
 
-def _expected(error: dict[str, Any]) -> str:
+def _type_message(error: dict[str, Any]) -> str:
     if error["type"] == "literal_error":
         return f"must be {error['ctx']['expected'].replace(chr(39), '')}"
     return _KINDS.get(error["type"]) or str(error["msg"])

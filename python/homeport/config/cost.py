@@ -12,8 +12,8 @@ MERGE_SECONDS = (30.0, 300.0, 3600.0)
 CANARY_SECONDS = 60.0
 
 
-def told(config: Config) -> str:
-    """One line of text; "" without a backup."""
+def summary(config: Config) -> str:
+    """The estimate for one month, as one line of text; "" without a backup."""
     if not config.backed_up:
         return ""
     interval = config.backup.interval
@@ -24,12 +24,12 @@ def told(config: Config) -> str:
     )
 
 
-def requests_a_month(config: Config, writes: float) -> float:
-    """The number of objects that are sent in a month if the database changes every `writes` seconds."""
+def requests_a_month(config: Config, write_interval: float) -> float:
+    """The number of objects that are sent in a month if the database changes every `write_interval` seconds."""
     backup = config.backup
     more: tuple[float, ...] = MERGE_SECONDS if config.database.engine == "sqlite" else (backup.archive_timeout,)
-    sent = [max(writes, each) for each in (backup.interval, *more, backup.snapshot_interval)]
-    return (1 + len(backup.extra)) * sum(MONTH_SECONDS / seconds for seconds in sent)
+    intervals = [max(write_interval, each) for each in (backup.interval, *more, backup.snapshot_interval)]
+    return (1 + len(backup.extra)) * sum(MONTH_SECONDS / seconds for seconds in intervals)
 
 
 def _count(number: float) -> str:

@@ -15,10 +15,10 @@ from homeport.config.fields import (
     CredentialName,
     FileName,
     Flag,
-    Found,
     Interval,
     Limit,
     LogBytes,
+    Mistakes,
     PathText,
     Section,
     Span,
@@ -31,7 +31,7 @@ from homeport.config.fields import (
 from homeport.config.parameters import Parameters
 from homeport.config.values import refuse
 
-# what one kind of database alone understands: with another it is refused by name, and not shown
+# keys for some engines only: with another engine they are refused, and `deploy config` does not show them
 ENGINES: dict[tuple[str, str], tuple[str, ...]] = {
     ("database", "path"): ("sqlite",),
     ("database", "settings"): ("sqlite",),
@@ -46,9 +46,9 @@ ENGINES: dict[tuple[str, str], tuple[str, ...]] = {
     ("backup", "encryption_key"): ("postgres",),
     ("backup", "max_wal"): ("postgres",),
 }
-# connections beside the app's: the watch, a console, a dump, a drill, and those kept for the superuser
+# connections beside the app's: the monitor, a console, a dump, a drill, and those reserved for the superuser
 OWN_CONNECTIONS = 15
-# whose data streams to backup.bucket
+# engines whose data streams to backup.bucket
 BACKED_UP = ("sqlite", "postgres")
 
 
@@ -179,60 +179,63 @@ class Backup(Section):
     """
 
     @model_validator(mode="after")
-    def _apart(self) -> Backup:
+    def _check(self) -> Backup:
         refuse(_backup_mistakes(self))
         return self
 
 
-def told_by_others(app: str | None, destination: str | None, data: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+def derived_defaults(app: str | None, destination: str | None, data: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
     """The defaults that depend on other keys, by section; None if they cannot be determined.
 
-    Other stores than AWS know a bucket by its path; a copy that may have holes is proven every day.
+    Stores other than AWS expect the bucket in the URL's path. A backup that may have gaps is verified daily.
     """
     backup, database = (each if isinstance(each := data.get(name), dict) else {} for name in ("backup", "database"))
-    elsewhere = backup.get("endpoint") is not None
+    other_store = backup.get("endpoint") is not None
     unsafe = database.get("unsafe_checkpoints") == "allow"
     engine = database.get("engine")
     return {
         "database": {"path": f"{app}.db" if app and engine not in ("postgres", "external") else None},
         "backup": {
             "prefix": _prefix(app, destination) if app and engine != "external" else None,
-            "path_style": True if elsewhere else None,
+            "path_style": True if other_store else None,
             "drill": "daily" if unsafe else None,
         },
     }
 
 
 def _prefix(app: str, destination: str | None) -> str:
-    """Two hosts must not share a place, so a destination adds its name, unless the app has it; a sandbox has a store of
-    its own.
+    """The directory in the bucket: the app's name, and the destination's unless the app's name ends with it.
+
+    Two hosts must not share a directory; a sandbox has a store of its own.
     """
     named = destination and destination.partition(":")[0] != "sandbox" and not app.endswith(f"-{destination}")
     return f"{app}-{destination}" if named else app
 
 
-def _backup_mistakes(backup: Backup) -> Found:
-    found = Found()
+def _backup_mistakes(backup: Backup) -> Mistakes:
+    mistakes = Mistakes()
     if backup.secret_access_key == backup.access_key_id:
-        found.append((("secret_access_key",), f"{backup.access_key_id} is the access_key_id as well"))
+        mistakes.append((("secret_access_key",), f"{backup.access_key_id} is the access_key_id as well"))
     if backup.encryption_key in (backup.access_key_id, backup.secret_access_key):
-        found.append((("encryption_key",), f"{backup.encryption_key} is one of the bucket's own keys as well"))
+        mistakes.append((("encryption_key",), f"{backup.encryption_key} is one of the bucket's own keys as well"))
     if backup.retention < backup.snapshot_interval:
-        found.append((("retention",), "must be as long as snapshot_interval, or there is nothing to restore from"))
+        mistakes.append((("retention",), "must be as long as snapshot_interval, or there is nothing to restore from"))
     if backup.full_interval < backup.snapshot_interval:
-        found.append((("full_interval",), "must be as long as snapshot_interval: what lies between is incremental"))
+        mistakes.append((("full_interval",), "must be as long as snapshot_interval: what lies between is incremental"))
     if not backup.archive_timeout.is_integer():
-        found.append((("archive_timeout",), "must be whole seconds"))
+        mistakes.append((("archive_timeout",), "must be whole seconds"))
     if backup.bucket and "." in backup.bucket and not backup.path_style:
-        found.append((("bucket",), "has a dot, which no certificate covers: choose another, or set path_style: true"))
+        mistakes.append(
+            (("bucket",), "has a dot, which no certificate covers: choose another, or set path_style: true")
+        )
     for key in ("extra", "require"):
         names = getattr(backup, key)
-        found += [((key, at), "is there twice: keep one") for at, name in enumerate(names) if name in names[:at]]
-    return found
+        mistakes += [((key, at), "is there twice: keep one") for at, name in enumerate(names) if name in names[:at]]
+    return mistakes
 
 
-def _no_sql(text: str) -> str:
-    """The mistake in an SQLite statement, as far as it can be found without the tables."""
+def _sql_mistake(text: str) -> str:
+    """The mistake in an SQLite statement, as far as it can be mistakes without the tables."""
     import sqlite3  # not every Python has it, and few configurations need it
 
     with closing(sqlite3.connect(":memory:")) as empty:
@@ -241,77 +244,78 @@ def _no_sql(text: str) -> str:
         except sqlite3.ProgrammingError:
             return "must be one statement: make a list of several"
         except sqlite3.Error as error:
-            told = re.search("syntax error|incomplete input|unrecognized token", str(error))
-            return f"is not SQL: {error}" if told else ""
+            syntax = re.search("syntax error|incomplete input|unrecognized token", str(error))
+            return f"is not SQL: {error}" if syntax else ""
     return ""
 
 
-def wrong_together(database: Database, backup: Backup, clear: Collection[str], secret: Collection[str]) -> Found:
+def contradictions(database: Database, backup: Backup, clear: Collection[str], secret: Collection[str]) -> Mistakes:
     """The contradictions between the database, its backup and the app's environment, each with its path."""
-    found = [*_foreign(database, backup), *_no_statements(database, backup)]
+    mistakes = [*_engine_mistakes(database, backup), *_statement_mistakes(database, backup)]
     if database.engine == "none":
         what = "there is no database to back up: set database.engine, or leave it out"
-        return found + ([(("backup", "bucket"), what)] if backup.bucket else [])
+        return mistakes + ([(("backup", "bucket"), what)] if backup.bucket else [])
     if database.engine == "external":
-        return found + _external_mistakes(database, backup, secret)
-    found += _credential_mistakes(backup, {*clear, *secret})
+        return mistakes + _external_mistakes(database, backup, secret)
+    mistakes += _credential_mistakes(backup, {*clear, *secret})
     if backup.enabled and not backup.bucket:
         what = f"{database.engine} needs a backup: set backup.bucket, or backup.enabled: false to go without"
-        found.append((("database", "engine"), what))
-    return found + (_sqlite_mistakes if database.engine == "sqlite" else _postgres_mistakes)(database, backup)
+        mistakes.append((("database", "engine"), what))
+    return mistakes + (_sqlite_mistakes if database.engine == "sqlite" else _postgres_mistakes)(database, backup)
 
 
-def _foreign(database: Database, backup: Backup) -> Found:
+def _engine_mistakes(database: Database, backup: Backup) -> Mistakes:
+    """The mistakes for keys of another engine than the app's."""
     if database.engine == "none":
-        return Found()
-    given = {("database", name) for name in database.model_fields_set}
-    given |= {("backup", name) for name in backup.model_fields_set}
+        return Mistakes()
+    set_keys = {("database", name) for name in database.model_fields_set}
+    set_keys |= {("backup", name) for name in backup.model_fields_set}
     return [
         (path, f"is for {' and '.join(engines)}, and database.engine is {database.engine}: leave it out")
         for path, engines in ENGINES.items()
-        if path in given and database.engine not in engines and (path[0] == "database" or backup.enabled)
+        if path in set_keys and database.engine not in engines and (path[0] == "database" or backup.enabled)
     ]
 
 
-def _no_statements(database: Database, backup: Backup) -> Found:
-    """PostgreSQL's SQL is another language, which only its server can tell from none."""
+def _statement_mistakes(database: Database, backup: Backup) -> Mistakes:
+    """The mistakes in the statements of SQLite. Only a PostgreSQL server could check statements of PostgreSQL."""
     if database.engine not in ("none", "sqlite"):
-        return Found()
-    return [(("backup", "verify", at), what) for at, text in enumerate(backup.verify) if (what := _no_sql(text))]
+        return Mistakes()
+    return [(("backup", "verify", at), what) for at, text in enumerate(backup.verify) if (what := _sql_mistake(text))]
 
 
-def _sqlite_mistakes(database: Database, backup: Backup) -> Found:
-    found = Found()
+def _sqlite_mistakes(database: Database, backup: Backup) -> Mistakes:
+    mistakes = Mistakes()
     if database.path in backup.extra:
-        found.append((("backup", "extra", backup.extra.index(database.path)), "is database.path: leave it out"))
+        mistakes.append((("backup", "extra", backup.extra.index(database.path)), "is database.path: leave it out"))
     if database.unsafe_checkpoints == "allow" and backup.drill != "daily":
-        found.append((("backup", "drill"), "must be daily where database.unsafe_checkpoints is allow"))
-    return found
+        mistakes.append((("backup", "drill"), "must be daily where database.unsafe_checkpoints is allow"))
+    return mistakes
 
 
-def _postgres_mistakes(database: Database, backup: Backup) -> Found:
-    found = Found()
+def _postgres_mistakes(database: Database, backup: Backup) -> Mistakes:
+    mistakes = Mistakes()
     if backup.enabled and (backup.endpoint or "").startswith("http://"):
-        found.append((("backup", "endpoint"), "must begin with https:// for postgres: pgBackRest speaks nothing else"))
-    least, given = 2 * database.pool + OWN_CONNECTIONS, database.parameters.get("max_connections")
-    if given is not None and (parameters.number("max_connections", given) or 0) < least:
+        mistakes.append((("backup", "endpoint"), "must begin with https:// for postgres: pgBackRest requires it"))
+    least, configured = 2 * database.pool + OWN_CONNECTIONS, database.parameters.get("max_connections")
+    if configured is not None and (parameters.number("max_connections", configured) or 0) < least:
         what = f"must be at least {least}: twice database.pool, for the overlap of a push, and {OWN_CONNECTIONS} more"
-        found.append((("database", "parameters", "max_connections"), what))
-    return found
+        mistakes.append((("database", "parameters", "max_connections"), what))
+    return mistakes
 
 
-def _external_mistakes(database: Database, backup: Backup, secret: Collection[str]) -> Found:
-    found = Found()
+def _external_mistakes(database: Database, backup: Backup, secret: Collection[str]) -> Mistakes:
+    mistakes = Mistakes()
     if backup.enabled and backup.model_fields_set - {"enabled"}:
         what = "the backups of an external database are its provider's: leave this out, or set enabled: false"
-        found.append((("backup",), what))
+        mistakes.append((("backup",), what))
     if database.url not in secret:
         what = f"{database.url} is not in env.secret: name it there, so that the app gets it"
-        found.append((("database", "url"), what))
-    return found
+        mistakes.append((("database", "url"), what))
+    return mistakes
 
 
-def _credential_mistakes(backup: Backup, variables: Collection[str]) -> Found:
+def _credential_mistakes(backup: Backup, variables: Collection[str]) -> Mistakes:
     what = "{} is in env as well, and the app must not have it: use another name"
     names = {key: getattr(backup, key) for key in ("access_key_id", "secret_access_key", "encryption_key")}
     return [(("backup", key), what.format(name)) for key, name in names.items() if name in variables]

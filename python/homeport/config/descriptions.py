@@ -31,8 +31,8 @@ def of_fields(section: type[Section]) -> dict[str, str]:
 def _described(field: ast.stmt, text: ast.stmt) -> tuple[str, str]:
     if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
         return "", ""
-    said = text.value.value if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) else ""
-    paragraph, _, example = inspect.cleandoc(str(said)).partition("\n\n")
+    docstring = text.value.value if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) else ""
+    paragraph, _, example = inspect.cleandoc(str(docstring)).partition("\n\n")
     return field.target.id, "\n\n".join(filter(None, [" ".join(paragraph.split()), example]))
 
 
@@ -42,9 +42,9 @@ def every_key() -> dict[str, str]:
 
 
 def _below(section: type[Section], path: str) -> Iterator[tuple[str, str]]:
-    said = of_fields(section)
+    descriptions = of_fields(section)
     for name, field in section.model_fields.items():
-        yield path + name, said[name]
+        yield path + name, descriptions[name]
         if inner := inner_section(field.annotation):
             yield from _below(inner, f"{path}{name}{joint(field.annotation)}.")
 

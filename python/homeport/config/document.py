@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from homeport.config.problems import Origin, Path, Problem, key_text, shown, unusable
+from homeport.config.problems import Origin, Path, Problem, file_error, got, key_text
 
 Scalar = str | int | float | bool | None
 Tree = dict[str, "Node"]
@@ -67,11 +67,11 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     """The tree of a file and the mistakes that are YAML's own. Raises ConfigError when there is no tree."""
     root = _compose(text, file)
     if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == f"{_CORE}null"):
-        raise unusable(file, "the file is empty", f"write one: deploy init, or fill in {file}")
+        raise file_error(file, "the file is empty", f"write one: deploy init, or fill in {file}")
     reading = _Reading(file)
     if not isinstance(root, yaml.MappingNode):
         what = "the file must hold a map of keys, such as `app: shop`"
-        raise unusable(file, what, line=root.start_mark.line + 1)
+        raise file_error(file, what, line=root.start_mark.line + 1)
     return _node(reading, root, ()), reading.problems
 
 
@@ -80,14 +80,14 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise unusable(file, _syntax(error), line=mark.line + 1 if mark else 1) from None
+        raise file_error(file, _syntax(error), line=mark.line + 1 if mark else 1) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise unusable(file, "a control character that YAML does not allow", line=line) from None
+        raise file_error(file, "a control character that YAML does not allow", line=line) from None
     except (yaml.YAMLError, ValueError, OverflowError):
-        raise unusable(file, "not valid YAML: an escape or a version in it is out of range") from None
+        raise file_error(file, "not valid YAML: an escape or a version in it is out of range") from None
     except RecursionError:
-        raise unusable(file, "nested too deeply") from None
+        raise file_error(file, "nested too deeply") from None
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
@@ -115,9 +115,9 @@ def _count(reading: _Reading, node: yaml.Node) -> None:
     reading.nodes += 1
     if reading.nodes > MOST_NODES:
         line = node.start_mark.line + 1
-        raise unusable(reading.file, f"its aliases grow to more than {MOST_NODES} values", line=line)
+        raise file_error(reading.file, f"its aliases grow to more than {MOST_NODES} values", line=line)
     if len(reading.ancestors) > MOST_LEVELS:
-        raise unusable(reading.file, "nested too deeply", line=node.start_mark.line + 1)
+        raise file_error(reading.file, "nested too deeply", line=node.start_mark.line + 1)
 
 
 def _text(node: yaml.Node) -> str:
@@ -193,7 +193,7 @@ def _plain(reading: _Reading, node: yaml.ScalarNode, path: Path, text: str) -> S
         return float(text)
     for pattern, what in _TRAPS:
         if re.fullmatch(pattern, text):
-            reading.problem(node, path, what + shown(path, text))
+            reading.problem(node, path, what + got(path, text))
             break
     return text
 

@@ -18,7 +18,7 @@ from pydantic import (
 from homeport.config import values
 from homeport.config.problems import Path
 
-Found = list[tuple[Path, str]]
+Mistakes = list[tuple[Path, str]]
 
 
 def readable(show: Callable[[Any], str]) -> PlainSerializer:

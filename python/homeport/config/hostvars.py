@@ -59,22 +59,22 @@ def _push_database(config: Config) -> Json | None:
     database = config.database
     if database.engine == "none":
         return None
-    told = {"engine": database.engine}
+    common = {"engine": database.engine}
     if database.engine == "postgres":
-        return {**told, "pool": database.pool, "lock_timeout": database.lock_timeout}
+        return {**common, "pool": database.pool, "lock_timeout": database.lock_timeout}
     if database.engine == "external":
-        return {**told, "pool": database.pool, "url": database.url}
+        return {**common, "pool": database.pool, "url": database.url}
     own = {name: getattr(database, name) for name in ("settings", "unsafe_checkpoints")}
-    return {**told, "path": _data(config, database.path), **own}
+    return {**common, "path": _data_path(config, database.path), **own}
 
 
 def _environment(config: Config) -> dict[str, str]:
-    known = {
+    variables = {
         "PHX_HOST": config.names[0],
         **_database_environment(config),
         **accessories.environment(config.accessories),
     }
-    return {**{name: text for name, text in known.items() if name not in config.env.secret}, **config.env.clear}
+    return {**{name: text for name, text in variables.items() if name not in config.env.secret}, **config.env.clear}
 
 
 def _database_environment(config: Config) -> dict[str, str]:
@@ -85,7 +85,7 @@ def _database_environment(config: Config) -> dict[str, str]:
 
 def _sqlite_environment(config: Config) -> dict[str, str]:
     """The variables of SQLite. Ecto requires a host, which its SQLite adapter ignores, and one part after it."""
-    path = _data(config, config.database.path)
+    path = _data_path(config, config.database.path)
     return {"DATABASE_PATH": path, "DATABASE_URL": f"ecto://localhost/{quote(path, safe='')}"}
 
 
@@ -110,7 +110,7 @@ def database_name(config: Config) -> str:
     return config.app.replace("-", "_")
 
 
-def _data(config: Config, name: str) -> str:
+def _data_path(config: Config, name: str) -> str:
     return f"/var/lib/{config.app}/{name}"
 
 
@@ -150,15 +150,15 @@ def host_vars(loaded: Loaded) -> Json:
 
 
 def _connection(loaded: Loaded) -> Json:
-    to = target(loaded)
-    known = {"ansible_port": to.port, "ansible_ssh_private_key_file": str(to.key) if to.key else None}
+    login = target(loaded)
+    optional = {"ansible_port": login.port, "ansible_ssh_private_key_file": str(login.key) if login.key else None}
     return {
         "homeport_name": inventory_name(loaded),
-        "ansible_host": to.host,
-        "ansible_user": to.user,
-        "ansible_ssh_args": shlex.join(options(to)),
-        **{name: value for name, value in known.items() if value is not None},
-        "homeport_deploy_user": to.user,
+        "ansible_host": login.host,
+        "ansible_user": login.user,
+        "ansible_ssh_args": shlex.join(options(login)),
+        **{name: value for name, value in optional.items() if value is not None},
+        "homeport_deploy_user": login.user,
         "homeport_provision_user": loaded.config.ssh.provision_user,
         "homeport_authorized_keys": _authorized_keys(loaded),
     }
@@ -223,21 +223,21 @@ def _acme(loaded: Loaded) -> Json:
 
 
 def _database(loaded: Loaded) -> Json:
-    """What /etc/homeport/<app>/database.json will say, with the CA's path here, and the names of the credentials."""
+    """The content of /etc/homeport/<app>/database.json, with the path of the CA on the laptop; and the keys' names."""
     config = loaded.config
     engines = {"sqlite": _sqlite, "postgres": _postgres, "external": _external}
     if config.database.engine not in engines:
         return {"homeport_database": None, "homeport_backup_secrets": None}
-    told = {"engine": config.database.engine, "user": config.app, **engines[config.database.engine](config)}
+    database = {"engine": config.database.engine, "user": config.app, **engines[config.database.engine](config)}
     backup = _backup(loaded) if config.backed_up else None
-    return {"homeport_database": {**told, "backup": backup}, "homeport_backup_secrets": _backup_secrets(config)}
+    return {"homeport_database": {**database, "backup": backup}, "homeport_backup_secrets": _backup_secrets(config)}
 
 
 def _sqlite(config: Config) -> Json:
     names = [config.database.path, *config.backup.extra]
     return {
         "unsafe_checkpoints": config.database.unsafe_checkpoints,
-        "databases": [{"name": name, "path": _data(config, name)} for name in names],
+        "databases": [{"name": name, "path": _data_path(config, name)} for name in names],
     }
 
 
@@ -251,35 +251,35 @@ def _external(config: Config) -> Json:
 
 
 def _backup(loaded: Loaded) -> Json:
-    """What the host needs to know of the backup: no name of a secret, and nothing that another engine's would need."""
+    """The keys of `backup` for the host: without the names of secrets, and without the keys of other engines."""
     backup, engine = loaded.config.backup, loaded.config.database.engine
     others = {str(key) for (section, key), engines in ENGINES.items() if section == "backup" and engine not in engines}
     names = {"enabled", "extra", "access_key_id", "secret_access_key", "encryption_key"}
-    told = backup.model_dump(mode="json", exclude=names | others)
+    keys = backup.model_dump(mode="json", exclude=names | others)
     encrypted = {"encrypted": backup.encryption_key is not None} if engine == "postgres" else {}
-    return {**told, **encrypted, "ca": _file(loaded, "backup.ca", backup.ca) or None}
+    return {**keys, **encrypted, "ca": _file(loaded, "backup.ca", backup.ca) or None}
 
 
 def _backup_secrets(config: Config) -> Json | None:
-    """The names of the backup's keys; None without a backup. PostgreSQL's may be without an encryption key."""
-    found: Json = dict(backup_names(config))
-    return ({"encryption_key": None} if config.database.engine == "postgres" else {}) | found if found else None
+    """The names of the backup's keys; None without a backup. For PostgreSQL also `encryption_key`, None if not set."""
+    names: Json = dict(backup_names(config))
+    return ({"encryption_key": None} if config.database.engine == "postgres" else {}) | names if names else None
 
 
 def _accessories(loaded: Loaded) -> list[Json]:
-    """Each with its unit, and with what is in its files: the host is provisioned for that, wherever they lie here."""
+    """The accessories, each with its unit and the digests of its files: a changed file provisions the host again."""
     return [_accessory(loaded, name, one) for name, one in loaded.config.accessories.items()]
 
 
 def _accessory(loaded: Loaded, name: str, one: Accessory) -> Json:
     own = f"homeport-{loaded.config.app}-accessory-{name}.service"
     unit = own if one.kind in accessories.OWN else one.unit_name
-    told = one.model_dump(mode="json", include={"kind", "package", "memory", "persist", "evict"})
-    files = [_sent(loaded, name, to, file) for to, file in one.files.items()]
-    return {"name": name, "unit": unit, **told, "files": files}
+    keys = one.model_dump(mode="json", include={"kind", "package", "memory", "persist", "evict"})
+    files = [_accessory_file(loaded, name, to, file) for to, file in one.files.items()]
+    return {"name": name, "unit": unit, **keys, "files": files}
 
 
-def _sent(loaded: Loaded, name: str, to: str, file: str) -> Json:
+def _accessory_file(loaded: Loaded, name: str, to: str, file: str) -> Json:
     source = _file(loaded, f"accessories.{name}.files.{to}", file)
     return {"src": source, "dest": to, "digest": file_digest(Path(source))}
 
@@ -288,19 +288,19 @@ def _file(loaded: Loaded, key: str, text: str | None) -> str:
     if text is None:
         return ""
     if not loaded.path(text).is_file():
-        raise _refused(loaded, key, f"there is no file {text}")
+        raise _config_error(loaded, key, f"there is no file {text}")
     return str(loaded.path(text))
 
 
-def _refused(loaded: Loaded, key: str, what: str) -> ConfigError:
+def _config_error(loaded: Loaded, key: str, what: str) -> ConfigError:
     return ConfigError([Problem(loaded.origin[key], key, what)])
 
 
 def _authorized_keys(loaded: Loaded) -> list[str]:
-    return [key for entry in loaded.config.ssh.authorized_keys for key in _keys_of(loaded, entry)]
+    return [key for entry in loaded.config.ssh.authorized_keys for key in _public_keys(loaded, entry)]
 
 
-def _keys_of(loaded: Loaded, entry: str) -> list[str]:
+def _public_keys(loaded: Loaded, entry: str) -> list[str]:
     if _PUBLIC_KEY.fullmatch(entry):
         return [entry]
     path = Path(_file(loaded, "ssh.authorized_keys", entry))
@@ -311,5 +311,5 @@ def _keys_of(loaded: Loaded, entry: str) -> list[str]:
     keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not keys or not all(_PUBLIC_KEY.fullmatch(key) for key in keys):
         what = f"{entry} is no file of public keys, one per line (….pub)"
-        raise _refused(loaded, "ssh.authorized_keys", what)
+        raise _config_error(loaded, "ssh.authorized_keys", what)
     return keys

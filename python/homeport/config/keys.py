@@ -65,25 +65,25 @@ def _levels(section: type[Section], path: Path) -> list[tuple[Path, tuple[str, .
     return found
 
 
-def unknown(path: Path, node: Node | None = None) -> list[tuple[Path, str]]:
+def unknown_key(path: Path, node: Node | None = None) -> list[tuple[Path, str]]:
     """The mistakes for an unknown key; for keys of Kamal below it, one for each of these."""
     below = node.value if node and isinstance(node.value, dict) else {}
-    known = [(*path, name) for name in below if key_text((*path, name)) in KAMAL]
-    if known:
-        return [(each, KAMAL[key_text(each)]) for each in known]
-    return [(path, _meant(path))]
+    of_kamal = [(*path, name) for name in below if key_text((*path, name)) in KAMAL]
+    if of_kamal:
+        return [(key, KAMAL[key_text(key)]) for key in of_kamal]
+    return [(path, _message(path))]
 
 
-def _meant(path: Path) -> str:
+def _message(path: Path) -> str:
     text = key_text(path)
     if text in KAMAL:
         return KAMAL[text]
-    name, here = str(path[-1]), _expected(path[:-1])
-    hint = _variable(path) or _nearby(name, here) or _elsewhere(name)
+    name, here = str(path[-1]), _expected_keys(path[:-1])
+    hint = _variable_hint(path) or _similar_key_hint(name, here) or _section_hint(name)
     return f"unknown key{hint} (expected one of: {', '.join(here)})"
 
 
-def _expected(parent: Path) -> tuple[str, ...]:
+def _expected_keys(parent: Path) -> tuple[str, ...]:
     if parent[:1] == ("accessories",):
         return tuple(Accessory.model_fields)
     if parent[:1] == ("cron",):
@@ -93,19 +93,19 @@ def _expected(parent: Path) -> tuple[str, ...]:
     return ("name", "redirect_to", "certificate", "key") if parent[:1] == ("domains",) else levels().get(parent, ())
 
 
-def _variable(path: Path) -> str:
+def _variable_hint(path: Path) -> str:
     if path[:-1] == ("env",) and re.fullmatch(r"[A-Z][A-Z0-9_]*", str(path[-1])):
         return "; a variable belongs in env.clear, or its name alone in env.secret"
     return ""
 
 
-def _nearby(name: str, here: tuple[str, ...]) -> str:
+def _similar_key_hint(name: str, here: tuple[str, ...]) -> str:
     if any(name in keys for keys in levels().values()):
         return ""
     close = get_close_matches(name.lower().replace("-", "_")[:40], here, 1, 0.7)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def _elsewhere(name: str) -> str:
+def _section_hint(name: str) -> str:
     places = [key_text((*path, name)) for path, keys in levels().items() if name in keys]
     return f"; it belongs in {' or '.join(places)}" if places else ""

@@ -15,7 +15,7 @@ from homeport.config.check import check
 from homeport.config.database import BACKED_UP
 from homeport.config.document import Node, find, merge, node_of, parse
 from homeport.config.model import Config
-from homeport.config.problems import ConfigError, Origin, Problem, unusable
+from homeport.config.problems import ConfigError, Origin, Problem, file_error
 from homeport.config.values import parse_host
 from homeport.core.errors import ExitCode, HomeportError
 
@@ -38,7 +38,7 @@ class SandboxLike(Protocol):
 
 
 Sandboxes = Callable[[str], SandboxLike | None]
-Told = Mapping[str, Any]
+SandboxFacts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Loaded:
     @property
     def host_address(self) -> str:
         """The address of the host, or its alias in ssh's configuration."""
-        return self.config.at.address
+        return self.config.parsed_host.address
 
     @property
     def known_hosts(self) -> Path:
@@ -93,33 +93,33 @@ def load(
     Raises ConfigError with every mistake, exit code 2.
     """
     here = (start or Path.cwd()).absolute()
-    base = here / config if config else _nearest(here)
+    base = here / config if config else _nearest_file(here)
     tree, problems = read(base, here)
     sandbox = _sandbox(destination, sandboxes or _sandboxes)
     for layer, found in _destination_layers(base, here, destination, tree, sandbox):
         tree, problems = merge(tree, layer), problems + found
     checked, found = check(tree, destination)
     # a value with a mistake in YAML is not reported again for its type
-    said = {(each.origin, each.key) for each in problems}
-    problems += [each for each in found if (each.origin, each.key) not in said]
+    reported = {(each.origin, each.key) for each in problems}
+    problems += [each for each in found if (each.origin, each.key) not in reported]
     if problems or checked is None:
-        raise ConfigError(sorted(problems, key=lambda each: _place(each, tree)))
+        raise ConfigError(sorted(problems, key=lambda each: _sort_key(each, tree)))
     origin = _origins(checked, tree)
     credentials = _credentials(sandbox, origin)
-    warnings = (*_warnings(tree), *_of_one_version(checked, origin))
+    warnings = (*_secret_warnings(tree), *_version_warnings(checked, origin))
     return Loaded(checked, base.parent, origin, destination, warnings, credentials, base.name)
 
 
-def _place(problem: Problem, tree: Node) -> tuple[bool, str, int]:
+def _sort_key(problem: Problem, tree: Node) -> tuple[bool, str, int]:
     return problem.origin.file != tree.origin.file, problem.origin.file, problem.origin.line
 
 
-def _nearest(here: Path) -> Path:
+def _nearest_file(here: Path) -> Path:
     for directory in (here, *here.parents):
         if (directory / FILE).is_file():
             return directory / FILE
     what = f"there is no {FILE} here or in a directory above"
-    raise unusable(str(here), what, "write one: deploy init, or name one: deploy -c FILE")
+    raise file_error(str(here), what, "write one: deploy init, or name one: deploy -c FILE")
 
 
 def read(file: Path, here: Path) -> tuple[Node, list[Problem]]:
@@ -130,21 +130,21 @@ def read(file: Path, here: Path) -> tuple[Node, list[Problem]]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         fix = "check its name and its permissions"
-        raise unusable(name, f"the file cannot be read: {reason}", fix) from None
+        raise file_error(name, f"the file cannot be read: {reason}", fix) from None
 
 
 def _text(file: Path, name: str) -> str:
     if file.exists() and not file.is_file():
-        raise unusable(name, "is not a file", f"name a file, such as {FILE}")
+        raise file_error(name, "is not a file", f"name a file, such as {FILE}")
     data = file.read_bytes() if file.stat().st_size <= MOST_BYTES else b"x" * (MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         what = f"is larger than {MOST_BYTES // 1024} KiB, which no configuration is"
-        raise unusable(name, what, f"name another file, such as {FILE}")
+        raise file_error(name, what, f"name another file, such as {FILE}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise unusable(name, "is not UTF-8 here", "save the file as UTF-8", line) from None
+        raise file_error(name, "is not UTF-8 here", "save the file as UTF-8", line) from None
 
 
 def _display(file: Path, here: Path) -> str:
@@ -152,31 +152,31 @@ def _display(file: Path, here: Path) -> str:
 
 
 def _destination_layers(
-    base: Path, here: Path, destination: str | None, tree: Node, sandbox: Told | None
+    base: Path, here: Path, destination: str | None, tree: Node, sandbox: SandboxFacts | None
 ) -> list[tuple[Node, list[Problem]]]:
     if destination is None:
         return []
     name = destination.partition(":")[0]
     file = base.with_name(f"{base.stem}.{name}{base.suffix}")
     overlay = [read(file, here)] if name != SANDBOX or file.exists() else []
-    named = _named_release(tree, overlay[0][0]) if overlay else []
+    named = _release_name_layer(tree, overlay[0][0]) if overlay else []
     if sandbox is None:
-        checks = (_shared_place, partial(_shared_host, name))
+        checks = (_shared_directory, partial(_shared_host, name))
         found = [problem for layer, _ in overlay for check in checks for problem in check(tree, layer)]
         return [*named, *((layer, [*problems, *found]) for layer, problems in overlay)]
-    whole = merge(tree, overlay[0][0]) if overlay else tree
-    return [*named, (node_of(_sandbox_values(whole, sandbox), Origin(SANDBOX)), []), *overlay]
+    merged = merge(tree, overlay[0][0]) if overlay else tree
+    return [*named, (node_of(_sandbox_values(merged, sandbox), Origin(SANDBOX)), []), *overlay]
 
 
-def _named_release(tree: Node, layer: Node) -> list[tuple[Node, list[Problem]]]:
+def _release_name_layer(tree: Node, layer: Node) -> list[tuple[Node, list[Problem]]]:
     """Keep the release's name, which mix.exs sets, if a destination changes the app's name."""
-    app = _said(tree, "app")
+    app = _text_at(tree, "app")
     if app is None or not _is_set(layer, ("app",)) or _is_set(tree, ("release", "name")):
         return []
     return [(node_of({"release": {"name": app.replace("-", "_")}}, find(tree, ("app",))[0].origin), [])]
 
 
-def _shared_place(tree: Node, layer: Node) -> list[Problem]:
+def _shared_directory(tree: Node, layer: Node) -> list[Problem]:
     """Refuse a destination with another host or app that would stream to the same place in the bucket."""
     own = [_is_set(layer, ("backup", name)) for name in ("bucket", "endpoint", "prefix")]
     another = _is_set(layer, ("host",)) or _is_set(layer, ("app",))
@@ -191,14 +191,14 @@ def _shared_host(name: str, tree: Node, layer: Node) -> list[Problem]:
 
     `app` with the same name declares that the destination is the same app.
     """
-    app, host = _said(tree, "app"), _said(tree, "host")
-    if app is None or host is None or not _same_host(host, _said(layer, "host") or host):
+    app, host = _text_at(tree, "app"), _text_at(tree, "host")
+    if app is None or host is None or not _same_host(host, _text_at(layer, "host") or host):
         return []
     if not _is_set(layer, ("app",)):
-        wanted = f"{app}-{name}".replace("_", "-")
+        suggested = f"{app}-{name}".replace("_", "-")
         what = f"is missing, and the host is that of {tree.origin.file}: this would replace {app} there"
-        return [Problem(layer.origin, "app", f"{what}; add the line `app: {wanted}`")]
-    if _said(layer, "app") != app and not _is_set(layer, ("domains",)):
+        return [Problem(layer.origin, "app", f"{what}; add the line `app: {suggested}`")]
+    if _text_at(layer, "app") != app and not _is_set(layer, ("domains",)):
         what = f"is missing, and {app} answers at those of {tree.origin.file} on the same host"
         return [Problem(layer.origin, "domains", f"{what}; add names of its own")]
     return []
@@ -225,7 +225,8 @@ def _check_destination(destination: str, name: str) -> None:
         raise HomeportError(what, "-d", "give it another name", ExitCode.USAGE)
 
 
-def _said(tree: Node, *path: str) -> str | None:
+def _text_at(tree: Node, *path: str) -> str | None:
+    """The text at a path of keys; None if there is none."""
     node, reached = find(tree, path)
     return node.value if reached == path and isinstance(node.value, str) else None
 
@@ -237,7 +238,7 @@ def _sandboxes(name: str) -> SandboxLike | None:
     return found
 
 
-def _sandbox(destination: str | None, sandboxes: Sandboxes) -> Told | None:
+def _sandbox(destination: str | None, sandboxes: Sandboxes) -> SandboxFacts | None:
     """The facts of the sandbox that the destination names; None for any other destination."""
     if destination is None:
         return None
@@ -248,17 +249,17 @@ def _sandbox(destination: str | None, sandboxes: Sandboxes) -> Told | None:
     name = instance or SANDBOX_NAME
     sandbox = sandboxes(name)
     if sandbox is None:
-        again = "deploy sandbox up" + (f" --name {name}" if name != SANDBOX_NAME else "")
-        raise unusable("-d sandbox", f"there is no sandbox {name!r}", again)
+        fix = "deploy sandbox up" + (f" --name {name}" if name != SANDBOX_NAME else "")
+        raise file_error("-d sandbox", f"there is no sandbox {name!r}", fix)
     return sandbox.as_dict()
 
 
-def _sandbox_values(tree: Node, told: Told) -> dict[str, Any]:
-    ssh, acme = told["ssh"], told["acme"]
+def _sandbox_values(tree: Node, sandbox: SandboxFacts) -> dict[str, Any]:
+    ssh, acme = sandbox["ssh"], sandbox["acme"]
     return {
-        "host": told["address"],
-        "domains": [f"{_said(tree, 'app') or 'app'}.sandbox.test"],
-        **_sandbox_backup(_said(tree, "database", "engine"), told["s3"]),
+        "host": sandbox["address"],
+        "domains": [f"{_text_at(tree, 'app') or 'app'}.sandbox.test"],
+        **_sandbox_backup(_text_at(tree, "database", "engine"), sandbox["s3"]),
         "ssh": {
             "user": "deploy",
             "provision_user": ssh["user"],
@@ -267,22 +268,24 @@ def _sandbox_values(tree: Node, told: Told) -> dict[str, Any]:
             "known_hosts": ssh["known_hosts"],
         },
         "acme": {"directory": acme["directory"], "ca": acme["ca"], "root": acme["root"]},
-        "verify": {"address": told["address"]},
+        "verify": {"address": sandbox["address"]},
     }
 
 
-def _sandbox_backup(engine: str | None, s3: Told) -> dict[str, Any]:
-    """The sandbox's own bucket. Its keys are in a file, so that a rehearsal needs no variable: Loaded.credentials."""
+def _sandbox_backup(engine: str | None, s3: SandboxFacts) -> dict[str, Any]:
+    """The sandbox's own bucket. Its keys are in a file, Loaded.credentials, so that no variable has to be set."""
     if engine not in BACKED_UP:
         return {}
-    told = {name: s3[name] for name in ("bucket", "region")}
-    # PostgreSQL's programs speak HTTPS alone; without it there is no certificate to trust
-    way = {"endpoint": s3["tls_endpoint"], "ca": s3["ca"]} if engine == "postgres" else {"endpoint": s3["endpoint"]}
-    return {"backup": {"ca": None, **told, **way, "path_style": True, "require": []}}
+    bucket = {name: s3[name] for name in ("bucket", "region")}
+    # pgBackRest requires HTTPS; without HTTPS there is no certificate to trust
+    endpoint = (
+        {"endpoint": s3["tls_endpoint"], "ca": s3["ca"]} if engine == "postgres" else {"endpoint": s3["endpoint"]}
+    )
+    return {"backup": {"ca": None, **bucket, **endpoint, "path_style": True, "require": []}}
 
 
-def _credentials(sandbox: Told | None, origin: Mapping[str, Origin]) -> Path | None:
-    """The file with the keys of the sandbox's store, while that is the store."""
+def _credentials(sandbox: SandboxFacts | None, origin: Mapping[str, Origin]) -> Path | None:
+    """The file with the keys of the sandbox's store; None if deploy.yml names another store."""
     own = origin["backup.endpoint"].layer == SANDBOX
     return Path(sandbox["s3"]["credentials"]) if sandbox and own else None
 
@@ -300,8 +303,8 @@ def leaves(value: object, key: str = "") -> dict[str, Any]:
 def _origins(config: Config, tree: Node) -> dict[str, Origin]:
     derived = {"release.name": "app", "database.path": "app", "backup.prefix": "app"}
     derived |= {"backup.path_style": "backup.endpoint", "backup.drill": "database.unsafe_checkpoints"}
-    derived |= {"ssh.port": "host"} if config.at.port else {}
-    derived |= {"ssh.provision_user": "host"} if config.at.user else {}
+    derived |= {"ssh.port": "host"} if config.parsed_host.port else {}
+    derived |= {"ssh.provision_user": "host"} if config.parsed_host.user else {}
     found = {key: _origin(key, tree) for key in leaves(config.model_dump())}
     return {key: found[derived[key]] if key in derived and at is DEFAULT else at for key, at in found.items()}
 
@@ -309,25 +312,25 @@ def _origins(config: Config, tree: Node) -> dict[str, Origin]:
 def _origin(key: str, tree: Node) -> Origin:
     path = tuple(key.split("."))
     _, reached = find(tree, path)
-    # a name of PostgreSQL's may have a dot itself
-    whole = (*reached, ".".join(path[len(reached) :])) if reached != path else path
-    node, reached = find(tree, whole)
-    return node.origin if reached == whole else DEFAULT
+    # the name of a PostgreSQL setting may contain a dot
+    with_dots = (*reached, ".".join(path[len(reached) :])) if reached != path else path
+    node, reached = find(tree, with_dots)
+    return node.origin if reached == with_dots else DEFAULT
 
 
-def _warnings(tree: Node) -> list[str]:
+def _secret_warnings(tree: Node) -> list[str]:
     node, reached = find(tree, ("env", "clear"))
     variables = node.value if len(reached) == 2 and isinstance(node.value, dict) else {}
     what = "looks like a secret, and env.clear is no place for one: put the name alone in env.secret"
-    found = [name for name, each in variables.items() if _looks_secret(name, each.text)]
-    return [f"{variables[name].origin} env.clear.{name}: {what}" for name in found]
+    names = [name for name, each in variables.items() if _looks_secret(name, each.text)]
+    return [f"{variables[name].origin} env.clear.{name}: {what}" for name in names]
 
 
-def _of_one_version(config: Config, origin: Mapping[str, Origin]) -> list[str]:
-    found = parameters.of_one_version(config.database.parameters)
+def _version_warnings(config: Config, origin: Mapping[str, Origin]) -> list[str]:
+    versions = parameters.single_version(config.database.parameters)
     what = "is known to PostgreSQL {} alone: a server of another version does not start with it"
-    keys = {name: f"database.parameters.{name}" for name in found}
-    return [f"{origin[keys[name]]} {keys[name]}: {what.format(version)}" for name, version in found.items()]
+    keys = {name: f"database.parameters.{name}" for name in versions}
+    return [f"{origin[keys[name]]} {keys[name]}: {what.format(version)}" for name, version in versions.items()]
 
 
 def _looks_secret(name: str, value: str) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from homeport.config import accessories, values
 from homeport.config.accessories import Accessory
 from homeport.config.cron import Jobs
-from homeport.config.database import BACKED_UP, Backup, Database, told_by_others, wrong_together
+from homeport.config.database import BACKED_UP, Backup, Database, contradictions, derived_defaults
 from homeport.config.fields import (
     Address,
     AppName,
@@ -23,12 +23,12 @@ from homeport.config.fields import (
     Cores,
     DomainName,
     Email,
-    Found,
     HostText,
     HttpsUrl,
     KeyName,
     KeyringEntry,
     Limit,
+    Mistakes,
     PasswordVariable,
     PathText,
     Port,
@@ -43,10 +43,10 @@ from homeport.config.fields import (
 from homeport.config.names import BUILD_SUFFIX, env_reason
 from homeport.config.notify import Receivers
 from homeport.config.values import Host, refuse
-from homeport.config.variables import no_variable, variables
+from homeport.config.variables import name_mistake, variables
 
 T = TypeVar("T")
-Accessories = Annotated[dict[str, Accessory], BeforeValidator(accessories.named)]
+Accessories = Annotated[dict[str, Accessory], BeforeValidator(accessories.with_kinds)]
 
 _ELSEWHERE = "values come from deploy.secrets.yml or the environment of `deploy`"
 # Linux: useradd(8) takes names of at most 32 characters
@@ -71,11 +71,11 @@ class Domain(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _plain(cls, data: object) -> object:
+    def _expand(cls, data: object) -> object:
         return data if isinstance(data, dict) else {"name": data}
 
     @model_validator(mode="after")
-    def _both(self) -> Domain:
+    def _check(self) -> Domain:
         if self.certificate and not self.key:
             refuse([(("key",), "is required beside certificate: the name of the secret that holds its private key")])
         if self.key and not self.certificate:
@@ -153,7 +153,7 @@ class Env(Section):
         return _names(data)
 
     @model_validator(mode="after")
-    def _once(self) -> Env:
+    def _check(self) -> Env:
         both = "is in env.clear as well: keep one of the two"
         twice = [index for index, name in enumerate(self.secret) if name in self.clear]
         refuse([(("secret", index), f"{self.secret[index]} {both}") for index in twice])
@@ -188,9 +188,9 @@ class SecretSources(Section):
     """
 
     @model_validator(mode="after")
-    def _one(self) -> SecretSources:
-        given = [name for name in ("password_file", "password_command", "keyring") if getattr(self, name)]
-        refuse([((name,), f"is one way too many: {given[0]} tells the password as well") for name in given[1:]])
+    def _check(self) -> SecretSources:
+        sources = [name for name in ("password_file", "password_command", "keyring") if getattr(self, name)]
+        refuse([((name,), f"is one source too many: {sources[0]} is set as well") for name in sources[1:]])
         return self
 
 
@@ -375,19 +375,19 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _derived(cls, data: object, info: ValidationInfo) -> object:
-        """What is named after the app, and what `host` and other keys tell, unless their own keys do.
+    def _derive_defaults(cls, data: object, info: ValidationInfo) -> object:
+        """Fill in the defaults that depend on other keys: on the app's name, on `host`, and on `endpoint` and the like.
 
-        Validation's context is the destination: it has a place of its own in the bucket.
+        The context of the validation is the destination, which has a directory of its own in the bucket.
         """
         if not isinstance(data, dict):
             return data
-        app = _parsed(values.app_name, data.get("app"))
-        data = _below(data, "release", {"name": _release_name(data.get("app"))})
-        for section, told in told_by_others(app, info.context, data).items():
-            data = _below(data, section, told)
-        given = _parsed(values.parse_host, data.get("host"))
-        return _below(data, "ssh", {"provision_user": given.user, "port": given.port} if given else {})
+        app = _parse_or_none(values.app_name, data.get("app"))
+        data = _with_defaults(data, "release", {"name": _release_name(data.get("app"))})
+        for section, defaults in derived_defaults(app, info.context, data).items():
+            data = _with_defaults(data, section, defaults)
+        host = _parse_or_none(values.parse_host, data.get("host"))
+        return _with_defaults(data, "ssh", {"provision_user": host.user, "port": host.port} if host else {})
 
     @field_validator("domains")
     @classmethod
@@ -396,13 +396,13 @@ class Config(Section):
         return domains
 
     @model_validator(mode="after")
-    def _together(self) -> Config:
-        refuse(_mistakes_together(self))
+    def _check(self) -> Config:
+        refuse(_contradictions(self))
         return self
 
     @property
     def instance_name(self) -> str:
-        """What everything on the host is named after."""
+        """The name that everything of the app on the host begins with."""
         return self.app
 
     @property
@@ -412,7 +412,7 @@ class Config(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names the app answers at; the first is the one it is known by."""
+        """The names at which the app answers; the first is the main one."""
         return tuple(domain.name for domain in self.domains if not domain.redirect_to)
 
     @property
@@ -421,16 +421,17 @@ class Config(Section):
         return tuple(domain for domain in self.domains if domain.certificate)
 
     @property
-    def at(self) -> Host:
-        """What `host` says: an address or a name ssh knows, and user and port where it gives them."""
+    def parsed_host(self) -> Host:
+        """The parts of `host`: an address or an alias of ssh, and the user and port if `host` has them."""
         return values.parse_host(self.host)
 
 
-def _below(data: dict[Any, Any], section: str, derived: dict[str, Any]) -> dict[Any, Any]:
-    given = {} if data.get(section) is None else data[section]
-    if not isinstance(given, dict):
+def _with_defaults(data: dict[Any, Any], section: str, defaults: dict[str, Any]) -> dict[Any, Any]:
+    """The data with defaults for the keys that the section does not set; None is no default."""
+    keys = {} if data.get(section) is None else data[section]
+    if not isinstance(keys, dict):
         return data
-    return {**data, section: {**{key: value for key, value in derived.items() if value is not None}, **given}}
+    return {**data, section: {**{key: value for key, value in defaults.items() if value is not None}, **keys}}
 
 
 def _release_name(app: object) -> str | None:
@@ -440,7 +441,7 @@ def _release_name(app: object) -> str | None:
         return None
 
 
-def _parsed(parse: Callable[[object], T], value: object) -> T | None:
+def _parse_or_none(parse: Callable[[object], T], value: object) -> T | None:
     try:
         return parse(value)
     except ValueError:
@@ -448,84 +449,86 @@ def _parsed(parse: Callable[[object], T], value: object) -> T | None:
 
 
 def _names(data: object) -> tuple[str, ...]:
-    given = () if data is None else data
-    if not isinstance(given, list | tuple):
+    names = () if data is None else data
+    if not isinstance(names, list | tuple):
         raise ValueError(f"must be a list of names; {_ELSEWHERE}")
-    found: Found = []
-    for index, name in enumerate(given):
-        what = _no_name(name) or ("is there twice: keep one" if name in given[:index] else "")
-        found += [((index,), what)] if what else []
-    refuse(found)
-    return tuple(given)
+    mistakes: Mistakes = []
+    for index, name in enumerate(names):
+        what = _name_mistake(name) or ("is there twice: keep one" if name in names[:index] else "")
+        mistakes += [((index,), what)] if what else []
+    refuse(mistakes)
+    return tuple(names)
 
 
-def _no_name(name: object) -> str:
-    if not isinstance(name, str) or no_variable(name):
+def _name_mistake(name: object) -> str:
+    if not isinstance(name, str) or name_mistake(name):
         return f"must be a name alone, such as SECRET_KEY_BASE; {_ELSEWHERE}"
     return f"{name} is refused: {why}" if (why := env_reason(name)) else ""
 
 
-def _domain_mistakes(domains: tuple[Domain, ...]) -> Found:
-    plain = list(dict.fromkeys(domain.name for domain in domains if not domain.redirect_to))
-    found: Found = []
+def _domain_mistakes(domains: tuple[Domain, ...]) -> Mistakes:
+    main = list(dict.fromkeys(domain.name for domain in domains if not domain.redirect_to))
+    mistakes: Mistakes = []
     if not domains or domains[0].redirect_to:
-        found.append(((), "must begin with a name that does not redirect: the one the app is known by"))
+        mistakes.append(((), "must begin with a name that does not redirect: the main one"))
     for index, domain in enumerate(domains):
         if domain.name in [other.name for other in domains[:index]]:
-            found.append(((index,), f"{domain.name} is there twice: keep one"))
-        elif plain and domain.redirect_to and domain.redirect_to not in plain:
-            what = f"must be one of the names that do not redirect: {', '.join(plain)}"
-            found.append(((index, "redirect_to"), what))
-    return found
+            mistakes.append(((index,), f"{domain.name} is there twice: keep one"))
+        elif main and domain.redirect_to and domain.redirect_to not in main:
+            what = f"must be one of the names that do not redirect: {', '.join(main)}"
+            mistakes.append(((index, "redirect_to"), what))
+    return mistakes
 
 
-def _mistakes_together(config: Config) -> Found:
+def _contradictions(config: Config) -> Mistakes:
     checks = (_host_mistakes, _user_mistakes, _database_mistakes, _secret_mistakes, _accessory_mistakes)
-    return [found for check in checks for found in check(config)]
+    return [mistake for check in checks for mistake in check(config)]
 
 
-def _secret_mistakes(config: Config) -> Found:
+def _secret_mistakes(config: Config) -> Mistakes:
     backup = config.backup
     keys = (backup.access_key_id, backup.secret_access_key, backup.encryption_key) if config.backed_up else ()
     certified = (domain.key for domain in config.own_certificates if domain.key)
     urls = (receiver.url for receiver in config.notify)
     names = {*config.env.secret, *keys, *urls, *certified}
     what = "is not in env.secret: name it there, or leave the command out"
-    found: Found = [(("secrets", "commands", name), what) for name in config.secrets.commands if name not in names]
+    mistakes: Mistakes = [
+        (("secrets", "commands", name), what) for name in config.secrets.commands if name not in names
+    ]
     if config.secrets.password_env in {*names, *config.env.clear}:
         what = f"{config.secrets.password_env} is one of the secrets that it opens: use another name"
-        found.append((("secrets", "password_env"), what))
-    return found
+        mistakes.append((("secrets", "password_env"), what))
+    return mistakes
 
 
-def _database_mistakes(config: Config) -> Found:
-    return wrong_together(config.database, config.backup, config.env.clear, config.env.secret)
+def _database_mistakes(config: Config) -> Mistakes:
+    return contradictions(config.database, config.backup, config.env.clear, config.env.secret)
 
 
-def _accessory_mistakes(config: Config) -> Found:
+def _accessory_mistakes(config: Config) -> Mistakes:
     taken = {**dict.fromkeys(config.env.clear, "env.clear"), **dict.fromkeys(config.env.secret, "env.secret")}
     if config.database.engine != "none":
         taken["DATABASE_URL"] = "database"
-    return accessories.wrong_together(config.accessories, taken)
+    return accessories.contradictions(config.accessories, taken)
 
 
-def _host_mistakes(config: Config) -> Found:
-    given, found = values.parse_host(config.host), Found()
-    if given.port and given.port != config.ssh.port:
-        found.append((("ssh", "port"), f"differs from the port in host, {given.port}: keep one of the two"))
-    if given.user and given.user != config.ssh.provision_user:
-        what = f"differs from the user in host, {given.user}: keep one of the two"
-        found.append((("ssh", "provision_user"), what))
-    return found
+def _host_mistakes(config: Config) -> Mistakes:
+    host, mistakes = values.parse_host(config.host), Mistakes()
+    if host.port and host.port != config.ssh.port:
+        mistakes.append((("ssh", "port"), f"differs from the port in host, {host.port}: keep one of the two"))
+    if host.user and host.user != config.ssh.provision_user:
+        what = f"differs from the user in host, {host.user}: keep one of the two"
+        mistakes.append((("ssh", "provision_user"), what))
+    return mistakes
 
 
-def _user_mistakes(config: Config) -> Found:
-    found = Found()
+def _user_mistakes(config: Config) -> Mistakes:
+    mistakes = Mistakes()
     if config.ssh.user == config.ssh.provision_user:
-        found.append((("ssh", "user"), f"must be another than the one who provisions, {config.ssh.user}"))
+        mistakes.append((("ssh", "user"), f"must be another than the one who provisions, {config.ssh.user}"))
     if config.ssh.user in (config.app, config.app + BUILD_SUFFIX):
-        found.append((("ssh", "user"), "must be another than the app's own users"))
+        mistakes.append((("ssh", "user"), "must be another than the app's own users"))
     if config.release.build == "host" and len(config.app + BUILD_SUFFIX) > LONGEST_USER:
         most = LONGEST_USER - len(BUILD_SUFFIX)
-        found.append((("app",), f"must have at most {most} characters where releases are built on the host"))
-    return found
+        mistakes.append((("app",), f"must have at most {most} characters where releases are built on the host"))
+    return mistakes

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from homeport.config import values
-from homeport.config.fields import Found, Section
+from homeport.config.fields import Mistakes, Section
 from homeport.config.values import refuse
 
 Event = Literal["success", "failure", "rollback", "drill", "trouble"]
@@ -17,12 +17,12 @@ EVENTS: tuple[Event, ...] = ("success", "failure", "rollback", "drill", "trouble
 def _events(data: object) -> tuple[object, ...]:
     if not isinstance(data, list | tuple) or not data:
         raise ValueError(f"must be a list of {', '.join(EVENTS[:-1])} and {EVENTS[-1]}")
-    found: Found = []
+    mistakes: Mistakes = []
     for index, name in enumerate(data):
         what = "" if name in EVENTS else f"must be {', '.join(EVENTS[:-1])} or {EVENTS[-1]}"
         what = what or ("is there twice: keep one" if name in data[:index] else "")
-        found += [((index,), what)] if what else []
-    refuse(found)
+        mistakes += [((index,), what)] if what else []
+    refuse(mistakes)
     return tuple(data)
 
 

@@ -46,10 +46,10 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.origin} {self.said}"
+        return f"{self.origin} {self.text}"
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The key and the mistake, without the place."""
         return f"{self.key}: {self.what}" if self.key else self.what
 
@@ -64,13 +64,13 @@ class ConfigError(HomeportError):
 
 def _summary(problems: list[Problem]) -> str:
     if len(problems) == 1:
-        return problems[0].said
+        return problems[0].text
     lines = [f"{len(problems)} mistakes in the configuration", *(f"  {problem}" for problem in problems)]
     return "\n".join(lines)
 
 
-def unusable(where: str, what: str, fix: str = FIX, line: int = 0) -> ConfigError:
-    """The error for a file that cannot be read."""
+def file_error(where: str, what: str, fix: str = FIX, line: int = 0) -> ConfigError:
+    """The error for a file, or a part of it, that cannot be used as configuration."""
     origin = Origin(where, where, line) if line else Origin(where)
     return ConfigError([Problem(origin, "", what)], fix)
 
@@ -87,7 +87,7 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[\w-]{1,60}", name) else json.dumps(name[:SHOWN_CHARACTERS])
 
 
-def shown(path: Path, value: object) -> str:
+def got(path: Path, value: object) -> str:
     """` (got …)` for a message; "" if the value may be a secret or is not a scalar."""
     if any(path[: len(private)] == private for private in PRIVATE) or isinstance(value, dict | list | tuple):
         return ""

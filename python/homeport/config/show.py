@@ -37,7 +37,7 @@ def _applicable(loaded: Loaded, dumped: Json) -> Json:
 
 def as_yaml(loaded: Loaded) -> str:
     """The configuration as a deploy.yml with every default written out."""
-    return yaml.safe_dump(_for_a_person(loaded), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(_readable(loaded), sort_keys=False, allow_unicode=True, width=110)
 
 
 def rows(loaded: Loaded) -> list[Json]:
@@ -51,42 +51,42 @@ def _row(key: str, value: Any, loaded: Loaded) -> Json:
     return {"key": key, "value": value, "layer": origin.layer, "line": origin.line or None}
 
 
-def explained(loaded: Loaded, keys: Iterable[str]) -> list[Json]:
+def describe(loaded: Loaded, keys: Iterable[str]) -> list[Json]:
     """The description of each key and of the keys below it, with value and origin if it has a value.
 
     Raises HomeportError (usage) for an unknown key.
     """
-    described, values = every_key(), leaves(_for_a_person(loaded))
+    described, values = every_key(), leaves(_readable(loaded))
     rows = []
     for key in keys:
         below = [each for each in described if each == key or each.startswith((f"{key}.", f"{key}["))]
         if not below:
-            raise _no_key(key, described)
-        rows += [_explained(each, described[each], values, loaded) for each in below]
+            raise _unknown_key(key, described)
+        rows += [_description_row(each, described[each], values, loaded) for each in below]
     return rows
 
 
-def _no_key(key: str, described: Iterable[str]) -> HomeportError:
+def _unknown_key(key: str, described: Iterable[str]) -> HomeportError:
     near = get_close_matches(key, described, n=3)
     fix = f"name {' or '.join(near)}" if near else "deploy docs deploy.yml lists every key"
     return HomeportError(f"deploy.yml has no key {key}", "", fix, ExitCode.USAGE)
 
 
-def _explained(key: str, description: str, values: Json, loaded: Loaded) -> Json:
+def _description_row(key: str, description: str, values: Json, loaded: Loaded) -> Json:
     row: Json = {"key": key, "description": description}
     return {**row, "value": values[key], "origin": str(loaded.origin[key])} if key in values else row
 
 
 def as_paragraphs(rows: list[Json]) -> str:
     """The explained keys as text: a line with key, value and origin, and below it the description."""
-    return "\n\n".join(f"{_heading(row)}\n{_filled(row['description'])}" for row in rows)
+    return "\n\n".join(f"{_heading(row)}\n{_paragraph(row['description'])}" for row in rows)
 
 
 def _heading(row: Json) -> str:
     return f"{row['key']}: {_inline(row['value'])}  ({row['origin']})" if "value" in row else f"{row['key']}:"
 
 
-def _filled(description: str) -> str:
+def _paragraph(description: str) -> str:
     paragraph, _, example = description.partition("\n\n")
     lines = fill(paragraph, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return f"{lines}\n{indent(example, '  ')}" if example else lines
@@ -94,12 +94,12 @@ def _filled(description: str) -> str:
 
 def as_table(loaded: Loaded) -> str:
     """The rows as text in columns, and the cost of the backup."""
-    values = leaves(_for_a_person(loaded))
+    values = leaves(_readable(loaded))
     lines = columns([(key, _inline(value), str(loaded.origin[key])) for key, value in values.items()])
-    return "\n".join([*lines, *filter(None, [cost.told(loaded.config)])])
+    return "\n".join([*lines, *filter(None, [cost.summary(loaded.config)])])
 
 
-def _for_a_person(loaded: Loaded) -> Json:
+def _readable(loaded: Loaded) -> Json:
     return _applicable(loaded, loaded.config.model_dump(mode="json", context="person"))
 
 

@@ -32,15 +32,15 @@ _PLACEHOLDER_NETWORK = ipaddress.ip_network("203.0.113.0/24")
 class MistakesError(ValueError):
     """Several mistakes in one value, each with its path below the value."""
 
-    def __init__(self, found: Iterable[tuple[Path, str]]) -> None:
-        self.found = list(found)
-        super().__init__("; ".join(what for _, what in self.found))
+    def __init__(self, mistakes: Iterable[tuple[Path, str]]) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("; ".join(what for _, what in self.mistakes))
 
 
-def refuse(found: list[tuple[Path, str]]) -> None:
+def refuse(mistakes: list[tuple[Path, str]]) -> None:
     """Raise MistakesError with the mistakes, if there are any."""
-    if found:
-        raise MistakesError(found)
+    if mistakes:
+        raise MistakesError(mistakes)
 
 
 def duration(least: float = 0.0, most: float = LONGEST_SECONDS) -> Callable[[object], float]:
@@ -199,12 +199,12 @@ def domain_name(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a name such as shop.example.org, or {name: …, redirect_to: …}")
     name = value.lower()
-    if reason := _no_domain(name):
+    if reason := _domain_mistake(name):
         raise ValueError(reason)
     return name
 
 
-def _no_domain(name: str) -> str:
+def _domain_mistake(name: str) -> str:
     if "/" in name or ":" in name:
         return "must be a name alone, without https://, port or path"
     if name.startswith("*."):
@@ -214,7 +214,7 @@ def _no_domain(name: str) -> str:
     labels = name.split(".")
     if len(labels) < 2 or len(name) > 253 or labels[-1].isdigit() or not all(map(_is_label, labels)):
         return "must be a name such as shop.example.org"
-    return _placeholder(_is_placeholder_name(name), "a name of yours")
+    return _placeholder_mistake(_is_placeholder_name(name), "a name of yours")
 
 
 def _is_placeholder_name(name: str) -> bool:
@@ -225,8 +225,8 @@ def _is_label(label: str) -> bool:
     return bool(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label))
 
 
-def _placeholder(is_one: bool, wanted: str) -> str:
-    return f"is still the placeholder: write {wanted}" if is_one else ""
+def _placeholder_mistake(is_placeholder: bool, expected: str) -> str:
+    return f"is still the placeholder: write {expected}" if is_placeholder else ""
 
 
 _file = matching(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", "the name of a file in /var/lib/<app>/, without a directory")
@@ -387,7 +387,7 @@ def _check_v6(text: str) -> None:
 def host(value: object) -> str:
     """The text of a host, checked."""
     parsed = parse_host(value)
-    if reason := _placeholder(_is_placeholder_host(parsed.address), "the address of your host"):
+    if reason := _placeholder_mistake(_is_placeholder_host(parsed.address), "the address of your host"):
         raise ValueError(reason)
     return str(value)
 

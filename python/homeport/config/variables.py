@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from homeport.config import values
-from homeport.config.fields import Found
+from homeport.config.fields import Mistakes
 from homeport.config.values import refuse
 
 
 def variables(data: object, reason: Callable[[str], str]) -> dict[str, str]:
     """The map of variables. Raises MistakesError with every mistake, without the values, which may be secrets."""
-    given = {} if data is None else data
-    if not isinstance(given, dict):
+    entries = {} if data is None else data
+    if not isinstance(entries, dict):
         raise ValueError("must be a map of names to values")
-    found: Found = []
-    for name, value in given.items():
+    mistakes: Mistakes = []
+    for name, value in entries.items():
         refused = f"is refused: {why}" if (why := reason(name)) else ""
-        what = no_variable(str(name)) or refused or _no_value(value)
-        found += [((name,), what)] if what else []
-    refuse(found)
-    return given
+        what = name_mistake(str(name)) or refused or _value_mistake(value)
+        mistakes += [((name,), what)] if what else []
+    refuse(mistakes)
+    return entries
 
 
-def no_variable(name: str) -> str:
-    """Why this cannot be a variable's name; "" if it can."""
+def name_mistake(name: str) -> str:
+    """Why the name cannot be a variable's; "" if it can."""
     try:
         values.matching(r"[A-Z_][A-Z0-9_]{0,127}", "a name in capitals, such as POOL_SIZE")(name)
     except ValueError as error:
@@ -32,7 +32,7 @@ def no_variable(name: str) -> str:
     return ""
 
 
-def _no_value(value: object) -> str:
+def _value_mistake(value: object) -> str:
     if value is None:
         return 'has no value: write "" for an empty one'
     if not isinstance(value, str):

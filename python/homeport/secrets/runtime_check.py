@@ -85,7 +85,7 @@ def everything(loaded: Loaded, environ: Mapping[str, str]) -> list[Finding]:
 
 def _given(loaded: Loaded) -> set[str]:
     config = loaded.config
-    beside = accessories.given(config.accessories)
+    beside = accessories.variables_set(config.accessories)
     return {*RESERVED_ENV, *_GIVEN, *settings(config).env, *config.env.secret, *beside}
 
 

@@ -38,8 +38,8 @@ def command(options: Options, keys: tuple[str, ...], explain: bool, as_json: boo
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if keys:
-        explained = show.explained(loaded, keys)
-        print(json.dumps(explained, indent=2) if as_json else show.as_paragraphs(explained))
+        rows = show.describe(loaded, keys)
+        print(json.dumps(rows, indent=2) if as_json else show.as_paragraphs(rows))
     elif as_json:
         print(json.dumps(show.rows(loaded) if explain else show.document(loaded), indent=2))
     else:

@@ -23,19 +23,19 @@ KEYS = "kind, memory, persist, evict, package, unit, env, files"
 NAME = "must be a name in lower-case letters, digits and -, at most 20, such as redis"
 
 MISTAKES = [
-    ("accessories: [redis]", ["deploy.yml:4 accessories: must be a map of names to what they are, such as {redis: {}}"]),
+    ("accessories: [redis]", ["deploy.yml:4 accessories: must be a map of names to services, such as {redis: {}}"]),
     ("accessories: {Redis: }", [f"deploy.yml:4 accessories.Redis: {NAME}"]),
     ("accessories: {a/b: {kind: redis}}", [f'deploy.yml:4 accessories."a/b": {NAME}']),
-    ("accessories: {queue: }", ["deploy.yml:4 accessories.queue.kind: is required: one of redis, valkey, memcached; or package, for what a Debian package brings"]),
+    ("accessories: {queue: }", ["deploy.yml:4 accessories.queue.kind: is required: one of redis, valkey, memcached; or package, for a service of a Debian package"]),
     ("accessories: {queue: {kind: mongodb}}", ['deploy.yml:4 accessories.queue.kind: must be redis, valkey, memcached or package (got "mongodb")']),
     ("accessories: {redis: 7}", ["deploy.yml:4 accessories.redis: must be a map of keys (got 7)"]),
     ("accessories: {redis: {image: redis}}", [f"deploy.yml:4 accessories.redis.image: unknown key (expected one of: {KEYS})"]),
     ("accessories: {redis: {memroy: 1G}}", [f'deploy.yml:4 accessories.redis.memroy: unknown key; did you mean "memory"? (expected one of: {KEYS})']),
     ("accessories: {redis: {memory: 1}}", ['deploy.yml:4 accessories.redis.memory: must be a size such as "512M" or "2G", at least 16M (got 1)']),
     ("accessories: {redis: {persist: 'yes'}}", ['deploy.yml:4 accessories.redis.persist: must be true or false (got "yes")']),
-    ("accessories: {memcached: {persist: true}}", ["deploy.yml:4 accessories.memcached.persist: means nothing to memcached: it is for redis and valkey"]),
-    ("accessories: {redis: {unit: a.service}}", ["deploy.yml:4 accessories.redis.unit: means nothing to redis: it is for package"]),
-    ("accessories: {mq: {kind: package}}", ["deploy.yml:4 accessories.mq.package: is required: the Debian package that brings the service"]),
+    ("accessories: {memcached: {persist: true}}", ["deploy.yml:4 accessories.memcached.persist: does not apply to memcached: it is for redis and valkey"]),
+    ("accessories: {redis: {unit: a.service}}", ["deploy.yml:4 accessories.redis.unit: does not apply to redis: it is for package"]),
+    ("accessories: {mq: {kind: package}}", ["deploy.yml:4 accessories.mq.package: is required: the Debian package with the service"]),
     ("accessories: {mq: {package: Bad!}}", ['deploy.yml:4 accessories.mq.package: must be the name of a Debian package, such as mosquitto (got "Bad!")']),
     ("accessories: {mq: {package: ssh}}", ['deploy.yml:4 accessories.mq.package: ssh belongs to the host itself (got "ssh")']),
     ("accessories: {mq: {package: a1, unit: homeport-shop-tail.service}}", ['deploy.yml:4 accessories.mq.unit: homeport-shop-tail.service belongs to the host itself or to Homeport (got "homeport-shop-tail.service")']),
@@ -43,9 +43,9 @@ MISTAKES = [
     ("accessories: {mq: {package: a1, env: {PORT: '1'}}}", ["deploy.yml:4 accessories.mq.env.PORT: is refused: Homeport gives every instance a port of its own"]),
     ("accessories: {mq: {package: a1, files: {/etc/ssh/sshd_config: x}}}", ['deploy.yml:4 accessories.mq.files."/etc/ssh/sshd_config": belongs to the host itself or to Homeport']),
     ("accessories: {mq: {package: a1, files: {/etc/../root/x: x}}}", ['deploy.yml:4 accessories.mq.files."/etc/../root/x": must be a file below /etc, such as /etc/mosquitto/conf.d/shop.conf']),
-    ("env: {clear: {REDIS_URL: x}}\naccessories: {redis: }", ["deploy.yml:5 accessories.redis: gives the app REDIS_URL, which env.clear gives as well: name it otherwise, or drop that"]),
-    ("env: {secret: [REDIS_URL]}\naccessories: {redis: }", ["deploy.yml:5 accessories.redis: gives the app REDIS_URL, which env.secret gives as well: name it otherwise, or drop that"]),
-    ("accessories: {redis: , mq: {package: a1, env: {REDIS_URL: x}}}", ["deploy.yml:4 accessories.mq.env.REDIS_URL: gives the app REDIS_URL, which accessories.redis gives as well: keep one"]),
+    ("env: {clear: {REDIS_URL: x}}\naccessories: {redis: }", ["deploy.yml:5 accessories.redis: sets REDIS_URL for the app, which env.clear sets as well: give it another name, or remove that"]),
+    ("env: {secret: [REDIS_URL]}\naccessories: {redis: }", ["deploy.yml:5 accessories.redis: sets REDIS_URL for the app, which env.secret sets as well: give it another name, or remove that"]),
+    ("accessories: {redis: , mq: {package: a1, env: {REDIS_URL: x}}}", ["deploy.yml:4 accessories.mq.env.REDIS_URL: sets REDIS_URL for the app, which accessories.redis sets as well: keep one"]),
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_the_databases_variable_belongs_to_the_database(project: Any, good: Call
     text = good("database: {engine: sqlite}\nbackup: {enabled: false}\naccessories: {database: {kind: redis}}")
 
     assert project.mistakes(text) == [
-        "deploy.yml:6 accessories.database: gives the app DATABASE_URL, which database gives as well: name it otherwise, or drop that"
+        "deploy.yml:6 accessories.database: sets DATABASE_URL for the app, which database sets as well: give it another name, or remove that"
     ]
 
 
@@ -112,7 +112,7 @@ def test_the_app_gets_what_stands_there_and_the_host_alone_makes_the_rest(
     loaded = project.write(good("accessories: {redis: , mq: {package: a1, env: {MQ: 'x:1'}}}\n")).load()
 
     assert settings(loaded.config).env == {"PHX_HOST": "shop.test", "MQ": "x:1"}
-    assert accessories.given(loaded.config.accessories) == {"REDIS_URL": "redis", "MQ": "mq"}
+    assert accessories.variables_set(loaded.config.accessories) == {"REDIS_URL": "redis", "MQ": "mq"}
 
 
 def test_the_host_knows_units_and_contents_and_not_where_a_file_lies_here(

@@ -172,7 +172,7 @@ def test_a_host_is_an_address_or_a_name_that_ssh_knows(project: Any, host: str, 
 
 DOMAINS = [
     ("shop.test", "domains", 'must be a list (got "shop.test")'),
-    ("[]", "domains", "must begin with a name that does not redirect: the one the app is known by"),
+    ("[]", "domains", "must begin with a name that does not redirect: the main one"),
     ("[https://shop.test]", "domains[0]", 'must be a name alone, without https://, port or path (got "https://shop.test")'),
     ("[localhost]", "domains[0]", 'must be a name such as shop.example.org (got "localhost")'),
     ("[10.0.0.1]", "domains[0]", 'must be a name such as shop.example.org (got "10.0.0.1")'),
@@ -183,7 +183,7 @@ DOMAINS = [
     ("[a.test, A.TEST]", "domains[1]", "a.test is there twice: keep one"),
     ("[5]", "domains[0]", "must be a name such as shop.example.org, or {name: …, redirect_to: …} (got 5)"),
     ("[a.test, {name: b.test, redirect_to: c.test}]", "domains[1].redirect_to", "must be one of the names that do not redirect: a.test"),
-    ("[{name: b.test, redirect_to: b.test}]", "domains", "must begin with a name that does not redirect: the one the app is known by"),
+    ("[{name: b.test, redirect_to: b.test}]", "domains", "must begin with a name that does not redirect: the main one"),
     ("[a.test, {redirect_to: a.test}]", "domains[1].name", "is required"),
     ("[{name: a.test, to: b.test}]", "domains[0].to", "unknown key (expected one of: name, redirect_to, certificate, key)"),
     ("[{name: a.test, certificate: a.pem}]", "domains[0].key", "is required beside certificate: the name of the secret that holds its private key"),

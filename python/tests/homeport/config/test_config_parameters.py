@@ -45,12 +45,12 @@ MISTAKES = [
     ("listen_addresses: '*'", "listen_addresses: is Homeport's own: the server answers on the Unix socket of its app, and nowhere else"),
     ("ssl_cert_file: x", "ssl_cert_file: is Homeport's own: the server answers on the Unix socket of its app, and nowhere else"),
     ("Port: 5433", "Port: is Homeport's own: the server answers on the Unix socket of its app, and nowhere else"),
-    ("data_directory: /x", "data_directory: is Homeport's own: Homeport knows where its files are"),
+    ("data_directory: /x", "data_directory: is Homeport's own: Homeport decides where its files are"),
     ("archive_command: x", "archive_command: is Homeport's own: the backup depends on it: see backup"),
     ("archive_timeout: 60", "archive_timeout: is Homeport's own: set backup.archive_timeout"),
     ("wal_level: minimal", "wal_level: is Homeport's own: the backup depends on it: see backup"),
     ("recovery_target_time: now", "recovery_target_time: is Homeport's own: restores and drills set it for themselves"),
-    ("fsync: off", "fsync: is Homeport's own: without it data that was written may be lost or spoilt"),
+    ("fsync: off", "fsync: is Homeport's own: another value may lose or corrupt written data"),
     ("logging_collector: on", "logging_collector: is Homeport's own: the log goes to the journal"),
     ("block_size: 8192", "block_size: cannot be set: it is decided when PostgreSQL is built or its cluster is made"),
 ]  # fmt: skip
@@ -120,15 +120,15 @@ def test_where_a_setting_comes_from_is_known_even_of_a_name_with_a_dot(project: 
 
 
 def test_both_versions_are_known_whole() -> None:
-    rows = [row for rows in parameters.known().values() for row in rows]
+    rows = [row for rows in parameters.settings_by_name().values() for row in rows]
 
     for version in parameters.VERSIONS:
         assert sum(version in row.versions for row in rows) > 350
     assert {row.kind for row in rows} == {"bool", "enum", "integer", "real", "string", "internal"}
-    assert all(any(name.startswith(own) for name in parameters.known()) for own in parameters.OWN)
+    assert all(any(name.startswith(own) for name in parameters.settings_by_name()) for own in parameters.OWN)
 
 
-NUMBERS = [rows[-1] for rows in parameters.known().values() if rows[-1].kind in ("integer", "real")]
+NUMBERS = [rows[-1] for rows in parameters.settings_by_name().values() if rows[-1].kind in ("integer", "real")]
 
 
 @given(st.sampled_from(NUMBERS), st.data())
@@ -153,18 +153,18 @@ def test_a_number_passes_within_its_range_in_any_unit_and_not_outside(row: Any, 
 )
 def test_what_passes_is_text_without_control_characters_under_a_name_that_postgresql_takes(given: Any) -> None:
     try:
-        found = parameters.checked(given)
+        found = parameters.parse(given)
     except MistakesError:
         return
     for name, text in found.items():
-        assert parameters._OF_A_MODULE.fullmatch(name) or name.lower() in parameters.known()
+        assert parameters._OF_A_MODULE.fullmatch(name) or name.lower() in parameters.settings_by_name()
         assert text.isprintable() or not any(character < " " for character in text)
 
 
 @given(st.text(max_size=12), st.sampled_from(["work_mem", "jit", "synchronous_commit", "statement_timeout"]))
 def test_no_text_confuses_the_check(text: str, name: str) -> None:
     with suppress(MistakesError):
-        assert parameters.checked({name: text}) == {name: text}
+        assert parameters.parse({name: text}) == {name: text}
 
 
 SERVERS = [
@@ -177,7 +177,7 @@ def test_the_list_is_that_of_the_installed_server() -> None:
     for server in SERVERS:
         told = subprocess.run([server, "--describe-config"], capture_output=True, text=True, check=True).stdout
         for name, _, _, kind, _, least, most, *_ in (line.split("\t") for line in told.splitlines()):
-            row = next(row for row in parameters.known()[name.lower()] if server.parts[4] in row.versions)
+            row = next(row for row in parameters.settings_by_name()[name.lower()] if server.parts[4] in row.versions)
             assert (row.name, row.kind) == (name, KINDS[kind])
             if row.kind in ("integer", "real"):
                 assert (row.least, row.most) == (pytest.approx(float(least)), pytest.approx(float(most)))

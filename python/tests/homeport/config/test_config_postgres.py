@@ -56,7 +56,7 @@ MISTAKES = [
     ("database: {engine: sqlite}\nbackup: {bucket: shop-backups, encryption_key: KEY}", ["deploy.yml:5 backup.encryption_key: is for postgres, and database.engine is sqlite: leave it out"]),
     # the backup
     ("database: {engine: postgres}", ["deploy.yml:4 database.engine: postgres needs a backup: set backup.bucket, or backup.enabled: false to go without"]),
-    (more("endpoint: 'http://10.0.0.5:9000'", "backup"), ["deploy.yml:5 backup.endpoint: must begin with https:// for postgres: pgBackRest speaks nothing else"]),
+    (more("endpoint: 'http://10.0.0.5:9000'", "backup"), ["deploy.yml:5 backup.endpoint: must begin with https:// for postgres: pgBackRest requires it"]),
     (more("archive_timeout: 0", "backup"), ['deploy.yml:5 backup.archive_timeout: must be a duration such as "500ms", "30s", "5m" or "1h", from 1s to 1h (got 0)']),
     (more("archive_timeout: 1.5s", "backup"), ["deploy.yml:5 backup.archive_timeout: must be whole seconds"]),
     (more("full_interval: 1h", "backup"), ["deploy.yml:5 backup.full_interval: must be as long as snapshot_interval: what lies between is incremental"]),

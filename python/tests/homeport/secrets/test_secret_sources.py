@@ -122,7 +122,7 @@ def test_a_command_gets_no_secret_and_no_shell(project: Project) -> None:
         ("commands: {B_KEY: id}", "commands.B_KEY", "is not in env.secret: name it there, or leave the command out"),
         ('commands: {A_KEY: "it\'s"}', "commands.A_KEY", "has a quotation that does not end"),
         ("commands: {A_KEY: 7}", "commands.A_KEY", "must be a command such as op read op://shop/production/token"),
-        ("{password_file: a, keyring: b}", "keyring", "is one way too many: password_file tells the password as well"),
+        ("{password_file: a, keyring: b}", "keyring", "is one source too many: password_file is set as well"),
         ("password_env: A_KEY", "password_env", "A_KEY is one of the secrets that it opens: use another name"),
         (
             "password_env: 'hunter2 and more'",

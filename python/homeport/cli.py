@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
 def _redacted(text: str) -> str:
     """The text without the value of any secret that this process has read; imports nothing if it has read none."""
     redact = sys.modules.get("homeport.core.redact")
-    return str(redact.known()(text)) if redact else text
+    return str(redact.redactor()(text)) if redact else text
 
 
 def _report(error: HomeportError) -> int:

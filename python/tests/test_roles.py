@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import yaml
 
-from homeport.core.packaged_files import collection
+from homeport.core.packaged_files import collection, content
 from hostctl.common.documents import Json
 
 ROLES = collection() / "roles"
@@ -73,16 +77,47 @@ def test_the_sandboxing_of_units_is_written_once() -> None:
 
 
 def test_every_task_uses_the_documented_options_of_its_action() -> None:
-    used = {(name, key) for task in tasks() for name, given in task.items() if name in DOCUMENTED for key in given}
-    assert {(name, key) for name, key in used if key not in DOCUMENTED[name]} == set()
-    assert {name for name, _ in used} == DOCUMENTED.keys()
+    known = options()
+    used = {(name, key) for task in tasks() for name, given in task.items() if name in known for key in given}
+    assert {(name, key) for name, key in used if key not in known[name]} == set()
+    assert {name for name, _ in used} == known.keys()
 
 
 def test_every_task_gives_what_its_action_requires() -> None:
     for task in tasks():
-        for name in task.keys() & DOCUMENTED.keys():
-            required = {key for key, option in DOCUMENTED[name].items() if option.get("required")}
+        for name in task.keys() & options().keys():
+            required = {key for key, option in options()[name].items() if option.get("required")}
             assert required <= task[name].keys(), (name, task)
+
+
+@pytest.mark.parametrize(
+    ("action", "names", "notes"),
+    [
+        ("credentials", {"app", "names"}, ("as root", "the file that C(deploy) writes")),
+        ("plan", {"tar", "digest", "git", "host"}, ("as the deploy user", "the inventory plugin")),
+        (
+            "switch",
+            {"verb", "digest", "git", "live", "to", "force", "with_data", "point", "at"},
+            ("as the deploy user",),
+        ),
+    ],
+)
+def test_ansible_shows_what_several_actions_share_as_part_of_each(
+    action: str, names: set[str], notes: tuple[str, ...]
+) -> None:
+    shown = documentation()[f"homeport.deploy.{action}"]
+    assert shown["options"].keys() == names
+    assert all(option["description"] for option in shown["options"].values())
+    for note in notes:
+        assert any(note in each for each in shown["notes"]), note
+
+
+def test_ansible_shows_of_every_action_what_every_result_holds() -> None:
+    for name, shown in documentation().items():
+        assert any("C(step)" in note and "C(ms)" in note for note in shown["notes"]), name
+        assert shown["author"] == "Homeport"
+    required = {name for name, known in options().items() if known.get("digest", {}).get("required")}
+    assert required == {f"homeport.deploy.{name}" for name in ("hook", "plan", "upload")}
 
 
 def test_every_task_has_the_full_name_of_its_module() -> None:
@@ -99,11 +134,16 @@ def tasks() -> Iterator[Json]:
             yield from play.get("tasks", [])
 
 
-def documented() -> dict[str, Json]:
+@cache
+def documentation() -> dict[str, Json]:
+    """What ansible-doc shows of each action, by its full name."""
+    actions = [path.stem for path in (collection() / "plugins" / "action").glob("*.py") if path.stem != "__init__"]
+    command = ["ansible-doc", "-t", "module", "--json", *(f"homeport.deploy.{name}" for name in actions)]
+    env = {**os.environ, "ANSIBLE_CONFIG": str(content() / "ansible.cfg")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return {name: shown["doc"] for name, shown in json.loads(done.stdout).items()}
+
+
+def options() -> dict[str, Json]:
     """The options of each action, by its full name."""
-    texts = {path.stem: path.read_text() for path in (collection() / "plugins" / "action").glob("*.py")}
-    docs = {name: re.search(r'^DOCUMENTATION = """\n(.*?)"""', text, re.M | re.S) for name, text in texts.items()}
-    return {f"homeport.deploy.{name}": yaml.safe_load(doc[1])["options"] for name, doc in docs.items() if doc}
-
-
-DOCUMENTED = documented()
+    return {name: shown["options"] for name, shown in documentation().items()}

@@ -65,7 +65,7 @@ class Store:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            raise errors.explained(error, self.loaded, doing) from None
+            raise errors.from_boto(error, self.loaded, doing) from None
 
 
 def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
@@ -158,7 +158,7 @@ def _store_and_remove(store: Store) -> None:
         with store.asking("read from it"):
             read = store.client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
         if read != body:
-            raise errors.refused(store.loaded, "gives back other bytes than it was given", "use another store")
+            raise errors.unusable_bucket(store.loaded, "gives back other bytes than it was given", "use another store")
         _refuses_a_second(store, key)
     finally:
         store.ask("remove from it", "delete_object", Key=key)
@@ -173,9 +173,9 @@ def _refuses_a_second(store: Store, key: str) -> None:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
             return
-        raise errors.explained(error, store.loaded, "write to it on a condition") from None
+        raise errors.from_boto(error, store.loaded, "write to it on a condition") from None
     what = "knows no conditional writes (If-None-Match), which keep two hosts from spoiling one backup"
-    raise errors.refused(store.loaded, what, "use a store that knows them, or a newer version of this one")
+    raise errors.unusable_bucket(store.loaded, what, "use a store that knows them, or a newer version of this one")
 
 
 def _clock(listed: Json) -> list[str]:
@@ -192,14 +192,14 @@ def _required(store: Store) -> list[str]:
     if "versioning" in wanted or "object_lock" in wanted:
         found = store.ask("ask whether it keeps versions", "get_bucket_versioning")
         if found.get("Status") != "Enabled":
-            raise errors.missing(store.loaded, "keeps no old versions", "versioning")
+            raise errors.missing_feature(store.loaded, "keeps no old versions", "versioning")
     return _required_lock(store) if "object_lock" in wanted else []
 
 
 def _required_lock(store: Store) -> list[str]:
     found = _lock_of(store)
     if found is None:
-        raise errors.missing(store.loaded, "has no object lock", "object_lock")
+        raise errors.missing_feature(store.loaded, "has no object lock", "object_lock")
     what = "has object lock without a default retention: what is written there is not locked"
     return [] if "Rule" in found else [f"the bucket {store.bucket} {what}"]
 

@@ -19,26 +19,26 @@ class UnreachableError(HomeportError):
     """The store does not answer this machine; the host may reach it all the same."""
 
 
-def explained(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
+def from_boto(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
     """The error of boto3 as a HomeportError. `doing` is what was asked, such as "write to it"."""
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        return _answered(error.response, loaded, doing)
+        return _from_response(error.response, loaded, doing)
     if isinstance(error, exceptions.SSLError):
-        return _untrusted(loaded)
-    no_way = (exceptions.HTTPClientError, exceptions.ConnectionError)
-    if isinstance(error, no_way):
-        return _no_way(loaded, type(error).__name__)
-    return _no_store(loaded, type(error).__name__)
+        return _untrusted_certificate(loaded)
+    unreachable = (exceptions.HTTPClientError, exceptions.ConnectionError)
+    if isinstance(error, unreachable):
+        return _unreachable(loaded, type(error).__name__)
+    return _not_a_store(loaded, type(error).__name__)
 
 
-def refused(loaded: Loaded, what: str, fix: str) -> HomeportError:
+def unusable_bucket(loaded: Loaded, what: str, fix: str) -> HomeportError:
     """The error for a bucket that exists but cannot be used."""
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "bucket"), fix)
 
 
-def missing(loaded: Loaded, what: str, required: str) -> HomeportError:
+def missing_feature(loaded: Loaded, what: str, required: str) -> HomeportError:
     """The error for a bucket without what backup.require asks for."""
     fix = f"set it at the store, create another with {command(loaded)}, or remove {required} from backup.require"
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "require"), fix)
@@ -64,31 +64,33 @@ def endpoint(loaded: Loaded) -> str:
     return backup.endpoint or f"https://s3.{backup.region}.amazonaws.com"
 
 
-def _answered(response: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
-    told, meta = response["Error"], response["ResponseMetadata"]
-    code = str(told.get("Code"))
+def _from_response(response: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+    error, meta = response["Error"], response["ResponseMetadata"]
+    code = str(error.get("Code"))
     if code.isdigit() and int(code) < 500:  # boto3 found no error of S3 in the answer
-        return _no_store(loaded, f"{code} {told.get('Message')}")
+        return _not_a_store(loaded, f"{code} {error.get('Message')}")
     if code == "NoSuchBucket":
         what = f"there is no bucket {loaded.config.backup.bucket} at {endpoint(loaded)}"
         return NoBucketError(what, _line(loaded, "bucket"), command(loaded))
     if code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"):
-        return wrong_region(loaded, told.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region"))
+        return wrong_region(loaded, error.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region"))
     if code == "BucketAlreadyExists":
-        return refused(loaded, "is somebody else's: such names are the same for all customers", "choose another name")
-    return _keys(code, loaded, doing) or _at_a_loss(told, meta, loaded, doing)
+        return unusable_bucket(
+            loaded, "is somebody else's: such names are the same for all customers", "choose another name"
+        )
+    return _key_error(code, loaded, doing) or _unknown_error(error, meta, loaded, doing)
 
 
-def _keys(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
+def _key_error(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
     names = backup_names(loaded.config)
     access, secret = names["access_key_id"], names["secret_access_key"]
     if code in ("InvalidAccessKeyId", "InvalidToken", "ExpiredToken"):
         return HomeportError(
-            f"{endpoint(loaded)} does not know the key in {access}", _given(loaded, access), _set(access)
+            f"{endpoint(loaded)} does not know the key in {access}", _key_source(loaded, access), _export_fix(access)
         )
     if code == "SignatureDoesNotMatch":
         what = f"the secret in {secret} is not that of the key in {access}"
-        return HomeportError(what, _given(loaded, secret), _set(secret))
+        return HomeportError(what, _key_source(loaded, secret), _export_fix(secret))
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return HomeportError(
             "the clock of this machine is wrong, so the store refuses", "clock", "timedatectl set-ntp true"
@@ -100,14 +102,14 @@ def _keys(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
     return None
 
 
-def _at_a_loss(told: dict[str, Any], meta: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+def _unknown_error(error: dict[str, Any], meta: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
     status = meta.get("HTTPStatusCode", "")
     what = f"{endpoint(loaded)} does not let {loaded.config.backup.bucket} be asked to {doing}"
-    said = f"{told.get('Code')}: {told.get('Message', '')}".rstrip(": ")
+    said = f"{error.get('Code')}: {error.get('Message', '')}".rstrip(": ")
     return HomeportError(f"{what} ({status} {said})", _line(loaded, "bucket"), "see what the store's own console says")
 
 
-def _untrusted(loaded: Loaded) -> HomeportError:
+def _untrusted_certificate(loaded: Loaded) -> HomeportError:
     ca = loaded.config.backup.ca
     if ca:
         what = f"the certificate of {endpoint(loaded)} is not signed by {ca}"
@@ -116,7 +118,7 @@ def _untrusted(loaded: Loaded) -> HomeportError:
     return HomeportError(what, _line(loaded, "endpoint"), "set backup.ca to the file of the CA that signed it")
 
 
-def _no_way(loaded: Loaded, why: str) -> HomeportError:
+def _unreachable(loaded: Loaded, why: str) -> HomeportError:
     name = urlsplit(endpoint(loaded)).hostname or ""
     try:
         socket.getaddrinfo(name, None)
@@ -127,7 +129,7 @@ def _no_way(loaded: Loaded, why: str) -> HomeportError:
     return UnreachableError(what, _line(loaded, "endpoint"), f"see why: curl -sSI {endpoint(loaded)}")
 
 
-def _no_store(loaded: Loaded, why: str) -> HomeportError:
+def _not_a_store(loaded: Loaded, why: str) -> HomeportError:
     what = f"what answers at {endpoint(loaded)} is no S3 store ({why})"
     return HomeportError(what, _line(loaded, "endpoint"), "correct backup.endpoint")
 
@@ -140,9 +142,9 @@ def _line(loaded: Loaded, key: str) -> str:
     return f"{loaded.origin[f'backup.{key}']} backup.{key}"
 
 
-def _given(loaded: Loaded, name: str) -> str:
+def _key_source(loaded: Loaded, name: str) -> str:
     return str(loaded.credentials or f"environment: {name}")
 
 
-def _set(name: str) -> str:
+def _export_fix(name: str) -> str:
     return f"set it to the right value: export {name}"

@@ -8,14 +8,19 @@ import re
 import socket
 
 
-def who() -> str:
+def performer_name() -> str:
     """The person or job that deploys."""
     return _plain(os.environ.get("HOMEPORT_PERFORMER") or getpass.getuser())
 
 
-def here() -> str:
+def machine_name() -> str:
     """The name of this machine."""
     return _plain(socket.gethostname())
+
+
+def performer_options() -> list[str]:
+    """The options by which hostctl records who changes something, and from which machine."""
+    return ["--who", performer_name(), "--from", machine_name()]
 
 
 def _plain(text: str) -> str:

@@ -49,12 +49,12 @@ def _overwrite(directory: Path) -> None:
 def _clear_leftovers() -> None:
     for path in Path(_base()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if path.stat().st_uid == os.getuid() and not _runs(path.name.removeprefix(PREFIX).partition("-")[0]):
+            if path.stat().st_uid == os.getuid() and not _is_running(path.name.removeprefix(PREFIX).partition("-")[0]):
                 _overwrite(path)
                 shutil.rmtree(path)
 
 
-def _runs(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):

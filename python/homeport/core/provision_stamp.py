@@ -14,7 +14,7 @@ from homeport.core.packaged_files import collection
 from hostctl.common.files import file_digest
 
 # paths of this laptop, and variables that only a push reads: provisioning does not depend on them
-NOT_THE_HOSTS = frozenset(
+LAPTOP_ONLY = frozenset(
     {
         "homeport_acme_root",
         "homeport_backup_secrets",
@@ -47,7 +47,7 @@ def stamp(host_vars: dict[str, Any]) -> str:
     total = hashlib.sha256()
     for path in _sources():
         total.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
-    total.update(json.dumps(_of_the_host(host_vars), sort_keys=True).encode())
+    total.update(json.dumps(_host_variables(host_vars), sort_keys=True).encode())
     return total.hexdigest()
 
 
@@ -59,15 +59,15 @@ def _sources() -> Iterator[Path]:
         yield from sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".md"))
 
 
-def _of_the_host(host_vars: dict[str, Any]) -> dict[str, Any]:
-    return {name: _content_of(name, value) for name, value in host_vars.items() if _is_the_hosts(name)}
+def _host_variables(host_vars: dict[str, Any]) -> dict[str, Any]:
+    return {name: _stamped(name, value) for name, value in host_vars.items() if _is_of_host(name)}
 
 
-def _is_the_hosts(name: str) -> bool:
-    return not name.startswith("ansible_") and name not in NOT_THE_HOSTS
+def _is_of_host(name: str) -> bool:
+    return not name.startswith("ansible_") and name not in LAPTOP_ONLY
 
 
-def _content_of(name: str, value: Any) -> Any:
+def _stamped(name: str, value: Any) -> Any:
     """The value; for a file that is copied to the host, the digest of its content."""
     if name == "homeport_acme_ca":
         return _digest(value)

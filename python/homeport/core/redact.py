@@ -49,13 +49,13 @@ _learnt: list[tuple[str, SecretStr]] = []
 
 
 def learn(secrets: Mapping[str, SecretStr | None]) -> None:
-    """Add values to those that `known` hides. Earlier values of the same names stay hidden."""
+    """Add values to those that `redactor` hides. Earlier values of the same names stay hidden."""
     for name, secret in secrets.items():
         if secret and len(secret.get_secret_value()) >= LEAST_CHARACTERS and (name, secret) not in _learnt:
             _learnt.append((name, secret))
 
 
-def known() -> Redactor:
+def redactor() -> Redactor:
     """The redactor of every value that this process has read."""
     return Redactor({}, _learnt)
 

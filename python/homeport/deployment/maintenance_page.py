@@ -9,26 +9,26 @@ from pathlib import Path
 from homeport.core.errors import ExitCode, HomeportError
 
 # beside deploy.yml
-OWN = Path("deploy") / "maintenance.html"
-DEFAULT = Path(__file__).parents[1] / "docs" / "maintenance.html"
+PROJECT_PAGE = Path("deploy") / "maintenance.html"
+DEFAULT_PAGE = Path(__file__).parents[1] / "docs" / "maintenance.html"
 MESSAGE, RETRY_AFTER = "{{ message }}", "{{ retry_after }}"
-SAYS = "The site is being worked on and will be back shortly."
+DEFAULT_MESSAGE = "The site is being worked on and will be back shortly."
 MOST_BYTES = 1 << 20
 
 
 def page(root: Path, message: str, retry_after: int) -> str:
     """The page in HTML. Raises HomeportError (usage) if the project's own page cannot be used."""
-    own = (root / OWN).exists()
-    text = _read(root / OWN) if own else DEFAULT.read_text()
+    own = (root / PROJECT_PAGE).exists()
+    text = _read(root / PROJECT_PAGE) if own else DEFAULT_PAGE.read_text()
     if own and message and MESSAGE not in text:
         what = f"the page has no place for a message: it does not contain {MESSAGE}"
-        raise _refused(what, f"add {MESSAGE} to the page, or omit --message")
-    return filled(text, message, retry_after)
+        raise _usage_error(what, f"add {MESSAGE} to the page, or omit --message")
+    return fill(text, message, retry_after)
 
 
-def filled(text: str, message: str, retry_after: int) -> str:
-    """The page with the escaped message and the seconds until the next try filled in."""
-    shown = html.escape(message or SAYS)
+def fill(text: str, message: str, retry_after: int) -> str:
+    """The page with the escaped message and the seconds until the next try fill in."""
+    shown = html.escape(message or DEFAULT_MESSAGE)
     # the seconds first, so that the placeholder is not replaced inside a message
     return text.replace(RETRY_AFTER, str(retry_after)).replace(MESSAGE, shown)
 
@@ -38,18 +38,18 @@ def _read(path: Path) -> str:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise _refused(
+        raise _usage_error(
             f"the page cannot be read: {(error.strerror or str(error)).lower()}", "repair the file"
         ) from None
     except UnicodeDecodeError:
-        raise _refused("the page is not UTF-8", "save the file as UTF-8") from None
+        raise _usage_error("the page is not UTF-8", "save the file as UTF-8") from None
     if not text.strip() or len(data) > MOST_BYTES:
-        raise _refused("the page is empty, or larger than 1 MiB", "correct the file, or remove it")
+        raise _usage_error("the page is empty, or larger than 1 MiB", "correct the file, or remove it")
     return text
 
 
-def _refused(what: str, fix: str) -> HomeportError:
-    return HomeportError(what, str(OWN), fix, ExitCode.USAGE)
+def _usage_error(what: str, fix: str) -> HomeportError:
+    return HomeportError(what, str(PROJECT_PAGE), fix, ExitCode.USAGE)
 
 
 def address(text: str) -> str:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from homeport.config.layers import Loaded
 from homeport.config.notify import Notify
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.core.performer import here, who
+from homeport.core.performer import machine_name, performer_name
 from homeport.remote.session import Session
 from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
@@ -36,53 +37,54 @@ def check(loaded: Loaded, values: Secrets) -> None:
             raise HomeportError(f"the value of {receiver.url} {wrong}", where, fix, ExitCode.USAGE)
 
 
-class Teller:
+class FailureNotifier:
     """Notifies of a verb that fails before the host has begun it. Create it while the environment has the secrets."""
 
     def __init__(self, session: Session, verb: str) -> None:
         self.session, self.verb = session, verb
-        self.wanted = [one for one in session.loaded.config.notify if message.FAILURE in one.on]
-        self.environ = dict(os.environ) if self.wanted else {}
+        self.receivers = [receiver for receiver in session.loaded.config.notify if message.FAILURE in receiver.on]
+        self.environ = dict(os.environ) if self.receivers else {}
 
     @contextmanager
-    def watching(self, shown: PushScreen) -> Iterator[None]:
+    def watch(self, shown: PushScreen) -> Iterator[None]:
         """Run the verb in this block: its failure is notified, and raised again."""
         try:
             yield
         except HomeportError as error:
-            known_there = shown.transition is not None and shown.step != OUTSIDE
-            if self.wanted and error.code not in QUIET and not known_there:
-                self._tell(redact.known().error(error))
+            host_notifies = shown.transition is not None and shown.step != OUTSIDE
+            if self.receivers and error.code not in QUIET and not host_notifies:
+                self._notify(redact.redactor().error(error))
             raise
 
-    def _tell(self, error: HomeportError) -> None:
-        told = document(self.session, self.verb, error)
+    def _notify(self, error: HomeportError) -> None:
+        notification = document(self.session, self.verb, error)
         try:
-            values = resolve.collect(self.session.loaded, self.environ, [one.url for one in self.wanted])
+            values = resolve.collect(self.session.loaded, self.environ, [receiver.url for receiver in self.receivers])
         except HomeportError as why:
-            _warn(", ".join(one.url for one in self.wanted), why.what)
+            _warn(", ".join(receiver.url for receiver in self.receivers), why.what)
             return
-        with ThreadPoolExecutor() as at_once:
-            said = at_once.map(lambda one: _send(one, resolve.reveal(values[one.url]), told), self.wanted)
-            for receiver, why_not in zip(self.wanted, said, strict=True):
-                if why_not:
-                    _warn(receiver.url, why_not)
+        with ThreadPoolExecutor() as pool:
+            send = partial(_send, values=values, notification=notification)
+            for receiver, reason in zip(self.receivers, pool.map(send, self.receivers), strict=True):
+                if reason:
+                    _warn(receiver.url, reason)
 
 
 def document(session: Session, verb: str, error: HomeportError) -> Json:
     """The notification, in the form of the host's queue."""
-    facts = {"verb": verb, "from": here(), "code": int(error.code)}
-    found = message.failure(session.app, verb, who(), error.as_dict(), facts)
-    return {"app": session.app, "host": here(), "at": time.time(), **found._asdict()}
+    facts = {"verb": verb, "from": machine_name(), "code": int(error.code)}
+    failure = message.failure(session.app, verb, performer_name(), error.as_dict(), facts)
+    return {"app": session.app, "host": machine_name(), "at": time.time(), **failure._asdict()}
 
 
-def _send(receiver: Notify, url: str | None, told: Json) -> str:
+def _send(receiver: Notify, values: Secrets, notification: Json) -> str:
     """Send the notification; returns why the receiver did not accept it, "" if it did."""
+    url = resolve.reveal(values[receiver.url])
     if url is None:
         return "only the host has its URL"
-    answer = webhook.send(url, message.post(receiver.format, told))
+    answer = webhook.send(url, message.post(receiver.format, notification))
     return "" if answer.taken else answer.text or f"it answered {answer.status}"
 
 
 def _warn(name: str, why: str) -> None:
-    print(redact.known()(f"warning: {name} was not told of this failure: {why}"), file=sys.stderr)
+    print(redact.redactor()(f"warning: {name} was not notified of this failure: {why}"), file=sys.stderr)

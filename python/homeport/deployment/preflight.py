@@ -13,16 +13,18 @@ PORTS = (80, 443)
 TIMEOUT_SECONDS = 3.0
 
 
-def names(loaded: Loaded) -> list[str]:
+def domains_and_ports(loaded: Loaded) -> list[str]:
     """Warnings for domains that do not resolve to the host, and for ports that cannot be reached.
 
     Checked before Let's Encrypt is asked, because a refused order counts against a weekly limit.
     """
     address = loaded.config.verify.address or loaded.host_address
     hosts = resolve(address)
-    found = [] if loaded.config.verify.address else list(_astray((d.name for d in loaded.config.domains), hosts))
-    return found + [
-        f"port {port} of {address} does not answer: Let's Encrypt needs it" for port in PORTS if filtered(address, port)
+    domains = () if loaded.config.verify.address else (domain.name for domain in loaded.config.domains)
+    closed = (port for port in PORTS if is_filtered(address, port))
+    return [
+        *_domain_warnings(domains, hosts),
+        *(f"port {port} of {address} does not answer: Let's Encrypt needs it" for port in closed),
     ]
 
 
@@ -52,14 +54,14 @@ def environment(loaded: Loaded, *, certain: bool) -> list[str]:
     """
     from homeport.secrets import runtime_check
 
-    findings = [*runtime_check.runtime(loaded), *runtime_check.password_in_git(loaded)]
+    findings = [*runtime_check.unset_variables(loaded), *runtime_check.password_in_git(loaded)]
     serious = [finding for finding in findings if finding.level != "note"]
     if certain:
         runtime_check.refuse(serious)
     return [str(finding) for finding in serious]
 
 
-def _astray(domains: Iterable[str], hosts: set[str]) -> Iterable[str]:
+def _domain_warnings(domains: Iterable[str], hosts: set[str]) -> Iterable[str]:
     for name in domains:
         addresses = resolve(name)
         if not addresses:
@@ -76,7 +78,7 @@ def resolve(name: str) -> set[str]:
         return set()
 
 
-def filtered(address: str, port: int) -> bool:
+def is_filtered(address: str, port: int) -> bool:
     """Whether the port does not answer. A refused connection is an answer: before provisioning no server listens."""
     try:
         socket.create_connection((address, port), TIMEOUT_SECONDS).close()

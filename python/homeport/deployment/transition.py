@@ -21,7 +21,7 @@ from homeport.core.timestamps import dated
 from homeport.deployment import notify, preflight, provision
 from homeport.plays import hooks
 from homeport.plays.actions.switch import live_release, push_spec
-from homeport.plays.runner import Played, play
+from homeport.plays.runner import PlayResult, play
 from homeport.remote import hostctl
 from homeport.remote.session import Session
 from homeport.screen import env_changes
@@ -62,21 +62,21 @@ def rollback_with_data(session: Session, release: str, lock_wait: float, *, yes:
     to = ["--to", release] if release else []
     planned = session.hostctl.call("rollback", "--with-data", "--plan", *to)
     back = f"{session.app} goes back to {planned['release']}, with the data of {iso(planned['gives_up']['since'])}"
-    _confirm(session, [back, *giving_up(planned["gives_up"])], yes)
+    _confirm(session, [back, *loss_lines(planned["gives_up"])], yes)
     extra = {"homeport_with_data": True, "homeport_to": planned["release"], "homeport_point": planned["point"]}
     _transition(session, "rollback", {**extra, "homeport_lock_wait": lock_wait}, as_json=as_json)
 
 
 def restore(session: Session, at: float | None, point: str, lock_wait: float, *, yes: bool, as_json: bool) -> None:
     """Run `deploy restore` in place with checked arguments: shows which writes are lost, and asks for confirmation."""
-    planned = session.hostctl.call("restore", "--plan", *wanted(at, point))
+    planned = session.hostctl.call("restore", "--plan", *target_options(at, point))
     back = f"{session.app} goes back to the data of {iso(planned['at'])}"
-    _confirm(session, [back, *giving_up(planned["gives_up"])], yes)
+    _confirm(session, [back, *loss_lines(planned["gives_up"])], yes)
     extra = {"homeport_at": "" if at is None else at, "homeport_point": point, "homeport_lock_wait": lock_wait}
     _transition(session, "restore", extra, as_json=as_json)
 
 
-def wanted(at: float | None, point: str) -> list[str]:
+def target_options(at: float | None, point: str) -> list[str]:
     """hostctl's options for a time or a restore point."""
     return [*(["--at", repr(at)] if at is not None else []), *(["--point", point] if point else [])]
 
@@ -90,7 +90,7 @@ def _confirm(session: Session, lines: list[str], yes: bool) -> None:
     confirm(f"The replaced data is kept on the host; requests wait at the edge for at most {hold:g} s.", yes)
 
 
-def giving_up(lost: Json) -> list[str]:
+def loss_lines(lost: Json) -> list[str]:
     """The writes that a restore loses, as text: their time span, and the tables whose number of rows changes."""
     changed = [
         f"  {database}: {table} has {_rows(now)}, and had {_rows(then)}"
@@ -108,15 +108,15 @@ def _rows(count: int | None) -> str:
 def _transition(session: Session, verb: str, extra: Json, *, as_json: bool) -> None:
     began = time.monotonic()
     values = session.secrets if verb in ("push", "env") else {}
-    teller = notify.Teller(session, verb)
+    notifier = notify.FailureNotifier(session, verb)
     # so that no child process inherits a secret, and ansible-runner, which stores the environment, has none
     secret_names.scrub(session.loaded.config, os.environ)
-    shown = PushScreen(_screen(session), redact.known())
+    shown = PushScreen(_screen(session), redact.redactor())
     shown.screen.say(_headline(session, verb))
-    with teller.watching(shown), hooks.around(session.loaded, verb) as told:
+    with notifier.watch(shown), hooks.run_around(session.loaded, verb) as post_hook_variables:
         played = _play(session, verb, shown, values, extra)
         result = _result(verb, played, shown, time.monotonic() - began)
-        told |= hooks.of_result(result)
+        post_hook_variables |= hooks.result_variables(result)
     print(json.dumps(result)) if as_json else shown.screen.say(_last_line(verb, result))
 
 
@@ -131,31 +131,31 @@ def _headline(session: Session, verb: str) -> str:
 
 def _play(
     session: Session, verb: str, shown: PushScreen, values: Mapping[str, SecretStr | None], extra: Json
-) -> Played:
-    revealed = _revealed(values)
-    played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
+) -> PlayResult:
+    plain = _plain_values(values)
+    played = play(verb, session.host_vars, shown, secrets=plain, extra=extra)
     if played.error and played.error.reason == NeedsProvisionError.reason:
         provision.provision(session, shown.screen)
-        played = play(verb, session.host_vars, shown, secrets=revealed, extra=extra)
+        played = play(verb, session.host_vars, shown, secrets=plain, extra=extra)
     if played.interrupted:
-        raise _interrupted(shown)
+        raise _interruption(shown)
     if played.error:
         raise shown.redact.error(played.error)
     return played
 
 
-def _revealed(values: Mapping[str, SecretStr | None]) -> dict[str, str | None]:
+def _plain_values(values: Mapping[str, SecretStr | None]) -> dict[str, str | None]:
     return {name: resolve.reveal(value) for name, value in values.items()}
 
 
-def _interrupted(shown: PushScreen) -> HomeportError:
+def _interruption(shown: PushScreen) -> HomeportError:
     if shown.transition:
         what = "interrupted here, but the host finishes or undoes what it began"
         return HomeportError(what, "", "deploy attach", ExitCode.INTERRUPTED)
     return HomeportError("interrupted; nothing changed", "", "", ExitCode.INTERRUPTED)
 
 
-def _result(verb: str, played: Played, shown: PushScreen, seconds: float) -> Json:
+def _result(verb: str, played: PlayResult, shown: PushScreen, seconds: float) -> Json:
     """The document that `--json` prints."""
     switched = played.results["switch"]
     return {
@@ -186,13 +186,13 @@ def plan(session: Session, artifact: Path | None, *, as_json: bool) -> None:
     """Show what a push would do: the release is built and compared, but not uploaded, and nothing changes."""
     _warn_of_missing_variables(session, certain=artifact is None)
     values = session.secrets
-    shown = PushScreen(_screen(session), redact.known())
+    shown = PushScreen(_screen(session), redact.redactor())
     extra = {"homeport_artifact": str(artifact.resolve()) if artifact else ""}
     played = play("plan", session.host_vars, shown, secrets=resolve.fingerprints(values), extra=extra)
     if played.error:
         raise shown.redact.error(played.error)
     if played.interrupted:
-        raise _interrupted(shown)
+        raise _interruption(shown)
     planned = played.results["plan"]["plan"]
     print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))
 
@@ -249,7 +249,7 @@ def attach(session: Session, *, as_json: bool) -> None:
 def follow(session: Session, transition: str, *, as_json: bool) -> None:
     """Follow a transition to its end. Raises HomeportError with the exit code it ended with."""
     host = session.hostctl
-    shown = PushScreen(_screen(session), redact.known())
+    shown = PushScreen(_screen(session), redact.redactor())
     shown.screen.say(f"transition {transition} of {session.app} on {session.target.host}")
     result = hostctl.follow(host, transition, lambda event: shown({"kind": "host", **event}))
     if as_json:

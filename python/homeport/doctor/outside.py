@@ -72,7 +72,7 @@ def of_authorities(name: str, issuers: list[str] | None) -> Finding:
 
 def ports(context: Context) -> list[Finding]:
     """Whether 80 and 443 can be reached from here."""
-    return [of_port(port, context.address, preflight.filtered(context.address, port)) for port in preflight.PORTS]
+    return [of_port(port, context.address, preflight.is_filtered(context.address, port)) for port in preflight.PORTS]
 
 
 def of_port(port: int, address: str, filtered: bool) -> Finding:

@@ -23,38 +23,40 @@ def check(session: Session) -> dict[str, Json]:
     variables = host_vars(session.loaded)
     certificates = variables["homeport_certificates"]
     values = {name: reveal(value) for name, value in session.secrets.items()} if certificates else {}
-    return given(certificates, values, variables["homeport_acme_root"])
+    return read_all(certificates, values, variables["homeport_acme_root"])
 
 
-def given(certificates: Iterable[Json], values: Mapping[str, str | None], root: str | None) -> dict[str, Json]:
+def read_all(certificates: Iterable[Json], values: Mapping[str, str | None], root: str | None) -> dict[str, Json]:
     """As `check`, from documents of {name, certificate: a file, key: the name of a secret} and the secrets' values.
 
     `root` is a PEM file with the root certificate; empty for the system's own. Raises HomeportError.
     """
-    return {one["name"]: _one(one, values.get(one["key"]), root) for one in certificates}
+    return {one["name"]: _read_one(one, values.get(one["key"]), root) for one in certificates}
 
 
-def _one(one: Json, key: str | None, root: str | None) -> Json:
-    text = _read(one)
+def _read_one(one: Json, key: str | None, root: str | None) -> Json:
+    text = _text(one)
     certificates, keys = certificate.blocks(text)
     if keys:
         fix = f"remove it from the file, and store it with: deploy secrets set {one['key']}"
-        raise _refused(one, "the file holds a private key, and everybody may read the file", fix)
+        raise _usage_error(one, "the file holds a private key, and everybody may read the file", fix)
     if not certificates:
-        raise _refused(one, "the file holds no certificate in PEM", "name the file with the certificate and its chain")
+        raise _usage_error(
+            one, "the file holds no certificate in PEM", "name the file with the certificate and its chain"
+        )
     if key is not None:
-        _prove(one, certificates, key, root)
+        _verify(one, certificates, key, root)
     return {"certificate": "\n".join([*certificates, ""]), "key": key}
 
 
-def _read(one: Json) -> str:
+def _text(one: Json) -> str:
     try:
         return Path(one["certificate"]).read_text()
     except (OSError, UnicodeDecodeError):
-        raise _refused(one, "the file cannot be read, or is not PEM", "name the file in PEM") from None
+        raise _usage_error(one, "the file cannot be read, or is not PEM", "name the file in PEM") from None
 
 
-def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> None:
+def _verify(one: Json, certificates: list[str], key: str, root: str | None) -> None:
     """Verify the certificate and its key by a TLS handshake in memory. Raises HomeportError (usage)."""
     with private_directory.directory() as private:
         bundle = private / "bundle.pem"
@@ -64,11 +66,11 @@ def _prove(one: Json, certificates: list[str], key: str, root: str | None) -> No
         except ssl.SSLCertVerificationError as error:
             what = f"{one['name']}: browsers would not accept it: {tls.reason(error)}"
             fix = "correct it; the file must have the chain as well, and acme.root must name a root that is not public"
-            raise _refused(one, what, fix) from None
+            raise _usage_error(one, what, fix) from None
         except ssl.SSLError as error:
             what = f"the value of {one['key']} is not its key: {tls.reason(error)}"
-            raise _refused(one, what, f"deploy secrets set {one['key']}, with the unencrypted key in PEM") from None
+            raise _usage_error(one, what, f"deploy secrets set {one['key']}, with the unencrypted key in PEM") from None
 
 
-def _refused(one: Json, what: str, fix: str) -> HomeportError:
+def _usage_error(one: Json, what: str, fix: str) -> HomeportError:
     return HomeportError(what, str(one["certificate"]), fix, ExitCode.USAGE)

@@ -13,7 +13,7 @@ from typing import Any
 from homeport.config.layers import Loaded
 from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.core.performer import who
+from homeport.core.performer import performer_name
 
 # verb -> the hooks before it, in order; pre-migrate runs later, between the upload and the switch
 BEFORE = {"push": ("pre-build", "pre-push"), "env": ("pre-push",)}
@@ -26,7 +26,7 @@ Variables = dict[str, str]
 
 
 @contextmanager
-def around(loaded: Loaded, verb: str) -> Iterator[Variables]:
+def run_around(loaded: Loaded, verb: str) -> Iterator[Variables]:
     """Run the hooks before the verb, then the block, then post-live; post-failure if the block raises.
 
     Yields the additional variables of both post-hooks, for the block to fill. A failing pre-hook stops the verb with
@@ -38,9 +38,9 @@ def around(loaded: Loaded, verb: str) -> Iterator[Variables]:
     try:
         yield more
     except BaseException as error:
-        _tolerate(loaded, "post-failure", verb, {**more, **of_failure(error)})
+        _run_or_warn(loaded, "post-failure", verb, {**more, **failure_variables(error)})
         raise
-    _tolerate(loaded, "post-live", verb, more)
+    _run_or_warn(loaded, "post-live", verb, more)
 
 
 def run(loaded: Loaded, name: str, verb: str, more: Mapping[str, str] | None = None) -> None:
@@ -52,7 +52,7 @@ def run(loaded: Loaded, name: str, verb: str, more: Mapping[str, str] | None = N
     # standard output has the verb's result only
     done = subprocess.run([str(program)], cwd=loaded.root, env=environ, stdout=STDERR, check=False)
     if done.returncode != 0:
-        raise failed(program, done.returncode)
+        raise hook_error(program, done.returncode)
 
 
 def find(directory: Path, name: str) -> Path | None:
@@ -65,31 +65,31 @@ def find(directory: Path, name: str) -> Path | None:
     return program
 
 
-def failed(program: Path, status: int, said: str = "") -> HomeportError:
+def hook_error(program: Path, status: int, output: str = "") -> HomeportError:
     """The error for a hook that failed with an exit status."""
-    what = f"the hook {program.name} ended with status {status}" + (f"; its last lines:\n{said}" if said else "")
+    what = f"the hook {program.name} ended with status {status}" + (f"; its last lines:\n{output}" if output else "")
     return HomeportError(what, str(program), "correct what the hook reports, and try again", ExitCode.FAILED)
 
 
 def variables(loaded: Loaded, verb: str) -> Variables:
     """The environment variables of every hook."""
     config = loaded.config
-    return told(config.app, loaded.destination or "", config.domains[0].name, loaded.host_address, verb)
+    return hook_variables(config.app, loaded.destination or "", config.domains[0].name, loaded.host_address, verb)
 
 
-def told(app: str, destination: str, domain: str, host: str, verb: str) -> Variables:
+def hook_variables(app: str, destination: str, domain: str, host: str, verb: str) -> Variables:
     """As `variables`, from single values, which a playbook has."""
     return {
         "HOMEPORT_APP": app,
         "HOMEPORT_DESTINATION": destination,
         "HOMEPORT_DOMAIN": domain,
         "HOMEPORT_HOST": host,
-        "HOMEPORT_PERFORMER": who(),
+        "HOMEPORT_PERFORMER": performer_name(),
         "HOMEPORT_VERB": verb,
     }
 
 
-def of_result(result: Mapping[str, Any]) -> Variables:
+def result_variables(result: Mapping[str, Any]) -> Variables:
     """The additional variables of post-live: the live release, the previous one ("" for none), and the result."""
     return {
         "HOMEPORT_RELEASE": result["release"],
@@ -100,15 +100,15 @@ def of_result(result: Mapping[str, Any]) -> Variables:
     }
 
 
-def of_failure(error: BaseException) -> Variables:
+def failure_variables(error: BaseException) -> Variables:
     """The additional variables of post-failure: the redacted error and the exit code."""
     interrupted = isinstance(error, KeyboardInterrupt)
     code = error.code if isinstance(error, HomeportError) else ExitCode.INTERRUPTED if interrupted else ExitCode.FAILED
-    what = "interrupted" if interrupted else redact.known()(str(error))
+    what = "interrupted" if interrupted else redact.redactor()(str(error))
     return {"HOMEPORT_ERROR": what.replace("\0", "")[:LONGEST], "HOMEPORT_EXIT_CODE": str(int(code))}
 
 
-def _tolerate(loaded: Loaded, name: str, verb: str, more: Mapping[str, str]) -> None:
+def _run_or_warn(loaded: Loaded, name: str, verb: str, more: Mapping[str, str]) -> None:
     try:
         run(loaded, name, verb, more)
     except HomeportError as error:

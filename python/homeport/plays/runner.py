@@ -27,7 +27,7 @@ COLLECTION = "homeport.deploy."
 
 
 @dataclass
-class Played:
+class PlayResult:
     """The outcome of a playbook's run: the results of Homeport's own actions by the action, how many tasks changed,
     the first error.
     """
@@ -45,7 +45,7 @@ def play(
     *,
     secrets: Mapping[str, str | None] | None = None,
     extra: Json | None = None,
-) -> Played:
+) -> PlayResult:
     """Run playbooks/<name>.yml against the one host that `host_vars` describe.
 
     A failure of the playbook is in the result, not raised. A failure without an error of Homeport's plugins gets the
@@ -55,7 +55,7 @@ def play(
         private_directory.write(private / "resolved.json", json.dumps({**host_vars, **(extra or {})}))
         private_directory.write(private / "secrets.json", json.dumps(dict(secrets or {})))
         _prepare_environment(private)
-        played = Played()
+        played = PlayResult()
         with events.listen(private / "events", on_event):
             _run(name, private, played, on_event)
         return played
@@ -76,11 +76,11 @@ def _prepare_environment(private: Path) -> None:
     )
 
 
-def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], None]) -> None:
+def _run(name: str, private: Path, played: PlayResult, on_event: Callable[[Json], None]) -> None:
     import ansible_runner
 
     def handle(event: Json) -> bool:
-        _note(event, played, on_event)
+        _handle_event(event, played, on_event)
         return False  # write no file for this event, which could hold a secret
 
     done = ansible_runner.run(
@@ -95,10 +95,10 @@ def _run(name: str, private: Path, played: Played, on_event: Callable[[Json], No
     )
     played.interrupted = done.status == "canceled"
     if done.rc != 0 and not played.error and not played.interrupted:
-        played.error = _unexplained(name, Path(done.config.artifact_dir) / "stdout")
+        played.error = _ansible_error(name, Path(done.config.artifact_dir) / "stdout")
 
 
-def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None:
+def _handle_event(event: Json, played: PlayResult, on_event: Callable[[Json], None]) -> None:
     kind, data = event.get("event"), event.get("event_data", {})
     if kind == "playbook_on_task_start":
         on_event({"kind": "task", "role": _role(data), "task": data["task"]})
@@ -111,14 +111,16 @@ def _note(event: Json, played: Played, on_event: Callable[[Json], None]) -> None
 
 def _error(data: Json) -> HomeportError:
     result = data["res"]
-    if explained := result.get("homeport_error") or _of_hostctl(result.get("stdout")):
-        error = HomeportError(**explained)
+    if parts := result.get("homeport_error") or _hostctl_error(result.get("stdout")):
+        error = HomeportError(**parts)
         error.reason = result.get("homeport_reason", "")
         return error
     what = str(result.get("msg") or "it failed without a message")
-    said = "\n".join(str(result[key]).strip() for key in ("stderr", "module_stderr") if result.get(key))
+    stderr = "\n".join(str(result[key]).strip() for key in ("stderr", "module_stderr") if result.get(key))
     where = " / ".join(part for part in (_role(data), data["task"]) if part)
-    return HomeportError(what + (f"\n{said}" if said else ""), f"{data.get('host', '')}: {where}", "", ExitCode.FAILED)
+    return HomeportError(
+        what + (f"\n{stderr}" if stderr else ""), f"{data.get('host', '')}: {where}", "", ExitCode.FAILED
+    )
 
 
 def _role(data: Json) -> str:
@@ -126,7 +128,7 @@ def _role(data: Json) -> str:
     return str(data.get("role") or "").removeprefix(COLLECTION)
 
 
-def _of_hostctl(stdout: Any) -> Json | None:
+def _hostctl_error(stdout: Any) -> Json | None:
     """The error that hostctl printed, for a task that ran it; None otherwise."""
     try:
         error = json.loads(stdout)["error"]
@@ -135,6 +137,6 @@ def _of_hostctl(stdout: Any) -> Json | None:
         return None
 
 
-def _unexplained(name: str, stdout: Path) -> HomeportError:
+def _ansible_error(name: str, stdout: Path) -> HomeportError:
     last = stdout.read_text(errors="replace").strip().splitlines()[-20:] if stdout.is_file() else []
     return HomeportError("Ansible failed:\n" + "\n".join(last), f"playbooks/{name}.yml", "", ExitCode.FAILED)

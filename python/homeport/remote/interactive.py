@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from homeport.core.errors import HomeportError
-from homeport.core.performer import here, who
+from homeport.core.performer import performer_options
 from homeport.ssh import connection
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(
     request = {"verb": verb, "words": list(words), "expression": expression, "detach": detach}
     name = session.hostctl.send("shell", request, "ask")["id"]
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
-    given = ["--id", name, *(["--terminal"] if terminal else []), "--who", who(), "--from", here()]
+    given = ["--id", name, *(["--terminal"] if terminal else []), *performer_options()]
     attach(session, ["shell", "run", *given], f"deploy {verb}", terminal=terminal)
 
 

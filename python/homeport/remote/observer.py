@@ -19,7 +19,7 @@ from pathlib import Path
 
 from homeport.core import private_directory
 from homeport.core.errors import HomeportError
-from homeport.core.performer import here, who
+from homeport.core.performer import performer_options
 from homeport.remote.session import Session
 from homeport.remote.tunnel import LOCAL, Way, free
 from homeport.ssh import connection as ssh_connection
@@ -61,7 +61,7 @@ def _relay(session: Session) -> Iterator[subprocess.Popen[bytes]]:
     """hostctl on the host, which makes the instance connect. It writes its errors to this terminal itself."""
     request = {"verb": "observer", "words": [], "expression": "", "detach": False}
     name = session.hostctl.send("shell", request, "ask")["id"]
-    words = ["shell", "run", "--id", name, "--who", who(), "--from", here()]
+    words = ["shell", "run", "--id", name, *performer_options()]
     command, pipe = ssh_connection.command(session.target, session.hostctl.command(*words)), subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as process:
         try:

@@ -64,7 +64,7 @@ def up(name: str = DEFAULT, suite: str = "trixie", report: Report = _silent, wee
 def get(name: str = DEFAULT) -> Sandbox | None:
     """The sandbox of that name, up or down, or None."""
     known = state.load(checked_name(name))
-    return None if known is None else state.seen(known)
+    return None if known is None else state.to_sandbox(known)
 
 
 def all_sandboxes() -> list[Sandbox]:
@@ -155,7 +155,7 @@ def _allot(name: str, suite: str) -> state.State:
 
 
 def _build(known: state.State, tar: Path, weed: Path, report: Report) -> Sandbox:
-    sandbox = state.seen(known)
+    sandbox = state.to_sandbox(known)
     with _step(report, f"network {sandbox.address}"):
         _lay_out(sandbox, weed)
         network.connect(sandbox)

@@ -71,7 +71,7 @@ def supervised(state: State) -> bool:
     return state.pid > 0 and start_time(state.pid) == state.started
 
 
-def seen(state: State) -> Sandbox:
+def to_sandbox(state: State) -> Sandbox:
     """The sandbox as other programs see it now."""
     up = state.ready and supervised(state)
     return Sandbox(state.name, state.suite, Slot(state.slot), "up" if up else "down")

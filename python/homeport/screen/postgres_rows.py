@@ -10,23 +10,23 @@ from hostctl.common.documents import Json
 Rows = Iterator[tuple[str, str]]
 
 
-def database(told: Json) -> Rows:
-    """The server and its faults. `told` is the field `database` of a status, with its times as text."""
-    if told["engine"] == "external":
-        yield "database", f"PostgreSQL of a provider ({told['url']})"
+def database(server: Json) -> Rows:
+    """The server and its faults. `server` is the field `database` of a status, with its times as text."""
+    if server["engine"] == "external":
+        yield "database", f"PostgreSQL of a provider ({server['url']})"
         return
-    yield "database", _server(told)
-    for index in told["indexes"]:
+    yield "database", _server(server)
+    for index in server["indexes"]:
         yield "index", f"INVALID {index['name']} of {index['table']}; {index['repair']}"
 
 
-def _server(told: Json) -> str:
-    if told["server"] != "active":
-        return f"PostgreSQL IS {str(told['server']).upper()}"
-    if told["version"] is None:
+def _server(server: Json) -> str:
+    if server["server"] != "active":
+        return f"PostgreSQL IS {str(server['server']).upper()}"
+    if server["version"] is None:
         return "PostgreSQL DOES NOT ANSWER"
-    connections = f"{told['connections']} of {told['max_connections']} connections"
-    return f"PostgreSQL {told['version']}, {told['name']}, {size(told['bytes'])}, {connections}"
+    connections = f"{server['connections']} of {server['max_connections']} connections"
+    return f"PostgreSQL {server['version']}, {server['name']}, {size(server['bytes'])}, {connections}"
 
 
 def archive(backup: Json) -> Rows:
@@ -35,7 +35,7 @@ def archive(backup: Json) -> Rows:
     for kind, name in (("full", "full backup"), ("newest", "newest")):
         yield name, base(backup[kind])
     for gap in backup["gaps"]:
-        yield "gap", missing(gap)
+        yield "gap", gap_text(gap)
     if backup["encrypted"]:
         yield "encrypted", "with the key named by backup.encryption_key"
 
@@ -59,7 +59,7 @@ def base(found: Json | None) -> str:
     return f"{taken} ({found['label']}, {size(count)})"
 
 
-def missing(gap: Json) -> str:
+def gap_text(gap: Json) -> str:
     """A gap: the time that cannot be restored."""
     if gap["until"] is None:
         return f"NOTHING after {gap['since']} can be restored until a full backup is taken"

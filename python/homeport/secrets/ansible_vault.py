@@ -43,10 +43,10 @@ def unseal(data: bytes, password: str) -> str:
     except (AnsibleVaultFormatError, ValueError, IndexError):
         raise DamagedError from None
     except AnsibleError as error:
-        raise (RefusedError if _opened_by_none(error) else DamagedError) from None
+        raise (RefusedError if _is_wrong_password(error) else DamagedError) from None
 
 
-def _opened_by_none(error: Exception) -> bool:
+def _is_wrong_password(error: Exception) -> bool:
     return "no vault secrets were found that could decrypt" in str(error)
 
 

@@ -34,12 +34,12 @@ def _text(printed: bytes, what: str, where: str, program: str) -> str:
         text = printed.decode()
     except UnicodeDecodeError:
         raise _failed(f"the command for {what} prints text that is not UTF-8", where, program) from None
-    if not (value := one_line_less(text)):
+    if not (value := without_last_newline(text)):
         raise _failed(f"the command for {what} prints nothing", where, program)
     return value
 
 
-def one_line_less(text: str) -> str:
+def without_last_newline(text: str) -> str:
     """The text without one newline at its end; other newlines belong to the value."""
     return text.removesuffix("\n").removesuffix("\r")
 

@@ -19,36 +19,35 @@ Entries = list[tuple[yaml.ScalarNode, yaml.ScalarNode]]
 
 def read(text: str, file: str) -> dict[str, str]:
     """The values by name. Raises ConfigError with every mistake; its lines are those of the decrypted text."""
-    found, problems = _checked(_root(text, file), file)
+    entries, problems = _entries(_root(text, file), file)
     if problems:
         raise ConfigError(problems, FIX)
-    return {key.value: value.value for key, value in found}
+    return {key.value: value.value for key, value in entries}
 
 
 def put(text: str, name: str, value: str) -> str:
     """The text with this value under the name. Everything else stays, comments too if possible."""
-    known = read(text, "")
-    wanted = {**known, name: value}
+    values = {**read(text, ""), name: value}
     line = _line(name, value)
     if (span := _span(text, name)) is None:
-        return _or_plain(text + ("" if text.endswith("\n") or not text else "\n") + line, wanted)
-    return _or_plain(text[: span[0]] + line + text[span[1] :], wanted)
+        return _or_rewritten(text + ("" if text.endswith("\n") or not text else "\n") + line, values)
+    return _or_rewritten(text[: span[0]] + line + text[span[1] :], values)
 
 
 def drop(text: str, name: str) -> str:
     """The text without the name."""
-    wanted = {key: value for key, value in read(text, "").items() if key != name}
+    values = {key: value for key, value in read(text, "").items() if key != name}
     span = _span(text, name)
-    return text if span is None else _or_plain(text[: span[0]] + text[span[1] :], wanted)
+    return text if span is None else _or_rewritten(text[: span[0]] + text[span[1] :], values)
 
 
-def beginning(names: Iterable[str]) -> str:
+def new_text(names: Iterable[str]) -> str:
     """The text of a new file."""
     lines = ["# NAME: value, one below the other. What is saved is encrypted; what is not a comment is used."]
     return "\n".join([*lines, *(f'#{name}: ""' for name in names), ""])
 
 
-def no_name(name: str) -> str:
+def name_mistake(name: str) -> str:
     """Why a secret cannot have this name; "" if it can."""
     if not _NAME.fullmatch(name):
         return "must be a name in capitals, such as STRIPE_KEY"
@@ -60,28 +59,32 @@ def _root(text: str, file: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _unreadable(file, mark.line + 1 if mark else 1) from None
+        raise _yaml_error(file, mark.line + 1 if mark else 1) from None
     except yaml.reader.ReaderError as error:
-        raise _unreadable(file, text.count("\n", 0, error.position) + 1) from None
+        raise _yaml_error(file, text.count("\n", 0, error.position) + 1) from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
-        raise _unreadable(file, 1) from None
+        raise _yaml_error(file, 1) from None
 
 
-def _unreadable(file: str, line: int) -> ConfigError:
+def _yaml_error(file: str, line: int) -> ConfigError:
     what = "this is not YAML: write NAME: value, with the value in quotes"
     return ConfigError([Problem(Origin(file, file, line), "", what)], FIX)
 
 
-def _checked(root: yaml.Node | None, file: str) -> tuple[Entries, list[Problem]]:
+def _entries(root: yaml.Node | None, file: str) -> tuple[Entries, list[Problem]]:
     if root is None or (isinstance(root, yaml.ScalarNode) and root.value == ""):
         return [], []
     if not isinstance(root, yaml.MappingNode):
         return [], [_problem(file, root, "", "must hold names with values: NAME: value")]
     problems, names = list[Problem](), set[str]()
     for key, value in root.value:
-        if what := _no_key(key) or ("is there twice: keep one" if key.value in names else "") or _no_value(value):
-            known = isinstance(key, yaml.ScalarNode) and _NAME.fullmatch(key.value)
-            problems.append(_problem(file, key, key.value if known else "", what))
+        if (
+            what := _key_mistake(key)
+            or ("is there twice: keep one" if key.value in names else "")
+            or _value_mistake(value)
+        ):
+            is_name = isinstance(key, yaml.ScalarNode) and _NAME.fullmatch(key.value)
+            problems.append(_problem(file, key, key.value if is_name else "", what))
         names.update([key.value] if isinstance(key, yaml.ScalarNode) else [])
     return root.value, problems
 
@@ -90,12 +93,16 @@ def _problem(file: str, node: yaml.Node, key: str, what: str) -> Problem:
     return Problem(Origin(file, file, node.start_mark.line + 1), key, what)
 
 
-def _no_key(key: yaml.Node) -> str:
+def _key_mistake(key: yaml.Node) -> str:
     # an invalid name may be a misplaced value, so it is not repeated
-    return no_name(key.value) if isinstance(key, yaml.ScalarNode) else "must be a name in capitals, such as STRIPE_KEY"
+    return (
+        name_mistake(key.value)
+        if isinstance(key, yaml.ScalarNode)
+        else "must be a name in capitals, such as STRIPE_KEY"
+    )
 
 
-def _no_value(value: yaml.Node) -> str:
+def _value_mistake(value: yaml.Node) -> str:
     if not isinstance(value, yaml.ScalarNode):
         return "must be text: put it in quotes"
     if not value.tag.startswith(_CORE):
@@ -128,11 +135,11 @@ def _span(text: str, name: str) -> tuple[int, int] | None:
     return None
 
 
-def _or_plain(text: str, wanted: Mapping[str, str]) -> str:
-    """The text, if it reads as the wanted values; otherwise the values written anew, without comments."""
+def _or_rewritten(text: str, values: Mapping[str, str]) -> str:
+    """The text if it reads as these values; otherwise a new text with them, without comments."""
     try:
-        if read(text, "") == wanted:
+        if read(text, "") == values:
             return text
     except ConfigError:
         pass
-    return "".join(_line(name, value) for name, value in wanted.items())
+    return "".join(_line(name, value) for name, value in values.items())

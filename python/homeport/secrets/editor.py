@@ -15,7 +15,7 @@ from types import FrameType
 from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 
-_USUAL = ("sensible-editor", "nano", "vi")
+_EDITORS = ("sensible-editor", "nano", "vi")
 
 
 def edit(
@@ -23,14 +23,14 @@ def edit(
     name: str,
     environ: Mapping[str, str],
     refuse: Callable[[str], None],
-    again: Callable[[HomeportError], bool],
+    edit_again: Callable[[HomeportError], bool],
 ) -> str:
     """The text after editing, in a file with this name.
 
-    `refuse` raises HomeportError for a text with mistakes; `again` gets that error and returns whether to edit again.
+    `refuse` raises HomeportError for a text with mistakes; `edit_again` gets that error, and decides.
     Raises HomeportError (exit code 1) if the editor fails; nothing has changed then.
     """
-    with _to_its_end(), private_directory.directory() as private:
+    with _signals_handled(), private_directory.directory() as private:
         file = private / name
         private_directory.write(file, text)
         while True:
@@ -39,16 +39,16 @@ def edit(
             try:
                 refuse(edited)
             except HomeportError as error:
-                if not again(error):
+                if not edit_again(error):
                     raise
             else:
                 return edited
 
 
 def _editor(environ: Mapping[str, str]) -> list[str]:
-    told = environ.get("VISUAL") or environ.get("EDITOR") or next(filter(shutil.which, _USUAL), "")
+    command = environ.get("VISUAL") or environ.get("EDITOR") or next(filter(shutil.which, _EDITORS), "")
     try:
-        words = shlex.split(told)
+        words = shlex.split(command)
     except ValueError:
         words = []
     if not words:
@@ -79,10 +79,10 @@ def _read(file: Path) -> str:
 
 
 @contextmanager
-def _to_its_end() -> Iterator[None]:
+def _signals_handled() -> Iterator[None]:
     """Leave Ctrl-C to the editor, and end in order on SIGHUP and SIGTERM, so that the file is wiped."""
-    asked = {signal.SIGINT: _unheard, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
-    before = {number: signal.signal(number, handler) for number, handler in asked.items()}
+    handlers = {signal.SIGINT: _ignore, signal.SIGTERM: _exit, signal.SIGHUP: _exit}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
@@ -90,9 +90,9 @@ def _to_its_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _unheard(number: int, frame: FrameType | None) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing. A handler instead of SIG_IGN, because the editor would inherit SIG_IGN."""
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)

@@ -24,16 +24,16 @@ class WrongPasswordError(HomeportError):
 
 
 @dataclass(frozen=True)
-class Held:
-    """A value, and the file that has it."""
+class StoredValue:
+    """A value and its file."""
 
     value: SecretStr
     file: Path
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A file as it was read: `data` are its bytes on disk, None if it does not exist yet."""
+class SecretsFile:
+    """A file of secrets as it was read: `data` are its bytes on disk, None if it does not exist yet."""
 
     path: Path
     data: bytes | None
@@ -42,7 +42,7 @@ class Opened:
 
     @property
     def name(self) -> str:
-        return shown(self.path)
+        return display_path(self.path)
 
     @property
     def encrypted(self) -> bool:
@@ -55,46 +55,46 @@ class Opened:
         return document.read(self.text, self.name)
 
 
-def exist(loaded: Loaded) -> bool:
+def any_exists(loaded: Loaded) -> bool:
     """Whether the configuration has a file of secrets."""
     return any(path.exists() for path in loaded.secrets_files)
 
 
-def held(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, Held]:
+def stored_values(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, StoredValue]:
     """Every value by name; the destination's override the others. Empty without a file; then no password is read.
 
     Raises HomeportError (usage) for a file that cannot be opened.
     """
-    found: dict[str, Held] = {}
+    stored: dict[str, StoredValue] = {}
     for opened in open_all(loaded, environ):
         values = {name: SecretStr(value) for name, value in opened.values.items()}
         redact.learn(values)
-        found |= {name: Held(value, opened.path) for name, value in values.items()}
-    return found
+        stored |= {name: StoredValue(value, opened.path) for name, value in values.items()}
+    return stored
 
 
-def open_all(loaded: Loaded, environ: Mapping[str, str]) -> list[Opened]:
+def open_all(loaded: Loaded, environ: Mapping[str, str]) -> list[SecretsFile]:
     """The existing files, in the order in which later ones override earlier ones. Raises HomeportError (usage)."""
-    there = [path for path in loaded.secrets_files if path.exists()]
-    if not there:
+    existing = [path for path in loaded.secrets_files if path.exists()]
+    if not existing:
         return []
-    opener = password.find(loaded, environ)
-    return [open_one(loaded, path, opener) for path in there]
+    vault_password = password.find(loaded, environ)
+    return [open_one(loaded, path, vault_password) for path in existing]
 
 
-def open_own(loaded: Loaded, environ: Mapping[str, str], *, plain: bool = False) -> Opened:
+def open_own(loaded: Loaded, environ: Mapping[str, str], *, plain: bool = False) -> SecretsFile:
     """The file for this destination's values, which may not exist. `plain`: accept one that is not encrypted yet."""
     path = loaded.secrets_files[-1]
     return open_one(loaded, path, password.find(loaded, environ), plain=plain)
 
 
-def save(opened: Opened, new: str, opener: SecretStr | None = None) -> None:
+def save(opened: SecretsFile, new: str, vault_password: SecretStr | None = None) -> None:
     """Encrypt the text and replace the file by it atomically.
 
     Raises ConfigError for a text with mistakes, HomeportError if the file has changed since it was read.
     """
     document.read(new, opened.name)
-    sealed = ansible_vault.seal(new, (opener or opened.password).get_secret_value())
+    sealed = ansible_vault.seal(new, (vault_password or opened.password).get_secret_value())
     path = opened.path.resolve()
     if _bytes(opened.path) != opened.data:
         what = "somebody else has changed the file meanwhile, so it was not written"
@@ -102,69 +102,71 @@ def save(opened: Opened, new: str, opener: SecretStr | None = None) -> None:
     try:
         files.write_atomic(path, sealed)
     except OSError as error:
-        raise _refused(f"it cannot be written: {_reason(error)}", opened.path, "check its permissions") from None
+        raise _usage_error(f"it cannot be written: {_reason(error)}", opened.path, "check its permissions") from None
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """The path of the file for messages: relative or absolute, whichever is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
 
 
-def open_one(loaded: Loaded, path: Path, opener: SecretStr, *, plain: bool = False) -> Opened:
+def open_one(loaded: Loaded, path: Path, vault_password: SecretStr, *, plain: bool = False) -> SecretsFile:
     """Open one file with this password. Raises HomeportError (usage), WrongPasswordError for a wrong password."""
     data = _bytes(path)
     if data is None:
-        return Opened(path, None, "", opener)
+        return SecretsFile(path, None, "", vault_password)
     if b"<<<<<<< " in data:
-        fix = f"keep one side (git checkout --ours {shown(path)}), and set the values of the other side again"
-        raise _refused("the file has a merge conflict of git", path, fix)
+        fix = f"keep one side (git checkout --ours {display_path(path)}), and set the values of the other side again"
+        raise _usage_error("the file has a merge conflict of git", path, fix)
     if not ansible_vault.is_sealed(data):
-        return Opened(path, data, _plain(path, data, plain), opener)
-    return Opened(path, data, _unsealed(loaded, path, data, opener), opener)
+        return SecretsFile(path, data, _decode(path, data, plain), vault_password)
+    return SecretsFile(path, data, _decrypt(loaded, path, data, vault_password), vault_password)
 
 
-def _plain(path: Path, data: bytes, allowed: bool) -> str:
+def _decode(path: Path, data: bytes, allowed: bool) -> str:
     if not allowed:
         fix = "encrypt it: deploy secrets edit, and save; replace values that were committed in plain text"
-        raise _refused("the file is not encrypted: whoever has the repository can read it", path, fix)
+        raise _usage_error("the file is not encrypted: whoever has the repository can read it", path, fix)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _refused("the file is not UTF-8", path, "save it as UTF-8") from None
+        raise _usage_error("the file is not UTF-8", path, "save it as UTF-8") from None
 
 
-def _unsealed(loaded: Loaded, path: Path, data: bytes, opener: SecretStr) -> str:
+def _decrypt(loaded: Loaded, path: Path, data: bytes, vault_password: SecretStr) -> str:
     try:
-        return ansible_vault.unseal(data, opener.get_secret_value())
+        return ansible_vault.unseal(data, vault_password.get_secret_value())
     except ansible_vault.RefusedError:
         what = "the vault password does not open the file"
-        raise WrongPasswordError(what, shown(path), _way_in(loaded), ExitCode.USAGE) from None
+        raise WrongPasswordError(what, display_path(path), _password_fix(loaded), ExitCode.USAGE) from None
     except ansible_vault.DamagedError:
-        fix = f"restore it from git: git checkout -- {shown(path)}"
-        raise _refused("the file is damaged: it is not in Ansible Vault's format", path, fix) from None
+        fix = f"restore it from git: git checkout -- {display_path(path)}"
+        raise _usage_error("the file is damaged: it is not in Ansible Vault's format", path, fix) from None
 
 
-def _way_in(loaded: Loaded) -> str:
-    if loaded.config.secrets.password_file and (beside := password.aside(loaded)).exists():
-        return f"a rotation was interrupted ({beside.name} exists); finish it: deploy secrets rotate --vault"
-    told = loaded.config.secrets
-    return f"ask the team for the password, and put it where secrets in {loaded.file} says, or in {told.password_env}"
+def _password_fix(loaded: Loaded) -> str:
+    sources = loaded.config.secrets
+    if sources.password_file and (pending := password.pending_file(loaded)).exists():
+        return f"a rotation was interrupted ({pending.name} exists); finish it: deploy secrets rotate --vault"
+    return (
+        f"ask the team for the password, and put it where secrets in {loaded.file} says, or in {sources.password_env}"
+    )
 
 
 def _bytes(path: Path) -> bytes | None:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise _refused("the file is too large for a file of secrets", path, "restore it from git")
+            raise _usage_error("the file is too large for a file of secrets", path, "restore it from git")
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _refused(f"it cannot be read: {_reason(error)}", path, "check its permissions") from None
+        raise _usage_error(f"it cannot be read: {_reason(error)}", path, "check its permissions") from None
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _refused(what: str, path: Path, fix: str) -> HomeportError:
-    return HomeportError(what, shown(path), fix, ExitCode.USAGE)
+def _usage_error(what: str, path: Path, fix: str) -> HomeportError:
+    return HomeportError(what, display_path(path), fix, ExitCode.USAGE)

@@ -16,15 +16,15 @@ def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
 
     Raises HomeportError (usage) for a file that cannot be opened.
     """
-    held = {name: files.shown(each.file) for name, each in files.held(loaded, environ).items()}
-    every = dict.fromkeys([*names(loaded.config), *held])
-    return [{"name": name, "for": user(loaded, name), "from": _origin(loaded, name, environ, held)} for name in every]
+    stored = {name: files.display_path(each.file) for name, each in files.stored_values(loaded, environ).items()}
+    every = dict.fromkeys([*names(loaded.config), *stored])
+    return [{"name": name, "for": user(loaded, name), "from": _origin(loaded, name, environ, stored)} for name in every]
 
 
-def table(found: list[Json]) -> list[str]:
+def table(rows: list[Json]) -> list[str]:
     """The rows for a person, in columns."""
     nowhere = "nowhere here: the host keeps its own"
-    return columns([(row["name"], row["for"] or "nobody", row["from"] or nowhere) for row in found])
+    return columns([(row["name"], row["for"] or "nobody", row["from"] or nowhere) for row in rows])
 
 
 def user(loaded: Loaded, name: str) -> str | None:
@@ -38,9 +38,9 @@ def user(loaded: Loaded, name: str) -> str | None:
     return "notify" if name in (receiver.url for receiver in loaded.config.notify) else None
 
 
-def _origin(loaded: Loaded, name: str, environ: Mapping[str, str], held: Mapping[str, str]) -> str | None:
+def _origin(loaded: Loaded, name: str, environ: Mapping[str, str], stored: Mapping[str, str]) -> str | None:
     if loaded.credentials and user(loaded, name) == "backup":
         return "sandbox"
     if name in environ and user(loaded, name):
         return "environment"
-    return "command" if name in loaded.config.secrets.commands else held.get(name)
+    return "command" if name in loaded.config.secrets.commands else stored.get(name)

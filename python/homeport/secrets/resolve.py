@@ -38,50 +38,50 @@ def collect(loaded: Loaded, environ: Mapping[str, str], only: Collection[str] = 
     Raises HomeportError (usage) for a value that cannot be kept secret or be transferred, a command that fails, and a
     file that cannot be opened.
     """
-    wanted, known = tuple(only) or secret_names.names(loaded.config), _with_sandbox(loaded, environ)
-    found = _of_environment(wanted, known)
-    found |= _of_commands(loaded, _without(wanted, found), known)
-    found |= _of_files(loaded, _without(wanted, found), environ)
+    names, with_sandbox = tuple(only) or secret_names.names(loaded.config), _with_sandbox(loaded, environ)
+    supplied = _of_environment(names, with_sandbox)
+    supplied |= _of_commands(loaded, _missing(names, supplied), with_sandbox)
+    supplied |= _of_files(loaded, _missing(names, supplied), environ)
     key = loaded.config.backup.encryption_key
-    least = {name: LEAST_ENCRYPTION_KEY if name == key else LEAST_CHARACTERS for name in wanted}
-    collected = {name: _wrapped(name, found[name], least[name]) if name in found else None for name in wanted}
+    least = {name: LEAST_ENCRYPTION_KEY if name == key else LEAST_CHARACTERS for name in names}
+    collected = {name: _secret(name, supplied[name], least[name]) if name in supplied else None for name in names}
     learn(collected)
     return collected
 
 
-def _without(wanted: Iterable[str], found: Collection[str]) -> list[str]:
-    return [name for name in wanted if name not in found]
+def _missing(names: Iterable[str], supplied: Collection[str]) -> list[str]:
+    return [name for name in names if name not in supplied]
 
 
-def _of_environment(wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+def _of_environment(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
     fix = "set it to the right value, or leave it out to keep the one on the host: unset {}"
     return {
-        name: Supplied(environ[name], f"environment: {name}", fix.format(name)) for name in wanted if name in environ
+        name: Supplied(environ[name], f"environment: {name}", fix.format(name)) for name in names if name in environ
     }
 
 
-def _of_commands(loaded: Loaded, wanted: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+def _of_commands(loaded: Loaded, names: Iterable[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
     """The values that commands print. They run with the environment without secrets."""
     from homeport.secrets.commands import output
 
-    commands, found = loaded.config.secrets.commands, {}
-    for name in wanted:
+    commands, supplied = loaded.config.secrets.commands, {}
+    for name in names:
         if name in commands:
             where = f"{loaded.origin[f'secrets.commands.{name}']} secrets.commands.{name}"
             printed = output(commands[name], name, where, secret_names.without_secrets(loaded.config, environ))
-            found[name] = Supplied(printed, where, "correct the command, or what it reads")
-    return found
+            supplied[name] = Supplied(printed, where, "correct the command, or what it reads")
+    return supplied
 
 
-def _of_files(loaded: Loaded, wanted: list[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
+def _of_files(loaded: Loaded, names: list[str], environ: Mapping[str, str]) -> dict[str, Supplied]:
     """The values in the encrypted files, which are opened only if a value is still missing."""
     from homeport.secrets import files
 
-    held = files.held(loaded, environ) if wanted else {}
+    stored = files.stored_values(loaded, environ) if names else {}
     return {
-        name: Supplied(held[name].value.get_secret_value(), files.shown(held[name].file), f"deploy secrets set {name}")
-        for name in wanted
-        if name in held
+        name: Supplied(value.value.get_secret_value(), files.display_path(value.file), f"deploy secrets set {name}")
+        for name, value in stored.items()
+        if name in names
     }
 
 
@@ -107,16 +107,16 @@ def _with_sandbox(loaded: Loaded, environ: Mapping[str, str]) -> Mapping[str, st
     names = secret_names.backup_names(loaded.config)
     try:
         access, secret = services.read_credentials(loaded.credentials)
-        known = {"access_key_id": access, "secret_access_key": secret}
+        keys = {"access_key_id": access, "secret_access_key": secret}
         if "encryption_key" in names:
-            known["encryption_key"] = services.read_encryption_key(loaded.credentials)
+            keys["encryption_key"] = services.read_encryption_key(loaded.credentials)
     except (OSError, KeyError):
         what = "the keys of the sandbox's own store cannot be read"
         # a sandbox of an earlier version lacks a key, and must be created again
-        there = loaded.credentials.exists()
-        fix = "deploy sandbox down, then deploy sandbox up" if there else "deploy sandbox up"
+        exists = loaded.credentials.exists()
+        fix = "deploy sandbox down, then deploy sandbox up" if exists else "deploy sandbox up"
         raise HomeportError(what, str(loaded.credentials), fix, ExitCode.USAGE) from None
-    return {**environ, **{name: known[key] for key, name in names.items()}}
+    return {**environ, **{name: keys[key] for key, name in names.items()}}
 
 
 def reveal(value: SecretStr | None) -> str | None:
@@ -133,13 +133,13 @@ def _fingerprint(value: str | None) -> str | None:
     return None if value is None else hashlib.sha256(value.encode()).hexdigest()
 
 
-def _wrapped(name: str, supplied: Supplied, least: int) -> SecretStr:
-    if why := reason(supplied.value, least):
-        raise HomeportError(f"the value of {name} {why}", supplied.where, supplied.fix, ExitCode.USAGE)
+def _secret(name: str, supplied: Supplied, least: int) -> SecretStr:
+    if mistake := value_mistake(supplied.value, least):
+        raise HomeportError(f"the value of {name} {mistake}", supplied.where, supplied.fix, ExitCode.USAGE)
     return SecretStr(supplied.value)
 
 
-def reason(value: str, least: int = LEAST_CHARACTERS) -> str:
+def value_mistake(value: str, least: int = LEAST_CHARACTERS) -> str:
     """Why a value cannot be kept secret or be transferred to the host; "" if it can."""
     if not value:
         return "is empty"

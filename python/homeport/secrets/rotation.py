@@ -19,9 +19,9 @@ from homeport.secrets import document, files, password
 RANDOM_BYTES = 48
 
 
-def secret(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
+def rotate(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
     """Set the secret to a new random value; returns the name of the file. Raises HomeportError (usage)."""
-    if why := _not_ours(loaded, name):
+    if why := _why_not_random(loaded, name):
         fix = f"create a new one where it is issued, then run: deploy secrets set {name}"
         raise HomeportError(f"{name} {why}", "deploy secrets rotate", fix, ExitCode.USAGE)
     opened = files.open_own(loaded, environ)
@@ -32,7 +32,7 @@ def secret(loaded: Loaded, name: str, environ: Mapping[str, str]) -> str:
     return opened.name
 
 
-def _not_ours(loaded: Loaded, name: str) -> str:
+def _why_not_random(loaded: Loaded, name: str) -> str:
     """Why the secret cannot have a random value; "" if it can."""
     config = loaded.config
     if name in backup_names(config).values():
@@ -52,69 +52,69 @@ def _not_ours(loaded: Loaded, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A rotation of the password: the files that it opens, those that it does not open, and the password's source."""
+class Rotation:
+    """A rotation of the vault password: the files that the old one opens, `others` that it does not, and its source."""
 
     loaded: Loaded
     source: str
-    opened: tuple[files.Opened, ...]
+    opened: tuple[files.SecretsFile, ...]
     others: tuple[str, ...]
     # the new password of an interrupted rotation, which continues with it
     pending: str | None
 
 
-def begin(loaded: Loaded, environ: Mapping[str, str]) -> Begun:
+def begin(loaded: Loaded, environ: Mapping[str, str]) -> Rotation:
     """Open the files of all destinations beside deploy.yml that the password opens. Raises HomeportError."""
     old, new = password.find(loaded, environ), password.pending(loaded)
-    found, others = list[files.Opened](), list[str]()
-    for path in _beside(loaded):
+    opened, others = list[files.SecretsFile](), list[str]()
+    for path in _secrets_files(loaded):
         try:
-            found.append(_by_either(loaded, path, old, new))
+            opened.append(_open_with_either(loaded, path, old, new))
         except files.WrongPasswordError:
             if path in loaded.secrets_files:
                 raise
-            others.append(files.shown(path))
-    if not found:
+            others.append(files.display_path(path))
+    if not opened:
         what, fix = "there is no file to encrypt again", "deploy secrets set NAME, or deploy secrets edit"
-        raise HomeportError(what, files.shown(loaded.secrets_files[0]), fix, ExitCode.USAGE)
+        raise HomeportError(what, files.display_path(loaded.secrets_files[0]), fix, ExitCode.USAGE)
     pending = new.get_secret_value() if new else None
-    return Begun(loaded, password.source(loaded, environ), tuple(found), tuple(others), pending)
+    return Rotation(loaded, password.source(loaded, environ), tuple(opened), tuple(others), pending)
 
 
-def finish(begun: Begun, new: str) -> list[str]:
+def finish(rotation: Rotation, new: str) -> list[str]:
     """Encrypt all files with the new password and store it in the place of the old one; returns the files' names."""
-    opener = SecretStr(new)
-    redact.learn({"vault password": opener})
-    for opened in begun.opened:
+    new_password = SecretStr(new)
+    redact.learn({"vault password": new_password})
+    for opened in rotation.opened:
         _ = opened.values
-    password.put_aside(begun.loaded, begun.source, new)
-    for opened in begun.opened:
-        files.save(opened, opened.text, opener)
-    password.keep(begun.loaded, begun.source, new)
-    return [opened.name for opened in begun.opened]
+    password.write_pending(rotation.loaded, rotation.source, new)
+    for opened in rotation.opened:
+        files.save(opened, opened.text, new_password)
+    password.replace(rotation.loaded, rotation.source, new)
+    return [opened.name for opened in rotation.opened]
 
 
-def what_next(begun: Begun) -> str:
+def next_steps(rotation: Rotation) -> str:
     """The remaining steps for a person."""
-    told = begun.loaded.config.secrets
-    kept = {"password_file": f"It is in {told.password_file}", "keyring": "It is in the keyring"}
-    given = {
-        "password_env": f"the variable {told.password_env}",
-        "password_command": "the place that the command reads",
-    }
-    stored = kept.get(begun.source) or f"Put it into {given.get(begun.source)}"
-    left = f"; {', '.join(begun.others)} has another password, and stays as it is" if begun.others else ""
-    return f"{stored}; tell the team, and commit the files{left}"
+    sources = rotation.loaded.config.secrets
+    stored = {
+        "password_file": f"It is in {sources.password_file}",
+        "keyring": "It is in the keyring",
+        "password_env": f"Put it into the variable {sources.password_env}",
+        "password_command": "Put it into the place that the command reads",
+    }[rotation.source]
+    others = f"; {', '.join(rotation.others)} has another password, and stays as it is" if rotation.others else ""
+    return f"{stored}; tell the team, and commit the files{others}"
 
 
-def _beside(loaded: Loaded) -> Iterator[Path]:
+def _secrets_files(loaded: Loaded) -> Iterator[Path]:
     base = loaded.secrets_files[0]
     yield from sorted(
         {path for pattern in ("", ".*") for path in base.parent.glob(f"{base.stem}{pattern}{base.suffix}")}
     )
 
 
-def _by_either(loaded: Loaded, path: Path, old: SecretStr, new: SecretStr | None) -> files.Opened:
+def _open_with_either(loaded: Loaded, path: Path, old: SecretStr, new: SecretStr | None) -> files.SecretsFile:
     try:
         return files.open_one(loaded, path, old)
     except files.WrongPasswordError:

@@ -98,10 +98,10 @@ def remove(options: Options, name: str, as_json: bool) -> None:
 
 
 def _act(options: Options, action: str, name: str) -> Json:
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
-    return begin(options).hostctl.call("accessory", action, name, "--who", who(), "--from", here())
+    return begin(options).hostctl.call("accessory", action, name, *performer_options())
 
 
 def _known(accessories: list[Json], name: str, where: str) -> None:

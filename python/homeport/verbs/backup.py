@@ -106,7 +106,7 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
 
     The host that streamed before stops, and its status says so.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
     session = begin(options)
@@ -114,7 +114,7 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
         f"The backup continues from the database on {session.target.host}; later writes of another host are not in it.",
         yes,
     )
-    taken = session.hostctl.call("backup", "takeover", "--who", who(), "--from", here())
+    taken = session.hostctl.call("backup", "takeover", *performer_options())
     _print(options, as_json, taken, f"epoch {taken['epoch']} is current, and this host streams to it")
 
 
@@ -126,7 +126,7 @@ def takeover(options: Options, yes: bool, as_json: bool) -> None:
 def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     """Delete kept data for good, such as the data that a restore replaced. `deploy backup list` shows the ids."""
     from homeport.core.humanize import size
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
@@ -134,7 +134,7 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     kept = dated(host.call("backup", "forget", "--id", id_, "--plan"))
     what = f"{size(kept['bytes'])} of data, kept since {kept['since']}"
     confirm.confirm(f"{what} ({kept['why'] or 'reason unknown'}), will be deleted for good.", yes)
-    host.call("backup", "forget", "--id", id_, "--who", who(), "--from", here())
+    host.call("backup", "forget", "--id", id_, *performer_options())
     _print(options, as_json, kept, f"deleted {what}")
 
 
@@ -166,7 +166,7 @@ def create_bucket(options: Options) -> None:
 
 def _long(options: Options, what: str) -> Json:
     """Start a drill or a run, show its progress, and return its result. Raises HomeportError if it failed."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.long_jobs import follow
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen
@@ -174,7 +174,7 @@ def _long(options: Options, what: str) -> Json:
     session = begin(options)
     screen = Screen(quiet=options.quiet)
     host = session.hostctl
-    started = host.call("backup", what, "--who", who(), "--from", here())["started"]
+    started = host.call("backup", what, *performer_options())["started"]
     screen.begin(what)
     result = follow(host, what, started, screen.note)
     screen.end(what, ok=result["ok"])
@@ -248,7 +248,7 @@ def restorable(listed: Json) -> list[str]:
         for name, times in epoch["databases"].items():
             rows.append(f"       {name}  {_range(times)}")
         rows += [f"       {one['kind']:<5}  {postgres_rows.base(one)}" for one in epoch.get("bases", ())]
-        rows += [f"       gap    {postgres_rows.missing(gap)}" for gap in epoch.get("gaps", ())]
+        rows += [f"       gap    {postgres_rows.gap_text(gap)}" for gap in epoch.get("gaps", ())]
     for kept in listed.get("aside", ()):
         rows.append(f"kept   {kept['id']}  {kept['since']}  {size(kept['bytes'])}  {kept['why'] or '-'}")
     good = listed["last_good"]

@@ -47,14 +47,14 @@ def renew(options: Options, as_json: bool) -> None:
     The old certificates are served until then, and stay in use if the authority refuses. Idle keep-alive connections
     may be closed. Let's Encrypt issues at most five certificates a week for the same names.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.long_jobs import follow
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen
 
     session = begin(options)
     screen, host = Screen(quiet=options.quiet), session.hostctl
-    started = host.call("certs", "renew", "--who", who(), "--from", here())["started"]
+    started = host.call("certs", "renew", *performer_options())["started"]
     screen.begin("renew")
     result = follow(host, "renew", started, screen.note, of="certs")
     screen.end("renew", ok=result["ok"])
@@ -73,7 +73,7 @@ def push(options: Options, as_json: bool) -> None:
     They are verified as a browser would, before the host is changed. No request is cut; idle keep-alive connections
     may be closed.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.plays.custom_certificates import check
     from homeport.remote.session import begin
 
@@ -86,7 +86,7 @@ def push(options: Options, as_json: bool) -> None:
             "set certificate and key of a name in deploy.yml",
             ExitCode.USAGE,
         )
-    words = ("push", "--who", who(), "--from", here())
+    words = ("push", *performer_options())
     answer = session.hostctl.send("certs", {"certificates": own}, *words)
     if as_json:
         print(json.dumps(answer))

@@ -66,11 +66,11 @@ def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
 
     Refused while the job is running. A suspended job can be run, too.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
     session = begin(options)
-    started = session.hostctl.call("cron", "run", name, "--who", who(), "--from", here())["started"]
+    started = session.hostctl.call("cron", "run", name, *performer_options())["started"]
     if not detach:
         _wait(session, name, started, as_json)
     elif as_json:
@@ -124,10 +124,13 @@ def resume(options: Options, names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _change(options: Options, action: str, names: tuple[str, ...], as_json: bool) -> None:
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
-    _show(begin(options).hostctl.call("cron", action, *names, "--who", who(), "--from", here()), as_json)
+    _show(
+        begin(options).hostctl.call("cron", action, *names, *performer_options()),
+        as_json,
+    )
 
 
 @command.command()

@@ -48,12 +48,18 @@ def command() -> None:
 @common
 def console(options: Options, write: bool, database: str | None) -> None:
     """Open an SQL console on the live database, read-only. In a pipe it prints rows with tabs between the columns."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
     from homeport.ssh import connection
 
     session = begin(options)
-    words = ["db", "console", *(["--write"] if write else []), *_named(database), "--who", who(), "--from", here()]
+    words = [
+        "db",
+        "console",
+        *(["--write"] if write else []),
+        *_named(database),
+        *performer_options(),
+    ]
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     done = subprocess.run(
         connection.command(session.target, session.hostctl.command(*words), terminal=terminal), check=False
@@ -101,7 +107,7 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
     The file is checked, requests wait at the edge while the data is replaced, and the old data is put back unless the
     app becomes healthy.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.deployment import transition
     from homeport.remote import database_transfer
     from homeport.remote.session import begin
@@ -111,7 +117,7 @@ def load(options: Options, file: Path, yes: bool, as_json: bool) -> None:
     session = begin(options)
     database_transfer.check(file, session.loaded.config.database.engine)
     confirm(f"The database of {session.app} on {session.target.host} is replaced by {file}.", yes)
-    words = ["db", "load", "--who", who(), "--from", here()]
+    words = ["db", "load", *performer_options()]
     begun = database_transfer.send(session, file, words, Screen(quiet=options.quiet))
     transition.follow(session, begun["transition"], as_json=as_json)
 
@@ -149,7 +155,7 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     the app becomes healthy with it; the old cluster becomes kept data on the host.
     """
     from homeport.core.humanize import size
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.deployment import transition
     from homeport.remote.session import begin
     from homeport.screen.confirm import confirm
@@ -158,7 +164,7 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     planned = session.hostctl.call("db", "upgrade", "--plan")
     what = f"The database of {session.app} ({size(planned['bytes'])})"
     confirm(f"{what} moves from PostgreSQL {planned['from']} to {planned['to']}; requests wait meanwhile.", yes)
-    begun = session.hostctl.call("db", "upgrade", "--who", who(), "--from", here())
+    begun = session.hostctl.call("db", "upgrade", *performer_options())
     transition.follow(session, begun["transition"], as_json=as_json)
 
 

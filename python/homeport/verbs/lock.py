@@ -34,10 +34,10 @@ def command() -> None:
 @common
 def acquire(options: Options, message: str) -> None:
     """Take the lock and hold it until `deploy lock release`."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
-    begin(options).hostctl.call("lock", "acquire", "--message", message, "--who", who(), "--from", here())
+    begin(options).hostctl.call("lock", "acquire", "--message", message, *performer_options())
     click.echo("locked; to release it: deploy lock release", err=True)
 
 
@@ -46,11 +46,11 @@ def acquire(options: Options, message: str) -> None:
 @common
 def release(options: Options, force: bool) -> None:
     """Release the lock."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
     extra = ["--force"] if force else []
-    begin(options).hostctl.call("lock", "release", "--who", who(), "--from", here(), *extra)
+    begin(options).hostctl.call("lock", "release", *performer_options(), *extra)
     click.echo("released", err=True)
 
 

@@ -65,7 +65,7 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     Requests in progress have ten seconds to end (drain_timeout, if that is shorter). Connections that are still open
     then, such as websockets and long polls, are closed.
     """
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.core.timestamps import dated
     from homeport.deployment.maintenance_page import page
     from homeport.remote.session import begin
@@ -73,7 +73,7 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     session = begin(options)
     spec: Json = {"page": page(session.loaded.root, message, retry_after), "message": message}
     spec |= {"allow": allow, "retry_after": retry_after}
-    answer = session.hostctl.send("maintenance", spec, "on", "--who", who(), "--from", here())
+    answer = session.hostctl.send("maintenance", spec, "on", *performer_options())
     if as_json:
         print(json.dumps(dated(answer)))
     elif not options.quiet:
@@ -85,11 +85,11 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
 @common
 def off(options: Options, as_json: bool) -> None:
     """Show the app again."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.core.timestamps import dated
     from homeport.remote.session import begin
 
-    answer = dated(begin(options).hostctl.call("maintenance", "off", "--who", who(), "--from", here()))
+    answer = dated(begin(options).hostctl.call("maintenance", "off", *performer_options()))
     if as_json:
         print(json.dumps(answer))
     elif not options.quiet:

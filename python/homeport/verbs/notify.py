@@ -38,11 +38,11 @@ def command(options: Options, as_json: bool) -> None:
 @common
 def test(options: Options, as_json: bool) -> None:
     """Send a test from the host to every receiver. Exit status 1 unless all accepted it."""
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.session import begin
 
     host = begin(options).hostctl
-    receivers = host.call("notify", "test", "--who", who(), "--from", here())["receivers"]
+    receivers = host.call("notify", "test", *performer_options())["receivers"]
     print(json.dumps(receivers) if as_json else "\n".join(map(_answer, receivers)))
     failed = [receiver["url"] for receiver in receivers if not receiver["ok"]]
     if failed:

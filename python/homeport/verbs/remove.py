@@ -97,10 +97,10 @@ def _confirm(app: str, yes: bool) -> None:
 
 
 def _remove(host: Hostctl, words: list[str], screen: Any) -> Json:
-    from homeport.core.performer import here, who
+    from homeport.core.performer import performer_options
     from homeport.remote.long_jobs import follow
 
-    started = host.call("remove", "begin", *words, "--who", who(), "--from", here())["started"]
+    started = host.call("remove", "begin", *words, *performer_options())["started"]
     screen.begin("remove")
     result = follow(host, "remove", started, screen.note, of="remove")
     screen.end("remove", ok=result["ok"])

@@ -99,7 +99,7 @@ def command(
 
     _refuse_mixtures(at, point, dry_run, file, database, force)
     session = begin(options)
-    words = transition.wanted(at, point)
+    words = transition.target_options(at, point)
     if file is not None:
         _to_file(session, [*words, *(["--database", database] if database else [])], file, force, as_json)
     elif dry_run:
@@ -145,13 +145,13 @@ def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
 
 def lines(rehearsed: Json) -> list[str]:
     """The result of a rehearsal, as text."""
-    from homeport.deployment.transition import giving_up
+    from homeport.deployment.transition import loss_lines
     from hostctl.common.timestamps import iso
 
     text = [f"the data of {iso(rehearsed['at'])} can be restored"]
     for name, one in rehearsed["databases"].items():
         text += _database(name, one)
-    return [*text, *giving_up(rehearsed["gives_up"])]
+    return [*text, *loss_lines(rehearsed["gives_up"])]
 
 
 def _database(name: str, one: Json) -> list[str]:

@@ -46,10 +46,10 @@ def edit(options: Options) -> None:
 
     loaded = _loaded(options)
     opened = files.open_own(loaded, os.environ, plain=True)
-    before = opened.text or document.beginning(names(loaded.config))
+    before = opened.text or document.new_text(names(loaded.config))
     clean = without_secrets(loaded.config, os.environ)
     after = editor.edit(
-        before, opened.path.name, clean, lambda new: _accept(document.read(new, opened.name), opened.name), _again
+        before, opened.path.name, clean, lambda new: _accept(document.read(new, opened.name), opened.name), _edit_again
     )
     if after == before and opened.encrypted:
         _say(options, "nothing changed")
@@ -70,7 +70,7 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
     from homeport.secrets.listing import user
 
     wanted, loaded = _name(name), _loaded(options)
-    value = _given(wanted)
+    value = _read_value(wanted)
     opened = files.open_own(loaded, os.environ)
     _learn(wanted, value)
     files.save(opened, document.put(_readable(opened), wanted, value))
@@ -137,9 +137,9 @@ def check(options: Options, as_json: bool) -> None:
     Exit status 2 for a required variable that nothing sets; a push refuses that, too. A variable that is set but not
     read, and a secret whose value only the host may have, are warnings.
     """
-    from homeport.secrets.runtime_check import everything
+    from homeport.secrets.runtime_check import all_findings
 
-    findings = everything(_loaded(options), os.environ)
+    findings = all_findings(_loaded(options), os.environ)
     if as_json:
         print(json.dumps([each.as_dict() for each in findings]))
     elif findings:
@@ -169,33 +169,33 @@ def _next(options: Options, user: str | None) -> str:
     return f"; commit it, and give it to {to}: deploy {place}{bring.get(user or '', 'env push')}"
 
 
-def _name(given: tuple[str, ...]) -> str:
+def _name(arguments: tuple[str, ...]) -> str:
     """The one name among the arguments. A value beside it is refused, and not repeated in the error."""
     from homeport.secrets import document
 
-    name, equals, _ = given[0].partition("=") if given else ("", "", "")
-    if not given:
+    name, equals, _ = arguments[0].partition("=") if arguments else ("", "", "")
+    if not arguments:
         raise click.UsageError("which secret? deploy secrets set NAME")
-    if len(given) > 1 or equals:
+    if len(arguments) > 1 or equals:
         what = "a value cannot be an argument: other users of this machine and the shell's history could show it"
         fix = "run deploy secrets set NAME, which asks for the value; replace a value that was typed as an argument"
         raise HomeportError(what, "deploy secrets set", fix, ExitCode.USAGE)
-    if why := document.no_name(name):
+    if why := document.name_mistake(name):
         raise HomeportError(f"the name {why}", "deploy secrets set", "deploy secrets set NAME", ExitCode.USAGE)
     return name
 
 
-def _given(name: str) -> str:
+def _read_value(name: str) -> str:
     """The value, from standard input or a hidden prompt. Raises HomeportError for one that cannot be a secret."""
-    from homeport.secrets.commands import one_line_less
-    from homeport.secrets.resolve import reason
+    from homeport.secrets.commands import without_last_newline
+    from homeport.secrets.resolve import value_mistake
 
     if sys.stdin.isatty():
         value = str(click.prompt(f"{name} (not shown)", hide_input=True, default="", show_default=False, err=True))
     else:
-        value = one_line_less(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
-    if why := reason(value):
-        raise HomeportError(f"the value of {name} {why}", "standard input", "give another value", ExitCode.USAGE)
+        value = without_last_newline(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
+    if mistake := value_mistake(value):
+        raise HomeportError(f"the value of {name} {mistake}", "standard input", "give another value", ExitCode.USAGE)
     return value
 
 
@@ -214,14 +214,15 @@ def _readable(opened: Any) -> str:
 
 
 def _accept(values: dict[str, str], file: str) -> None:
-    from homeport.secrets.resolve import reason
+    """Raises HomeportError (usage) for a value that cannot be a secret."""
+    from homeport.secrets.resolve import value_mistake
 
     for name, value in values.items():
-        if why := reason(value):
-            raise HomeportError(f"the value of {name} {why}", file, "deploy secrets edit", ExitCode.USAGE)
+        if mistake := value_mistake(value):
+            raise HomeportError(f"the value of {name} {mistake}", file, "deploy secrets edit", ExitCode.USAGE)
 
 
-def _again(error: HomeportError) -> bool:
+def _edit_again(error: HomeportError) -> bool:
     if not sys.stdin.isatty():
         return False
     click.echo("\n".join(error.lines()[:2]), err=True)
@@ -240,7 +241,7 @@ def _warn_about(loaded: Any, name: str) -> None:
 def _rotate(loaded: Any, name: str) -> str:
     from homeport.secrets import rotation
 
-    file = rotation.secret(loaded, name, os.environ)
+    file = rotation.rotate(loaded, name, os.environ)
     return f"{name} has a new value in {file}; data signed or encrypted with the old value is no longer valid"
 
 
@@ -248,18 +249,18 @@ def _rotate_vault(loaded: Any) -> str:
     from homeport.secrets import rotation
 
     begun = rotation.begin(loaded, os.environ)
-    changed = rotation.finish(begun, begun.pending or _new_password())
-    return f"{', '.join(changed)}: encrypted with the new password. {rotation.what_next(begun)}"
+    files = rotation.finish(begun, begun.pending or _new_password())
+    return f"{', '.join(files)}: encrypted with the new password. {rotation.next_steps(begun)}"
 
 
 def _new_password() -> str:
-    from homeport.secrets.password import too_short
+    from homeport.secrets.password import length_mistake
 
     if sys.stdin.isatty():
         new = str(click.prompt("new vault password (not shown)", hide_input=True, confirmation_prompt=True, err=True))
     else:
         new = sys.stdin.read()
-    if why := too_short(new):
+    if mistake := length_mistake(new):
         fix = "use the output of: openssl rand -base64 32"
-        raise HomeportError(f"the new password {why}", "standard input", fix, ExitCode.USAGE)
+        raise HomeportError(f"the new password {mistake}", "standard input", fix, ExitCode.USAGE)
     return new.strip()

@@ -22,7 +22,7 @@ from objectstore import Store
 from pydantic import SecretStr
 
 from homeport.bucket import check as buckets
-from homeport.bucket.errors import NoBucketError, UnreachableError, explained
+from homeport.bucket.errors import NoBucketError, UnreachableError, from_boto
 from homeport.config.layers import load
 from homeport.core.errors import HomeportError
 from homeport.deployment import preflight
@@ -223,7 +223,7 @@ def test_where_nobody_answers_the_host_may_still_have_a_way(configured: Loader) 
 
 def test_a_store_whose_packets_go_nowhere_is_out_of_reach_and_not_something_else(configured: Loader) -> None:
     waited = ConnectTimeoutError(endpoint_url="http://198.51.100.9:8333")
-    error = explained(waited, configured("http://198.51.100.9:8333", "shop"), "read it")
+    error = from_boto(waited, configured("http://198.51.100.9:8333", "shop"), "read it")
     assert isinstance(error, UnreachableError)
 
 
@@ -246,16 +246,16 @@ def test_where_the_keys_are_not_given_the_host_keeps_its_own(configured: Loader)
 def provisioning(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What provisioning hands to its playbook, which is not run."""
     from homeport.deployment import provision
-    from homeport.plays.runner import Played
+    from homeport.plays.runner import PlayResult
 
     played: list[dict[str, Any]] = []
 
-    def play(name: str, host_vars: Any, show: Any, **more: Any) -> Played:
+    def play(name: str, host_vars: Any, show: Any, **more: Any) -> PlayResult:
         played.append({"environ": dict(os.environ), **more})
-        return Played()
+        return PlayResult()
 
     monkeypatch.setattr(provision, "play", play)
-    monkeypatch.setattr(preflight, "names", lambda _: [])
+    monkeypatch.setattr(preflight, "domains_and_ports", lambda _: [])
     return played
 
 

@@ -35,11 +35,11 @@ def test_a_state_that_cannot_be_understood_counts_as_none(sandboxes: Path, text:
 
 
 def test_a_sandbox_is_up_while_its_supervisor_runs() -> None:
-    assert state.seen(MINE).state == "up"
+    assert state.to_sandbox(MINE).state == "up"
 
 
 def test_a_sandbox_that_is_still_being_made_is_not_up() -> None:
-    assert state.seen(replace(MINE, ready=False)).state == "down"
+    assert state.to_sandbox(replace(MINE, ready=False)).state == "down"
 
 
 def test_a_process_number_that_is_anothers_by_now_is_no_supervisor() -> None:
@@ -80,7 +80,7 @@ def test_a_name_that_could_leave_its_directory_is_refused(name: str) -> None:
 
 
 def test_a_sandbox_tells_other_programs_what_they_need() -> None:
-    facts = state.seen(MINE).as_dict()
+    facts = state.to_sandbox(MINE).as_dict()
     assert set(facts) == {"name", "suite", "state", "address", "services_address", "ssh", "s3", "acme"}
     assert set(facts["ssh"]) == {"user", "port", "key", "known_hosts"}
     assert set(facts["s3"]) == {"endpoint", "tls_endpoint", "ca", "region", "bucket", "credentials"}

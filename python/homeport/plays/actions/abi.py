@@ -18,13 +18,10 @@ options:
     type: list
     elements: dict
     required: true
-  host:
-    description: The facts of the host, as M(homeport.deploy.inspect) returns them.
-    type: dict
-    required: true
-notes:
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.host
 """
 
 EXAMPLES = """
@@ -37,14 +34,6 @@ EXAMPLES = """
 RETURN = """
 files:
   description: How many ELF files were compared.
-  returned: success
-  type: int
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
   returned: success
   type: int
 """

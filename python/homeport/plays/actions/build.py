@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.core.errors import HomeportError
-from homeport.core.performer import here, who
+from homeport.core.performer import machine_name, performer_name
 from homeport.plays.action import Action
 from homeport.plays.actions.switch import conclude
 from homeport.plays.actions.upload import transfer
@@ -29,14 +29,11 @@ options:
     description: A directory or tar with a built release; empty to build one.
     type: str
     required: true
-  host:
-    description: The facts of the host, as M(homeport.deploy.inspect) returns them.
-    type: dict
-    required: true
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
+  - homeport.deploy.action.host
 """
 
 EXAMPLES = """
@@ -65,14 +62,6 @@ needs:
   returned: success
   type: list
   elements: dict
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 
@@ -129,8 +118,8 @@ class ActionModule(Action):
             "commands": mix.commands(mix.read(root), name, f"_build/prod/rel/{name}"),
             "release_name": name,
             "env": mix.environment(settings["env"]),
-            "who": who(),
-            "from": here(),
+            "who": performer_name(),
+            "from": machine_name(),
         }
         result = conclude(host, host.send("build", spec)["transition"])
         return {"digest": result["artifact"], "tar": "", "needs": [], "changed": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays.action import Action
-from homeport.plays.actions.switch import values_of
+from homeport.plays.actions.switch import secret_values
 from hostctl.common.documents import Json
 
 DOCUMENTATION = """
@@ -14,18 +14,15 @@ description:
   - Sends the keys of the backup's bucket to the host on standard input. No argument and no result holds them.
   - A name without a value keeps the key that the host has.
 options:
-  app:
-    description: The app, as in deploy.yml.
-    type: str
-    required: true
   names:
     description: The name of the secret for each key, C(access_key_id) and C(secret_access_key) for instance.
     type: dict
     required: true
-notes:
-  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
-  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.root
+  - homeport.deploy.action.secrets
+  - homeport.deploy.action.app
 """
 
 EXAMPLES = """
@@ -37,36 +34,25 @@ EXAMPLES = """
       secret_access_key: BACKUP_SECRET_ACCESS_KEY
 """
 
-RETURN = """
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
-"""
-
 
 class ActionModule(Action):
     """Returns {"changed": bool}. A name without a value keeps what the host has."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         names = args["names"]
-        values = values_of(filter(None, names.values()))
+        values = secret_values(filter(None, names.values()))
         if self._task.check_mode:
             return {"skipped": True}
         host = self.root_hostctl(args["app"], task_vars)
         try:
-            told = {key: values[name] if name else None for key, name in names.items()}
-            return host.send("stream", told, "credentials")
+            keys = {key: values[name] if name else None for key, name in names.items()}
+            return host.send("stream", keys, "credentials")
         except HomeportError as error:
-            raise explained(error, [name for name, value in values.items() if value is None]) from None
+            raise with_missing_names(error, [name for name, value in values.items() if value is None]) from None
 
 
-def explained(error: HomeportError, missing: list[str]) -> HomeportError:
-    """hostctl's error; names the secrets without a value if they may be its cause."""
+def with_missing_names(error: HomeportError, missing: list[str]) -> HomeportError:
+    """hostctl's error; with the names of the secrets without a value if they may be its cause."""
     if not missing or error.code != ExitCode.USAGE:
         return error
     what = f"{error.what}, and there is no value for {' and '.join(missing)}"

@@ -23,18 +23,12 @@ short_description: Run the pre-migrate hook
 description:
   - Runs the project's program C(pre-migrate) on the controller if the release has migrations that are new there.
   - Fails when the program fails, before the host is asked to switch.
-options:
-  digest:
-    description: The SHA-256 of the release's tar.
-    type: str
-    required: true
-  git:
-    description: The commit that the release was built from, as M(homeport.deploy.build) returns it; empty for none.
-    type: dict
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
+  - homeport.deploy.action.digest
+  - homeport.deploy.action.git
 """
 
 EXAMPLES = """
@@ -50,14 +44,6 @@ pending:
   returned: success
   type: list
   elements: str
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 
@@ -70,9 +56,9 @@ class ActionModule(Action):
             return {"pending": []}
         spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
         planned = self.hostctl(task_vars).send("plan", {**spec, "secrets": {}})
-        new = pending(planned["brings"], planned["migrations"])
+        new = new_migrations(planned["brings"], planned["migrations"])
         if new:
-            _perform(
+            _run_hook(
                 program,
                 {**_variables(task_vars), "HOMEPORT_MIGRATIONS": " ".join(new)},
                 Path(task_vars["homeport_root"]),
@@ -80,16 +66,16 @@ class ActionModule(Action):
         return {"pending": new}
 
 
-def _perform(program: Path, variables: Mapping[str, str], root: Path) -> None:
+def _run_hook(program: Path, variables: Mapping[str, str], root: Path) -> None:
     events.step(program.name, "begin")
-    status, said = output(program, root, environment(os.environ, variables))
+    status, last_lines = run_and_report(program, root, environment(os.environ, variables))
     if status != 0:
         events.step(program.name, "failed")
-        raise hooks.failed(program, status, said)
+        raise hooks.hook_error(program, status, last_lines)
     events.step(program.name, "ok", variables["HOMEPORT_MIGRATIONS"])
 
 
-def pending(brings: list[str], applied: list[str]) -> list[str]:
+def new_migrations(brings: list[str], applied: list[str]) -> list[str]:
     """The names of the migrations that the live release does not have, sorted, such as 20261121120000_add_users."""
     return sorted(PurePosixPath(file).stem for file in set(brings) - set(applied))
 
@@ -100,7 +86,7 @@ def environment(environ: Mapping[str, str], variables: Mapping[str, str]) -> dic
     return {**own, **variables}
 
 
-def output(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, str]:
+def run_and_report(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, str]:
     """Run the program and report each line of its output; returns its exit status and the last lines."""
     lines: list[str] = []
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
@@ -122,4 +108,4 @@ def output(program: Path, root: Path, environ: Mapping[str, str]) -> tuple[int, 
 
 def _variables(task_vars: Json) -> dict[str, str]:
     domain, host = task_vars["homeport_domains"][0]["name"], task_vars["ansible_host"]
-    return hooks.told(task_vars["homeport_app"], task_vars["homeport_destination"], domain, host, "push")
+    return hooks.hook_variables(task_vars["homeport_app"], task_vars["homeport_destination"], domain, host, "push")

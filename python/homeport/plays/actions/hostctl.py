@@ -21,9 +21,9 @@ options:
     description: The field of the answer that is true, or not empty, when something changed.
     type: str
     default: changed
-notes:
-  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.root
 """
 
 EXAMPLES = """
@@ -37,14 +37,6 @@ answer:
   description: The JSON document that hostctl printed.
   returned: success
   type: dict
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 

@@ -19,10 +19,10 @@ options:
     description: The hash of roles and variables that the host must have been provisioned with.
     type: str
     required: true
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
 """
 
 EXAMPLES = """
@@ -37,14 +37,6 @@ facts:
   description: The document of C(hostctl APP inspect).
   returned: success
   type: dict
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 

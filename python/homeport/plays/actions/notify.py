@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeport.plays.action import Action
-from homeport.plays.actions.switch import values_of
+from homeport.plays.actions.switch import secret_values
 from hostctl.common.documents import Json
 
 DOCUMENTATION = """
@@ -13,10 +13,6 @@ description:
   - Sends the receivers and their URLs to the host on standard input. No argument and no result holds a URL.
   - A URL without a value keeps the one that the host has.
 options:
-  app:
-    description: The app, as in deploy.yml.
-    type: str
-    required: true
   receivers:
     description: The receivers.
     type: list
@@ -37,10 +33,11 @@ options:
         type: list
         elements: str
         required: true
-notes:
-  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become).
-  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.root
+  - homeport.deploy.action.secrets
+  - homeport.deploy.action.app
 """
 
 EXAMPLES = """
@@ -53,17 +50,6 @@ EXAMPLES = """
         "on": [failure, trouble]
 """
 
-RETURN = """
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
-"""
-
 
 class ActionModule(Action):
     """Returns {"changed": bool}. A URL without a value keeps the one that the host has."""
@@ -72,5 +58,5 @@ class ActionModule(Action):
         if self._task.check_mode:
             return {"skipped": True}
         receivers = args["receivers"]
-        told = {"receivers": receivers, "urls": values_of(one["url"] for one in receivers)}
-        return self.root_hostctl(args["app"], task_vars).send("notifier", told, "keep")
+        notifier = {"receivers": receivers, "urls": secret_values(one["url"] for one in receivers)}
+        return self.root_hostctl(args["app"], task_vars).send("notifier", notifier, "keep")

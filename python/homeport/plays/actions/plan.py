@@ -18,26 +18,14 @@ module: plan
 short_description: Compare a built release with the live one
 description:
   - Returns what a push of the release would do. Nothing is uploaded and nothing changes.
-options:
-  tar:
-    description: The release's tar on the controller; empty where the host has built the release itself.
-    type: str
-    required: true
-  digest:
-    description: The SHA-256 of the release's tar.
-    type: str
-    required: true
-  git:
-    description: The commit that the release was built from, as M(homeport.deploy.build) returns it; empty for none.
-    type: dict
-  host:
-    description: The facts of the host, as M(homeport.deploy.inspect) returns them.
-    type: dict
-    required: true
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
+  - homeport.deploy.action.host
+  - homeport.deploy.action.tar
+  - homeport.deploy.action.digest
+  - homeport.deploy.action.git
 """
 
 EXAMPLES = """
@@ -54,14 +42,6 @@ plan:
   description: Both releases, the bytes to send, pending migrations, changed settings, and whether the app restarts.
   returned: success
   type: dict
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from homeport.core.errors import HomeportError
-from homeport.core.performer import here, who
+from homeport.core.performer import machine_name, performer_name, performer_options
 from homeport.plays.action import Action
 from homeport.release import git
 from homeport.remote.hostctl import Hostctl, follow
@@ -36,9 +36,6 @@ options:
   digest:
     description: The SHA-256 of the release's tar. For push.
     type: str
-  git:
-    description: The commit that the release was built from, as M(homeport.deploy.build) returns it; empty for none.
-    type: dict
   live:
     description: The live release, as M(homeport.deploy.inspect) returns it. For env.
     type: dict
@@ -57,11 +54,12 @@ options:
   at:
     description: The time to restore, in seconds since 1970; empty for none. For restore.
     type: str
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-  - Reads the values from the file that C(deploy) writes for one run, otherwise from the environment of Ansible.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
+  - homeport.deploy.action.secrets
+  - homeport.deploy.action.git
 """
 
 EXAMPLES = """
@@ -91,14 +89,6 @@ steps:
   returned: success
   type: list
   elements: dict
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 
@@ -113,7 +103,7 @@ class ActionModule(Action):
             begun = host.send(args["verb"], {**spec, "secrets": read_secrets(task_vars), "lock_wait": wait})
         else:
             words = [args["verb"], *options_of(args), "--lock-wait", str(wait)]
-            begun = host.call(*words, "--who", who(), "--from", here())
+            begun = host.call(*words, *performer_options())
         if begun.get("unchanged"):
             return {"result": "unchanged", "release": begun["release"], "steps": []}
         return conclude(host, begun["transition"])
@@ -134,9 +124,9 @@ def live_release(live: Json | None, where: str) -> tuple[str, Json | None]:
 def options_of(args: Json) -> list[str]:
     """hostctl's options for a task's arguments; empty and false ones are omitted."""
     # 0.0 is a time, although it equals False
-    given = {key: value for key, value in args.items() if key != "verb" and value is not False and value != ""}
-    words = {f"--{key.replace('_', '-')}": value for key, value in given.items()}
-    return [word for key, value in words.items() for word in ([key] if value is True else [key, str(value)])]
+    set_args = {key: value for key, value in args.items() if key != "verb" and value is not False and value != ""}
+    options = {f"--{key.replace('_', '-')}": value for key, value in set_args.items()}
+    return [word for key, value in options.items() for word in ([key] if value is True else [key, str(value)])]
 
 
 def conclude(host: Hostctl, transition: str) -> Json:
@@ -154,8 +144,8 @@ def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetim
         "release": git.release_id(now, described, digest),
         "digest": digest,
         "git": described,
-        "who": who(),
-        "from": here(),
+        "who": performer_name(),
+        "from": machine_name(),
         "settings": task_vars["homeport_settings"],
         "env": task_vars["homeport_env"],
     }
@@ -163,11 +153,11 @@ def push_spec(task_vars: Json, digest: str, described: Json | None, now: datetim
 
 def read_secrets(task_vars: Json) -> dict[str, str | None]:
     """The values of env.secret; None keeps the value that the host has."""
-    return values_of(task_vars["homeport_env_secret"])
+    return secret_values(task_vars["homeport_env_secret"])
 
 
-def values_of(names: Iterable[str]) -> dict[str, str | None]:
+def secret_values(names: Iterable[str]) -> dict[str, str | None]:
     """The values of secrets, from the file of `deploy`, else from the environment; None for a name without a value."""
     path = os.environ.get(SECRETS_VARIABLE)
-    given = json.loads(Path(path).read_text()) if path else os.environ
-    return {name: given.get(name) for name in names}
+    values = json.loads(Path(path).read_text()) if path else os.environ
+    return {name: values.get(name) for name in names}

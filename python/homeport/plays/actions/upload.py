@@ -23,23 +23,13 @@ short_description: Upload the release
 description:
   - Sends the release's tar to the host as a delta against a release that both sides hold, in pieces.
   - Continues an upload that was cut off. Sends nothing where the host holds the release.
-options:
-  tar:
-    description: The release's tar on the controller; empty where the host has built the release itself.
-    type: str
-    required: true
-  digest:
-    description: The SHA-256 of the release's tar.
-    type: str
-    required: true
-  host:
-    description: The facts of the host, as M(homeport.deploy.inspect) returns them.
-    type: dict
-    required: true
-notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
-  - Runs on the controller. Calls hostctl over the play's connection as the deploy user, without C(become).
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.deploy_user
+  - homeport.deploy.action.inventory
+  - homeport.deploy.action.host
+  - homeport.deploy.action.tar
+  - homeport.deploy.action.digest
 """
 
 EXAMPLES = """
@@ -53,14 +43,6 @@ EXAMPLES = """
 RETURN = """
 bytes_sent:
   description: How many bytes were sent.
-  returned: success
-  type: int
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
   returned: success
   type: int
 """

@@ -35,9 +35,10 @@ options:
         description: The domain that it redirects to.
         type: str
 notes:
-  - Reads the variables that the inventory plugin C(homeport) makes from deploy.yml.
   - Runs on the controller and asks nothing of the host but HTTPS.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.inventory
 """
 
 EXAMPLES = """
@@ -51,14 +52,6 @@ url:
   description: The app's URL.
   returned: success
   type: str
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 

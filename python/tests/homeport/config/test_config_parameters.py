@@ -137,13 +137,13 @@ def test_a_number_passes_within_its_range_in_any_unit_and_not_outside(row: Any, 
     inside = st.integers(int(row.least), int(row.most)) if whole else st.floats(row.least, row.most)
     number = data.draw(inside)
 
-    assert parameters._wrong(row, repr(number)) == ""
+    assert parameters._value_mistake(row, repr(number)) == ""
     for outside in (row.least - 1, row.most + 1):
         if whole:
-            assert parameters._wrong(row, str(int(outside))) != ""
+            assert parameters._value_mistake(row, str(int(outside))) != ""
     if whole and number > 0 and (units := parameters._units(row.unit)):
         small = min(units, key=lambda name: units[name])
-        assert parameters._number(row, f"{number * parameters._base(row.unit) // units[small]}{small}") == number
+        assert parameters._number(row, f"{number * parameters._unit_size(row.unit) // units[small]}{small}") == number
 
 
 @given(

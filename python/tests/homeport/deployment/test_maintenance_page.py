@@ -20,7 +20,7 @@ from hostctl.common.names import matches
 
 def own(root: Path, text: bytes) -> Path:
     (root / "deploy").mkdir()
-    (root / maintenance_page.OWN).write_bytes(text)
+    (root / maintenance_page.PROJECT_PAGE).write_bytes(text)
     return root
 
 
@@ -41,19 +41,19 @@ class Shown(HTMLParser):
         self.text += data
 
 
-PLAIN = Shown(maintenance_page.filled(maintenance_page.DEFAULT.read_text(), "plain", 60)).elements
+PLAIN = Shown(maintenance_page.fill(maintenance_page.DEFAULT.read_text(), "plain", 60)).elements
 
 
 @given(st.text(max_size=200))
 def test_a_message_is_text_whatever_is_in_it(message: str) -> None:
-    page = maintenance_page.filled(maintenance_page.DEFAULT.read_text(), message, 60)
+    page = maintenance_page.fill(maintenance_page.DEFAULT.read_text(), message, 60)
     assert html.escape(message) in page
     assert Shown(page).elements == PLAIN
 
 
 def test_the_plain_page_needs_nothing_from_elsewhere_and_looks_again_by_itself(tmp_path: Path) -> None:
     page = maintenance_page.page(tmp_path, "", 90)
-    assert maintenance_page.SAYS in page
+    assert maintenance_page.DEFAULT_MESSAGE in page
     assert '<meta http-equiv="refresh" content="90">' in page
     assert not any(word in page for word in ("http:", "https:", "src=", "url(", "{{"))
 
@@ -79,7 +79,7 @@ def test_a_page_that_cannot_be_shown_is_refused(tmp_path: Path, text: bytes) -> 
 
 
 def test_a_directory_in_the_place_of_the_page_is_refused(tmp_path: Path) -> None:
-    (tmp_path / maintenance_page.OWN).mkdir(parents=True)
+    (tmp_path / maintenance_page.PROJECT_PAGE).mkdir(parents=True)
     with pytest.raises(HomeportError, match="cannot be read") as caught:
         maintenance_page.page(tmp_path, "", 5)
     assert caught.value.code == 2

@@ -55,11 +55,11 @@ def screen() -> PushScreen:
 
 def fails(session: Session, error: HomeportError, *events: dict[str, object]) -> None:
     """A push that shows these events and then fails, as the verb runs it."""
-    shown, teller = screen(), notify.Teller(session, "push")
+    shown, notifier = screen(), notify.FailureNotifier(session, "push")
     scrub(session.loaded.config, os.environ)
     for event in events:
         shown({"text": "", "ms": None, **event})
-    with pytest.raises(HomeportError) as raised, teller.watching(shown):
+    with pytest.raises(HomeportError) as raised, notifier.watch(shown):
         raise error
     assert raised.value is error
 
@@ -99,7 +99,7 @@ def test_a_url_that_the_host_alone_has_is_said_to_be_so(
 ) -> None:
     monkeypatch.delenv("TEAM_URL")
     fails(session, ERROR)
-    assert "TEAM_URL was not told of this failure: only the host has its URL" in capsys.readouterr().err
+    assert "TEAM_URL was not notified of this failure: only the host has its URL" in capsys.readouterr().err
 
 
 def test_a_receiver_that_refuses_changes_nothing_and_is_named(
@@ -108,7 +108,7 @@ def test_a_receiver_that_refuses_changes_nothing_and_is_named(
     receiver.answers, receiver.says = [404], "no hook at /T0-secret"
     fails(session, ERROR)
     said = capsys.readouterr().err
-    assert said == "warning: TEAM_URL was not told of this failure: no hook at [URL]\n"
+    assert said == "warning: TEAM_URL was not notified of this failure: no hook at [URL]\n"
 
 
 @pytest.mark.parametrize("url", ["hooks.test/T0-secret", "http://hooks.test/T0-secret"])
@@ -232,5 +232,5 @@ def test_the_verbs_of_secrets_know_whose_the_urls_are(session: Session) -> None:
     rows = {row["name"]: (row["for"], row["from"]) for row in listing.rows(session.loaded, os.environ)}
     assert rows == dict.fromkeys(("TEAM_URL", "PHONE_URL"), ("notify", "environment"))
     with pytest.raises(HomeportError, match="TEAM_URL is the URL of a receiver") as raised:
-        rotation.secret(session.loaded, "TEAM_URL", os.environ)
+        rotation.rotate(session.loaded, "TEAM_URL", os.environ)
     assert raised.value.code == ExitCode.USAGE

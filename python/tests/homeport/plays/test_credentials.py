@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from homeport.core.errors import ExitCode, HomeportError
-from homeport.plays.actions.credentials import explained
-from homeport.plays.actions.switch import SECRETS_VARIABLE, values_of
+from homeport.plays.actions.credentials import with_missing_names
+from homeport.plays.actions.switch import SECRETS_VARIABLE, secret_values
 
 REFUSED = HomeportError("the host has no keys", "backup.env", "deploy provision", ExitCode.USAGE)
 
@@ -21,7 +21,7 @@ def test_values_come_from_the_wrappers_file_and_then_from_nowhere_else(
     monkeypatch.setenv(SECRETS_VARIABLE, str(tmp_path / "secrets"))
     monkeypatch.setenv("THREE", "of the environment")
 
-    assert values_of(["ONE", "TWO", "THREE"]) == {"ONE": "first", "TWO": None, "THREE": None}
+    assert secret_values(["ONE", "TWO", "THREE"]) == {"ONE": "first", "TWO": None, "THREE": None}
 
 
 def test_without_the_wrapper_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,11 +29,11 @@ def test_without_the_wrapper_values_come_from_the_environment(monkeypatch: pytes
     monkeypatch.setenv("ONE", "of the environment")
     monkeypatch.delenv("TWO", raising=False)
 
-    assert values_of(["ONE", "TWO"]) == {"ONE": "of the environment", "TWO": None}
+    assert secret_values(["ONE", "TWO"]) == {"ONE": "of the environment", "TWO": None}
 
 
 def test_a_host_that_has_no_keys_is_answered_with_the_names_that_have_no_value() -> None:
-    told = explained(REFUSED, ["SHOP_KEY_ID", "SHOP_KEY"])
+    told = with_missing_names(REFUSED, ["SHOP_KEY_ID", "SHOP_KEY"])
 
     assert told.what == "the host has no keys, and there is no value for SHOP_KEY_ID and SHOP_KEY"
     assert told.fix == "export SHOP_KEY_ID SHOP_KEY, or deploy secrets set NAME, then run: deploy provision"
@@ -44,5 +44,5 @@ def test_a_host_that_has_no_keys_is_answered_with_the_names_that_have_no_value()
 def test_any_other_refusal_stays_as_it_is(missing: list[str]) -> None:
     other = HomeportError("the disk is full", "/etc", "make room", ExitCode.FAILED)
 
-    assert explained(other, missing) is other
-    assert explained(REFUSED, []) is REFUSED
+    assert with_missing_names(other, missing) is other
+    assert with_missing_names(REFUSED, []) is REFUSED

@@ -26,7 +26,7 @@ def read(directory: Path, text: str, key: str | None, root: str = TEAM.root.pem)
     (directory / "own.pem").write_text(text)
     (directory / "root.pem").write_text(root)
     one = {"name": NAME, "certificate": str(directory / "own.pem"), "key": KEY}
-    return custom_certificates.given([one], {KEY: key}, str(directory / "root.pem"))
+    return custom_certificates.read_all([one], {KEY: key}, str(directory / "root.pem"))
 
 
 @pytest.mark.parametrize("issued", [GOOD, TEAM.of("a.test", NAME)], ids=["one name", "several"])
@@ -65,7 +65,7 @@ def test_what_visitors_would_not_accept_is_refused(tmp_path: Path, text: str, ke
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.pem").write_bytes(b"\x30\x82\xff")
     with pytest.raises(HomeportError, match="is not PEM"):
-        custom_certificates.given([{"name": NAME, "certificate": str(tmp_path / "own.pem"), "key": KEY}], {}, None)
+        custom_certificates.read_all([{"name": NAME, "certificate": str(tmp_path / "own.pem"), "key": KEY}], {}, None)
 
 
 def test_the_list_says_which_are_the_teams_own() -> None:

@@ -31,7 +31,7 @@ def hook(loaded: Loaded, name: str, script: str, mode: int = 0o755) -> None:
 def test_hooks_run_in_order_around_a_push_and_know_what_it_is_about(loaded: Loaded) -> None:
     for name in ("pre-build", "pre-push", "post-live", "post-failure"):
         hook(loaded, name, f"echo {name} $HOMEPORT_APP $HOMEPORT_VERB $HOMEPORT_DOMAIN >> told")
-    with hooks.around(loaded, "push"), (loaded.root / "told").open("a") as told:
+    with hooks.run_around(loaded, "push"), (loaded.root / "told").open("a") as told:
         told.write("the push\n")
     lines = (loaded.root / "told").read_text().splitlines()
     assert lines == [
@@ -44,35 +44,35 @@ def test_hooks_run_in_order_around_a_push_and_know_what_it_is_about(loaded: Load
 
 def test_a_failing_hook_before_stops_everything(loaded: Loaded) -> None:
     hook(loaded, "pre-push", "exit 3")
-    with pytest.raises(HomeportError, match="ended with status 3") as raised, hooks.around(loaded, "push"):
+    with pytest.raises(HomeportError, match="ended with status 3") as raised, hooks.run_around(loaded, "push"):
         pytest.fail("the push ran")
     assert raised.value.code == ExitCode.FAILED
 
 
 def test_a_failure_is_told_to_its_hook_and_stays_the_failure_it_is(loaded: Loaded) -> None:
     hook(loaded, "post-failure", "touch told; exit 1")
-    with pytest.raises(ValueError, match="the push"), hooks.around(loaded, "push"):
+    with pytest.raises(ValueError, match="the push"), hooks.run_around(loaded, "push"):
         raise ValueError("the push")
     assert (loaded.root / "told").exists()
 
 
 def test_a_failing_hook_after_does_not_undo_what_is_live(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     hook(loaded, "post-live", "exit 1")
-    with hooks.around(loaded, "push"):
+    with hooks.run_around(loaded, "push"):
         pass
     assert "post-live ended with status 1" in capsys.readouterr().err
 
 
 def test_a_hook_that_cannot_be_run_is_refused(loaded: Loaded) -> None:
     hook(loaded, "pre-push", "true", 0o644)
-    with pytest.raises(HomeportError, match="not executable"), hooks.around(loaded, "push"):
+    with pytest.raises(HomeportError, match="not executable"), hooks.run_around(loaded, "push"):
         pytest.fail("the push ran")
 
 
 def test_a_rollback_runs_its_own_hook_and_builds_nothing(loaded: Loaded) -> None:
     hook(loaded, "pre-build", "touch built")
     hook(loaded, "pre-rollback", "touch rolled")
-    with hooks.around(loaded, "rollback"):
+    with hooks.run_around(loaded, "rollback"):
         pass
     assert (loaded.root / "rolled").exists()
     assert not (loaded.root / "built").exists()
@@ -102,14 +102,14 @@ def ann(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_hook_knows_app_place_and_person(loaded: Loaded, ann: None) -> None:
     hook(loaded, "pre-push", TELL)
-    with hooks.around(loaded, "push"):
+    with hooks.run_around(loaded, "push"):
         assert told(loaded) == ALWAYS
 
 
 def test_post_live_knows_what_is_live_now_and_what_was(loaded: Loaded, ann: None) -> None:
     hook(loaded, "post-live", TELL)
-    with hooks.around(loaded, "push") as more:
-        more |= hooks.of_result(RESULT)
+    with hooks.run_around(loaded, "push") as more:
+        more |= hooks.result_variables(RESULT)
     assert told(loaded) == ALWAYS | {
         "HOMEPORT_PREVIOUS": "R1",
         "HOMEPORT_RELEASE": "R2",
@@ -122,7 +122,7 @@ def test_post_live_knows_what_is_live_now_and_what_was(loaded: Loaded, ann: None
 def test_post_failure_knows_the_error_and_the_exit_status_and_no_secret(loaded: Loaded, ann: None) -> None:
     redact.learn({"KEY": redact.SecretStr("hunter2-secret")})
     hook(loaded, "post-failure", TELL)
-    with pytest.raises(HomeportError), hooks.around(loaded, "push"):
+    with pytest.raises(HomeportError), hooks.run_around(loaded, "push"):
         raise HomeportError("no room for hunter2-secret", "", "", ExitCode.REVERTED)
     assert told(loaded) == ALWAYS | {"HOMEPORT_ERROR": "no room for [KEY]", "HOMEPORT_EXIT_CODE": "3"}
 
@@ -132,14 +132,14 @@ def test_post_failure_knows_the_error_and_the_exit_status_and_no_secret(loaded: 
 )
 def test_post_failure_is_run_whatever_it_was(loaded: Loaded, error: BaseException, code: int) -> None:
     hook(loaded, "post-failure", "echo $HOMEPORT_EXIT_CODE > told")
-    with pytest.raises(type(error)), hooks.around(loaded, "push"):
+    with pytest.raises(type(error)), hooks.run_around(loaded, "push"):
         raise error
     assert (loaded.root / "told").read_text() == f"{code}\n"
 
 
 def test_what_a_hook_prints_is_no_result(loaded: Loaded, capfd: pytest.CaptureFixture[str]) -> None:
     hook(loaded, "pre-push", "echo hello")
-    with hooks.around(loaded, "push"):
+    with hooks.run_around(loaded, "push"):
         pass
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "hello\n")
@@ -148,7 +148,7 @@ def test_what_a_hook_prints_is_no_result(loaded: Loaded, capfd: pytest.CaptureFi
 def test_changed_variables_are_a_push_without_a_build(loaded: Loaded) -> None:
     for name in ("pre-build", "pre-push", "pre-env"):
         hook(loaded, name, f"echo {name} $HOMEPORT_VERB >> told")
-    with hooks.around(loaded, "env"):
+    with hooks.run_around(loaded, "env"):
         assert (loaded.root / "told").read_text() == "pre-push env\n"
 
 

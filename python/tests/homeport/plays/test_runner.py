@@ -6,13 +6,13 @@ from typing import Any
 
 from homeport.core.errors import ExitCode
 from homeport.core.provision_stamp import NeedsProvisionError
-from homeport.plays.runner import Played, _note
+from homeport.plays.runner import PlayResult, _handle_event
 
 
-def failed(result: dict[str, Any]) -> Played:
-    played = Played()
+def failed(result: dict[str, Any]) -> PlayResult:
+    played = PlayResult()
     data = {"task": "Install Caddy", "role": "homeport.deploy.edge", "host": "web", "res": result}
-    _note({"event": "runner_on_failed", "event_data": data}, played, lambda event: None)
+    _handle_event({"event": "runner_on_failed", "event_data": data}, played, lambda event: None)
     return played
 
 
@@ -32,9 +32,9 @@ def test_an_error_of_a_module_says_which_task_it_was() -> None:
 
 
 def test_a_result_is_found_by_its_action_whatever_the_task_is_called() -> None:
-    played = Played()
+    played = PlayResult()
     data = {"task": "Any name", "task_action": "homeport.deploy.switch", "res": {"result": "live", "changed": True}}
-    _note({"event": "runner_on_ok", "event_data": data}, played, lambda event: None)
+    _handle_event({"event": "runner_on_ok", "event_data": data}, played, lambda event: None)
     assert played.results == {"switch": {"result": "live", "changed": True}}
     assert played.changed == 1
 
@@ -48,7 +48,7 @@ def test_an_error_keeps_the_reason_by_which_a_push_provisions_first() -> None:
 
 def test_the_first_error_counts() -> None:
     played = failed({"msg": "first"})
-    _note(
+    _handle_event(
         {"event": "runner_on_failed", "event_data": {"task": "t", "res": {"msg": "second"}}}, played, lambda event: None
     )
     assert played.error is not None

@@ -78,14 +78,14 @@ def test_a_name_without_an_address_is_told_to_be_pointed_at_the_host() -> None:
 
 
 def test_a_port_that_refuses_is_reachable() -> None:
-    assert not preflight.filtered("127.0.0.1", 1)
+    assert not preflight.is_filtered("127.0.0.1", 1)
 
 
 def test_a_name_that_leads_elsewhere_is_warned_of_before_a_certificate_is_asked_for() -> None:
-    warnings = list(preflight._astray(["localhost", "nowhere.invalid"], {"198.51.100.1"}))
+    warnings = list(preflight._domain_warnings(["localhost", "nowhere.invalid"], {"198.51.100.1"}))
     assert "which is not the host" in warnings[0]
     assert "does not resolve" in warnings[1]
 
 
 def test_a_name_that_leads_to_the_host_is_fine() -> None:
-    assert not list(preflight._astray(["localhost"], preflight.resolve("localhost")))
+    assert not list(preflight._domain_warnings(["localhost"], preflight.resolve("localhost")))

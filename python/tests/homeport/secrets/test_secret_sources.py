@@ -229,7 +229,7 @@ def test_the_keyring_tells_the_password_and_keeps_a_new_one(project: Project) ->
     project.seal("A_KEY: value\n")
 
     assert refused(project).fix == "keyring set homeport shop"
-    password.keep(loaded, password.source(loaded, {}), PASSWORD)
+    password.replace(loaded, password.source(loaded, {}), PASSWORD)
     assert revealed(project, {}) == {"A_KEY": "value"}
     assert entries == {("homeport", "shop"): PASSWORD}
 
@@ -304,4 +304,4 @@ def test_every_value_met_is_hidden_from_every_output(shop: Project) -> None:
 
     told = f"of the file, hidden; unasked-and-hidden; printed-and-hidden; given-and-hidden; {PASSWORD}"
 
-    assert redact.known()(told) == "[STRIPE_KEY]; [UNASKED]; [B_KEY]; [C_KEY]; [vault password]"
+    assert redact.redactor()(told) == "[STRIPE_KEY]; [UNASKED]; [B_KEY]; [C_KEY]; [vault password]"

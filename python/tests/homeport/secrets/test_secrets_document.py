@@ -117,5 +117,5 @@ def test_whatever_a_person_wrote_is_changed_as_told_or_refused(written: str, nam
 
 
 def test_a_new_file_says_how_and_holds_nothing() -> None:
-    assert document.read(document.beginning(["A", "B"]), "f") == {}
-    assert '#A: ""\n#B: ""\n' in document.beginning(["A", "B"])
+    assert document.read(document.new_text(["A", "B"]), "f") == {}
+    assert '#A: ""\n#B: ""\n' in document.new_text(["A", "B"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from homeport.deployment.transition import giving_up, wanted
+from homeport.deployment.transition import loss_lines, target_options
 from homeport.plays.actions.switch import options_of
 from homeport.verbs import restore, rollback
 
@@ -66,7 +66,7 @@ def test_a_rollback_with_data_needs_no_force_and_one_without_no_yes() -> None:
 def test_what_is_given_up_is_told_in_seconds_and_rows() -> None:
     tables = {"shop.db": {"orders": [1200, 1150], "users": [3, 3], "new": [7, None], "gone": [None, 2]}}
     given = {"since": 1795255402.0, "seconds": 131.6, "tables": tables}
-    assert giving_up(given) == [
+    assert loss_lines(given) == [
         "  loses all writes of the last 2.2 minutes, since 2026-11-21T10:03:22Z",
         "  shop.db: orders has 1,200 rows, and had 1,150 rows",
         "  shop.db: new has 7 rows, and had none",
@@ -78,16 +78,16 @@ def test_what_is_given_up_is_told_in_seconds_and_rows() -> None:
     ("seconds", "text"), [(0.4, "0 seconds"), (119, "119 seconds"), (7300, "2.0 hours"), (400_000, "4.6 days")]
 )
 def test_a_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
-    assert f"of the last {text}," in giving_up({"since": 0, "seconds": seconds, "tables": {}})[0]
+    assert f"of the last {text}," in loss_lines({"since": 0, "seconds": seconds, "tables": {}})[0]
 
 
 def test_only_what_is_set_reaches_hostctl() -> None:
     told = {"verb": "rollback", "to": "", "force": False, "with_data": True, "point": "p"}
     assert options_of(told) == ["--with-data", "--point", "p"]
     assert options_of({"verb": "restore", "at": 0.0, "point": ""}) == ["--at", "0.0"]
-    assert wanted(1795255402.25, "") == ["--at", "1795255402.25"]
-    assert wanted(None, "p") == ["--point", "p"]
-    assert wanted(None, "") == []
+    assert target_options(1795255402.25, "") == ["--at", "1795255402.25"]
+    assert target_options(None, "p") == ["--point", "p"]
+    assert target_options(None, "") == []
 
 
 def test_a_rehearsal_is_read_at_a_glance() -> None:

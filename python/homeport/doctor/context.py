@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from homeport.config.layers import Loaded
 from homeport.config.model import Config
-from homeport.remote.host_key import resolved
+from homeport.remote.host_key import resolve
 from homeport.remote.session import Session
 from hostctl.common.documents import Json
 from hostctl.common.finding import Finding
@@ -32,7 +32,7 @@ class Context:
     @property
     def address(self) -> str:
         """The host's address, as seen from outside."""
-        return self.config.verify.address or resolved(self.session.target)[0]
+        return self.config.verify.address or resolve(self.session.target)[0]
 
 
 class Check(NamedTuple):

@@ -16,7 +16,7 @@ SLOW_SECONDS = 1.0
 def pinned(context: Context) -> list[Finding]:
     """Whether the host's key is pinned."""
     target = context.session.target
-    if host_key.pinned(target.known_hosts, host_key.resolved(target)):
+    if host_key.is_pinned(target.known_hosts, host_key.resolve(target)):
         return ok(f"pinned in {target.known_hosts.name}")
     return [Finding(ERROR, f"the host's key is not pinned in {target.known_hosts}", "deploy setup")]
 

@@ -50,13 +50,13 @@ class Bash(BashComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ["COMP_WORDS"]
         words = split_arg_string(line)[1:]
-        fresh = not words or line[-1:].isspace()
-        return (words, "") if fresh else (words[:-1], words[-1])
+        new_word = not words or line[-1:].isspace()
+        return (words, "") if new_word else (words[:-1], words[-1])
 
 
 def destinations(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The values of -d: the destinations with a file beside deploy.yml, and the sandboxes of this machine."""
-    known = [*_with_file(ctx), SANDBOX, *(f"{SANDBOX}:{name}" for name in _sandboxes())]
+    known = [*_destinations_with_file(ctx), SANDBOX, *(f"{SANDBOX}:{name}" for name in _sandboxes())]
     return [name for name in dict.fromkeys(known) if name.startswith(incomplete)]
 
 
@@ -72,7 +72,7 @@ def _sandboxes() -> list[str]:
         return []
 
 
-def _with_file(ctx: click.Context) -> list[str]:
+def _destinations_with_file(ctx: click.Context) -> list[str]:
     base = _base(ctx)
     if base is None:
         return []

@@ -64,14 +64,14 @@ class Action(ActionBase):  # type: ignore[misc]
         try:
             done = self._low_level_execute_command(" ".join(command), sudoable=True, in_data=stdin)
         except AnsibleConnectionFailure as error:
-            raise connection.refused(str(self._connection.host), str(error)) from None
+            raise connection.failure(str(self._connection.host), str(error)) from None
         return done["rc"], done["stdout"].encode(), done["stderr"].encode()
 
     def _run(self, command: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         try:
             return self._connection.exec_command(" ".join(command), in_data=stdin, sudoable=False)  # type: ignore[no-any-return]
         except AnsibleConnectionFailure as error:
-            raise connection.refused(str(self._connection.host), str(error)) from None
+            raise connection.failure(str(self._connection.host), str(error)) from None
 
 
 def _where(user: str | None, task_vars: Json) -> str:

@@ -25,7 +25,7 @@ MAGIC = b"SQLite format 3\0"
 ARCHIVE = b"PGDMP"  # PostgreSQL: pg_backup_archiver.c
 
 
-# ---------------------------------------------------------------------------------------------- to here
+# ---------------------------------------------------------------------------------------------- from the host
 
 
 def fetch(
@@ -38,12 +38,12 @@ def fetch(
     """
     step = verb.split()[-1]
     if target.exists() and not force:
-        raise _in_the_way(target)
+        raise _exists_error(target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     screen.begin(step, "the host makes a consistent copy")
     try:
-        received = _fetched(session, words, part, screen, verb)
-        _settle(part, target, force=force)
+        received = _receive(session, words, part, screen, verb)
+        _publish(part, target, force=force)
     except BaseException:
         screen.end(step, ok=False)
         raise
@@ -53,38 +53,38 @@ def fetch(
     return received
 
 
-def _fetched(session: Session, words: list[str], part: Path, screen: Screen, verb: str) -> int:
+def _receive(session: Session, words: list[str], part: Path, screen: Screen, verb: str) -> int:
     argv = connection.command(session.target, session.hostctl.command(*words))
-    with tempfile.TemporaryFile() as said, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said) as process:
+    with tempfile.TemporaryFile() as stderr, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         head = process.stdout.readline(LONGEST_HEADER)
-        told = _header(head)
+        header = _header(head)
         try:
-            digest = _received(process.stdout, part, told["bytes"], screen) if told else ""
+            digest = _write_part(process.stdout, part, header["bytes"], screen) if header else ""
         finally:
             process.stdout.close()
             status = process.wait()
-        said.seek(0)
-        if told is None:
-            raise _refusal(session, status, head, said.read())
-    if status != 0 or digest != told["sha256"]:
+        stderr.seek(0)
+        if header is None:
+            raise _refusal(session, status, head, stderr.read())
+    if status != 0 or digest != header["sha256"]:
         what = "the copy did not arrive complete; it was deleted"
         raise HomeportError(what, str(session.target), f"run deploy {verb} again")
-    return int(told["bytes"])
+    return int(header["bytes"])
 
 
 def _header(line: bytes) -> Json | None:
     """The header that the host sends before the file; None if the line is not one."""
     try:
-        told = json.loads(line)
+        header = json.loads(line)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and "sha256" in told else None
+    return header if isinstance(header, dict) and "sha256" in header else None
 
 
 def _refusal(session: Session, status: int, out: bytes, err: bytes) -> HomeportError:
     if status == connection.CONNECTION_FAILED:
-        return connection.refused(str(session.target), err.decode(errors="replace"))
+        return connection.failure(str(session.target), err.decode(errors="replace"))
     try:
         hostctl.parse(status, out, err, str(session.target))
     except HomeportError as error:
@@ -92,22 +92,22 @@ def _refusal(session: Session, status: int, out: bytes, err: bytes) -> HomeportE
     return HomeportError("the host sent no database", str(session.target), "deploy provision", ExitCode.PERSON)
 
 
-def _received(source: IO[bytes], part: Path, total: int, screen: Screen) -> str:
+def _write_part(source: IO[bytes], part: Path, total: int, screen: Screen) -> str:
     """Write at most `total` bytes of the source to `part`, synced to disk; returns their SHA-256."""
-    found, done = hashlib.sha256(), 0
+    digest, done = hashlib.sha256(), 0
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         while done < total and (data := source.read(min(CHUNK, total - done))):
             file.write(data)
-            found.update(data)
+            digest.update(data)
             done += len(data)
             screen.note(f"{size(done)} of {size(total)}")
         file.flush()
         os.fsync(file.fileno())
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
-def _settle(part: Path, target: Path, *, force: bool) -> None:
+def _publish(part: Path, target: Path, *, force: bool) -> None:
     """Give the file its name, synced to disk. Without `force` by a link, which fails where a rename would overwrite."""
     if force:
         part.replace(target)
@@ -115,7 +115,7 @@ def _settle(part: Path, target: Path, *, force: bool) -> None:
         try:
             os.link(part, target)
         except FileExistsError:
-            raise _in_the_way(target) from None
+            raise _exists_error(target) from None
     directory = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -123,7 +123,7 @@ def _settle(part: Path, target: Path, *, force: bool) -> None:
         os.close(directory)
 
 
-def _in_the_way(target: Path) -> HomeportError:
+def _exists_error(target: Path) -> HomeportError:
     return HomeportError(f"{target} exists already", str(target), "use another FILE, or --force", ExitCode.USAGE)
 
 
@@ -136,13 +136,14 @@ def check(file: Path, engine: str) -> None:
         what, fix = "an external database cannot be replaced by Homeport", "use pg_restore with the server's URL"
         raise HomeportError(what, "database.engine: external", fix, ExitCode.USAGE)
     if engine == "postgres":
-        _begins(file, ARCHIVE, "PostgreSQL dump", "pg_dump --format=custom")
+        _check_magic(file, ARCHIVE, "PostgreSQL dump", "pg_dump --format=custom")
     else:
-        _begins(file, MAGIC, "SQLite database", "sqlite3's .backup")
-        _whole(file)
+        _check_magic(file, MAGIC, "SQLite database", "sqlite3's .backup")
+        _check_log(file)
 
 
-def _begins(file: Path, magic: bytes, kind: str, other: str) -> None:
+def _check_magic(file: Path, magic: bytes, kind: str, other: str) -> None:
+    """Raises HomeportError (usage) unless the file begins with the bytes of its kind."""
     with file.open("rb") as opened:
         if opened.read(len(magic)) == magic:
             return
@@ -150,7 +151,8 @@ def _begins(file: Path, magic: bytes, kind: str, other: str) -> None:
     raise HomeportError(f"the file is not a {kind}", str(file), fix, ExitCode.USAGE)
 
 
-def _whole(file: Path) -> None:
+def _check_log(file: Path) -> None:
+    """Raises HomeportError (usage) if a part of the SQLite database is in its write-ahead log, which is not sent."""
     log = file.with_name(f"{file.name}-wal")
     if log.exists() and log.stat().st_size:
         what = f"a part of the database is still in {log.name}, which would not be sent"
@@ -160,15 +162,15 @@ def _whole(file: Path) -> None:
 def send(session: Session, file: Path, words: list[str], screen: Screen) -> Json:
     """Run a verb of hostctl that reads a file from standard input; returns its answer. Raises HomeportError."""
     with file.open("rb") as opened:
-        told = ["--bytes", str(file.stat().st_size), "--digest", file_digest(file)]
-        argv = connection.command(session.target, session.hostctl.command(*words, *told))
+        described = ["--bytes", str(file.stat().st_size), "--digest", file_digest(file)]
+        argv = connection.command(session.target, session.hostctl.command(*words, *described))
         screen.begin("send", size(file.stat().st_size))
-        done = _sent(argv, opened)
+        done = _run(argv, opened)
     screen.end("send", size(file.stat().st_size), ok=done.returncode == 0)
     if done.returncode == connection.CONNECTION_FAILED:
-        raise connection.refused(str(session.target), done.stderr.decode(errors="replace"))
+        raise connection.failure(str(session.target), done.stderr.decode(errors="replace"))
     return hostctl.parse(done.returncode, done.stdout, done.stderr, str(session.target))
 
 
-def _sent(argv: list[str], opened: BinaryIO) -> subprocess.CompletedProcess[bytes]:
+def _run(argv: list[str], opened: BinaryIO) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(argv, stdin=opened, capture_output=True, check=False)

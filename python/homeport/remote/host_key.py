@@ -20,22 +20,22 @@ from homeport.ssh.connection import CONNECT_SECONDS, Target
 
 def pin(target: Target, accept: str | None, screen: Screen, *, repin: bool = False) -> None:
     """Pin the host's key unless one is pinned already. Raises HomeportError unless a person or `accept` confirms it."""
-    where = resolved(target)
-    if pinned(target.known_hosts, where) and not repin:
+    where = resolve(target)
+    if is_pinned(target.known_hosts, where) and not repin:
         return
-    kind, key = offered(where)
-    shown = fingerprint(key)
-    _confirm(where[0], kind, shown, accept)
+    kind, key = read_key(where)
+    digest = fingerprint(key)
+    _confirm(where[0], kind, digest, accept)
     write(target.known_hosts, where, kind, key)
-    screen.say(f"pinned {shown} for {where[0]} in {target.known_hosts}: commit that file")
+    screen.say(f"pinned {digest} for {where[0]} in {target.known_hosts}: commit that file")
 
 
-def resolved(target: Target) -> tuple[str, int]:
+def resolve(target: Target) -> tuple[str, int]:
     """The address and port that ssh would connect to, after the alias, HostName and Port of ~/.ssh/config."""
     args = ["ssh", "-G", *(["-p", str(target.port)] if target.port else []), f"{target.user}@{target.host}"]
     done = subprocess.run(args, capture_output=True, text=True, check=True)
-    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    return found["hostname"], int(found["port"])
+    settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    return settings["hostname"], int(settings["port"])
 
 
 def _names(where: tuple[str, int]) -> str:
@@ -43,7 +43,7 @@ def _names(where: tuple[str, int]) -> str:
     return host if port == 22 else f"[{host}]:{port}"
 
 
-def pinned(known_hosts: Path, where: tuple[str, int]) -> bool:
+def is_pinned(known_hosts: Path, where: tuple[str, int]) -> bool:
     """Whether a key of the host is in the file."""
     if not known_hosts.is_file():
         return False
@@ -51,8 +51,8 @@ def pinned(known_hosts: Path, where: tuple[str, int]) -> bool:
     return done.returncode == 0
 
 
-def offered(where: tuple[str, int]) -> tuple[str, bytes]:
-    """The type and bytes of the key that the host has now. Only a handshake is made. Raises HomeportError."""
+def read_key(where: tuple[str, int]) -> tuple[str, bytes]:
+    """The type and bytes of the host's current key, by a handshake without a login. Raises HomeportError."""
     import paramiko
 
     try:
@@ -76,17 +76,17 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
-def _confirm(host: str, kind: str, shown: str, accept: str | None) -> None:
+def _confirm(host: str, kind: str, digest: str, accept: str | None) -> None:
     if accept is not None:
-        if accept != shown:
-            what = f"the host has the key {shown}, not the expected one"
+        if accept != digest:
+            what = f"the host has the key {digest}, not the expected one"
             raise HomeportError(what, host, "find out why before you connect", ExitCode.PERSON)
         return
     if not sys.stdin.isatty():
-        fix = f"compare it with the provider's console, then deploy setup --accept-host-key {shown}"
-        raise HomeportError(f"the host's {kind} key {shown} is not pinned yet", host, fix, ExitCode.USAGE)
+        fix = f"compare it with the provider's console, then deploy setup --accept-host-key {digest}"
+        raise HomeportError(f"the host's {kind} key {digest} is not pinned yet", host, fix, ExitCode.USAGE)
     print(
-        f"{host} shows the {kind} key\n\n    {shown}\n\nCompare it with what the provider's console says.",
+        f"{host} shows the {kind} key\n\n    {digest}\n\nCompare it with what the provider's console says.",
         file=sys.stderr,
     )
     if input("Is it the same? Type yes to pin it: ").strip() != "yes":
@@ -98,9 +98,9 @@ def write(known_hosts: Path, where: tuple[str, int], kind: str, key: bytes) -> N
     name = _names(where)
     lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
     others = [line for line in lines if line.split(" ")[0] != name]
-    fresh = known_hosts.with_suffix(known_hosts.suffix + ".new")
-    with fresh.open("w") as out:
+    new = known_hosts.with_suffix(known_hosts.suffix + ".new")
+    with new.open("w") as out:
         out.write("\n".join([*others, f"{name} {kind} {base64.b64encode(key).decode()}"]) + "\n")
         out.flush()
         os.fsync(out.fileno())
-    fresh.rename(known_hosts)
+    new.rename(known_hosts)

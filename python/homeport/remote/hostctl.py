@@ -67,10 +67,10 @@ def parse(status: int, out: bytes, err: bytes, where: str) -> Json:
 
 
 def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
-    said = err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
-    if any(sign in said[-1] for sign in ("not found", "password is required", "not allowed", "No such file")):
+    lines = err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
+    if any(sign in lines[-1] for sign in ("not found", "password is required", "not allowed", "No such file")):
         return HomeportError("the host is not provisioned for this app", where, "deploy setup", ExitCode.FAILED)
-    return HomeportError(f"hostctl gave no answer: {said[-1]}", where, "deploy provision", ExitCode.PERSON)
+    return HomeportError(f"hostctl gave no answer: {lines[-1]}", where, "deploy provision", ExitCode.PERSON)
 
 
 def over_ssh(app: str, target: connection.Target, timeout: float = 60) -> Hostctl:

@@ -31,8 +31,8 @@ def run(
     request = {"verb": verb, "words": list(words), "expression": expression, "detach": detach}
     name = session.hostctl.send("shell", request, "ask")["id"]
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not detach
-    given = ["--id", name, *(["--terminal"] if terminal else []), *performer_options()]
-    attach(session, ["shell", "run", *given], f"deploy {verb}", terminal=terminal)
+    args = ["--id", name, *(["--terminal"] if terminal else []), *performer_options()]
+    attach(session, ["shell", "run", *args], f"deploy {verb}", terminal=terminal)
 
 
 def attach(session: Session, args: list[str], verb: str, *, terminal: bool = False) -> NoReturn:

@@ -14,8 +14,8 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 15.0  # within which systemd must have started the job
 
 
-def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], None], of: str = "backup") -> Json:
-    """The result of the job `what` (such as drill, or renew of certs), which began at `started` by the host's clock.
+def follow(host: Hostctl, job: str, started: float, on_step: Callable[[str], None], verb: str = "backup") -> Json:
+    """The result of a job of a verb, such as drill of backup, which began at `started` by the host's clock.
 
     A lost connection is retried for PATIENCE_SECONDS. Raises HomeportError after that, and if the job ended without a
     result.
@@ -24,23 +24,22 @@ def follow(host: Hostctl, what: str, started: float, on_step: Callable[[str], No
     grace = heard + GRACE_SECONDS
     while True:
         try:
-            told = host.call(of, "progress")[what]
+            progress = host.call(verb, "progress")[job]
         except connection.UnreachableError as error:
             if time.monotonic() - heard > PATIENCE_SECONDS:
-                raise _lost(what, error, host.where) from None
+                raise _lost(job, error, host.where) from None
             time.sleep(POLL_SECONDS)
             continue
         heard = time.monotonic()
-        result = told["result"]
-        if result and result["at"] >= started and not told["running"]:
-            found: Json = result
-            return found
-        if not told["running"] and heard > grace:
-            raise HomeportError(f"the {what} ended without a result", host.where, "journalctl -u 'homeport-*' there")
-        on_step(told["step"])
+        result: Json | None = progress["result"]
+        if result and result["at"] >= started and not progress["running"]:
+            return result
+        if not progress["running"] and heard > grace:
+            raise HomeportError(f"the {job} ended without a result", host.where, "journalctl -u 'homeport-*' there")
+        on_step(progress["step"])
         time.sleep(POLL_SECONDS)
 
 
-def _lost(what: str, error: HomeportError, where: str) -> HomeportError:
-    text = f"lost the connection to the host ({error.what}); the {what} continues there"
-    return HomeportError(text, where, "deploy backup status", ExitCode.PERSON)
+def _lost(job: str, error: HomeportError, where: str) -> HomeportError:
+    what = f"lost the connection to the host ({error.what}); the {job} continues there"
+    return HomeportError(what, where, "deploy backup status", ExitCode.PERSON)

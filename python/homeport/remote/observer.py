@@ -21,13 +21,13 @@ from homeport.core import private_directory
 from homeport.core.errors import HomeportError
 from homeport.core.performer import performer_options
 from homeport.remote.session import Session
-from homeport.remote.tunnel import LOCAL, Way, free
+from homeport.remote.tunnel import LOCAL, Forwarding, require_free
 from homeport.ssh import connection as ssh_connection
 from hostctl.common import relay
 from hostctl.common.documents import Json
 
 PORT = 14370  # the default local port
-KNOCK = 0.2  # seconds between two attempts to connect to the local node
+RETRY_SECONDS = 0.2  # seconds between two attempts to connect to the local node
 VERB = "deploy observer"
 
 
@@ -45,11 +45,11 @@ def hold(session: Session, port: int, callbacks: Callbacks) -> int:
     Ctrl-C and SIGTERM end it. Raises HomeportError (usage) if the port is in use, and HomeportError if the connection
     fails.
     """
-    free(Way(port, "", VERB))
+    require_free(Forwarding(port, "", VERB))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with private_directory.directory() as home, _relay(session) as process:
-            return _held(session, process, home, port, callbacks)
+            return _run_until_end(session, process, home, port, callbacks)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -70,7 +70,9 @@ def _relay(session: Session) -> Iterator[subprocess.Popen[bytes]]:
             process.terminate()
 
 
-def _held(session: Session, process: subprocess.Popen[bytes], home: Path, port: int, callbacks: Callbacks) -> int:
+def _run_until_end(
+    session: Session, process: subprocess.Popen[bytes], home: Path, port: int, callbacks: Callbacks
+) -> int:
     assert process.stdin is not None  # noqa: S101 - Popen was given both pipes
     assert process.stdout is not None  # noqa: S101
     if line := process.stdout.readline():
@@ -93,7 +95,7 @@ def _node(port: int, process: subprocess.Popen[bytes]) -> socket.socket | None:
         try:
             return socket.create_connection((LOCAL, port))
         except OSError:
-            time.sleep(KNOCK)
+            time.sleep(RETRY_SECONDS)
     return None
 
 

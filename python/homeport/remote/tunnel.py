@@ -17,7 +17,7 @@ from homeport.ssh import connection
 LOCAL = "127.0.0.1"
 PORT = 15432  # the default local port; a local server may have 5432
 OPEN = "open"
-_ELSEWHERE = {
+_NO_POSTGRES = {
     "sqlite": ("SQLite is a file, which has no server to connect to", "deploy db console"),
     "external": ("the database is on an external server", "connect to the URL that the app has"),
     "none": ("there is no database", "set database.engine: postgres in deploy.yml"),
@@ -25,24 +25,24 @@ _ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Way:
-    """A forwarding from the local `port` to `there` on the host: an address (`127.0.0.1:4000`) or the path of a socket.
+class Forwarding:
+    """A forwarding from the local `port` to `remote` on the host: `127.0.0.1:4000`, or the path of a socket.
 
     `verb` is the command that opens it, for errors.
     """
 
     port: int
-    there: str
+    remote: str
     verb: str
 
 
-def postgres(session: Session, port: int) -> Way:
+def postgres(session: Session, port: int) -> Forwarding:
     """The forwarding to the app's PostgreSQL. Raises HomeportError as `require` does."""
     require(session)
-    return Way(port, f"/run/homeport-{session.app}-postgres/.s.PGSQL.5432", "deploy db tunnel")
+    return Forwarding(port, f"/run/homeport-{session.app}-postgres/.s.PGSQL.5432", "deploy db tunnel")
 
 
-def instance(session: Session, local: int | None) -> Way:
+def instance(session: Session, local: int | None) -> Forwarding:
     """The forwarding to the live instance, bypassing the edge. Raises HomeportError if nothing is live."""
     live = session.hostctl.call("status")["live"] or {}
     if not (port := live.get("port")):
@@ -50,16 +50,16 @@ def instance(session: Session, local: int | None) -> Way:
     return loopback(port, local)
 
 
-def loopback(port: int, local: int | None) -> Way:
+def loopback(port: int, local: int | None) -> Forwarding:
     """The forwarding to a port of the host's loopback network, from `local` or the same number."""
-    return Way(local or port, f"{LOCAL}:{port}", "deploy tunnel")
+    return Forwarding(local or port, f"{LOCAL}:{port}", "deploy tunnel")
 
 
 def require(session: Session) -> None:
     """Raises HomeportError (usage) for an app without a PostgreSQL on its host."""
     engine = session.loaded.config.database.engine
-    if engine in _ELSEWHERE:
-        why, fix = _ELSEWHERE[engine]
+    if engine in _NO_POSTGRES:
+        why, fix = _NO_POSTGRES[engine]
         what = f"{session.app} has no PostgreSQL on its host: {why}"
         raise HomeportError(what, "database.engine in deploy.yml", fix, ExitCode.USAGE)
 
@@ -73,67 +73,67 @@ def lines(session: Session, port: int) -> list[str]:
     ]
 
 
-def argv(session: Session, way: Way) -> list[str]:
+def argv(session: Session, forwarding: Forwarding) -> list[str]:
     """The ssh command of the forwarding. Its connection is not shared: a shared one would keep the port open."""
     target = session.target
     own = ["ControlPath=none", "ExitOnForwardFailure=yes", "PermitLocalCommand=yes", f"LocalCommand=echo {OPEN}"]
     settings = [part for one in own for part in ("-o", one)]
-    forward = ["-L", f"{LOCAL}:{way.port}:{way.there}"]
+    forward = ["-L", f"{LOCAL}:{forwarding.port}:{forwarding.remote}"]
     return ["ssh", "-N", "-T", *settings, *connection.options(target), *forward, f"{target.user}@{target.host}"]
 
 
-def hold(session: Session, way: Way, on_open: Callable[[], None]) -> None:
+def hold(session: Session, forwarding: Forwarding, on_open: Callable[[], None]) -> None:
     """Keep the tunnel open until Ctrl-C or SIGTERM; `on_open` is called once it is open.
 
     Raises HomeportError (usage) if the local port is in use, and HomeportError if the connection fails or ends.
     """
-    free(way)
+    require_free(forwarding)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _held(session, way, on_open)
+        _run_until_end(session, forwarding, on_open)
     except KeyboardInterrupt:
         return
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def free(way: Way) -> None:
+def require_free(forwarding: Forwarding) -> None:
     """Raises HomeportError (usage) if the local port cannot be listened on."""
     with socket.socket() as probe:
         # a server that has just ended leaves its port in TIME_WAIT, in which ssh can listen, too
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOCAL, way.port))
+            probe.bind((LOCAL, forwarding.port))
         except OSError as error:
-            raise _taken(way, (error.strerror or str(error)).lower()) from None
+            raise _port_error(forwarding, (error.strerror or str(error)).lower()) from None
 
 
-def _taken(way: Way, why: str) -> HomeportError:
-    what = f"port {way.port} of this machine cannot be used: {why}"
-    return HomeportError(what, f"{LOCAL}:{way.port}", f"run {way.verb} with another port", ExitCode.USAGE)
+def _port_error(forwarding: Forwarding, why: str) -> HomeportError:
+    what = f"port {forwarding.port} of this machine cannot be used: {why}"
+    return HomeportError(what, f"{LOCAL}:{forwarding.port}", f"run {forwarding.verb} with another port", ExitCode.USAGE)
 
 
-def _held(session: Session, way: Way, on_open: Callable[[], None]) -> None:
+def _run_until_end(session: Session, forwarding: Forwarding, on_open: Callable[[], None]) -> None:
     none, pipe = subprocess.DEVNULL, subprocess.PIPE
     with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(argv(session, way), stdin=none, stdout=pipe, stderr=said, text=True) as process,
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(argv(session, forwarding), stdin=none, stdout=pipe, stderr=stderr, text=True) as process,
     ):
         try:
             assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-            if stood := process.stdout.readline().strip() == OPEN:
+            if opened := process.stdout.readline().strip() == OPEN:
                 on_open()
             process.wait()
         finally:
             process.terminate()
             process.wait()
-        said.seek(0)
-        raise _ended(session, said.read().decode(errors="replace"), way, stood)
+        stderr.seek(0)
+        raise _end_error(session, stderr.read().decode(errors="replace"), forwarding, opened)
 
 
-def _ended(session: Session, said: str, way: Way, stood: bool) -> HomeportError:
-    if "address already in use" in said.lower():
-        return _taken(way, "address already in use")
-    if stood:
-        return HomeportError("the connection to the host ended", str(session.target), f"run {way.verb} again")
-    return connection.refused(str(session.target), said)
+def _end_error(session: Session, stderr: str, forwarding: Forwarding, opened: bool) -> HomeportError:
+    if "address already in use" in stderr.lower():
+        return _port_error(forwarding, "address already in use")
+    if opened:
+        return HomeportError("the connection to the host ended", str(session.target), f"run {forwarding.verb} again")
+    return connection.failure(str(session.target), stderr)

@@ -41,22 +41,22 @@ def archive(backup: Json) -> Rows:
 
 
 def _archiver(backup: Json) -> str:
-    found = backup["archiver"]
+    archiver = backup["archiver"]
     if backup["dropping"]:
         return f"THE LOG IS DROPPED since {backup['dropping']['since']}: S3 was away for too long"
-    if found is None:
+    if archiver is None:
         return "not known: the server does not answer"
-    waiting = f"{found['waiting']} segments wait" if found["waiting"] else "nothing waits"
-    failing = f"; THE LAST TRY FAILED, {found['failures']} in all" if found["fails"] else ""
-    return f"{waiting}, the last arrived {found['archived_at'] or 'never'}{failing}"
+    waiting = f"{archiver['waiting']} segments wait" if archiver["waiting"] else "nothing waits"
+    failing = f"; THE LAST TRY FAILED, {archiver['failures']} in all" if archiver["fails"] else ""
+    return f"{waiting}, the last arrived {archiver['archived_at'] or 'never'}{failing}"
 
 
-def base(found: Json | None) -> str:
-    """A base backup, as it is in a status or in a list."""
-    if found is None:
+def base(backup: Json | None) -> str:
+    """A base backup, from a status or from a list, whose keys differ."""
+    if backup is None:
         return "NONE yet"
-    taken, count = (found["ended"], found["size"]) if "ended" in found else (found["at"], found["bytes"])
-    return f"{taken} ({found['label']}, {size(count)})"
+    ended, count = (backup["ended"], backup["size"]) if "ended" in backup else (backup["at"], backup["bytes"])
+    return f"{ended} ({backup['label']}, {size(count)})"
 
 
 def gap_text(gap: Json) -> str:

@@ -120,7 +120,7 @@ class PushScreen:
         elif state == "note":
             self.screen.note(event["text"])
         else:
-            self._ended(event, step, ok=state == "ok")
+            self._end_step(event, step, ok=state == "ok")
 
     def _on_host(self, event: Json) -> None:
         if event["state"] == "note":
@@ -130,7 +130,7 @@ class PushScreen:
         else:
             self._on_step(event)
 
-    def _ended(self, event: Json, step: str, *, ok: bool) -> None:
+    def _end_step(self, event: Json, step: str, *, ok: bool) -> None:
         ms = event["ms"]
         if ms is not None:
             self.steps.append({"name": step, "ms": ms})

@@ -102,7 +102,7 @@ def run(target: Target, remote: list[str], *, stdin: bytes = b"", timeout: float
             f"no answer within {timeout:.0f} s", str(target), f"ssh {target.user}@{target.host} true"
         ) from None
     if done.returncode == CONNECTION_FAILED:
-        raise refused(str(target), done.stderr.decode(errors="replace"))
+        raise failure(str(target), done.stderr.decode(errors="replace"))
     return done.returncode, done.stdout, done.stderr
 
 
@@ -118,7 +118,7 @@ _EXPLANATIONS = (
 )
 
 
-def refused(where: str, stderr: str) -> UnreachableError:
+def failure(where: str, stderr: str) -> UnreachableError:
     """The error for a failed connection, by the cause that ssh printed."""
     for sign, what, fix in _EXPLANATIONS:
         if sign in stderr:

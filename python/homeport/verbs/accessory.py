@@ -62,7 +62,7 @@ def logs(
     from homeport.remote.session import begin
 
     session = begin(options)
-    _known(session.hostctl.call("accessory", "list")["accessories"], name, session.hostctl.where)
+    _require_known(session.hostctl.call("accessory", "list")["accessories"], name, session.hostctl.where)
     args = ["-n", str(count), *(["-f"] if follow else []), *(["--json"] if as_json else [])]
     args += [f"--since={since:.0f}"] if since is not None else []
     args += [f"--grep={grep}"] if grep else []
@@ -104,7 +104,7 @@ def _act(options: Options, action: str, name: str) -> Json:
     return begin(options).hostctl.call("accessory", action, name, *performer_options())
 
 
-def _known(accessories: list[Json], name: str, where: str) -> None:
+def _require_known(accessories: list[Json], name: str, where: str) -> None:
     """Check the name before the terminal is attached. Raises HomeportError (usage) for an unknown one."""
     from homeport.core.errors import ExitCode, HomeportError
 
@@ -118,19 +118,19 @@ def table(accessories: list[Json]) -> list[str]:
     return columns([head, *map(_row, accessories)])
 
 
-def _row(one: Json) -> tuple[str, ...]:
+def _row(accessory: Json) -> tuple[str, ...]:
     from homeport.core.humanize import size
 
-    state = f"{one['state']}, LEFT OVER" if one["left_over"] else one["state"]
-    warning = ", BEYOND THE HOST" if one["beyond"] else ""
-    memory = size(one["memory"]) if one["memory"] is not None else "-"
-    listens = ", ".join(one["listens"]) or "-"
+    state = f"{accessory['state']}, LEFT OVER" if accessory["left_over"] else accessory["state"]
+    warning = ", BEYOND THE HOST" if accessory["beyond"] else ""
+    memory = size(accessory["memory"]) if accessory["memory"] is not None else "-"
+    listens = ", ".join(accessory["listens"]) or "-"
     return (
-        one["name"],
-        one["kind"],
+        accessory["name"],
+        accessory["kind"],
         state,
         listens + warning,
-        ", ".join(one["variables"]) or "-",
+        ", ".join(accessory["variables"]) or "-",
         memory,
-        size(one["bytes"]),
+        size(accessory["bytes"]),
     )

@@ -39,17 +39,17 @@ def table(apps: list[Json]) -> list[str]:
     return columns([head, *map(_row, apps)])
 
 
-def _row(one: Json) -> tuple[str, ...]:
+def _row(app: Json) -> tuple[str, ...]:
     from homeport.core.humanize import size
 
-    disk = "?" if one["bytes"] is None else size(one["bytes"])
-    state = one["state"] + (", locked" if one["lock"] else "")
+    disk = "?" if app["bytes"] is None else size(app["bytes"])
+    state = app["state"] + (", locked" if app["lock"] else "")
     return (
-        one["app"],
-        one["destination"] or "-",
+        app["app"],
+        app["destination"] or "-",
         state,
-        (one["live"] or {}).get("release", "-"),
-        one["engine"] or "none",
+        (app["live"] or {}).get("release", "-"),
+        app["engine"] or "none",
         disk,
-        ", ".join(one["domains"]),
+        ", ".join(app["domains"]),
     )

@@ -61,7 +61,7 @@ def status(options: Options, check: bool, as_json: bool) -> None:
 @common
 def run(options: Options, as_json: bool) -> None:
     """Send every write made until now to S3, then take a full snapshot."""
-    result = _long(options, "run")
+    result = _run_job(options, "run")
     _print(options, as_json, result, f"all writes and a snapshot are on S3 after {result['seconds']:.1f} s")
 
 
@@ -75,7 +75,7 @@ def drill(options: Options, as_json: bool) -> None:
     """
     from homeport.core.humanize import size
 
-    result = _long(options, "drill")
+    result = _run_job(options, "drill")
     text = (
         f"{size(result['bytes'])} restored in {result['seconds']:.1f} s, {result['rows']} rows as in the live database"
     )
@@ -164,7 +164,7 @@ def create_bucket(options: Options) -> None:
         click.echo("the bucket exists and can be used", err=True)
 
 
-def _long(options: Options, what: str) -> Json:
+def _run_job(options: Options, job: str) -> Json:
     """Start a drill or a run, show its progress, and return its result. Raises HomeportError if it failed."""
     from homeport.core.performer import performer_options
     from homeport.remote.long_jobs import follow
@@ -174,20 +174,20 @@ def _long(options: Options, what: str) -> Json:
     session = begin(options)
     screen = Screen(quiet=options.quiet)
     host = session.hostctl
-    started = host.call("backup", what, *performer_options())["started"]
-    screen.begin(what)
-    result = follow(host, what, started, screen.note)
-    screen.end(what, ok=result["ok"])
+    started = host.call("backup", job, *performer_options())["started"]
+    screen.begin(job)
+    result = follow(host, job, started, screen.note)
+    screen.end(job, ok=result["ok"])
     if not result["ok"]:
-        text = f"the {what} of {session.app}'s backup failed: {'; '.join(result['found'])}"
-        raise HomeportError(text, host.where, _fix(result), ExitCode.FAILED)
+        what = f"the {job} of {session.app}'s backup failed: {'; '.join(result['found'])}"
+        raise HomeportError(what, host.where, _fix(result), ExitCode.FAILED)
     return result
 
 
 def _fix(result: Json) -> str:
     """The fix for a drill or run that failed."""
-    again = "deploy backup run (a full snapshot), then deploy backup drill. " if result.get("damaged") else ""
-    return again + (result.get("offer") or "deploy backup status")
+    snapshot = "deploy backup run (a full snapshot), then deploy backup drill. " if result.get("damaged") else ""
+    return snapshot + (result.get("offer") or "deploy backup status")
 
 
 def _print(options: Options, as_json: bool, answer: Json, text: str) -> None:
@@ -205,19 +205,18 @@ def _print(options: Options, as_json: bool, answer: Json, text: str) -> None:
 def lines(state: Json) -> list[str]:
     """The status of the backup, as rows of a name and a text."""
     from homeport.screen import postgres_rows
-    from homeport.verbs.status import drill as drilled
-    from homeport.verbs.status import none, stream
+    from homeport.verbs.status import drill_text, lag_text, no_backup
 
     backup = state["database"]["backup"]
     if backup is None:
-        return [none(state["database"])]
+        return [no_backup(state["database"])]
     postgres = state["database"].get("engine") == "postgres"
     rows = [
         ("SUPERSEDED", _superseded(backup["superseded"])),
         ("bucket", f"s3://{backup['bucket']}/{backup['prefix']}"),
         ("epoch", f"{backup['epoch']} since {backup['opened']}" if backup["epoch"] else "none yet"),
-        ("stream", f"{stream(backup)}; the limit is {backup['max_lag']:g} s"),
-        ("drill", drilled(backup)),
+        ("stream", f"{lag_text(backup)}; the limit is {backup['max_lag']:g} s"),
+        ("drill", drill_text(backup)),
         ("next drill", backup["next_drill"] or "not scheduled"),
         ("required", _required(backup["owed"], "a full backup" if postgres else "a snapshot")),
         ("left open", backup.get("left_open") or ""),

@@ -56,7 +56,7 @@ def renew(options: Options, as_json: bool) -> None:
     screen, host = Screen(quiet=options.quiet), session.hostctl
     started = host.call("certs", "renew", *performer_options())["started"]
     screen.begin("renew")
-    result = follow(host, "renew", started, screen.note, of="certs")
+    result = follow(host, "renew", started, screen.note, verb="certs")
     screen.end("renew", ok=result["ok"])
     if not result["ok"]:
         what = f"not renewed, the old certificates stay in use: {'; '.join(result['found'])}"
@@ -86,8 +86,7 @@ def push(options: Options, as_json: bool) -> None:
             "set certificate and key of a name in deploy.yml",
             ExitCode.USAGE,
         )
-    words = ("push", *performer_options())
-    answer = session.hostctl.send("certs", {"certificates": own}, *words)
+    answer = session.hostctl.send("certs", {"certificates": own}, "push", *performer_options())
     if as_json:
         print(json.dumps(answer))
     elif not options.quiet:
@@ -100,8 +99,14 @@ def table(certificates: list[Json]) -> list[str]:
     return columns([("NAME", "ISSUER", "VALID UNTIL", "RENEWED", "NEXT"), *map(_row, certificates)])
 
 
-def _row(one: Json) -> tuple[str, ...]:
-    if one["issuer"] is None:
-        return one["name"], f"NONE: {one['refused'] or 'the authority has not answered yet'}", "", "", ""
-    following = "your own: deploy certs push" if one.get("own") else one["next_renewal"] or "-"
-    return one["name"], one["issuer"], one["not_after"], one["renewed"] or "-", following
+def _row(certificate: Json) -> tuple[str, ...]:
+    if certificate["issuer"] is None:
+        return (
+            certificate["name"],
+            f"NONE: {certificate['refused'] or 'the authority has not answered yet'}",
+            "",
+            "",
+            "",
+        )
+    renewal = "your own: deploy certs push" if certificate.get("own") else certificate["next_renewal"] or "-"
+    return certificate["name"], certificate["issuer"], certificate["not_after"], certificate["renewed"] or "-", renewal

@@ -87,7 +87,7 @@ def _wait(session: Session, name: str, started: float, as_json: bool) -> NoRetur
 
     screen = Screen(quiet=session.options.quiet)
     screen.begin(name)
-    ended = follow(session.hostctl, name, started, screen.note, of="cron")
+    ended = follow(session.hostctl, name, started, screen.note, verb="cron")
     good = ended["result"] == "ok"
     screen.end(name, "" if good else ended["error"] or ended["result"], ok=good)
     if as_json:

@@ -134,14 +134,14 @@ def tunnel(options: Options, port: int) -> None:
     from homeport.remote.session import begin
 
     session = begin(options)
-    way = tunnels.postgres(session, port)
+    forwarding = tunnels.postgres(session, port)
 
     def on_open() -> None:
         print("\n".join(tunnels.lines(session, port)), flush=True)
         if not options.quiet:
             click.echo("open until Ctrl-C", err=True)
 
-    tunnels.hold(session, way, on_open)
+    tunnels.hold(session, forwarding, on_open)
 
 
 @command.command()

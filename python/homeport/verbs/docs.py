@@ -92,7 +92,7 @@ def _title(path: Path) -> str:
 def table(rows: list[dict[str, str]]) -> list[str]:
     """The sections as lines, by folder."""
     lines = columns([(f"  {row['section']}", row["title"]) for row in rows])
-    of = {
+    by_folder = {
         folder: [line for row, line in zip(rows, lines, strict=True) if row["folder"] == folder] for folder in FOLDERS
     }
-    return [line for folder in FOLDERS for line in (folder, *of[folder])]
+    return [line for folder in FOLDERS for line in (folder, *by_folder[folder])]

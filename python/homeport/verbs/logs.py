@@ -85,7 +85,7 @@ def command(
     from homeport.remote.interactive import attach
     from homeport.remote.session import begin
 
-    _refuse_mixtures(source, release, failed)
+    _check_options(source, release, failed)
     session = begin(options)
     # resolved before the log is attached, so that a refusal of hostctl is reported as an error in three parts
     which = ["--failed"] if failed else ["--release", release] if release else []
@@ -98,7 +98,7 @@ def command(
     attach(session, ["logs", *args, *([source] if source else [])], "deploy logs")
 
 
-def _refuse_mixtures(source: str | None, release: str | None, failed: bool) -> None:
+def _check_options(source: str | None, release: str | None, failed: bool) -> None:
     if release and failed:
         raise click.UsageError("--release and --failed exclude each other.")
     if (release or failed) and source not in (None, "app", "migrate"):

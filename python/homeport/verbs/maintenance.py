@@ -93,8 +93,10 @@ def off(options: Options, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer))
     elif not options.quiet:
-        was = answer["was"]
-        print(f"visitors see the app again; the page was on since {was['since']}" if was else "it was off already")
+        before = answer["was"]
+        print(
+            f"visitors see the app again; the page was on since {before['since']}" if before else "it was off already"
+        )
 
 
 @command.command()

@@ -50,9 +50,9 @@ def test(options: Options, as_json: bool) -> None:
         raise HomeportError(f"not accepted by {' and '.join(failed)}", host.where, fix, ExitCode.FAILED)
 
 
-def _answer(one: Json) -> str:
-    how = f"answered {one['status']}" if one["status"] else "did not answer"
-    return f"{one['url']} {how}" + (f": {one['answer']}" if one["answer"] else "")
+def _answer(receiver: Json) -> str:
+    how = f"answered {receiver['status']}" if receiver["status"] else "did not answer"
+    return f"{receiver['url']} {how}" + (f": {receiver['answer']}" if receiver["answer"] else "")
 
 
 def table(receivers: list[Json]) -> list[str]:
@@ -62,10 +62,10 @@ def table(receivers: list[Json]) -> list[str]:
     return columns([("URL", "FORMAT", "ON", "WAITING", "LAST"), *map(_row, receivers)])
 
 
-def _row(one: Json) -> tuple[str, ...]:
-    last = one["last"]
+def _row(receiver: Json) -> tuple[str, ...]:
+    last = receiver["last"]
     newest = f"{last['at']}  {last['event']}  {_outcome(last)}" if last else "-"
-    return one["url"], one["format"], " ".join(one["on"]), str(one["waiting"]), newest
+    return receiver["url"], receiver["format"], " ".join(receiver["on"]), str(receiver["waiting"]), newest
 
 
 def _outcome(last: Json) -> str:

@@ -102,7 +102,7 @@ def _remove(host: Hostctl, words: list[str], screen: Any) -> Json:
 
     started = host.call("remove", "begin", *words, *performer_options())["started"]
     screen.begin("remove")
-    result = follow(host, "remove", started, screen.note, of="remove")
+    result = follow(host, "remove", started, screen.note, verb="remove")
     screen.end("remove", ok=result["ok"])
     if error := result["error"]:
         raise HomeportError(error["what"], error["where"] or host.where, error["fix"], error["code"])
@@ -118,7 +118,7 @@ def plan_lines(planned: Json, keep_data: bool) -> list[str]:
 
     if gone := planned["gone"]:
         text = f"{planned['app']} is not on this host: {gone['who'] or 'somebody'} removed it at {iso(gone['ended'])}"
-        return [text, *_left(gone)]
+        return [text, *_left_lines(gone)]
     names = ", ".join(planned["domains"]) or "no name"
     count = planned["releases"]
     return [
@@ -170,11 +170,11 @@ def lines(app: str, host: str, result: Json) -> list[str]:
         f"{app} is removed from {host}",
         *(f"warning   {text}" for text in result["warnings"]),
         *sent,
-        *_left(result),
+        *_left_lines(result),
     ]
 
 
-def _left(result: Json) -> list[str]:
+def _left_lines(result: Json) -> list[str]:
     kept = [f"left      {one['path']}, {_size(one['bytes'])}" for one in result["left"]]
     moved = [one["path"] for one in result["left"] if one["path"].startswith(result["note"])]
     more = ["          to delete it, as root on the host: rm -r " + " ".join(moved)] if moved else []

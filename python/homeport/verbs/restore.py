@@ -97,7 +97,7 @@ def command(
     from homeport.deployment import transition
     from homeport.remote.session import begin
 
-    _refuse_mixtures(at, point, dry_run, file, database, force)
+    _check_options(at, point, dry_run, file, database, force)
     session = begin(options)
     words = transition.target_options(at, point)
     if file is not None:
@@ -108,7 +108,7 @@ def command(
         transition.restore(session, at, point, lock_wait, yes=yes, as_json=as_json)
 
 
-def _refuse_mixtures(
+def _check_options(
     at: float | None, point: str, dry_run: bool, file: Path | None, database: str | None, force: bool
 ) -> None:
     if at is not None and point:

@@ -163,10 +163,10 @@ def _say(options: Options, text: str) -> None:
 
 def _next(options: Options, user: str | None) -> str:
     """The command that takes a new value to where it is used."""
-    bring = {"certificate": "certs push", "backup": "provision", "notify": "provision"}
-    place = f"-d {options.destination} " if options.destination else ""
-    to = "the host" if user in bring else "the app"
-    return f"; commit it, and give it to {to}: deploy {place}{bring.get(user or '', 'env push')}"
+    verbs = {"certificate": "certs push", "backup": "provision", "notify": "provision"}
+    destination = f"-d {options.destination} " if options.destination else ""
+    to = "the host" if user in verbs else "the app"
+    return f"; commit it, and give it to {to}: deploy {destination}{verbs.get(user or '', 'env push')}"
 
 
 def _name(arguments: tuple[str, ...]) -> str:

@@ -36,7 +36,7 @@ def command(options: Options, check: bool, as_json: bool) -> None:
 
     session = begin(options)
     answer = dated(session.hostctl.call("status"))
-    found = {
+    status = {
         "app": session.app,
         "destination": session.loaded.destination,
         "host": session.target.host,
@@ -44,12 +44,12 @@ def command(options: Options, check: bool, as_json: bool) -> None:
         **{key: value for key, value in answer.items() if key != "app"},
     }
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(status))
     elif not options.quiet:
-        print("\n".join(lines(found)))
-    trouble = found["trouble"] if check else []
+        print("\n".join(lines(status)))
+    trouble = status["trouble"] if check else []
     report(trouble)
-    sys.exit(ExitCode.DONE if found["health"]["ok"] and not trouble else ExitCode.FAILED)
+    sys.exit(ExitCode.DONE if status["health"]["ok"] and not trouble else ExitCode.FAILED)
 
 
 def report(trouble: list[str]) -> None:
@@ -58,22 +58,22 @@ def report(trouble: list[str]) -> None:
         print(f"error: {reason}", file=sys.stderr)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(status: dict[str, Any]) -> list[str]:
     """The status as lines of text."""
-    live = found["live"]
+    live = status["live"]
     return [
-        *_maintenance(found.get("maintenance")),
-        f"app          {found['app']} at {found['url']} on {found['host']}",
+        *_maintenance(status.get("maintenance")),
+        f"app          {status['app']} at {status['url']} on {status['host']}",
         f"live         {live['release']} since {live['since']}, port {live['port']}"
         if live
         else "live         nothing yet",
-        f"health       {_health(found['health'])}",
-        f"certificate  {_certificate(found.get('certificate'))}",
-        f"lock         {_lock(found.get('lock'))}",
-        f"disk         {_disk(found['disk'])}",
-        *_database(found.get("database")),
-        *_cron(found.get("cron")),
-        *_accessories(found.get("accessories")),
+        f"health       {_health(status['health'])}",
+        f"certificate  {_certificate(status.get('certificate'))}",
+        f"lock         {_lock(status.get('lock'))}",
+        f"disk         {_disk(status['disk'])}",
+        *_database(status.get("database")),
+        *_cron(status.get("cron")),
+        *_accessories(status.get("accessories")),
     ]
 
 
@@ -87,11 +87,11 @@ def _accessories(accessories: list[dict[str, Any]] | None) -> list[str]:
     return [f"accessory    {_accessory(one)}" for one in accessories or []]
 
 
-def _accessory(one: dict[str, Any]) -> str:
-    state = one["state"] if one["state"] == "active" else f"NOT RUNNING ({one['state']})"
-    if one["left_over"]:
-        return f"{one['name']}: LEFT OVER, {one['state']}; deploy accessory remove {one['name']}"
-    return f"{one['name']}: {state}" + (", REACHED FROM OUTSIDE" if one["beyond"] else "")
+def _accessory(accessory: dict[str, Any]) -> str:
+    state = accessory["state"] if accessory["state"] == "active" else f"NOT RUNNING ({accessory['state']})"
+    if accessory["left_over"]:
+        return f"{accessory['name']}: LEFT OVER, {accessory['state']}; deploy accessory remove {accessory['name']}"
+    return f"{accessory['name']}: {state}" + (", REACHED FROM OUTSIDE" if accessory["beyond"] else "")
 
 
 def _health(health: dict[str, Any]) -> str:
@@ -128,37 +128,37 @@ def _database(database: dict[str, Any] | None) -> list[str]:
     from homeport.screen import postgres_rows
 
     if database.get("engine", "sqlite") == "sqlite":
-        told = [f"database     {database['path']}, {size(database['bytes'])}"]
+        rows = [f"database     {database['path']}, {size(database['bytes'])}"]
     else:
-        told = [f"{name:<12} {text}" for name, text in postgres_rows.database(database)]
-    return [*told, f"backup       {_backup(database)}"]
+        rows = [f"{name:<12} {text}" for name, text in postgres_rows.database(database)]
+    return [*rows, f"backup       {_backup(database)}"]
 
 
 def _backup(database: dict[str, Any]) -> str:
     backup = database["backup"]
     if backup is None:
-        return none(database)
+        return no_backup(database)
     if backup["superseded"]:
         return "SUPERSEDED: another host has taken over, nothing streams from here"
     gap = "; THERE IS A GAP" if any(gap["until"] is None for gap in backup.get("gaps", ())) else ""
-    return f"{stream(backup)}; {drill(backup)}{gap}"
+    return f"{lag_text(backup)}; {drill_text(backup)}{gap}"
 
 
-def none(database: dict[str, Any]) -> str:
+def no_backup(database: dict[str, Any]) -> str:
     """The reason why Homeport takes no backup of the database."""
     if database.get("engine") == "external":
         return "the provider's: Homeport does not back up an external database"
     return "NONE: no backup is configured; losing the disk loses all data"
 
 
-def stream(backup: dict[str, Any]) -> str:
+def lag_text(backup: dict[str, Any]) -> str:
     """The lag of the backup, or that it does not stream."""
     if backup["stream"] != "active":
         return f"NOT STREAMING ({backup.get('service', 'Litestream')} is {backup['stream']})"
     return "its lag is not known yet" if backup["lag"] is None else f"{backup['lag']:.1f} s behind"
 
 
-def drill(backup: dict[str, Any]) -> str:
+def drill_text(backup: dict[str, Any]) -> str:
     """The last verified restore and how long it took."""
     from homeport.core.humanize import size
 

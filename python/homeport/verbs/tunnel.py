@@ -32,12 +32,14 @@ def command(options: Options, port: int | None, local: int | None) -> None:
     from homeport.remote.session import begin
 
     session = begin(options)
-    way = tunnel.instance(session, local) if port is None else tunnel.loopback(port, local)
+    forwarding = tunnel.instance(session, local) if port is None else tunnel.loopback(port, local)
 
     def on_open() -> None:
         # Plug.SSL redirects every other name to https
-        print(f"http://localhost:{way.port}" if port is None else f"{tunnel.LOCAL}:{way.port}", flush=True)
+        print(
+            f"http://localhost:{forwarding.port}" if port is None else f"{tunnel.LOCAL}:{forwarding.port}", flush=True
+        )
         if not options.quiet:
             click.echo("open until Ctrl-C", err=True)
 
-    tunnel.hold(session, way, on_open)
+    tunnel.hold(session, forwarding, on_open)

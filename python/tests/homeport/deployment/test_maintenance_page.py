@@ -41,12 +41,12 @@ class Shown(HTMLParser):
         self.text += data
 
 
-PLAIN = Shown(maintenance_page.fill(maintenance_page.DEFAULT.read_text(), "plain", 60)).elements
+PLAIN = Shown(maintenance_page.fill(maintenance_page.DEFAULT_PAGE.read_text(), "plain", 60)).elements
 
 
 @given(st.text(max_size=200))
 def test_a_message_is_text_whatever_is_in_it(message: str) -> None:
-    page = maintenance_page.fill(maintenance_page.DEFAULT.read_text(), message, 60)
+    page = maintenance_page.fill(maintenance_page.DEFAULT_PAGE.read_text(), message, 60)
     assert html.escape(message) in page
     assert Shown(page).elements == PLAIN
 

@@ -29,9 +29,9 @@ def test_a_pinned_key_is_found_again_by_ssh_itself(
     tmp_path: Path, key: tuple[str, bytes, str], where: tuple[str, int]
 ) -> None:
     known = tmp_path / "deploy.known_hosts"
-    assert not host_key.pinned(known, where)
+    assert not host_key.is_pinned(known, where)
     host_key.write(known, where, key[0], key[1])
-    assert host_key.pinned(known, where)
+    assert host_key.is_pinned(known, where)
 
 
 def test_pinning_again_replaces_the_hosts_key_and_keeps_those_of_others(

@@ -222,10 +222,10 @@ def test_a_copy_takes_its_name_only_when_whole_and_overwrites_only_when_told(tmp
     part.write_text("new")
     target.write_text("old")
     if force:
-        database_transfer._settle(part, target, force=True)
+        database_transfer._publish(part, target, force=True)
     else:
         with pytest.raises(HomeportError, match="exists already"):
-            database_transfer._settle(part, target, force=False)
+            database_transfer._publish(part, target, force=False)
     assert target.read_text() == ("new" if force else "old")
 
 

@@ -144,7 +144,7 @@ def test_one_that_deploy_yml_names_no_more_is_told_and_removed_by_a_persons_word
     equipped.configure(accessories={})
     equipped.deploy("provision")
     needed = equipped.deploy("accessory", "remove", "redis", check=False)
-    assert (needed.code, "finds the accessory redis in its environment" in needed.err) == (2, True)
+    assert (needed.code, "has the accessory redis in its environment" in needed.err) == (2, True)
 
     equipped.deploy("push", "--artifact", another(equipped, artifacts))
     assert "REDIS_URL" not in environment(equipped)

@@ -12,6 +12,7 @@ INTERNAL = frozenset(
         "accessories",
         "boot",
         "edge",
+        "host",
         "transition",
         "drain",
         "recover",

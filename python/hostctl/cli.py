@@ -21,7 +21,7 @@ from hostctl.common.names import checked
 from hostctl.core.actor import Actor
 from hostctl.core.paths import App, Layout
 
-GLOBAL = ("boot", "edge")
+GLOBAL = ("boot", "edge", "host")
 AGAIN = "see deploy status, then try again; report the error if it comes again"
 Answer = Mapping[str, object]
 Verb = Callable[[App, argparse.Namespace], Answer | None]
@@ -586,7 +586,7 @@ VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 
 
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
-    """Verbs of the whole host: `boot`, `edge check APP FILE`, `edge apply`, `edge certificates APP`."""
+    """Verbs of the whole host: `boot`, `host converge`, `edge apply`, `edge check` and `edge certificates`."""
     if verb == "boot" and not rest:
         from hostctl.host.host import Host
         from hostctl.removal import remove
@@ -594,6 +594,11 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
 
         being_removed = remove.resume_all(layout, Host())
         return recover.boot([app for app in layout.apps() if app.name not in being_removed], Host())
+    if verb == "host" and list(rest) == ["converge"]:
+        from hostctl.core import schema
+        from hostctl.host import converge
+
+        return {"changed": converge.converge(cast("converge.Spec", schema.read(converge.SPEC)))}
     if verb == "edge":
         from hostctl.edge import caddy
 
@@ -603,7 +608,9 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
             return caddy.apply()
         if len(rest) == 2 and rest[0] == "certificates":
             return _own_certificates(checked("app", rest[1]))
-    raise HostError("unknown arguments", "the arguments", "hostctl boot, hostctl edge check|apply|certificates", USAGE)
+    raise HostError(
+        "unknown arguments", "the arguments", "one of hostctl boot, host converge, edge check|apply|certificates", USAGE
+    )
 
 
 def _own_certificates(app: str) -> Answer:

@@ -1,6 +1,6 @@
 """Packs hostctl into one file: a zip that Python runs, with the same bytes for the same source.
 
-Run as a module it packs hostctl into the cache and prints the path; provisioning copies that file to the host. There
+Provisioning copies that file to the host. There
 the zip unpacks itself when root first runs it: Python keeps compiled bytecode for a directory but not for a zip, and
 compiling takes longer than most verbs.
 """
@@ -11,6 +11,8 @@ import hashlib
 import zipfile
 from io import BytesIO
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 import hostctl
 
@@ -108,16 +110,10 @@ def _sources() -> list[tuple[bytes, bytes]]:
     return [(path.relative_to(package.parent).as_posix().encode(), path.read_bytes()) for path in files]
 
 
-def main() -> None:
-    """Pack into the user's cache, under a name with the digest of the content, and print the path."""
-    from platformdirs import user_cache_path
-
+def packed() -> Path:
+    """The zipapp in the user's cache, packed if need be. Its name has the digest of its source."""
     # two versions of Homeport may provision at the same time
     target = user_cache_path("homeport") / f"hostctl-{_digest(_sources())[:12]}.pyz"
     if not target.exists():
         build(target)
-    print(target)
-
-
-if __name__ == "__main__":
-    main()
+    return target

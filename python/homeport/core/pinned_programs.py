@@ -114,15 +114,3 @@ def _write(content: bytes, kept: Path) -> None:
         except BaseException:
             Path(stream.name).unlink(missing_ok=True)
             raise
-
-
-def main(argv: list[str]) -> None:
-    """`python -m homeport.core.pinned_programs NAME MACHINE` prints the path of the fetched program: for the roles."""
-    try:
-        print(fetch(argv[1], argv[2]))
-    except HomeportError as error:
-        sys.exit("\n".join(error.lines()))
-
-
-if __name__ == "__main__":
-    main(sys.argv)

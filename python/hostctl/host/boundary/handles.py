@@ -20,6 +20,7 @@ from hostctl.host.boundary.users import User
 _DIRECTORY = os.O_DIRECTORY | os.O_RDONLY
 # a FIFO would keep the one who opens it waiting, and a terminal would become the process's own
 _CALM = os.O_NONBLOCK | os.O_NOCTTY
+_MOST_LINKS = 40  # as the kernel follows
 _MISSING = (errno.ENOSYS, errno.EPERM)  # openat2 before Linux 5.6, and where a filter of system calls does not know it
 
 
@@ -127,12 +128,28 @@ class Directory:
 
 
 def _trusted(path: Path) -> int:
-    handle = os.open(path, _DIRECTORY | os.O_CLOEXEC)
-    found = os.fstat(handle)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        os.close(handle)
-        raise PermissionError(errno.EPERM, "another user can change the directory", str(path))
-    return handle
+    """A handle to a directory, no part of whose path a lesser user can exchange. A link counts as what it leads to.
+
+    Raises PermissionError, with that part as its file name, for one that is neither root's nor this process's own, and
+    for one in which others may write.
+    """
+    _check_trusted(path.absolute())
+    return os.open(path, _DIRECTORY | os.O_CLOEXEC)
+
+
+def _check_trusted(path: Path, links: int = 0) -> None:
+    for part in (*reversed(path.parents), path):
+        found = part.lstat()
+        if stat.S_ISLNK(found.st_mode) and links < _MOST_LINKS:
+            _check_trusted(part.parent / part.readlink(), links + 1)
+        elif found.st_uid not in (0, os.geteuid()) or _others_write(found):
+            raise PermissionError(errno.EPERM, "another user can change the directory", str(part))
+
+
+def _others_write(found: os.stat_result) -> bool:
+    """Whether others may exchange what lies in a directory; with the sticky bit each only what is theirs."""
+    writable = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != 0 else 0)
+    return bool(found.st_mode & writable) and not found.st_mode & stat.S_ISVTX
 
 
 def give(handle: int, owner: User | None, mode: int) -> None:

@@ -1,0 +1,59 @@
+"""The action pinned_program: has a pinned program, or hostctl itself, ready on the controller."""
+
+from __future__ import annotations
+
+from homeport.core import hostctl_zipapp, pinned_programs
+from homeport.plays.action import Action
+from hostctl.common.documents import Json
+
+DOCUMENTATION = """
+module: pinned_program
+short_description: Fetch a pinned program to the controller
+description:
+  - Fetches the pinned version of a program for the host's architecture into the cache of the controller, and verifies
+    it by its SHA-256. C(hostctl) is packed from this Homeport.
+  - Copies nothing to the host.
+options:
+  name:
+    description: The program, C(caddy) for instance, or C(hostctl).
+    type: str
+    required: true
+  architecture:
+    description: The host's architecture, C(x86_64) or C(aarch64). Not needed for C(hostctl).
+    type: str
+    default: ""
+notes:
+  - Runs on the controller alone.
+author: Homeport
+"""
+
+EXAMPLES = """
+- name: Fetch the pinned Caddy to the controller
+  homeport.deploy.pinned_program:
+    name: caddy
+    architecture: "{{ ansible_facts['architecture'] }}"
+"""
+
+RETURN = """
+path:
+  description: The program's file on the controller.
+  returned: success
+  type: str
+step:
+  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
+  returned: success
+  type: str
+ms:
+  description: How long the action took, in milliseconds.
+  returned: success
+  type: int
+"""
+
+
+class ActionModule(Action):
+    """Returns {"path": str}; the same in check mode."""
+
+    def act(self, args: Json, task_vars: Json) -> Json:
+        if args["name"] == "hostctl":
+            return {"path": str(hostctl_zipapp.packed())}
+        return {"path": str(pinned_programs.fetch(args["name"], args.get("architecture", "")))}

@@ -106,7 +106,8 @@ def _entry(entry: Entry, parent: Directory, path: Path, check: bool) -> Change |
         if handle is not None and before == content:
             return _corrected(handle, entry, owner, mode, check)
     if not check and content is None:
-        parent.make(path.name, owner, mode)
+        parent.make(path.name)
+        parent.give(path.name, owner, mode)
     elif not check and content is not None:
         parent.write(path.name, content, owner, mode)
     return _change(path, before)

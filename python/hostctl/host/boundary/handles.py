@@ -148,8 +148,7 @@ def _check_trusted(path: Path, links: int = 0) -> None:
 
 def _others_write(found: os.stat_result) -> bool:
     """Whether others may exchange what lies in a directory; with the sticky bit each only what is theirs."""
-    writable = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != 0 else 0)
-    return bool(found.st_mode & writable) and not found.st_mode & stat.S_ISVTX
+    return bool(found.st_mode & (stat.S_IWOTH | stat.S_IWGRP)) and not found.st_mode & stat.S_ISVTX
 
 
 def give(handle: int, owner: User | None, mode: int) -> None:

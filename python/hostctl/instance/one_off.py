@@ -8,7 +8,7 @@ from pathlib import Path
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.release import confinement, environment, records
+from hostctl.release import app_config, confinement, environment, records
 
 # systemd removes a unit's runtime directory when it ends: never that of the instance; and its variables are its own
 OWN = ("RuntimeDirectory=", "RuntimeDirectoryMode=", "EnvironmentFile=")
@@ -39,9 +39,11 @@ def command(argv: Sequence[str]) -> list[str]:
 def properties(app: App, live: str, name: str, path: Path, host: Host) -> list[str]:
     """The settings of its unit: those of the instance, and over them the program's own. `name` is part of a path.
 
-    `path` is what write_environment wrote; systemd reads it when the program starts.
+    `path` is what write_environment wrote; systemd reads it when the program starts. Raises HostError if the instance
+    has no unit, or not one of the app's user.
     """
-    shared = confinement.properties(host.systemd.text(app.unit(live)), live)
+    unit = app.unit(live)
+    shared = confinement.require(host.systemd.text(unit), live, app_config.load(app)["user"], unit)
     shared = confinement.without(shared, *OWN, f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
     own = [f"RuntimeDirectory={_runtime(app, name)}", "RuntimeDirectoryMode=0700", environment.credential_setting(path)]
     # else systemd would take the arguments for it, and write them into the journal

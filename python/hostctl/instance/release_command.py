@@ -21,11 +21,10 @@ def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -
     """Run a program for at most `longest` seconds, its output into `log`, which root alone can read.
 
     It has the release's environment, or what `write_environment` made of it. Returns its exit status; one that took too
-    long was killed.
+    long was killed. Raises HostError if the app has no unit, or not one of its own user.
     """
-    app, own = work.app, _own(work, what)
-    shared = confinement.properties(work.host.systemd.text(app.unit(work.release)), work.release)
-    shared = shared or confinement.minimal(load_config(app)["user"])
+    app, own, instance = work.app, _own(work, what), work.app.unit(work.release)
+    shared = confinement.require(work.host.systemd.text(instance), work.release, load_config(app)["user"], instance)
     properties = confinement.without(shared, "EnvironmentFile=", f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
     sealed = own if own.exists() else app.record(work.release) / environment.SEALED
     properties += [

@@ -16,7 +16,12 @@ def load(app: App) -> Json:
     """
     app.require()
     found = read_json(app.config)
-    if found is None or found.get("app") != app.name or not matches("app", found.get("user")):
+    if (
+        found is None
+        or found.get("app") != app.name
+        or not matches("app", found.get("user"))
+        or found["user"] == "root"
+    ):
         raise HostError("app.json cannot be read, or is not this app's", str(app.config), "deploy provision", USAGE)
     found.setdefault("deployers", [])
     found.setdefault("domains", [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hostctl.common.errors import FAILED, HostError
+
 # What makes a unit a service that lives on, rather than what its processes may do.
 # fmt: off
 LIFECYCLE = (
@@ -42,11 +44,15 @@ def without(lines: list[str], *settings: str) -> list[str]:
     return [line for line in lines if not line.startswith(settings)]
 
 
-def minimal(user: str) -> list[str]:
-    """What a migration needs at the least, where there is no unit to copy from."""
-    return [
-        f"User={user}",
-        f"Group={user}",
-        "NoNewPrivileges=yes",
-        "PrivateTmp=yes",
-    ]
+def require(unit_text: str, release: str, user: str, unit: str) -> list[str]:
+    """The settings of `properties`, with the user's own and `NoNewPrivileges=` in any case.
+
+    Raises HostError where there is no unit, or where it is another user's: a program without them would run as root.
+    """
+    found = properties(unit_text, release)
+    named = {line.partition("=")[2] for line in found if line.startswith("User=")}
+    groups = {line.partition("=")[2] for line in found if line.startswith("Group=")}
+    if named != {user} or not groups <= {user} or user == "root":
+        what = f"{unit} does not say that it runs as {user}: nothing is run in its place"
+        raise HostError(what, unit, "deploy provision writes the unit again; deploy status", FAILED)
+    return [*found, f"User={user}", f"Group={user}", "NoNewPrivileges=yes"]

@@ -13,7 +13,7 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common.errors import USAGE, HostError
+from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.core import audit, schema
 from hostctl.host import credentials, terminal
 from hostctl.host.boundary import users
@@ -143,6 +143,19 @@ def test_a_program_beside_an_instance_of_an_older_unit_has_its_own_variables_alo
     found = one_off.properties(world.app, "R", "run-1", tmp_path / "x.cred", world)  # type: ignore[arg-type]
 
     assert [one for one in found if "nvironment" in one] == [f"LoadCredentialEncrypted=environment:{tmp_path}/x.cred"]
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_program_whose_unit_is_gone_does_not_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.setattr(world.systemd, "text", lambda _: "")
+    monkeypatch.setattr(terminal, "foreground", lambda *_: pytest.fail("it ran"))
+    told = shell.ask(world.app, asked(verb, "sh"))
+
+    assert shell.run(world.app, told["id"], False, "ann", "here", world) == FAILED  # type: ignore[arg-type]
+
+    assert "does not say that it runs as shop" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("tty", "how"), [(True, "--pty"), (False, "--pipe")])

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.common import artifact, files
+from hostctl.common.errors import HostError
+from hostctl.core.paths import Layout
 from hostctl.host import systemd
 from hostctl.instance import build
-from hostctl.release import assets, confinement, redact
+from hostctl.release import app_config, assets, confinement, redact
 from hostctl.verbs import inspect
 
 UNIT = """# /etc/systemd/system/shop@.service
@@ -59,7 +61,39 @@ def test_a_migration_gets_the_walls_of_the_instance_and_none_of_its_life() -> No
 
 def test_without_a_unit_there_is_nothing_to_copy() -> None:
     assert confinement.properties("", "R1") == []
-    assert "User=shop" in confinement.minimal("shop")
+
+
+def test_what_a_program_must_have_is_added_to_what_is_copied() -> None:
+    found = confinement.require("[Service]\nUser=shop\nMemoryMax=1\n", "R1", "shop", "shop@R1.service")
+    assert found == ["User=shop", "MemoryMax=1", "User=shop", "Group=shop", "NoNewPrivileges=yes"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# No files found for shop@R1.service.\n",
+        "[Service]\nMemoryMax=1\n",
+        "[Service]\nUser=blog\n",
+        "[Service]\nUser=\n",
+        "[Service]\nUser=shop\nUser=root\n",
+        "[Service]\nUser=shop\nGroup=root\n",
+        "[Unit]\nUser=shop\n",
+    ],
+)
+def test_without_a_unit_of_the_apps_user_nothing_runs(text: str) -> None:
+    with pytest.raises(HostError, match="does not say that it runs as shop"):
+        confinement.require(text, "R1", "shop", "shop@R1.service")
+
+
+def test_root_is_no_apps_user(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="root"):
+        confinement.require("[Service]\nUser=root\n", "R1", "root", "shop@R1.service")
+    app = Layout(tmp_path).app("shop")
+    app.config.parent.mkdir(parents=True)
+    app.config.write_text(json.dumps({"app": "shop", "user": "root"}))
+    with pytest.raises(HostError, match=r"app\.json"):
+        app_config.load(app)
 
 
 def static(tree: Path, latest: dict[str, str], *files_there: str) -> None:

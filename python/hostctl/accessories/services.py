@@ -12,9 +12,8 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -356,7 +355,8 @@ def _status(app: App, accessory: Accessory, state: str, memory: int | None, rest
 
 def restart(app: App, name: str, who: str, origin: str, host: Host) -> Json:
     """Restart an accessory. Returns its state afterwards. Raises HostError (usage, locked)."""
-    with _exclusive(app):
+    app_config.load(app)
+    with lock.exclusive(app):
         accessory = find(app, name)
         _systemctl("restart", accessory.unit)
         _wait_until_listening(app, accessory, host)
@@ -370,7 +370,8 @@ def remove(app: App, name: str, who: str, origin: str, host: Host) -> Json:
 
     Raises HostError (usage) while it is in deploy.yml or in the environment of the live release; (locked).
     """
-    with _exclusive(app):
+    app_config.load(app)
+    with lock.exclusive(app):
         accessory = find(app, name)
         _refuse_needed(app, accessory)
         kept = uninstall(app, accessory, host)
@@ -445,18 +446,6 @@ def _keep_files(app: App, name: str, paths: Collection[str]) -> None:
         if (file := app.layout.root / path.lstrip("/")).is_file():
             make_directory(kept, 0o700)
             shutil.move(file, kept / path.strip("/").replace("/", "%"))
-
-
-@contextmanager
-def _exclusive(app: App) -> Iterator[None]:
-    """Keep transitions of the app from beginning or running inside the block. Raises HostError (locked)."""
-    app_config.load(app)
-    try:
-        with Flock(app.start_lock, wait=2):
-            lock.wait_until_free(app, 0)
-            yield
-    except BlockingIOError:
-        raise lock.refusal(app, lock.holder(app) or {"since": time.time()}) from None
 
 
 def _systemctl(*words: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -22,12 +21,11 @@ from hostctl.backup.settings import Backup
 from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
 from hostctl.common.timestamps import iso
-from hostctl.core.lock import Flock
+from hostctl.core import lock
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.notify import events
-
-SPARE = 256 << 20  # bytes left free beside the copy
 
 
 class Work(NamedTuple):
@@ -96,14 +94,9 @@ def remove_leftovers(app: App, scratch: Path, remove: Remove = remove_tree) -> b
     return False
 
 
-@contextlib.contextmanager
-def _alone(app: App) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(Flock(app.backup / "drill.lock"))
-        except BlockingIOError:
-            raise HostError("a drill runs already", str(app.backup), "deploy backup status", LOCKED) from None
-        yield
+def _alone(app: App) -> contextlib.AbstractContextManager[None]:
+    busy = HostError("a drill runs already", str(app.backup), "deploy backup status", LOCKED)
+    return lock.hold(app.backup / "drill.lock", busy)
 
 
 @contextlib.contextmanager
@@ -241,7 +234,4 @@ def _moved(app: App, epoch: str) -> list[str]:
 
 def require_space(scratch: Path, largest: int) -> None:
     """Raises HostError unless a copy of `largest` bytes fits on the disk."""
-    needed, free = largest + largest // 10 + SPARE, shutil.disk_usage(scratch).free
-    if free < needed:
-        what = f"the disk has too little space for a drill: it needs {needed >> 20} MB, and {free >> 20} MB are free"
-        raise HostError(what, str(scratch), "free some space on the host (df -h), then run deploy backup drill")
+    disk.require_space(scratch, largest + largest // 10 + disk.SPARE, "a drill")

@@ -12,6 +12,7 @@ import json
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hostctl.backup import s3, settings
@@ -360,6 +361,30 @@ def superseded_error(now: Epoch | None, store: s3.Bucket) -> HostError:
     who = f"{now.host} (epoch {now.epoch})" if now else "nobody"
     fix = "deploy backup takeover makes this host's data current; deploy restore can then restore any point in time"
     return HostError(f"another host has taken over the backup: {who} is current", store.where, fix, PERSON)
+
+
+def start_refusal(
+    app: App, decision: Decision, seen: BucketState, unanswered: HostError | None, place: Path, prefix: str
+) -> HostError:
+    """The error of a start for which `decide` allows no replication. `place` is where the database is or would be."""
+    if decision is Decision.HAS_FILE and seen.current is not None:
+        what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
+        fix = "deploy backup takeover keeps this database; move it to another place, and the backup is restored"
+        return HostError(what, str(place), fix, PERSON)
+    if decision is Decision.LOST:
+        return lost_error(prefix)
+    if unanswered is not None:
+        fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
+        fix = unanswered.fix if settings.has_data(app) else fix
+        return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
+    return HostError(f"the replication may not start: {decision.value}", str(place), "see deploy backup status", PERSON)
+
+
+def lost_error(prefix: str) -> HostError:
+    """The error for a prefix with backups of which CURRENT names none."""
+    what = "the bucket holds copies under this prefix, but nothing that says which one counts"
+    fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
+    return HostError(what, f"{prefix}/CURRENT", fix, PERSON)
 
 
 def return_to(app: App, epoch: Epoch) -> Epoch:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from hostctl.common.documents import DataSource
 from hostctl.common.errors import HostError
@@ -26,14 +24,6 @@ def estimated_loss(data: DataSource, tables: Json) -> Json:
 def compare_rows(now: Mapping[str, int], then: Mapping[str, int]) -> dict[str, list[int | None]]:
     """The rows of each table now and then; None for a table that did not exist."""
     return {table: [now.get(table), then.get(table)] for table in sorted({*now, *then})}
-
-
-def require_space(directory: Path, need: int) -> None:
-    """Raises HostError unless `need` bytes are free in the directory."""
-    free = shutil.disk_usage(directory).free
-    if free < need:
-        what = f"the disk is full: the data needs {need >> 20} MiB, {free >> 20} MiB are free"
-        raise HostError(what, str(directory), "free some space on the host (df -h), and try again")
 
 
 def requested(work: Work) -> DataSource:

@@ -5,9 +5,11 @@ A person can also lock by hand: such a lock is in lock.json alone, and lasts unt
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from hostctl.common.errors import LOCKED, HostError
@@ -46,6 +48,17 @@ class Flock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.handle)
+
+
+@contextlib.contextmanager
+def hold(path: Path, busy: HostError, wait: float = 0.0) -> Iterator[None]:
+    """Hold a flock in the block. Raises `busy` when another process still holds it after `wait` seconds."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Flock(path, wait))
+        except BlockingIOError:
+            raise busy from None
+        yield
 
 
 def is_held(path: Path) -> bool:
@@ -101,6 +114,22 @@ def wait_until_free(app: App, wait: float) -> None:
         time.sleep(POLL)
 
 
+@contextlib.contextmanager
+def exclusive(app: App, wait: float = 0.0, start_wait: float = 2.0) -> Iterator[None]:
+    """Keep every other transition of the app from beginning or running inside the block.
+
+    Waits at most `wait` seconds for the lock, and `start_wait` seconds for another process that is about to take it.
+    Raises HostError (locked).
+    """
+    begun = time.monotonic()
+    try:
+        with Flock(app.start_lock, wait=start_wait):
+            wait_until_free(app, max(0.0, wait - (time.monotonic() - begun)))
+            yield
+    except BlockingIOError:
+        raise refusal(app, holder(app) or {"since": time.time()}) from None
+
+
 def update(app: App, state: Json) -> None:
     """Write lock.json for a running transition. The flock decides, so the file need not survive a power cut."""
     write_json(app.lock_json, state, durable=False)
@@ -108,8 +137,7 @@ def update(app: App, state: Json) -> None:
 
 def acquire(app: App, who: str, origin: str, message: str) -> Json:
     """Lock by hand, until `release`. Returns the content of lock.json. Raises HostError (locked)."""
-    with Flock(app.start_lock, wait=2):
-        wait_until_free(app, 0)
+    with exclusive(app):
         state = {
             "who": who,
             "from": origin,

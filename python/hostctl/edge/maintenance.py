@@ -19,7 +19,7 @@ from hostctl.common.files import Json, read_json
 from hostctl.core import audit
 from hostctl.core.actor import Actor
 from hostctl.core.paths import App
-from hostctl.host.host import Host
+from hostctl.host.host import Host, wait_for_silence
 from hostctl.instance import agent
 from hostctl.journal import journal
 from hostctl.release import app_config, records
@@ -33,7 +33,7 @@ PROBE = 5.0  # seconds
 # seconds that requests in progress get to end, at most; then every connection is closed, websockets above all
 GRACE = 10.0
 LONGEST = 30.0  # seconds in which an instance closes its connections
-SILENCE = 0.2  # seconds between two looks
+POLL = 0.2  # seconds between two counts of the open connections
 
 # in the instance: every connection that was made to its port; the process behind it sees that the peer has gone
 CUT = (
@@ -121,7 +121,7 @@ def close_connections(app: App, host: Host) -> Json:
     told = {"closed": 0, "open": 0}
     for release in filter(None, (app.live(), *(entry.previous for entry in journal.draining(app)))):
         number = records.port(app, release) or 0
-        if left := _silence(number, _grace(app, release), host):
+        if left := wait_for_silence(host, number, _grace(app, release), POLL):
             told["closed" if _close(app, release, number, host) else "open"] += left
     return told
 
@@ -129,16 +129,6 @@ def close_connections(app: App, host: Host) -> Json:
 def _grace(app: App, release: str) -> float:
     longest: float = records.load(app, release)["settings"]["drain_timeout"]
     return min(longest, GRACE)
-
-
-def _silence(number: int, longest: float, host: Host) -> int:
-    """Wait until nobody is connected to the port; returns how many still are after `longest` seconds."""
-    begun = host.clock()
-    while left := host.connections(number):
-        if host.clock() - begun >= longest:
-            return left
-        host.sleep(SILENCE)
-    return 0
 
 
 def _close(app: App, release: str, number: int, host: Host) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,15 +11,16 @@ from hostctl.common.documents import Space
 from hostctl.common.errors import HostError
 
 BLOCK = 512  # bytes of a block, stat(2)
-SPARE = 256 << 20  # bytes left free beside a copy
+SPARE = 256 << 20  # bytes that a caller leaves free beside a copy
+FREE_SOME = "free some space on the host (df -h), and try again"
 
 
-def require_room(directory: Path, need: int, what: str) -> None:
-    """Raises HostError unless `what`, so many bytes, has room there, and some is left."""
-    free = shutil.disk_usage(directory).free
-    if free < need + SPARE:
-        told = f"there is no room for {what}: it needs {(need + SPARE) >> 20} MB, and {free >> 20} MB are free"
-        raise HostError(told, str(directory), "free some space on the host (df -h tells)")
+def require_space(directory: Path, need: int, purpose: str, fix: str = FREE_SOME) -> None:
+    """Raises HostError unless `need` bytes are free in a directory. `purpose`: what needs them, such as "a copy"."""
+    free = space(directory)["free"]
+    if free < need:
+        what = f"the disk is full: {purpose} needs {need >> 20} MB, and {free >> 20} MB are free"
+        raise HostError(what, str(directory), fix)
 
 
 def space(path: Path) -> Space:
@@ -31,6 +32,21 @@ def space(path: Path) -> Space:
         "inodes_free": disk.f_favail,
         "inodes": disk.f_files,
     }
+
+
+def size(place: Path) -> int:
+    """The size in bytes of a file, or of all files below a directory; 0 for one that does not exist."""
+    files = [place] if place.is_symlink() or not place.is_dir() else _files(place)
+    return sum(path.lstat().st_size for path in files if path.is_symlink() or path.exists())
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def has_files(directory: Path) -> bool:
+    """Whether there is any file below a directory."""
+    return next(_files(directory), None) is not None
 
 
 def used(directory: Path) -> int:

@@ -30,3 +30,16 @@ class Host:
     def clock(self) -> float:
         """Seconds of a monotonic clock."""
         return time.monotonic()
+
+
+def wait_for_silence(host: Host, port: int, longest: float, poll: float) -> int:
+    """Wait until no connection to the port is open, checking every `poll` seconds.
+
+    Returns the number of connections that are still open after `longest` seconds.
+    """
+    begun = host.clock()
+    while left := host.connections(port):
+        if host.clock() - begun >= longest:
+            return left
+        host.sleep(poll)
+    return 0

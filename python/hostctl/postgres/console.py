@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hostctl.common.errors import DONE, USAGE, HostError
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.accounts import become
-from hostctl.host.disk import require_room
 from hostctl.postgres.database import dumps, row_counts
 from hostctl.postgres.server import cluster
 
@@ -88,7 +88,7 @@ def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: pg_dump's custom form, or SQL text. Raises HostError."""
     server = cluster.live_server(app)
     # custom form is compressed, and indexes are left out of either
-    require_room(scratch, row_counts.size(server, name), "a copy")
+    disk.require_space(scratch, row_counts.size(server, name) + disk.SPARE, "a copy")
     return dumps.dump(server, name, scratch / ("copy.sql" if sql else "copy.dump"), sql)
 
 

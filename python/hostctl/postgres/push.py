@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hostctl.backup import epochs, restore_points, settings
-from hostctl.backup.recovery_target import require_space
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.journal.engine import Work
 from hostctl.postgres import connections_check, migrate
 from hostctl.postgres.database import dumps, inspect, row_counts
@@ -66,7 +66,8 @@ def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
 
 
 def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
-    require_space(app.points, row_counts.size(server, wanted.name) + restore_points.RESERVE)
+    need = row_counts.size(server, wanted.name) + restore_points.RESERVE
+    disk.require_space(app.points, need, "a copy of the database")
     at = time.time()
     path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
     kept = {"bytes": path.stat().st_size, "sha256": file_digest(path)}

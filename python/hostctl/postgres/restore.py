@@ -19,7 +19,6 @@ from hostctl.backup.recovery_target import (
     compare_rows,
     record_kept_data,
     requested,
-    require_space,
     target_time,
 )
 from hostctl.common import files
@@ -29,6 +28,7 @@ from hostctl.common.files import Json, file_digest
 from hostctl.common.names import matches
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
 from hostctl.postgres.archive import epoch_branch, pgbackrest, replication, timelines
@@ -175,7 +175,7 @@ def _brought(app: App, data: DataSource, into: Path, host: Host, live: bool, dum
     begun, known = host.clock(), cluster.require(app)
     _flush(app, host)
     _remove(into)
-    require_space(app.cluster, _size(app.cluster_data))
+    disk.require_space(app.cluster, _size(app.cluster_data), "the restored data")
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
     with scratch_server.recovered(app, into, restored.settings, archive=live) as (server, reached):
         found = _seen(server, known.name)

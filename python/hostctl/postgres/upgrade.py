@@ -15,11 +15,11 @@ import subprocess
 from pathlib import Path
 
 from hostctl.backup import epochs, settings, state
-from hostctl.backup.recovery_target import require_space
 from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.journal.engine import Work
 from hostctl.postgres.archive import drill, epoch_branch, pgbackrest, replication
 from hostctl.postgres.database import data_swap
@@ -65,7 +65,7 @@ def prepare(work: Work) -> str:
     will pass. The app serves meanwhile.
     """
     app, (_, new) = work.app, _versions(work)
-    require_space(app.cluster, _size(app.cluster_data) + SPARE)
+    disk.require_space(app.cluster, _size(app.cluster_data) + SPARE, "the upgraded data")
     proven = _proven(work)
     data, programs = _made(app), _programs(new)
     _empty(app, new)

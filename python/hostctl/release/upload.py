@@ -15,8 +15,9 @@ from typing import IO
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import Json, file_digest, make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import matches
-from hostctl.core.lock import Flock
+from hostctl.core import lock
 from hostctl.core.paths import App
+from hostctl.host import disk
 
 PIECE = 1 << 20
 RESERVE = 64 << 20  # bytes of disk that receiving leaves alone: the journal and the app need some
@@ -66,13 +67,9 @@ def receive(app: App, digest: str, transfer: str, offset: int, total: int, base:
     upload = Upload(app, digest)
     if upload.tar.exists():
         return {"held": total, "complete": True}
-    try:
-        with Flock(app.artifacts / ".receiving", wait=SILENCE + 2):
-            return _receive(app, upload, transfer, offset, total, base, stream)
-    except BlockingIOError:
-        raise HostError(
-            "another upload to this app is going on", str(upload.part), "try again when it has ended", FAILED
-        ) from None
+    busy = HostError("another upload to this app is running", str(upload.part), "try again when it has ended", FAILED)
+    with lock.hold(app.artifacts / ".receiving", busy, SILENCE + 2):
+        return _receive(app, upload, transfer, offset, total, base, stream)
 
 
 def _receive(
@@ -96,17 +93,9 @@ def _receive(
 
 
 def _begin(app: App, upload: Upload, transfer: str, total: int) -> None:
-    free = _free(app)
-    if free - RESERVE < total:
-        what = f"the disk is full: the upload needs {total} bytes, {max(0, free - RESERVE)} can be had"
-        raise HostError(what, str(app.artifacts), "free some space on the host", FAILED)
+    disk.require_space(app.artifacts, total + RESERVE, "the upload")
     upload.forget()
     write_json(upload.about, {"transfer": transfer, "total": total})
-
-
-def _free(app: App) -> int:
-    found = os.statvfs(app.artifacts)
-    return found.f_bavail * found.f_frsize
 
 
 def _append(upload: Upload, offset: int, total: int, stream: IO[bytes]) -> int:
@@ -191,7 +180,7 @@ def _base(app: App, base: str | None) -> Path:
 
 def _pieces(app: App, stream: IO[bytes]) -> Iterator[bytes]:
     for number, piece in enumerate(iter(lambda: stream.read(PIECE), b"")):
-        if number % 16 == 0 and _free(app) < RESERVE:
+        if number % 16 == 0 and disk.space(app.artifacts)["free"] < RESERVE:
             raise HostError(
                 "the disk is full: the artifact does not fit",
                 str(app.artifacts),

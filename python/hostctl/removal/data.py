@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core import actor, moving
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.verbs import backup
 
@@ -92,30 +92,14 @@ def remove(app: App, proven: bool, kept: Path) -> list[Json]:
         _delete(app)
     moved = {app.data: "data", app.cluster: "cluster", app.aside: "aside"} | ({} if proven else {app.points: "points"})
     for source, name in moved.items():
-        if _has_files(source):
+        if disk.has_files(source):
             moving.move(source, kept / name)
-    return [{"path": str(kept / name), "bytes": size(kept / name)} for name in moved.values() if (kept / name).exists()]
+    return [
+        {"path": str(kept / name), "bytes": disk.size(kept / name)} for name in moved.values() if (kept / name).exists()
+    ]
 
 
 def _delete(app: App) -> None:
     with suppress(HostError):  # a database.json that cannot be read: nothing is deleted
         if engine := engines.of(app):
             engine.removals.delete(app)
-
-
-def _has_files(place: Path) -> bool:
-    """Whether there is any file below a directory."""
-    return next(_files(place), None) is not None
-
-
-def _files(place: Path) -> Iterator[Path]:
-    return (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def size(place: Path) -> int:
-    """The size in bytes of a file, or of all files below a directory."""
-    return sum(_size(path) for path in ([place] if place.is_file() else _files(place)))
-
-
-def _size(path: Path) -> int:
-    return path.lstat().st_size if path.is_symlink() or path.exists() else 0

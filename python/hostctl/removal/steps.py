@@ -16,6 +16,7 @@ from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import moving
 from hostctl.core.paths import App, Layout
 from hostctl.edge import caddy, certificates
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.instance import health
 from hostctl.release import records
@@ -78,7 +79,7 @@ def unit(app: App) -> str:
 def remaining(removal: Removal) -> list[Json]:
     """What remains on the host, with its bytes: what was moved and, with keep_data, the data in its place."""
     kept = inventory.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
-    sizes = [{"path": str(path), "bytes": data.size(path)} for path in kept]
+    sizes = [{"path": str(path), "bytes": disk.size(path)} for path in kept]
     return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *sizes]
 
 

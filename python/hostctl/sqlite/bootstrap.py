@@ -20,8 +20,6 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.sqlite import file_swap, files, litestream
 
-AGAIN = "deploy backup status tells what is so now"
-
 
 def prepare(app: App, host: Host) -> Json:
     """Prepare the start of Litestream. Returns the decision and what was done.
@@ -99,7 +97,10 @@ def _act(
         return _first(app, dbs, dbs.backup, None, decision is Decision.EMPTY)
     if decision in (Decision.FIRST, Decision.REOPEN):
         return _first(app, dbs, dbs.backup, mine, True)
-    raise _refusal(app, dbs, decision, seen, unanswered)
+    if decision is Decision.SUPERSEDED and seen.current is not None:
+        backup_epochs.mark_superseded(app, seen.current)
+        raise backup_epochs.superseded_error(seen.current, backup_epochs.bucket(app))
+    raise backup_epochs.start_refusal(app, decision, seen, unanswered, dbs.main.path, dbs.backup.prefix)
 
 
 def _first(app: App, dbs: Databases, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
@@ -153,7 +154,7 @@ def _bring(
     try:
         fetched = [one for one in dbs.databases if not one.path.exists() and _fetched(app, dbs, epochs, one, stage)]
         if not dbs.main.path.exists() and dbs.main not in fetched:
-            raise _lost(app, dbs)
+            raise backup_epochs.lost_error(dbs.backup.prefix if dbs.backup else "")
         if complete is not None:
             complete()
         for one in fetched:
@@ -177,32 +178,3 @@ def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
             make_directory(grave, 0o700)
             moving.move(left, grave / left.name)
     files.place(source, database.path, dbs.user)
-
-
-# ---------------------------------------------------------------------------------------------- refusing
-
-
-def _refusal(
-    app: App, dbs: Databases, decision: Decision, seen: BucketState, unanswered: HostError | None
-) -> HostError:
-    where = str(dbs.main.path)
-    if decision is Decision.SUPERSEDED and seen.current is not None:
-        backup_epochs.mark_superseded(app, seen.current)
-        return backup_epochs.superseded_error(seen.current, backup_epochs.bucket(app))
-    if decision is Decision.HAS_FILE and seen.current is not None:
-        what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
-        fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"
-        return HostError(what, where, fix, PERSON)
-    if decision is Decision.LOST:
-        return _lost(app, dbs)
-    if unanswered is not None:
-        fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
-        fix = unanswered.fix if dbs.main.path.exists() else fix
-        return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
-    return HostError(f"the stream may not start: {decision.value}", where, AGAIN, PERSON)
-
-
-def _lost(app: App, dbs: Databases) -> HostError:
-    what = "the bucket holds copies under this prefix, but nothing that says which one counts"
-    fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
-    return HostError(what, f"{dbs.backup.prefix if dbs.backup else ''}/CURRENT", fix, PERSON)

@@ -11,8 +11,8 @@ from hostctl.backup import settings
 from hostctl.backup.settings import Database
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.accounts import become
-from hostctl.host.disk import require_room
 from hostctl.sqlite import files
 from hostctl.sqlite.sql_console import Console, open_live
 
@@ -51,7 +51,8 @@ def open_console(app: App, name: str, write: bool) -> int:
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """A consistent copy below `scratch`: a SQLite file, or SQL text. Raises HostError."""
     database = find(app, name)
-    require_room(scratch, files.size_with_wal(database.path) * (3 if sql else 1), "a copy")
+    need = files.size_with_wal(database.path) * (3 if sql else 1)
+    disk.require_space(scratch, need + disk.SPARE, "a copy")
     target = scratch / "copy.db"
     files.copy(database.path, target)
     return _as_sql(target) if sql else target

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hostctl.backup import settings, state
 from hostctl.common import files
 from hostctl.common.files import Json
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.sqlite import backup, file_swap, replication
 
@@ -15,11 +14,7 @@ from hostctl.sqlite import backup, file_swap, replication
 def databases(app: App, _: Host) -> list[Json]:
     """`name`, `path` and `bytes` of each file. Raises HostError (usage)."""
     listed = settings.require(app).databases
-    return [{"name": one.name, "path": str(one.path), "bytes": _size(one.path)} for one in listed]
-
-
-def _size(path: Path) -> int:
-    return path.lstat().st_size if path.is_symlink() or path.exists() else 0
+    return [{"name": one.name, "path": str(one.path), "bytes": disk.size(one.path)} for one in listed]
 
 
 def snapshot(app: App, host: Host) -> None:

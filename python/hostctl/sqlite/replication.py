@@ -15,7 +15,7 @@ from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, make_directory
-from hostctl.core.lock import Flock
+from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.sqlite import bootstrap as preparing
@@ -247,8 +247,6 @@ class BusyError(HostError):
 def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
     """A lock for work on the replication. Raises BusyError when another process does not end in time."""
     make_directory(app.backup, 0o700)
-    try:
-        with Flock(app.backup / "lock", wait=patience):
-            yield
-    except BlockingIOError:
-        raise BusyError("somebody else is at work on the stream", str(app.backup), "try again") from None
+    busy = BusyError("another process works on the stream", str(app.backup), "try again")
+    with lock.hold(app.backup / "lock", busy, patience):
+        yield

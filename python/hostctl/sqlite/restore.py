@@ -14,7 +14,6 @@ from hostctl.backup.recovery_target import (
     compare_rows,
     record_kept_data,
     requested,
-    require_space,
     target_time,
 )
 from hostctl.backup.settings import Database, Databases
@@ -25,6 +24,7 @@ from hostctl.common.files import Json, file_digest
 from hostctl.common.timestamps import utc
 from hostctl.core import moving
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
 from hostctl.sqlite import file_swap, replica
@@ -122,14 +122,14 @@ def _fetched(
 ) -> bool:
     """Fetch one database; whether there was anything to fetch: one that came later has no past."""
     if not held:
-        require_space(target.parent, _size(database.path))
+        disk.require_space(target.parent, disk.size(database.path), "the restored data")
         return replica.of(host).fetch(app, dbs, database, target, data["at"])
     if database.name not in held:
         return False
     if "file" in data:
         moving.move(held[database.name], target)
         return True
-    require_space(target.parent, _size(held[database.name]))
+    disk.require_space(target.parent, disk.size(held[database.name]), "the restored data")
     moving.copy(held[database.name], target)
     _as_taken(app, str(data["point"]), database.name, target)
     return True
@@ -139,10 +139,6 @@ def _as_taken(app: App, point: str, name: str, copied: Path) -> None:
     if file_digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
         what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
         raise HostError(what, str(app.points / point / name), "deploy restore --at TIME takes the data from S3")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def check(path: Path, whole: bool) -> Json:

@@ -50,7 +50,7 @@ def run(work: Work) -> Json:
 def _drain(work: Work, old: str) -> None:
     work.journal.event("drain", "begin", work.app.unit(old))
     begun = work.host.clock()
-    left = switch.wait_for_silence(work, records.port(work.app, old), work.settings["drain_timeout"])
+    left = switch.wait_until_drained(work, records.port(work.app, old), work.settings["drain_timeout"])
     text = (
         f"{left} connections were closed after {work.settings['drain_timeout']:g} s" if left else "nobody is connected"
     )

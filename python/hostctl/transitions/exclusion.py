@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,13 +24,8 @@ def exclusive(app: App, host: Host, wait: float) -> Iterator[None]:
     """
     make_directory(app.state, 0o755)
     make_directory(app.records, 0o755)
-    begun = time.monotonic()
-    try:
-        with lock.Flock(app.start_lock, wait=max(wait, UNIT_START)):
-            lock.wait_until_free(app, max(0.0, wait - (time.monotonic() - begun)))
-            if journal.unfinished(app):
-                with lock.Flock(app.lock, wait=2):
-                    recover.everything(app, host)
-            yield
-    except BlockingIOError:
-        raise lock.refusal(app, lock.holder(app) or {"since": time.time()}) from None
+    with lock.exclusive(app, wait, start_wait=max(wait, UNIT_START)):
+        if journal.unfinished(app):
+            with lock.Flock(app.lock, wait=2):
+                recover.everything(app, host)
+        yield

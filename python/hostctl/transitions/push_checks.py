@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from hostctl.accessories import services
 from hostctl.common.documents import PushSpec
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import read_json
 from hostctl.core.paths import App
+from hostctl.host import disk
 from hostctl.release import envfile, records
 from hostctl.release import environment as at_rest
 from hostctl.release.app_key import app_key
@@ -71,12 +70,6 @@ def refuse(app: App, spec: PushSpec) -> None:
     tar = app.artifact(spec["digest"])
     if not tar.is_file():
         raise HostError("the artifact is not on the host", str(tar), "deploy push uploads it again", FAILED)
-    _refuse_full_disk(app, tar.stat().st_size)
-
-
-def _refuse_full_disk(app: App, need: int) -> None:
-    disk = os.statvfs(app.trees if app.trees.is_dir() else app.state)
-    free = disk.f_bavail * disk.f_frsize
-    if free < need:
-        what = f"the disk is full: unpacking needs {need >> 20} MiB, {free >> 20} MiB are free"
-        raise HostError(what, str(app.trees), "free some space on the host, or lower retain_releases", FAILED)
+    place = app.trees if app.trees.is_dir() else app.state
+    fix = "free some space on the host (df -h), or lower retain_releases"
+    disk.require_space(place, tar.stat().st_size, "unpacking", fix)

@@ -22,7 +22,7 @@ from hostctl.common.documents import DataSource, Json
 from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import file_digest
 from hostctl.common.timestamps import utc
-from hostctl.core.lock import Flock
+from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.cron import runs
 from hostctl.engines import Restores
@@ -194,11 +194,9 @@ def send(app: App, data: DataSource, name: str | None, host: Host, out: BinaryIO
 def _scratch(app: App) -> Iterator[Path]:
     """A directory for restored data, which is removed at the end of the block. Raises HostError (locked)."""
     into = of(app).scratch_directory(app)
-    try:
-        with Flock(app.state / "scratch.lock"):
-            try:
-                yield into
-            finally:
-                files.remove_tree(into)
-    except BlockingIOError:
-        raise HostError("another trial restore is running", str(into), "try again later", LOCKED) from None
+    busy = HostError("another trial restore is running", str(into), "try again later", LOCKED)
+    with lock.hold(app.state / "scratch.lock", busy):
+        try:
+            yield into
+        finally:
+            files.remove_tree(into)

@@ -7,6 +7,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.cron import timers
 from hostctl.edge import maintenance
+from hostctl.host.host import wait_for_silence
 from hostctl.instance import health
 from hostctl.instance import start as instance_start
 from hostctl.journal.engine import NEW, Work
@@ -71,21 +72,17 @@ def flip_back(work: Work) -> None:
         files.point(work.app.live_link, f"releases/{previous}")
         files.point(work.app.srv / "current", f"releases/{previous}")
     if was_live and not work.booting:
-        wait_for_silence(work, records.port(work.app, work.release), SETTLE)
+        wait_until_drained(work, records.port(work.app, work.release), SETTLE)
 
 
-def wait_for_silence(work: Work, number: int | None, longest: float) -> int:
+def wait_until_drained(work: Work, number: int | None, longest: float) -> int:
     """Wait at least a second, until no connection to the port is open or `longest` seconds have passed.
 
     Returns the number of connections that are still open.
     """
-    begun = work.host.clock()
-    work.host.sleep(min(1.0, longest))
-    while number is not None and (left := work.host.connections(number)):
-        if work.host.clock() - begun >= longest:
-            return left
-        work.host.sleep(POLL)
-    return 0
+    first = min(1.0, longest)  # requests that the edge has just sent connect meanwhile
+    work.host.sleep(first)
+    return 0 if number is None else wait_for_silence(work.host, number, longest - first, POLL)
 
 
 # ---------------------------------------------------------------------------------------------- verify

@@ -10,8 +10,7 @@ from hostctl import engines
 from hostctl.backup import drill, epochs, s3, settings, units
 from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_json
-from hostctl.core import actor, audit
-from hostctl.core.lock import Flock
+from hostctl.core import actor, audit, lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.notify import alerts
@@ -79,11 +78,9 @@ def _run(app: App, host: Host, who: actor.Actor) -> Json:
 
 def _run_now(app: App, host: Host) -> Json:
     make_directory(app.backup, 0o700)
-    try:
-        with Flock(app.backup / "run.lock"):
-            result = _record_run(app, host)
-    except BlockingIOError:
-        raise HostError("a backup runs already", str(app.backup), "deploy backup status", LOCKED) from None
+    busy = HostError("a backup runs already", str(app.backup), "deploy backup status", LOCKED)
+    with lock.hold(app.backup / "run.lock", busy):
+        result = _record_run(app, host)
     if not result["ok"]:
         raise HostError(f"the backup failed: {result['found'][0]}", app.stream_unit, "deploy backup status", FAILED)
     return result

@@ -17,8 +17,7 @@ from hostctl import engines
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import file_digest, make_directory, remove_tree, unlink
 from hostctl.common.names import transition_id
-from hostctl.core import audit
-from hostctl.core.lock import Flock
+from hostctl.core import audit, lock
 from hostctl.core.paths import App
 from hostctl.engines import Consoles
 from hostctl.host import disk
@@ -69,16 +68,14 @@ def dump(app: App, name: str | None, sql: bool, out: BinaryIO) -> None:
 def _exclusive_directory(app: App, what: str) -> Iterator[Path]:
     """An empty directory that only root can read, removed at the end of the block. Raises HostError (locked)."""
     scratch = app.state / what
-    try:
-        with Flock(app.state / f"{what}.lock"):
+    busy = HostError(f"another {what} is under way", str(scratch), "try again in a moment", LOCKED)
+    with lock.hold(app.state / f"{what}.lock", busy):
+        remove_tree(scratch)
+        make_directory(scratch, 0o700)
+        try:
+            yield scratch
+        finally:
             remove_tree(scratch)
-            make_directory(scratch, 0o700)
-            try:
-                yield scratch
-            finally:
-                remove_tree(scratch)
-    except BlockingIOError:
-        raise HostError(f"another {what} is under way", str(scratch), "try again in a moment", LOCKED) from None
 
 
 def _send(path: Path, out: BinaryIO) -> None:
@@ -93,7 +90,7 @@ def _send(path: Path, out: BinaryIO) -> None:
 
 def _receive(app: App, target: Path, size: int, digest: str, source: BinaryIO) -> Path:
     """Write a database from `source` to the disk and check it. Raises HostError."""
-    disk.require_room(target.parent, 2 * size, "the file")
+    disk.require_space(target.parent, 2 * size + disk.SPARE, "the file")
     if _write(target, size, source) != digest:
         raise HostError("the received file is incomplete", str(target), "deploy db load again")
     of(app).check_file(app, target)

@@ -80,7 +80,7 @@ def test_a_second_copy_at_once_is_refused_and_does_no_harm_to_the_first(app: App
 
 def test_no_room_is_told_before_anything_is_copied(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "SPARE", 1 << 60)
-    with pytest.raises(HostError, match="no room for a copy"):
+    with pytest.raises(HostError, match="the disk is full: a copy needs"):
         dumped(app)
 
 

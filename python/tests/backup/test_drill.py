@@ -21,6 +21,7 @@ from hostctl.backup.s3 import Bucket
 from hostctl.common.errors import LOCKED, HostError
 from hostctl.common.files import read_lines
 from hostctl.core.lock import Flock
+from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.sqlite import drill as sqlite_drill
 from hostctl.sqlite import files, litestream
@@ -221,8 +222,8 @@ def test_a_superseded_host_says_so(world: DrillWorld) -> None:
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(world: DrillWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drill, "SPARE", 1 << 60)
-    assert "the disk has too little space for a drill" in world.failed()["found"][0]
+    monkeypatch.setattr(disk, "SPARE", 1 << 60)
+    assert "the disk is full: a drill needs" in world.failed()["found"][0]
 
 
 def test_two_at_once_are_refused(world: DrillWorld) -> None:

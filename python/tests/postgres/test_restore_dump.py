@@ -198,7 +198,7 @@ def test_as_text_it_is_sql_without_what_is_hostctls_own(host: Host) -> None:
 
 def test_no_room_is_told_before_anything_is_dumped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "SPARE", 1 << 60)
-    with pytest.raises(HostError, match="no room for a copy"):
+    with pytest.raises(HostError, match="the disk is full: a copy needs"):
         dumped(host)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from hostctl.backup import epochs, settings, state, units
 from hostctl.backup.epochs import BucketState, Decision, Epoch
 from hostctl.backup.settings import Backup
-from hostctl.common.errors import PERSON, HostError
+from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
@@ -77,7 +77,7 @@ def _act(
         return _first(app, backup, None, decision is Decision.EMPTY)
     if decision in (Decision.FIRST, Decision.REOPEN):
         return _first(app, backup, mine, True)
-    raise _refusal(app, backup, decision, seen, unanswered)
+    raise epochs.start_refusal(app, decision, seen, unanswered, app.cluster_data, backup.prefix)
 
 
 def _first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
@@ -225,22 +225,3 @@ def wait_until_stored(app: App, patience: float, host: Host) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- refusing
-
-
-def _refusal(
-    app: App, backup: Backup, decision: Decision, seen: BucketState, unanswered: HostError | None
-) -> HostError:
-    where = str(app.cluster_data)
-    if decision is Decision.HAS_FILE and seen.current is not None:
-        what = f"there is a database here, and the backup is another's: {seen.current.host}, {seen.current.epoch}"
-        fix = "deploy backup takeover keeps this database; move it aside, and the backup is restored"
-        return HostError(what, where, fix, PERSON)
-    if decision is Decision.LOST:
-        what = "the bucket holds copies under this prefix, but nothing that says which one counts"
-        fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
-        return HostError(what, f"{backup.prefix}/CURRENT", fix, PERSON)
-    if unanswered is not None:
-        fix = f"{unanswered.fix}; deploy provision --allow-empty begins without a backup"
-        fix = unanswered.fix if settings.has_data(app) else fix
-        return HostError(f"S3 cannot be asked which backup counts: {unanswered.what}", unanswered.where, fix)
-    return HostError(f"the database may not be archived: {decision.value}", where, AGAIN, PERSON)

@@ -227,7 +227,7 @@ def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> 
     host.start()
     before = host.watch()
     with replication.exclusive(host.app):
-        assert host.watch() == {"left_to": "somebody else is at work on the stream"}
+        assert host.watch() == {"left_to": "another process works on the stream"}
     assert before["error"] is None
     assert host.verb("status")["database"]["backup"]["watch"] == before
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from hostctl.authorise import INTERNAL, authorise
-from hostctl.common.documents import PushSpec
+from hostctl.common.documents import MaintenancePage, PushSpec, ReceiverUpdate
 from hostctl.common.errors import DONE, FAILED, USAGE, HostError, of_system
 from hostctl.common.files import Json
 from hostctl.common.names import checked
@@ -292,7 +292,7 @@ def _maintenance(app: App, args: argparse.Namespace) -> Answer:
 
     who = Actor(args.who or os.environ.get("SUDO_USER", "root"), args.origin)
     if args.action == "on":
-        return maintenance.on(app, schema.read(schema.MAINTENANCE), who, Host())
+        return maintenance.on(app, cast("MaintenancePage", schema.read(schema.MAINTENANCE)), who, Host())
     return maintenance.off(app, who) if args.action == "off" else {"maintenance": maintenance.current(app)}
 
 
@@ -478,18 +478,18 @@ def _stream(app: App, args: argparse.Namespace) -> Answer:
         return {}
     answer = engines.require(app).replication.run_action(app, args.action, Host(), args.allow_empty)
     if args.action == "watch":
-        _tell_trouble(app, answer)
+        _report_trouble(app, answer)
     return answer
 
 
-def _tell_trouble(app: App, watched: Json) -> None:
+def _report_trouble(app: App, result: Json) -> None:
     from hostctl.host.host import Host
     from hostctl.notify import events
 
     if events.receivers(app):
         from hostctl.verbs.status import database
 
-        events.monitor_ran(app, watched, database(app, Host()))
+        events.monitor_ran(app, result, database(app, Host()))
 
 
 def _notify(app: App, args: argparse.Namespace) -> Answer:
@@ -508,7 +508,7 @@ def _notifier(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.notify import events, queue
 
     if args.action == "keep":
-        return {"changed": events.save(app, schema.read(events.KEPT))}
+        return {"changed": events.save(app, cast("ReceiverUpdate", schema.read(events.UPDATE)))}
     return queue.deliver(app, Host())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hostctl.backup import settings
-from hostctl.common.documents import DataSource
+from hostctl.common.documents import DataSource, DrillResult
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
@@ -35,7 +35,7 @@ class Backups(Protocol):
     def run(self, app: App, host: Host) -> None:
         """Send everything written so far to S3, with a full snapshot or base backup where one is due."""
 
-    def drill(self, app: App, host: Host) -> Json:
+    def drill(self, app: App, host: Host) -> DrillResult:
         """Restore the newest backup into a scratch directory, and compare it with the live database."""
 
     def takeover(self, app: App, host: Host) -> Epoch:

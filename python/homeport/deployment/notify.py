@@ -20,7 +20,7 @@ from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
 from homeport.secrets.resolve import Secrets
 from hostctl.common import message, webhook
-from hostctl.common.documents import Json
+from hostctl.common.documents import NoticeDocument
 
 # not notified: a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C
 QUIET = (ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED)
@@ -70,14 +70,14 @@ class FailureNotifier:
                     _warn(receiver.url, reason)
 
 
-def document(session: Session, verb: str, error: HomeportError) -> Json:
+def document(session: Session, verb: str, error: HomeportError) -> NoticeDocument:
     """The notification, in the form of the host's queue."""
     facts = {"verb": verb, "from": machine_name(), "code": int(error.code)}
-    failure = message.failure(session.app, verb, performer_name(), error.as_dict(), facts)
-    return {"app": session.app, "host": machine_name(), "at": time.time(), **failure._asdict()}
+    notice = message.failure(session.app, verb, performer_name(), error.as_dict(), facts)
+    return message.document(notice, session.app, machine_name(), time.time())
 
 
-def _send(receiver: Notify, values: Secrets, notification: Json) -> str:
+def _send(receiver: Notify, values: Secrets, notification: NoticeDocument) -> str:
     """Send the notification; returns why the receiver did not accept it, "" if it did."""
     url = resolve.reveal(values[receiver.url])
     if url is None:

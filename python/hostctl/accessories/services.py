@@ -15,9 +15,10 @@ import subprocess
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict, cast
 from urllib.parse import quote
 
+from hostctl.common.documents import AccessoryStatus
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_atomic, write_json
 from hostctl.common.names import matches, transition_id
@@ -38,6 +39,32 @@ PATIENCE = 15.0  # seconds until a service that was started listens
 LOOK = 0.1  # seconds between two checks
 LONGEST = 120.0  # seconds for a call of systemctl
 LISTED = "deploy accessory list"
+
+
+class ConfigurationFile(TypedDict):
+    """A configuration file of a package's service that provisioning writes."""
+
+    dest: str
+
+
+class AccessoryEntry(TypedDict):
+    """An accessory in accessories.json; provisioning writes more keys, which only the fingerprint covers."""
+
+    kind: str
+    unit: str
+    files: NotRequired[list[ConfigurationFile]]
+
+
+class MadeAccessory(TypedDict, total=False):
+    """The content of made.json: what this module has made for an accessory."""
+
+    kind: str
+    unit: str
+    files: list[str]
+    # Homeport started the service first
+    ours: bool
+    # of the configuration with which the service runs
+    fingerprint: str
 
 
 class Accessory(NamedTuple):
@@ -64,7 +91,7 @@ def configured(app: App) -> list[Accessory]:
         raise HostError(what, str(_file(app)), "deploy provision", USAGE) from None
 
 
-def _accessory(name: str, entry: Json) -> Accessory:
+def _accessory(name: str, entry: AccessoryEntry) -> Accessory:
     files = tuple(sorted(str(file["dest"]) for file in entry.get("files", ())))
     return Accessory(name, str(entry["kind"]), str(entry["unit"]), files=files, fingerprint=repr(sorted(entry.items())))
 
@@ -87,7 +114,7 @@ def _names(app: App) -> list[str]:
 
 
 def _left_over(app: App, name: str) -> Accessory:
-    made = read_json(_made(app, name)) or {}
+    made = _read_made(app, name)
     unit = made.get("unit") or app.helper_unit(f"accessory-{name}")
     return Accessory(name, made.get("kind", "unknown"), unit, configured=False, files=tuple(made.get("files", ())))
 
@@ -121,9 +148,13 @@ def _made(app: App, name: str) -> Path:
     return _place(app, name) / "made.json"
 
 
+def _read_made(app: App, name: str) -> MadeAccessory:
+    return cast("MadeAccessory", read_json(_made(app, name)) or {})
+
+
 def _is_ours(app: App, accessory: Accessory) -> bool:
     """Whether Homeport started the service first. One that ran before is not stopped."""
-    return bool((read_json(_made(app, accessory.name)) or {}).get("ours", True))
+    return _read_made(app, accessory.name).get("ours", True)
 
 
 def _units(layout: Layout) -> Path:
@@ -193,19 +224,19 @@ def start(app: App, host: Host) -> Json:
 
 def _start(app: App, accessory: Accessory, host: Host) -> bool:
     _make(app, accessory)
-    known = read_json(_made(app, accessory.name)) or {}
+    made = _read_made(app, accessory.name)
     ran, fingerprint = host.systemd.show(accessory.unit)[0].state == "active", _fingerprint(accessory, host)
-    started_with = known.pop("fingerprint", None)
+    started_with = made.pop("fingerprint", None)
     if ran and started_with == fingerprint and not reachable(sockets(accessory)):
         return False
-    known.setdefault("ours", accessory.kind in OWN or not ran)
+    made.setdefault("ours", accessory.kind in OWN or not ran)
     # without a fingerprint the next run starts it again, whatever happens here
-    write_json(_made(app, accessory.name), known, 0o644)
+    write_json(_made(app, accessory.name), made, 0o644)
     _systemctl("enable", "--quiet", accessory.unit)
     _systemctl("restart", accessory.unit)
     _wait_until_listening(app, accessory, host)
     _refuse_exposed(app, accessory)
-    write_json(_made(app, accessory.name), {**known, "fingerprint": fingerprint}, 0o644)
+    write_json(_made(app, accessory.name), {**made, "fingerprint": fingerprint}, 0o644)
     return True
 
 
@@ -216,7 +247,7 @@ def _fingerprint(accessory: Accessory, host: Host) -> str:
 def _make(app: App, accessory: Accessory) -> None:
     """Make the accessory's directory, port and password. Raises HostError (usage) for data of another kind there."""
     place = _place(app, accessory.name)
-    made = read_json(_made(app, accessory.name)) or {}
+    made = _read_made(app, accessory.name)
     if made.get("kind", accessory.kind) != accessory.kind:
         what = f"the accessory {accessory.name} holds the data of {made['kind']}, and deploy.yml wants {accessory.kind}"
         fix = (
@@ -322,7 +353,7 @@ def _refuse_exposed(app: App, accessory: Accessory) -> None:
 # ---------------------------------------------------------------------------------------------- status
 
 
-def status(app: App, host: Host) -> list[Json]:
+def status(app: App, host: Host) -> list[AccessoryStatus]:
     """The state of every accessory, without passwords; sizes in bytes. Raises HostError as `configured`."""
     accessories = every(app)
     units = host.systemd.show(*(accessory.unit for accessory in accessories))
@@ -332,7 +363,7 @@ def status(app: App, host: Host) -> list[Json]:
     ]
 
 
-def _status(app: App, accessory: Accessory, state: str, memory: int | None, restarts: int) -> Json:
+def _status(app: App, accessory: Accessory, state: str, memory: int | None, restarts: int) -> AccessoryStatus:
     listening = sockets(accessory) if state == "active" else []
     variables = [variable(accessory.name)] if accessory.kind in OWN else []
     return {
@@ -353,7 +384,7 @@ def _status(app: App, accessory: Accessory, state: str, memory: int | None, rest
 # ---------------------------------------------------------------------------------------------- restart, remove
 
 
-def restart(app: App, name: str, who: str, origin: str, host: Host) -> Json:
+def restart(app: App, name: str, who: str, origin: str, host: Host) -> AccessoryStatus:
     """Restart an accessory. Returns its state afterwards. Raises HostError (usage, locked)."""
     app_config.load(app)
     with lock.exclusive(app):

@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from hostctl.backup import epochs, orphans, settings, state
 from hostctl.backup.settings import Backup
+from hostctl.common.documents import DrillResult, DrillSummary
 from hostctl.common.errors import FAILED, LOCKED, HostError
-from hostctl.common.files import Json, append_json, make_directory, read_json, remove_tree, unlink, write_json
+from hostctl.common.files import append_json, make_directory, read_json, remove_tree, unlink, write_json
 from hostctl.common.timestamps import iso
 from hostctl.core import lock
 from hostctl.core.paths import App
@@ -65,7 +66,7 @@ class DamagedCopyError(Exception):
 # ---------------------------------------------------------------------------------------------- the drill as a whole
 
 
-def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> Json:
+def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> DrillResult:
     """Drill, write the result down, and return it. Raises HostError when the backup has any fault.
 
     Raises HostError (locked) when a drill runs already.
@@ -120,17 +121,18 @@ def _forget_outlived(app: App, backup: Backup) -> None:
             epochs.delete(store, epoch)
 
 
-def last_result(app: App) -> Json | None:
+def last_result(app: App) -> DrillResult | None:
     """The result of the last drill, with `last_good`, the last drill without a fault. None before the first."""
-    return read_json(app.backup / "drill.json")
+    return cast("DrillResult | None", read_json(app.backup / "drill.json"))
 
 
 def proven_until(app: App) -> float | None:
     """The instant up to which a drill has proven the backup, in seconds since the epoch; None before the first good
     drill.
     """
-    up_to = ((last_result(app) or {}).get("last_good") or {}).get("up_to")
-    return float(up_to) if up_to else None
+    last = last_result(app)
+    good = last.get("last_good") if last else None
+    return good["up_to"] if good else None
 
 
 def progress(app: App) -> str:
@@ -143,7 +145,7 @@ def report_step(work: Work, step: str) -> None:
     write_json(work.app.backup / "drill.progress", {"at": time.time(), "step": step}, durable=False)
 
 
-def _drilled(work: Work, prove: Prove, remove: Remove) -> Json:
+def _drilled(work: Work, prove: Prove, remove: Remove) -> DrillResult:
     """The result of a drill. An error that prevents the comparison is a failure, too."""
     begun, clock = time.time(), work.host.clock()
     copies: dict[str, Copy] = {}
@@ -162,47 +164,71 @@ def _drilled(work: Work, prove: Prove, remove: Remove) -> Json:
     return _result(begun, work.host.clock() - clock, work.epoch or None, copies, trouble)
 
 
-def _result(begun: float, took: float, epoch: str | None, copies: Mapping[str, Copy], trouble: list[str]) -> Json:
+def _result(
+    begun: float, took: float, epoch: str | None, copies: Mapping[str, Copy], trouble: list[str]
+) -> DrillResult:
+    """The result of a drill, without `last_good` and `offer`."""
     found = [f"{name}: {what}" for name, copy in copies.items() for what in copy.found]
     times = [copy.up_to for copy in copies.values() if copy.up_to is not None]
-    told: Json = {"at": begun, "ok": not found and not trouble, "epoch": epoch, "took": round(took, 3)}
-    told |= {"seconds": round(sum(copy.seconds for copy in copies.values()), 3)}
-    told |= {"bytes": sum(copy.bytes for copy in copies.values()), "rows": sum(copy.rows for copy in copies.values())}
-    told |= {"found": found + trouble, "damaged": bool(found), "up_to": min(times) if times else None}
-    return told | {"restorable": {name: copy.restorable for name, copy in copies.items() if copy.found}}
+    return {
+        "at": begun,
+        "ok": not found and not trouble,
+        "epoch": epoch,
+        "took": round(took, 3),
+        "seconds": round(sum(copy.seconds for copy in copies.values()), 3),
+        "bytes": sum(copy.bytes for copy in copies.values()),
+        "rows": sum(copy.rows for copy in copies.values()),
+        "found": found + trouble,
+        "damaged": bool(found),
+        "up_to": min(times) if times else None,
+        "restorable": {name: copy.restorable for name, copy in copies.items() if copy.found},
+    }
 
 
-def _written(app: App, result: Json) -> Json:
-    """Write the result, with the last good one in it; returns both."""
-    before = last_result(app)
-    short = {key: result[key] for key in ("at", "ok", "epoch", "seconds", "bytes", "found", "up_to")}
+def _written(app: App, result: DrillResult) -> DrillResult:
+    """Write the result, completed by `last_good` and `offer`; returns it."""
+    before, short = last_result(app), _summary(result)
     append_json(app.backup / "drills.jsonl", short, durable=True)
     good = short if result["ok"] else before["last_good"] if before else None
     if result["damaged"]:
         # the fault may be a hole, which only a full snapshot closes
         state.require_full(app, "a drill found the backup damaged")
-    told = {**result, "last_good": good}
-    told |= {"offer": "" if result["ok"] else recovery_options(told)}
-    write_json(app.backup / "drill.json", told)
-    return told
+    whole: DrillResult = {**result, "last_good": good}
+    whole["offer"] = "" if result["ok"] else recovery_options(whole)
+    write_json(app.backup / "drill.json", whole)
+    return whole
 
 
-def _loud(app: App, result: Json) -> HostError:
+def _summary(result: DrillResult) -> DrillSummary:
+    return {
+        "at": result["at"],
+        "ok": result["ok"],
+        "epoch": result["epoch"],
+        "seconds": result["seconds"],
+        "bytes": result["bytes"],
+        "found": result["found"],
+        "up_to": result["up_to"],
+    }
+
+
+def _loud(app: App, result: DrillResult) -> HostError:
     """The error of a failed drill, which also goes to the journal with priority "error"."""
     what = f"the backup of {app.name} failed its drill: {'; '.join(result['found'])}"
     if "JOURNAL_STREAM" in os.environ:
         print(f"<3>{what}\n<3>{result['offer']}", file=sys.stderr, flush=True)
-    mend = "wait a minute for a full snapshot; then run deploy backup drill again" if result["damaged"] else ""
+    fix = "wait a minute for a full snapshot; then run deploy backup drill again" if result["damaged"] else ""
     where = str(app.backup / "drill.json")
-    return HostError(f"{what}. {result['offer']}", where, mend or "deploy backup status", FAILED)
+    return HostError(f"{what}. {result['offer']}", where, fix or "deploy backup status", FAILED)
 
 
-def recovery_options(result: Json) -> str:
+def recovery_options(result: DrillResult) -> str:
     """What can still be restored after a failed drill, in words."""
-    known = list((result.get("restorable") or {}).values())
-    if None in known:
+    times = result["restorable"].values()
+    known = [at for at in times if at is not None]
+    if len(known) < len(times):
         return "No sound copy of this epoch is known: deploy backup list shows restore points and older epochs"
-    up_to = (result.get("last_good") or {}).get("up_to")
+    good = result.get("last_good")
+    up_to = good["up_to"] if good else None
     proven = f"a drill has proven it up to {iso(up_to)}" if up_to else "no drill has ever passed here"
     if known:
         return f"It can be restored up to {iso(min(known))} (deploy restore --at {iso(min(known))}); {proven}"

@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup
+from hostctl.common.documents import Superseded
 from hostctl.common.errors import PERSON, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
 from hostctl.common.names import epoch_id, matches
@@ -143,13 +144,14 @@ def delete_local(app: App) -> None:
     unlink(app.backup / "epoch.json")
 
 
-def superseded(app: App) -> Json | None:
+def superseded(app: App) -> Superseded | None:
     """The host that superseded this one in the configured backup, as far as this host knows; None if none did."""
-    found, backup = read_json(app.backup / "superseded.json"), settings.configured(app)
-    if found is None or backup is None:
-        return found
-    there = _destination(backup)
-    return found if found.get("to", there) == there else None
+    known = cast("Superseded | None", read_json(app.backup / "superseded.json"))
+    backup = settings.configured(app)
+    if known is None or backup is None:
+        return known
+    bucket = _destination(backup)
+    return known if known.get("to", bucket) == bucket else None
 
 
 def refuse_superseded(app: App) -> None:
@@ -160,15 +162,21 @@ def refuse_superseded(app: App) -> None:
         raise HostError(what, str(app.backup), "deploy backup takeover; then deploy restore")
 
 
-def mark_superseded(app: App, current: Epoch) -> Json:
+def mark_superseded(app: App, current: Epoch) -> Superseded:
     """Write down that another host's epoch is current; returns what was written."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {utc(current.opened)}"
     backup = settings.backup(app)
-    fresh = {"at": time.time(), "epoch": current.epoch, "host": current.host, "why": why, "to": _destination(backup)}
-    told = superseded(app) or fresh
-    write_json(app.backup / "superseded.json", told)
-    return told
+    new: Superseded = {
+        "at": time.time(),
+        "epoch": current.epoch,
+        "host": current.host,
+        "why": why,
+        "to": _destination(backup),
+    }
+    document = superseded(app) or new
+    write_json(app.backup / "superseded.json", document)
+    return document
 
 
 def clear_superseded(app: App) -> None:

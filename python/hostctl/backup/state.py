@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TypedDict, cast
 
+from hostctl.common.documents import ErrorDocument, FullRequired
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.files import make_directory, read_json, unlink, write_json
 from hostctl.core.paths import App
 
 
-def _put(app: App, name: str, told: Json) -> None:
+class Pause(TypedDict):
+    """Why replication is paused, and since when (`at`)."""
+
+    why: str
+    at: float
+
+
+class Start(TypedDict):
+    """When Litestream was started, and the fingerprint of its settings."""
+
+    at: float
+    fingerprint: str
+
+
+class StartRefusal(ErrorDocument):
+    """The error of the last start; with `again` systemd may retry it at once."""
+
+    at: float
+    again: bool
+
+
+def _write(app: App, name: str, document: object) -> None:
     make_directory(app.backup, 0o700)
-    write_json(app.backup / name, told)
+    write_json(app.backup / name, document)
 
 
 # without a forced snapshot the backup may have a hole
@@ -21,12 +44,12 @@ def _put(app: App, name: str, told: Json) -> None:
 def require_full(app: App, why: str) -> None:
     """Require a full snapshot; an earlier reason is kept."""
     if full_required(app) is None:
-        _put(app, "owed.json", {"why": why, "since": time.time()})
+        _write(app, "owed.json", {"why": why, "since": time.time()})
 
 
-def full_required(app: App) -> Json | None:
+def full_required(app: App) -> FullRequired | None:
     """Why a full snapshot is required (`why`), and since when (`since`); None when none is."""
-    return read_json(app.backup / "owed.json")
+    return cast("FullRequired | None", read_json(app.backup / "owed.json"))
 
 
 def full_taken(app: App) -> None:
@@ -39,12 +62,12 @@ def full_taken(app: App) -> None:
 
 def pause(app: App, why: str) -> None:
     """Keep replication stopped until `resume`."""
-    _put(app, "paused.json", {"why": why, "at": time.time()})
+    _write(app, "paused.json", {"why": why, "at": time.time()})
 
 
-def paused(app: App) -> Json | None:
+def paused(app: App) -> Pause | None:
     """Why replication is paused, and since when; None when it is not."""
-    return read_json(app.backup / "paused.json")
+    return cast("Pause | None", read_json(app.backup / "paused.json"))
 
 
 def resume(app: App) -> None:
@@ -57,12 +80,12 @@ def resume(app: App) -> None:
 
 def started(app: App, fingerprint: str) -> None:
     """Note that Litestream starts; `fingerprint` identifies its settings."""
-    _put(app, "running", {"at": time.time(), "fingerprint": fingerprint})
+    _write(app, "running", {"at": time.time(), "fingerprint": fingerprint})
 
 
-def running(app: App) -> Json | None:
+def running(app: App) -> Start | None:
     """When Litestream was started, and the fingerprint of its settings; None after a clean stop."""
-    return read_json(app.backup / "running")
+    return cast("Start | None", read_json(app.backup / "running"))
 
 
 def ended(app: App) -> None:
@@ -75,12 +98,12 @@ def ended(app: App) -> None:
 
 def refuse_start(app: App, error: HostError, again: bool) -> None:
     """Note why the last start failed; with `again` systemd may retry it at once."""
-    _put(app, "refused.json", {**error.as_dict(), "at": time.time(), "again": again})
+    _write(app, "refused.json", {**error.as_dict(), "at": time.time(), "again": again})
 
 
-def refusal(app: App) -> Json | None:
+def refusal(app: App) -> StartRefusal | None:
     """The error of the last start, with `at` and `again`; None when it did not fail."""
-    return read_json(app.backup / "refused.json")
+    return cast("StartRefusal | None", read_json(app.backup / "refused.json"))
 
 
 def clear_refusal(app: App) -> None:
@@ -93,7 +116,7 @@ def clear_refusal(app: App) -> None:
 
 def allow_empty(app: App) -> None:
     """Let the next start make an empty database."""
-    _put(app, "allow-empty", {"at": time.time()})
+    _write(app, "allow-empty", {"at": time.time()})
 
 
 def empty_allowed(app: App) -> bool:

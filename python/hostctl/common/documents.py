@@ -310,7 +310,175 @@ Point = TypedDict(
 )
 
 
+# ---------------------------------------------------------------------------------------------- backup
+
+
+class DrillSummary(TypedDict):
+    """The result of a drill in short. `up_to`: the newest row of the copy; `found`: the faults."""
+
+    at: float
+    ok: bool
+    epoch: str | None
+    seconds: float
+    bytes: int
+    found: list[str]
+    up_to: float | None
+
+
+class DrillResult(DrillSummary):
+    """The result of a drill, as drill.json keeps it."""
+
+    took: float
+    rows: int
+    damaged: bool
+    # by database: the newest time of which a sound copy can be restored; None without one
+    restorable: dict[str, float | None]
+    # the last drill without a fault
+    last_good: NotRequired[DrillSummary | None]
+    # what can still be restored, in words; empty after a drill that passed
+    offer: NotRequired[str]
+
+
+class BackupRun(TypedDict):
+    """The result of `hostctl APP backup run`, as run.json keeps it; `found`: the error."""
+
+    at: float
+    ok: bool
+    seconds: float
+    found: list[str]
+
+
+class MonitorResult(TypedDict):
+    """The last result of the monitor, as watch.json keeps it."""
+
+    at: float
+    lag: float | None
+    # the number of the newest canary row
+    canary: int | None
+    error: str | None
+    # all writes until then are on S3; the oldest write that may be missing there
+    arrived: NotRequired[float | None]
+    since: NotRequired[float | None]
+
+
+class FullRequired(TypedDict):
+    """Why a full snapshot is required, and since when."""
+
+    why: str
+    since: float
+
+
+class Superseded(TypedDict):
+    """The epoch of another host that is current; `to` is the bucket."""
+
+    at: float
+    epoch: str
+    host: str
+    why: str
+    to: NotRequired[Json]
+
+
+class Gap(TypedDict):
+    """A time that cannot be restored, because PostgreSQL's log was dropped; `until` is None while that goes on."""
+
+    since: float
+    until: float | None
+
+
+class BackupStatus(TypedDict):
+    """The backup in the status; the keys after `left_open` are PostgreSQL's."""
+
+    bucket: str
+    prefix: str
+    # the state of the unit that streams
+    stream: str
+    epoch: str | None
+    opened: float | None
+    lag: float | None
+    max_lag: float
+    watch: MonitorResult | None
+    superseded: Superseded | None
+    owed: FullRequired | None
+    schedule: Literal["daily", "weekly", "monthly"]
+    drill: DrillResult | None
+    last_good: DrillSummary | None
+    # the risk that the configuration leaves, in words
+    left_open: str | None
+    next_drill: NotRequired[float | None]
+    service: NotRequired[str]
+    apart: NotRequired[str]
+    archiver: NotRequired[Json | None]
+    dropping: NotRequired[Json | None]
+    timeline: NotRequired[int | None]
+    gaps: NotRequired[list[Gap]]
+    encrypted: NotRequired[bool]
+    full: NotRequired[Json | None]
+    newest: NotRequired[Json | None]
+    run: NotRequired[BackupRun | None]
+
+
+class KeptSpace(TypedDict):
+    """How much data is kept, in bytes on the disk."""
+
+    count: int
+    bytes: int
+
+
+class InvalidIndex(TypedDict):
+    """An index that a failed concurrent build left invalid, and the statement that repairs it."""
+
+    name: str
+    repair: str
+
+
+class DatabaseStatus(TypedDict):
+    """The database in the status: its engine, files and backup. An engine leaves out what it has not."""
+
+    engine: str
+    bytes: int | None
+    disk: NotRequired[Space | None]
+    log_bytes: NotRequired[int]
+    backup: BackupStatus | None
+    aside: NotRequired[KeptSpace]
+    path: NotRequired[str]
+    unsafe: NotRequired[bool]
+    server: NotRequired[str]
+    indexes: NotRequired[list[InvalidIndex]]
+
+
 # ---------------------------------------------------------------------------------------------- status
+
+
+class AccessoryStatus(TypedDict):
+    """An accessory and its unit; `beyond`: the sockets that other machines can reach."""
+
+    name: str
+    kind: str
+    unit: str
+    state: str
+    left_over: bool
+    listens: list[str]
+    beyond: list[str]
+    variables: list[str]
+    memory: int | None
+    restarts: int
+    bytes: int
+
+
+class MaintenancePage(TypedDict):
+    """The maintenance page to show: its HTML, the message in it, the addresses that still see the app, seconds."""
+
+    page: str
+    message: str
+    allow: list[str]
+    retry_after: int
+
+
+# the key `from` is no name in Python
+MaintenanceState = TypedDict(
+    "MaintenanceState",
+    {"since": float, "who": str, "from": str, "message": str, "allow": list[str], "retry_after": int},
+)
 
 
 class LiveRelease(TypedDict):
@@ -376,14 +544,95 @@ class Status(TypedDict):
     app: str
     live: LiveRelease | None
     health: Health
-    maintenance: Json | None
+    maintenance: MaintenanceState | None
     lock: Json | None
     transition: TransitionSummary | None
     disk: Space
     drains: list[Drain]
     certificate: Certificate | None
     memory: int | None
-    database: Json | None
+    database: DatabaseStatus | None
     cron: list[Json]
-    accessories: list[Json]
+    accessories: list[AccessoryStatus]
     trouble: list[str]
+
+
+# ---------------------------------------------------------------------------------------------- notifications
+
+
+class ReceiverConfig(TypedDict):
+    """A receiver of notices: the name of the secret that holds its URL, its format, and its events."""
+
+    url: str
+    format: str
+    on: list[str]
+
+
+class ReceiverList(TypedDict):
+    """The receivers, as notify.json keeps them."""
+
+    receivers: list[ReceiverConfig]
+
+
+class ReceiverUpdate(ReceiverList):
+    """The receivers from provisioning with their URLs; None keeps the URL that the host has."""
+
+    urls: dict[str, str | None]
+
+
+class NoticeDocument(TypedDict):
+    """A notice as a receiver of the format json gets it, with `facts` in place."""
+
+    app: str
+    host: str
+    at: float
+    event: str
+    well: bool
+    title: str
+    text: str
+    facts: Json
+
+
+class QueuedNotice(NoticeDocument):
+    """A notice in the queue of a receiver: how often it was tried, and when the next try is due."""
+
+    receiver: ReceiverConfig
+    tries: int
+    next: float
+
+
+class Attempt(TypedDict):
+    """The last try to send to a receiver; `status` is 0 without an answer, and `answer` then says why."""
+
+    id: str
+    at: float
+    event: str
+    title: str
+    ok: bool
+    status: int
+    answer: str
+    next_try: float | None
+
+
+class ReceiverStatus(ReceiverConfig):
+    """A receiver, how many notices wait for it, and the last try."""
+
+    waiting: int
+    last: Attempt | None
+
+
+class TestAnswer(TypedDict):
+    """The answer of a receiver to a test."""
+
+    url: str
+    ok: bool
+    status: int
+    answer: str
+
+
+class TroubleState(TypedDict):
+    """The trouble that the monitor saw last (`seen`), the trouble that receivers were told of, and since when."""
+
+    since: float
+    seen: list[str]
+    told: list[str]

@@ -12,8 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hostctl.common.documents import ErrorDocument, Result
-from hostctl.common.files import Json
+from hostctl.common.documents import DrillResult, ErrorDocument, Json, NoticeDocument, Result
 from hostctl.common.timestamps import utc
 
 SUCCESS, FAILURE, ROLLBACK, DRILL, TROUBLE, TEST = "success", "failure", "rollback", "drill", "trouble", "test"
@@ -71,35 +70,49 @@ def _commit(git: Json | None) -> str:
 def failure(app: str, verb: str, who: str, error: ErrorDocument, facts: Json) -> Notice:
     """The notice that a verb failed, on the host or before. `facts["live"]` is the release that serves, or None."""
     serves = f"; {facts['live']} serves on" if facts.get("live") else ""
-    mend = f"fix: {error['fix']}" if error["fix"] else ""
-    text = "\n".join(filter(None, [shortened(str(error["what"])), mend]))
-    told = {**facts, "verb": verb, "who": who, "error": error}
-    return Notice(FAILURE, False, f"{app}: {_act(verb, who)} failed{serves}", text, told)
+    fix = f"fix: {error['fix']}" if error["fix"] else ""
+    text = "\n".join(filter(None, [shortened(str(error["what"])), fix]))
+    more = {**facts, "verb": verb, "who": who, "error": error}
+    return Notice(FAILURE, False, f"{app}: {_act(verb, who)} failed{serves}", text, more)
 
 
-def of_drill(app: str, before: Json | None, result: Json) -> Notice | None:
+def of_drill(app: str, before: DrillResult | None, result: DrillResult) -> Notice | None:
     """The notice that a drill failed, or passed after one that failed; None if it passed as before."""
-    facts = {key: result.get(key) for key in ("ok", "found", "up_to", "seconds")}
+    facts: Json = {key: result.get(key) for key in ("ok", "found", "up_to", "seconds")}
     if not result["ok"]:
         text = "\n".join([*result["found"], str(result.get("offer") or "")]).strip()
         return Notice(DRILL, False, f"{app}: the backup failed its drill", shortened(text), facts)
     if before is None or before["ok"]:
         return None
-    text = f"up to {utc(result['up_to'])}" if result.get("up_to") else ""
+    text = f"up to {utc(result['up_to'])}" if result["up_to"] else ""
     return Notice(DRILL, True, f"{app}: the backup passed its drill again", text, facts)
 
 
-def of_trouble(app: str, found: Sequence[str], since: float) -> Notice:
+def of_trouble(app: str, trouble: Sequence[str], since: float) -> Notice:
     """The notice of trouble with the database since then; without any, the notice that it ended."""
-    facts: Json = {"since": since, "trouble": list(found)}
-    if found:
-        return Notice(TROUBLE, False, f"{app}: trouble with the database", shortened("\n".join(found)), facts)
+    facts: Json = {"since": since, "trouble": list(trouble)}
+    if trouble:
+        return Notice(TROUBLE, False, f"{app}: trouble with the database", shortened("\n".join(trouble)), facts)
     return Notice(TROUBLE, True, f"{app}: the database is well again", f"there was trouble since {utc(since)}", facts)
 
 
 def test(app: str, who: str) -> Notice:
     """The notice that `deploy notify test` sends."""
     return Notice(TEST, True, f"{app}: a test", f"{who} asked whether this arrives, and it does", {"who": who})
+
+
+def document(notice: Notice, app: str, host: str, at: float) -> NoticeDocument:
+    """A notice as JSON: of which app, from which host, and when."""
+    return {
+        "app": app,
+        "host": host,
+        "at": at,
+        "event": notice.event,
+        "well": notice.well,
+        "title": notice.title,
+        "text": notice.text,
+        "facts": notice.facts,
+    }
 
 
 def shortened(text: str) -> str:
@@ -114,16 +127,16 @@ def shortened(text: str) -> str:
 # ---------------------------------------------------------------------------------------------- requests
 
 
-def post(how: str, notice: Json) -> Post:
-    """The request that sends a notice (a document of the queue) to a receiver of one of FORMATS."""
-    return {"slack": _slack, "ntfy": _ntfy, "json": _json, "plain": _plain}[how](notice)
+def post(format: str, notice: NoticeDocument) -> Post:
+    """The request that sends a notice to a receiver of that format, one of FORMATS."""
+    return {"slack": _slack, "ntfy": _ntfy, "json": _json, "plain": _plain}[format](notice)
 
 
-def _lines(notice: Json) -> str:
+def _lines(notice: NoticeDocument) -> str:
     return "\n".join(filter(None, [notice["text"], f"on {notice['host']}, {utc(notice['at'])}"]))
 
 
-def _slack(notice: Json) -> Post:
+def _slack(notice: NoticeDocument) -> Post:
     text = f"*{_escaped(notice['title'])}*\n{_escaped(_lines(notice))}"
     return Post({"Content-Type": "application/json"}, json.dumps({"text": text}).encode())
 
@@ -132,7 +145,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _ntfy(notice: Json) -> Post:
+def _ntfy(notice: NoticeDocument) -> Post:
     headers = {"Title": _header(notice["title"]), "Priority": "default" if notice["well"] else "high"}
     headers |= {"Tags": "white_check_mark" if notice["well"] else "rotating_light"}
     return Post({**headers, "Content-Type": "text/plain; charset=utf-8"}, _lines(notice).encode("utf-8", "replace"))
@@ -143,11 +156,11 @@ def _header(text: str) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", text)
 
 
-def _json(notice: Json) -> Post:
-    told = {key: value for key, value in notice.items() if key not in ("receiver", "facts", "tries", "next")}
-    return Post({"Content-Type": "application/json"}, json.dumps({**notice["facts"], **told}).encode())
+def _json(notice: NoticeDocument) -> Post:
+    shown = {key: value for key, value in notice.items() if key not in ("receiver", "facts", "tries", "next")}
+    return Post({"Content-Type": "application/json"}, json.dumps({**notice["facts"], **shown}).encode())
 
 
-def _plain(notice: Json) -> Post:
+def _plain(notice: NoticeDocument) -> Post:
     text = f"{notice['title']}\n{_lines(notice)}\n"
     return Post({"Content-Type": "text/plain; charset=utf-8"}, text.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""One POST to a receiver of notices, and what it answered. The URL is a secret: nothing here repeats it."""
+"""Sends a notice by one POST and reads the answer. The URL is a secret: no text from here repeats it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ ANSWER = 300  # characters of an answer that are kept
 LIMITS = http.Limits(TIMEOUT, TIMEOUT, body=4 * ANSWER, whole=False)
 MARK = "[URL]"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# a receiver that is busy, or that answers so for a while only; any other 4xx will not change by itself
+# statuses of a receiver that may accept the same request later; any other 4xx is final
 AGAIN = (408, 425, 429)
 
 
 class Delivery(NamedTuple):
-    """What came of a POST: `status` 0 without an answer, and then `text` says why."""
+    """The answer to a POST; `status` is 0 without one, and then `text` is the reason."""
 
     status: int
     text: str
 
     @property
     def taken(self) -> bool:
+        """Whether the receiver accepted the notice."""
         return 200 <= self.status < 300
 
     @property
     def final(self) -> bool:
-        """Whether to ask again would tell nothing new. A redirect is not followed: it may lead anywhere."""
+        """Whether another try is useless. A redirect is final too: it may lead anywhere, so it is not followed."""
         return self.taken or (300 <= self.status < 500 and self.status not in AGAIN)
 
 
 def mistake(url: str) -> str:
-    """Why this is no URL to send to; "" if it is one. Does not repeat it."""
+    """Why a URL is not valid for a receiver; "" if it is. The text does not repeat it."""
     expected = "must be a URL that begins with https:// (http:// for this host itself, as http://localhost:8080/topic)"
     try:
         parts = urlsplit(url)
@@ -50,16 +51,13 @@ def mistake(url: str) -> str:
     return "" if parts.scheme == "https" or plain else expected
 
 
-def send(url: str, what: Post, context: ssl.SSLContext | None = None) -> Delivery:
-    """POST to the URL, the certificate checked against the system's authorities.
-
-    Never raises for what the way there brings.
-    """
+def send(url: str, post: Post, context: ssl.SSLContext | None = None) -> Delivery:
+    """POST to the URL; the certificate is checked against the system's authorities. An OSError becomes the answer."""
     parts = urlsplit(url)
     try:
-        headers = {"User-Agent": "homeport", **what.headers}
+        headers = {"User-Agent": "homeport", **post.headers}
         answer = http.request(
-            _server(parts, context), "POST", _target(parts), body=what.body, headers=headers, limits=LIMITS
+            _server(parts, context), "POST", _target(parts), body=post.body, headers=headers, limits=LIMITS
         )
         return Delivery(answer.status, without(url, shortened(answer.body.decode(errors="replace"))))
     except OSError as error:
@@ -78,7 +76,7 @@ def _target(parts: SplitResult) -> str:
 
 
 def why(error: OSError) -> str:
-    """Why there is no answer, as a person says it."""
+    """Why there is no answer, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, socket.gaierror):
@@ -89,14 +87,15 @@ def why(error: OSError) -> str:
 
 
 def shortened(text: str) -> str:
+    """The printable characters of an answer on one line, at most ANSWER."""
     return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", text)).strip()[:ANSWER]
 
 
 def without(url: str, text: str) -> str:
-    """The text without the URL, and without the parts of it that make it one that nobody guesses."""
+    """The text without the URL, and without the secret parts of its path and query."""
     parts = urlsplit(url)
     words = [word for part in (parts.path, parts.query) for word in re.split(r"[/&=?]", part) if len(word) >= 4]
-    spoken = {url, url.removeprefix("https:"), _target(parts), *words, *map(unquote, words)}
-    for each in sorted((one for one in spoken if len(one) >= 4), key=len, reverse=True):
-        text = text.replace(each, MARK)
+    secrets = {url, url.removeprefix("https:"), _target(parts), *words, *map(unquote, words)}
+    for secret in sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True):
+        text = text.replace(secret, MARK)
     return text

@@ -76,9 +76,10 @@ def disk(context: Context) -> Iterable[Finding]:
     """Whether there is room for the next pushes, and for a restore beside the live database."""
     release = int(context.record.get("size") or 0), _files(context.app.tree(context.live)) if context.live else 0
     yield of_disk(context.status["disk"], *release)
-    database = context.status["database"] or {}
-    if database.get("disk") and database.get("bytes"):
-        yield of_database_disk(database["disk"], int(database["bytes"]))
+    database = context.status["database"]
+    beside, size = (database.get("disk"), database.get("bytes")) if database else (None, None)
+    if beside and size:
+        yield of_database_disk(beside, int(size))
 
 
 def _files(tree: Path) -> int:

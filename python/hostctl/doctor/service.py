@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
 from hostctl.common import certificate, http
-from hostctl.common.files import Json
+from hostctl.common.documents import BackupStatus
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.common.timestamps import utc
 from hostctl.core import actor
@@ -132,7 +132,7 @@ def backup(context: Context) -> list[Finding]:
     return [of_backup(database["backup"], database.get("engine") == settings.EXTERNAL)]
 
 
-def of_backup(summary: Json | None, elsewhere: bool) -> Finding:
+def of_backup(summary: BackupStatus | None, elsewhere: bool) -> Finding:
     """A backup without problems, or none."""
     if summary is None and elsewhere:
         return Finding(OK, "the provider of the database makes its backups")
@@ -148,7 +148,8 @@ def of_backup(summary: Json | None, elsewhere: bool) -> Finding:
 
 def store(context: Context) -> list[Finding]:
     """Whether the host reads and writes the bucket with its own keys."""
-    if not (context.status["database"] or {}).get("backup"):
+    database = context.status["database"]
+    if database is None or not database.get("backup"):
         return skipped("no backup to S3 is configured")
     answer = backups.perform(context.app, "check", actor.Actor("doctor", ""), context.host)
     return ok(f"the host reads and writes s3://{answer['bucket']}")

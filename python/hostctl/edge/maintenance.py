@@ -11,9 +11,11 @@ import io
 import os
 import time
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 from hostctl.common import files
+from hostctl.common.documents import MaintenancePage, MaintenanceState
 from hostctl.common.errors import DONE, FAILED, HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core import audit
@@ -48,9 +50,9 @@ def folder(app: App) -> Path:
     return app.state / "maintenance"
 
 
-def current(app: App) -> Json | None:
+def current(app: App) -> MaintenanceState | None:
     """Since when the page is shown, by whom, and who still sees the app; None while the app is shown."""
-    return read_json(folder(app) / ON)
+    return cast("MaintenanceState | None", read_json(folder(app) / ON))
 
 
 def write_health_path(app: App, release: str, path: str) -> None:
@@ -63,7 +65,7 @@ def write_health_path(app: App, release: str, path: str) -> None:
 # ---------------------------------------------------------------------------------------------- on
 
 
-def on(app: App, spec: Json, who: Actor, host: Host) -> Json:
+def on(app: App, spec: MaintenancePage, who: Actor, host: Host) -> Json:
     """Show the page `spec.page`, or another than before; returns what `now` tells, and what `cut` did.
 
     Raises HostError, and changes nothing, where the edge does not show it.
@@ -72,16 +74,22 @@ def on(app: App, spec: Json, who: Actor, host: Host) -> Json:
     if live:
         write_health_path(app, live, records.load(app, live)["settings"]["health"]["path"])
     _write_page(app, spec)
-    told = {"since": before["since"] if before else time.time(), "who": who.name, "from": who.origin}
-    told |= {name: spec[name] for name in ("message", "allow", "retry_after")}
-    files.write_json(folder(app) / ON, told, 0o644)  # the edge opens what it looks for
+    state: MaintenanceState = {
+        "since": before["since"] if before else time.time(),
+        "who": who.name,
+        "from": who.origin,
+        "message": spec["message"],
+        "allow": spec["allow"],
+        "retry_after": spec["retry_after"],
+    }
+    files.write_json(folder(app) / ON, state, 0o644)  # the edge opens what it looks for
     _require_shown(app, host, before)
     _sweep(app)
     audit.note(app, who.name, who.origin, "maintenance on", spec["message"])
-    return {"maintenance": told, **close_connections(app, host)}
+    return {"maintenance": state, **close_connections(app, host)}
 
 
-def _write_page(app: App, spec: Json) -> None:
+def _write_page(app: App, spec: MaintenancePage) -> None:
     """A directory of its own, so that one rename takes all of it in place of the former."""
     home = folder(app)
     page = home / PAGES / os.urandom(6).hex()
@@ -102,7 +110,7 @@ def _sweep(app: App) -> None:
             files.remove_tree(page)
 
 
-def _require_shown(app: App, host: Host, before: Json | None) -> None:
+def _require_shown(app: App, host: Host, before: MaintenanceState | None) -> None:
     """An edge that an older Homeport has set up knows of no page. One that does not run shows it as soon as it does."""
     for name in app_config.load(app)["domains"]:
         status = host.get(443, name, PROBE_PATH, PROBE, tls=True).status

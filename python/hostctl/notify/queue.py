@@ -1,4 +1,4 @@
-"""Sends the queued notices: at once, and again for hours if a receiver does not accept them."""
+"""Sends the queued notices, and for hours repeats those that a receiver does not accept."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from hostctl.common import message, webhook
+from hostctl.common.documents import Attempt, QueuedNotice, ReceiverStatus, TestAnswer
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json, make_directory, read_json, unlink, write_json
+from hostctl.common.files import make_directory, read_json, unlink, write_json
 from hostctl.common.message import Post
 from hostctl.common.names import transition_id
 from hostctl.common.webhook import Delivery
@@ -18,111 +20,120 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.notify import events
 
-WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one repeats
-LONGEST = 6 * 3600.0  # seconds after which nobody is told any more
-WAKE = 1.0  # seconds between two looks while something waits
-# the unit stays a little: so it is not started more often than its StartLimitBurst allows
+WAITS = (5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)  # seconds before each further try; the last one is repeated
+LONGEST = 6 * 3600.0  # seconds after which a notice is given up
+WAKE = 1.0  # seconds between two reads of the queue while it is not empty
+# seconds for which the unit still runs on an empty queue, so that StartLimitBurst is not reached
 LINGER = 3.0
-PATIENCE = 25.0  # seconds that a test waits for its answers; ssh gives it 60
+PATIENCE = 25.0  # seconds for which a test waits for its answers; ssh allows 60
 
 Send = Callable[[str, Post], Delivery]
 
 
-# ---------------------------------------------------------------------------------------------- pure
+# ---------------------------------------------------------------------------------------------- schedule
 
 
-def due(told: Json, now: float) -> bool:
-    """Whether it is to be sent now. A clock that was set back must not put it off."""
-    return bool(told["next"] <= now or told["next"] > now + WAITS[-1])
+def due(notice: QueuedNotice, now: float) -> bool:
+    """Whether to send a notice now. A time too far ahead counts as due: the clock was set back."""
+    return notice["next"] <= now or notice["next"] > now + WAITS[-1]
 
 
-def next_try(told: Json, now: float) -> float | None:
-    """When to try again after the try that has just failed; None: nobody would want to know by then."""
-    then = now + WAITS[min(told["tries"], len(WAITS) - 1)]
-    late = then > told["at"] + LONGEST or told["event"] == message.TEST
+def next_try(notice: QueuedNotice, now: float) -> float | None:
+    """When to try again after a try that failed at `now`; None to give the notice up."""
+    then = now + WAITS[min(notice["tries"], len(WAITS) - 1)]
+    late = then > notice["at"] + LONGEST or notice["event"] == message.TEST
     return None if late else then
 
 
-# ---------------------------------------------------------------------------------------------- the unit's work
+# ---------------------------------------------------------------------------------------------- sending
 
 
-def deliver(app: App, host: Host, send: Send = webhook.send) -> Json:
+def deliver(app: App, host: Host, send: Send = webhook.send) -> dict[str, int]:
     """Send the queued notices until the queue is empty. Returns how many were sent and given up."""
-    counted = {"sent": 0, "given_up": 0}
-    # after a reboot, or a crash, what could not be sent then is tried at once
-    idle, fresh = host.clock(), True
-    while (found := pending(app)) or host.clock() - idle < LINGER:
-        for path, told in found:
-            if (fresh or due(told, time.time())) and (outcome := _try(app, path, told, send)):
-                counted[outcome] += 1
-        idle, fresh = host.clock() if found else idle, False
-        host.sleep(WAKE if found else 0.1)
-    return counted
+    counts = {"sent": 0, "given_up": 0}
+    # the first round, after a reboot or a crash, tries every notice at once
+    idle_since, first_round = host.clock(), True
+    while (waiting := pending(app)) or host.clock() - idle_since < LINGER:
+        for path, notice in waiting:
+            if (first_round or due(notice, time.time())) and (outcome := _try(app, path, notice, send)):
+                counts[outcome] += 1
+        idle_since, first_round = host.clock() if waiting else idle_since, False
+        host.sleep(WAKE if waiting else 0.1)
+    return counts
 
 
-def pending(app: App) -> list[tuple[Path, Json]]:
-    """What waits, the oldest first. What is not as it was written, or for nobody any more, goes."""
-    known = {one.url for one in events.receivers(app)}
-    found = [(path, read_json(path)) for path in (app.notify / "queue").glob("*.json")]
-    for path, told in found:
-        if told is None or told["receiver"]["url"] not in known:
+def pending(app: App) -> list[tuple[Path, QueuedNotice]]:
+    """The queued notices, the oldest first. Deletes those that are damaged or whose receiver was removed."""
+    known = {receiver.url for receiver in events.receivers(app)}
+    entries = [(path, read_json(path)) for path in (app.notify / "queue").glob("*.json")]
+    for path, entry in entries:
+        if entry is None or entry["receiver"]["url"] not in known:
             unlink(path)
-    kept = [(path, told) for path, told in found if told is not None and path.exists()]
-    return sorted(kept, key=lambda one: float(one[1]["at"]))
+    notices = [(path, cast("QueuedNotice", entry)) for path, entry in entries if entry is not None and path.exists()]
+    return sorted(notices, key=lambda each: each[1]["at"])
 
 
-def _try(app: App, path: Path, told: Json, send: Send) -> str | None:
-    """One try; returns what came of the notice, None while it waits on."""
-    receiver, now = told["receiver"], time.time()
+def _try(app: App, path: Path, notice: QueuedNotice, send: Send) -> str | None:
+    """Try to send a notice; returns a key of the counts of `deliver`, None when there will be another try."""
+    receiver, now = notice["receiver"], time.time()
     try:
-        answer = send(events.url_of(app, receiver["url"]), message.post(receiver["format"], told))
+        answer = send(events.url_of(app, receiver["url"]), message.post(receiver["format"], notice))
     except HostError as error:
         answer = Delivery(0, error.what)
-    again = None if answer.final else next_try(told, now)
-    _keep(app, path, told, answer, again)
+    again = None if answer.final else next_try(notice, now)
+    _record(app, path, notice, answer, again)
     if again is not None:
-        write_json(path, {**told, "tries": told["tries"] + 1, "next": again})
+        write_json(path, {**notice, "tries": notice["tries"] + 1, "next": again})
         return None
     if not answer.taken:
-        _complain(app, told, answer)
+        _log_failure(notice, answer)
     unlink(path)
     return "sent" if answer.taken else "given_up"
 
 
-def _keep(app: App, path: Path, told: Json, answer: Delivery, again: float | None) -> None:
-    """What became of the last try, for whoever asks."""
+def _record(app: App, path: Path, notice: QueuedNotice, answer: Delivery, again: float | None) -> None:
+    """Write the result of a try, which `listing` shows."""
     make_directory(app.notify / "last", 0o700)
-    result: Json = {"id": path.stem, "at": time.time(), "event": told["event"], "title": told["title"]}
-    result |= {"ok": answer.taken, "status": answer.status, "answer": answer.text, "next_try": again}
-    write_json(app.notify / "last" / f"{told['receiver']['url']}.json", result)
+    attempt: Attempt = {
+        "id": path.stem,
+        "at": time.time(),
+        "event": notice["event"],
+        "title": notice["title"],
+        "ok": answer.taken,
+        "status": answer.status,
+        "answer": answer.text,
+        "next_try": again,
+    }
+    write_json(app.notify / "last" / f"{notice['receiver']['url']}.json", attempt)
 
 
-def _complain(app: App, told: Json, answer: Delivery) -> None:
-    how = f"it answered {answer.status}" if answer.status else answer.text
-    what = f"{told['receiver']['url']} was not told {told['title']!r}: {how}"
+def _log_failure(notice: QueuedNotice, answer: Delivery) -> None:
+    reason = f"it answered {answer.status}" if answer.status else answer.text
+    what = f"{notice['receiver']['url']} did not accept the notice {notice['title']!r}: {reason}"
     print(f"<3>{what}", file=sys.stderr, flush=True)
 
 
-# ---------------------------------------------------------------------------------------------- what a person asks
+# ---------------------------------------------------------------------------------------------- list and test
 
 
-def listing(app: App) -> list[Json]:
-    """Every receiver, with how many notices wait for it and what became of the last try. Times in seconds."""
-    count = [told["receiver"]["url"] for _, told in pending(app)]
+def listing(app: App) -> list[ReceiverStatus]:
+    """Every receiver, with how many notices wait for it and the result of the last try. Times in seconds."""
+    waiting = [notice["receiver"]["url"] for _, notice in pending(app)]
     return [
-        {**one._asdict(), "waiting": count.count(one.url), "last": _last(app, one.url)} for one in events.receivers(app)
+        {**receiver.document(), "waiting": waiting.count(receiver.url), "last": _last(app, receiver.url)}
+        for receiver in events.receivers(app)
     ]
 
 
-def _last(app: App, name: str) -> Json | None:
-    return read_json(app.notify / "last" / f"{name}.json")
+def _last(app: App, name: str) -> Attempt | None:
+    return cast("Attempt | None", read_json(app.notify / "last" / f"{name}.json"))
 
 
-def send_test(app: App, who: str, origin: str, host: Host) -> list[Json]:
-    """Send a notice to everybody as any other is sent; returns what each receiver answered. Raises HostError."""
+def send_test(app: App, who: str, origin: str, host: Host) -> list[TestAnswer]:
+    """Send a test through the queue to every receiver; returns the answer of each. Raises HostError."""
     if not events.receivers(app):
         fix = "add notify to deploy.yml, then run deploy provision"
-        raise HostError("nobody is to be told anything", "notify in deploy.yml", fix, USAGE)
+        raise HostError("the app has no receivers of notices", "notify in deploy.yml", fix, USAGE)
     audit.note(app, who, origin, "notify test", "")
     host.systemd.start(app.helper_unit("notify").replace(".service", ".path"))
     sent = events.enqueue(app, message.test(app.name, who), f"test-{transition_id()}", events.receivers(app))
@@ -131,13 +142,12 @@ def send_test(app: App, who: str, origin: str, host: Host) -> list[Json]:
         host.sleep(0.1)
     for path in left:
         unlink(path)
-    return [_told(app, path) for path in sent]
+    return [_test_answer(app, path) for path in sent]
 
 
-def _told(app: App, path: Path) -> Json:
+def _test_answer(app: App, path: Path) -> TestAnswer:
     name = path.stem.rpartition(".")[2]
-    last = _last(app, name) or {}
-    if last.get("id") != path.stem:
-        what = f"nothing has sent it within {PATIENCE:g} s"
-        return {"url": name, "ok": False, "status": 0, "answer": what}
-    return {"url": name, **{key: last[key] for key in ("ok", "status", "answer")}}
+    last = _last(app, name)
+    if last is None or last["id"] != path.stem:
+        return {"url": name, "ok": False, "status": 0, "answer": f"the host did not send it within {PATIENCE:g} s"}
+    return {"url": name, "ok": last["ok"], "status": last["status"], "answer": last["answer"]}

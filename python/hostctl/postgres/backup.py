@@ -11,6 +11,7 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points, settings, state
 from hostctl.backup import summary as backup_summary
 from hostctl.backup.epochs import Epoch
+from hostctl.common.documents import DrillResult
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.lock import MOMENT
@@ -145,7 +146,7 @@ def run(app: App, host: Host) -> None:
         monitor.close_gaps(app, newest)
 
 
-def drill(app: App, host: Host) -> Json:
+def drill(app: App, host: Host) -> DrillResult:
     """Restore the newest into a scratch cluster, and compare. Raises HostError."""
     return cluster_drill.run(app, host)
 

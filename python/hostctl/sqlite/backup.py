@@ -6,6 +6,7 @@ from hostctl.backup import drill as drills
 from hostctl.backup import epochs, restore_points, settings, state
 from hostctl.backup import summary as backup_summary
 from hostctl.backup.settings import DAILY, Databases
+from hostctl.common.documents import DrillResult
 from hostctl.common.files import Json
 from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
@@ -59,7 +60,7 @@ def run(app: App, host: Host) -> None:
     replication.restart(app, host, "deploy backup run")
 
 
-def drill(app: App, host: Host) -> Json:
+def drill(app: App, host: Host) -> DrillResult:
     """Restore and compare every file. Raises HostError."""
     return drilling.run(app, host)
 

@@ -19,8 +19,9 @@ from hostctl.backup import drill, settings
 from hostctl.backup.compare import Canary, DatabaseState, Table, compare, newest_sound
 from hostctl.backup.drill import Copy, DamagedCopyError, Work
 from hostctl.backup.settings import Database, Databases
+from hostctl.common.documents import DrillResult
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, make_directory
+from hostctl.common.files import make_directory
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.sqlite import files, litestream
@@ -32,7 +33,7 @@ PATIENCE = 60.0  # seconds that the canary row may take to reach S3, at least
 HIDDEN = ("_homeport_", "_litestream_", "sqlite_")  # not the app's tables
 
 
-def run(app: App, host: Host) -> Json:
+def run(app: App, host: Host) -> DrillResult:
     """Drill every database; returns the result as backup.drill.run does. Raises HostError."""
     return drill.run(app, host, app.backup / "drill", partial(_prove, settings.require(app)))
 

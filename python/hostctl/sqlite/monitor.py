@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Backup, Databases
+from hostctl.common.documents import FullRequired
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import lock
@@ -52,7 +53,7 @@ def _left_to_others(app: App) -> bool:
     return bool(lock.holder(app) or journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN)
 
 
-def _pay(app: App, host: Host, debt: Json) -> str | None:
+def _pay(app: App, host: Host, debt: FullRequired) -> str | None:
     """Take the required full snapshot; returns the error, if any."""
     try:
         replication.restart(app, host, debt["why"])

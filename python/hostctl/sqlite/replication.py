@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Database, Databases
+from hostctl.common.documents import FullRequired
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, make_directory
 from hostctl.core import lock
@@ -214,7 +215,7 @@ def restart(app: App, host: Host, why: str) -> None:
             _restarted(app, dbs, host, debt)
 
 
-def _restarted(app: App, dbs: Databases, host: Host, debt: Json | None) -> None:
+def _restarted(app: App, dbs: Databases, host: Host, debt: FullRequired | None) -> None:
     host.systemd.stop(app.stream_unit)
     begun = time.time()
     try:
@@ -226,7 +227,7 @@ def _restarted(app: App, dbs: Databases, host: Host, debt: Json | None) -> None:
     wait_until_synced(app, dbs, host, begun)
 
 
-def _snapshot(app: App, dbs: Databases, debt: Json | None) -> None:
+def _snapshot(app: App, dbs: Databases, debt: FullRequired | None) -> None:
     """Send everything, whole; CURRENT moves to a new epoch only once all of it is there."""
     mine = epochs.local(app)
     if mine is None or dbs.backup is None:

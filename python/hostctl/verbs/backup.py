@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from hostctl import engines
 from hostctl.backup import drill, epochs, s3, settings, units
+from hostctl.common.documents import BackupRun, DatabaseStatus
 from hostctl.common.errors import FAILED, LOCKED, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_json
 from hostctl.core import actor, audit, lock
@@ -16,10 +18,10 @@ from hostctl.host.host import Host
 from hostctl.notify import alerts
 from hostctl.verbs import kept
 
-Action = Callable[[App, Host, actor.Actor], Json]
+Action = Callable[[App, Host, actor.Actor], Mapping[str, Any]]
 
 
-def perform(app: App, action: str, who: actor.Actor, host: Host) -> Json:
+def perform(app: App, action: str, who: actor.Actor, host: Host) -> Mapping[str, Any]:
     """Perform one of ACTIONS. Returns its document. Raises HostError."""
     return ACTIONS[action](app, host, who)
 
@@ -27,19 +29,21 @@ def perform(app: App, action: str, who: actor.Actor, host: Host) -> Json:
 # ---------------------------------------------------------------------------------------------- status
 
 
-def summary(app: App, host: Host) -> Json | None:
+def summary(app: App, host: Host) -> DatabaseStatus | None:
     """A summary of the database and its backup, without a request to another host. None without a database.
 
     Times in seconds since the epoch, `lag` and `max_lag` in seconds, sizes in bytes.
     """
     engine = engines.of(app)
-    return engine.backups.summary(app, host) | {"aside": kept.space(app)} if engine else None
+    if engine is None:
+        return None
+    return cast("DatabaseStatus", engine.backups.summary(app, host) | {"aside": kept.space(app)})
 
 
 def _status(app: App, host: Host, _: actor.Actor) -> Json:
     engines.require(app)
-    document, current = summary(app, host) or {}, time.time()
-    if document["backup"]:
+    document, current = summary(app, host), time.time()
+    if document and document["backup"]:
         document["backup"]["next_drill"] = host.systemd.next_elapse(f"homeport-{app.name}-drill.timer")
     return {"app": app.name, "time": current, "database": document, "trouble": alerts.of_database(document, current)}
 
@@ -52,7 +56,7 @@ def _list(app: App, _: Host, __: actor.Actor) -> Json:
 # ---------------------------------------------------------------------------------------------- run and drill
 
 
-def _drill(app: App, host: Host, who: actor.Actor) -> Json:
+def _drill(app: App, host: Host, who: actor.Actor) -> Mapping[str, Any]:
     """Run the drill when called in its unit, else start that unit and return `started`."""
     settings.backup(app)
     if host.systemd.running_inside(units.drill_unit(app)):
@@ -64,7 +68,7 @@ def _drill(app: App, host: Host, who: actor.Actor) -> Json:
     return {"started": begun}
 
 
-def _run(app: App, host: Host, who: actor.Actor) -> Json:
+def _run(app: App, host: Host, who: actor.Actor) -> Mapping[str, Any]:
     """As `_drill`: back up everything written until now, and a full snapshot."""
     settings.backup(app)
     if host.systemd.running_inside(units.run_unit(app)):
@@ -76,7 +80,7 @@ def _run(app: App, host: Host, who: actor.Actor) -> Json:
     return {"started": begun}
 
 
-def _run_now(app: App, host: Host) -> Json:
+def _run_now(app: App, host: Host) -> BackupRun:
     make_directory(app.backup, 0o700)
     busy = HostError("a backup runs already", str(app.backup), "deploy backup status", LOCKED)
     with lock.hold(app.backup / "run.lock", busy):
@@ -86,16 +90,16 @@ def _run_now(app: App, host: Host) -> Json:
     return result
 
 
-def _record_run(app: App, host: Host) -> Json:
+def _record_run(app: App, host: Host) -> BackupRun:
     """Run a backup and record its result in run.json."""
     begun, clock, found = time.time(), host.clock(), []
     try:
         engines.require(app).backups.run(app, host)
     except HostError as error:
         found = [error.what]
-    told: Json = {"at": begun, "ok": not found, "seconds": round(host.clock() - clock, 3), "found": found}
-    write_json(app.backup / "run.json", told)
-    return told
+    result: BackupRun = {"at": begun, "ok": not found, "seconds": round(host.clock() - clock, 3), "found": found}
+    write_json(app.backup / "run.json", result)
+    return result
 
 
 def _progress(app: App, host: Host, _: actor.Actor) -> Json:

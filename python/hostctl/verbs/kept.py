@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from hostctl import engines
 from hostctl.common import files
+from hostctl.common.documents import KeptSpace
 from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.common.names import matches
@@ -43,7 +44,7 @@ def every(app: App) -> list[Json]:
     return [_document(app, kept) for kept in sorted([*_directories(app), *_known_databases(app)])]
 
 
-def space(app: App) -> Json:
+def space(app: App) -> KeptSpace:
     """The `count` of `every`, and their `bytes` on the disk."""
     sizes = [kept.bytes for kept in (*_directories(app), *_known_databases(app))]
     return {"count": len(sizes), "bytes": sum(sizes)}

@@ -7,7 +7,16 @@ from typing import cast
 
 from hostctl.accessories import services
 from hostctl.common import certificate
-from hostctl.common.documents import Drain, Health, LiveRelease, Record, Space, Status, TransitionSummary
+from hostctl.common.documents import (
+    DatabaseStatus,
+    Drain,
+    Health,
+    LiveRelease,
+    Record,
+    Space,
+    Status,
+    TransitionSummary,
+)
 from hostctl.common.files import Json, read_json
 from hostctl.core import lock
 from hostctl.core.paths import App
@@ -52,7 +61,7 @@ def status(app: App, host: Host) -> Status:
     return document
 
 
-def database(app: App, host: Host) -> Json | None:
+def database(app: App, host: Host) -> DatabaseStatus | None:
     """The database and its backup, without a request to another host; None without a database."""
     if not app.database.exists():
         return None

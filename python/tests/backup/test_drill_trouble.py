@@ -35,8 +35,8 @@ def test_when_all_is_well_nothing_is_said() -> None:
         ({"lag": 61}, "61 s old"),
         ({"stream": "failed"}, "Litestream is failed"),
         ({"superseded": {"why": "epoch of web2"}}, "epoch of web2"),
-        ({"watch": None}, "not watched"),
-        ({"watch": {"at": NOW - 400}}, "not watched since"),
+        ({"watch": None}, "monitor has not checked"),
+        ({"watch": {"at": NOW - 400}}, "monitor has not checked the stream to S3 since"),
         ({"watch": {"at": NOW, "error": "S3 said no"}}, "S3 said no"),
         ({"last_good": {**GOOD, "at": NOW - 15 * DAY}}, "no drill has restored the backup since"),
         ({"schedule": "daily", "last_good": {**GOOD, "at": NOW - 3 * DAY}}, "2 days is the most"),
@@ -80,7 +80,7 @@ def test_what_is_wrong_with_the_host_is_said(key: str, value: dict[str, Any], sa
 
 def test_a_log_that_nobody_checkpoints_is_said() -> None:
     found = of_database({"log_bytes": 3 << 30, "backup": None}, NOW)
-    assert found == ["nobody checkpoints the database: its log has grown to 3072 MB"]
+    assert found == ["no process checkpoints the database: its log has grown to 3072 MB"]
 
 
 def test_a_file_system_without_inodes_and_an_app_without_certificate_or_backup_are_no_trouble() -> None:

@@ -381,7 +381,7 @@ def test_while_s3_is_full_or_knows_the_keys_no_more_the_app_writes_on_and_status
                 assert 0 < told["lag"] <= time.time() - began + 1
                 checked = app.deploy("backup", "status", "--check", "--quiet", check=False)
                 assert checked.code == 1
-                assert "error: the watch says: " in checked.err
+                assert "error: the monitor reports: " in checked.err
             until(lambda: seen(app) is None, "S3 has everything again")
     assert writer.failed == {}
     assert app.deploy("backup", "drill", "--json").json["ok"]

@@ -20,8 +20,9 @@ from subprocess import TimeoutExpired
 from hostctl.backup import drill
 from hostctl.backup.compare import DatabaseState, compare, newest_sound
 from hostctl.backup.drill import Copy, DamagedCopyError, Work
+from hostctl.common.documents import DrillResult
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, remove_tree
+from hostctl.common.files import remove_tree
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres.archive import pgbackrest, replication, timelines
@@ -48,7 +49,7 @@ SELECT :'statement' \\gexec
 """
 
 
-def run(app: App, host: Host) -> Json:
+def run(app: App, host: Host) -> DrillResult:
     """Drill the cluster. As drill.run. What the retention has passed leaves the archive after a drill that passed."""
     result = drill.run(app, host, scratch_directory(app), partial(_prove, cluster.require(app)), _remove)
     with contextlib.suppress(HostError):  # a bucket that lets nobody delete keeps it

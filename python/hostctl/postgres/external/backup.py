@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
+from hostctl.common.documents import DrillResult
 from hostctl.common.files import Json, read_json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -24,7 +25,7 @@ def run(app: App, _: Host) -> None:
     raise settings.no_backup_error(app)
 
 
-def drill(app: App, _: Host) -> Json:
+def drill(app: App, _: Host) -> DrillResult:
     raise settings.no_backup_error(app)
 
 

@@ -227,7 +227,7 @@ def test_a_receiver_that_is_gone_for_good_is_given_up(world: World, capsys: pyte
     receive(world)
     world.push("1")
     assert queue.deliver(world.app, world, Wire(Delivery(404, "no_service"))) == {"sent": 0, "given_up": 1}  # type: ignore[arg-type]
-    assert "TEAM_URL was not told" in capsys.readouterr().err
+    assert "TEAM_URL did not accept the notice" in capsys.readouterr().err
     last = queue.listing(world.app)[0]["last"]
     assert (last["ok"], last["status"], last["next_try"]) == (False, 404, None)
 
@@ -278,12 +278,12 @@ def test_a_url_that_is_none_is_refused_before_anything_is_kept(world: World, url
 
 
 def test_a_test_without_receivers_is_refused(world: World) -> None:
-    with pytest.raises(HostError, match="nobody is to be told"):
+    with pytest.raises(HostError, match="the app has no receivers"):
         queue.send_test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
 
 
 def test_a_test_that_nothing_sends_says_so_and_leaves_nothing(world: World) -> None:
     receive(world)
     (found,) = queue.send_test(world.app, "ann", "laptop", world)  # type: ignore[arg-type]
-    assert (found["ok"], found["answer"]) == (False, "nothing has sent it within 25 s")
+    assert (found["ok"], found["answer"]) == (False, "the host did not send it within 25 s")
     assert queued(world) == []

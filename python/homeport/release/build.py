@@ -46,32 +46,32 @@ def laptop() -> Laptop:
     )
 
 
-def plan(wanted: str, here: Laptop, host: Mapping[str, Any] | None) -> Plan:
+def plan(configured: str, here: Laptop, host: Mapping[str, Any] | None) -> Plan:
     """The plan for a value of `release.build`. `host` are hostctl's facts, None before the first contact.
 
     Raises HomeportError if the strategy is not possible on this machine.
     """
-    if wanted == "auto":
+    if configured == "auto":
         return _first_that_fits(here, host)
-    if wanted == "local" and not here.has_mix:
+    if configured == "local" and not here.has_mix:
         fix = "install Elixir, or set `release.build: auto` in deploy.yml"
         raise HomeportError("mix is not on the PATH of this machine", "release.build", fix, ExitCode.USAGE)
-    if wanted == "container" and not here.engine:
+    if configured == "container" and not here.engine:
         fix = "install podman or docker, or set `release.build: host` in deploy.yml"
         raise HomeportError("podman or docker is not on the PATH", "release.build", fix, ExitCode.USAGE)
-    return Plan(wanted, "release.build says so")
+    return Plan(configured, "release.build says so")
 
 
 def _first_that_fits(here: Laptop, host: Mapping[str, Any] | None) -> Plan:
-    against = _against_local(here, host)
-    if not against:
+    reason = _reason_against_local(here, host)
+    if not reason:
         return Plan("local", "mix is here, and this machine is like the host" if host else "mix is here")
     if here.engine:
-        return Plan("container", f"{against}; {here.engine} is here")
-    return Plan("host", f"{against}; neither podman nor docker is here")
+        return Plan("container", f"{reason}; {here.engine} is here")
+    return Plan("host", f"{reason}; neither podman nor docker is here")
 
 
-def _against_local(here: Laptop, host: Mapping[str, Any] | None) -> str:
+def _reason_against_local(here: Laptop, host: Mapping[str, Any] | None) -> str:
     """Why a release built on this machine would not run on the host; "" if it would."""
     if not here.has_mix:
         return "mix is not here"

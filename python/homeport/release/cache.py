@@ -14,8 +14,8 @@ from homeport.core.errors import HomeportError
 from hostctl.common import artifact
 from hostctl.common.files import file_digest
 
-KEPT = 5
-LEFT_OVER = 3600.0  # seconds after which a partial file is that of a killed run
+MAX_ARTIFACTS = 5
+PARTIAL_SECONDS = 3600.0  # the age from which on a partial file is that of a killed run
 
 
 class Artifact(NamedTuple):
@@ -47,14 +47,14 @@ class Cache:
         """As `add`, for the named files of a source tree."""
         return self._add(lambda tar: artifact.pack(root, names, tar))
 
-    def nearest(self, held: Iterable[str]) -> Path | None:
-        """The first artifact of `held` (digests, newest first) that is in the cache and intact; None without one."""
-        return next((tar for digest in held if self._sound(tar := self._path(digest), digest)), None)
+    def nearest(self, digests: Iterable[str]) -> Path | None:
+        """The first artifact of `digests` (newest first) that is in the cache and intact; None without one."""
+        return next((tar for digest in digests if self._is_intact(tar := self._path(digest), digest)), None)
 
     def _path(self, digest: str) -> Path:
         return self.directory / f"{digest}.tar"
 
-    def _sound(self, tar: Path, digest: str) -> bool:
+    def _is_intact(self, tar: Path, digest: str) -> bool:
         if not tar.exists():
             return False
         if file_digest(tar) == digest:
@@ -75,8 +75,8 @@ class Cache:
 
     def _prune(self) -> None:
         tars = sorted(self.directory.glob("[!.]*.tar"), key=_age)
-        parts = [part for part in self.directory.glob(".*") if _age(part) > LEFT_OVER]
-        for path in tars[KEPT:] + parts:
+        parts = [part for part in self.directory.glob(".*") if _age(part) > PARTIAL_SECONDS]
+        for path in tars[MAX_ARTIFACTS:] + parts:
             path.unlink(missing_ok=True)
 
 

@@ -47,6 +47,6 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], report: Report, 
 
 
 def _failed(argv: Sequence[str], status: int, last: list[str], cwd: Path, fix: str) -> HomeportError:
-    said = "".join(f"\n    {line}" for line in last)
-    what = f"`{shlex.join(argv)}` failed with status {status}{':' if said else ''}{said}"
+    output = "".join(f"\n    {line}" for line in last)
+    what = f"`{shlex.join(argv)}` failed with status {status}{':' if output else ''}{output}"
     return HomeportError(what, str(cwd), fix or "correct what the command reports, then try again")

@@ -36,7 +36,7 @@ def make(new_tar: Path, base_tar: Path | None = None) -> Stream:
     """The smallest stream from which a host with `base_tar` makes `new_tar`. Raises OSError."""
     new = new_tar.read_bytes()
     base = base_tar.read_bytes() if base_tar else b""
-    patch = _against(base, new) if _usable(base, new) else None
+    patch = _delta(base, new) if _usable(base, new) else None
     if patch is not None and len(patch) <= len(new) // 10:
         return _stream(patch, base_tar)
     whole = _whole(new)
@@ -54,7 +54,7 @@ def _stream(data: bytes, base: Path | None) -> Stream:
     return Stream(data, hashlib.sha256(data).hexdigest(), base)
 
 
-def _against(base: bytes, new: bytes) -> bytes:
+def _delta(base: bytes, new: bytes) -> bytes:
     quick = _patch(base, new, QUICK)
     return quick if len(quick) <= SMALL else min(quick, _patch(base, new, THOROUGH), key=len)
 
@@ -67,7 +67,7 @@ def _patch(base: bytes, new: bytes, level: int) -> bytes:
         zstd.CompressionParameter.checksum_flag: 1,
     }
     prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
-    return _compressed(zstd.ZstdCompressor(options=options, zstd_dict=prefix), new)
+    return _compress(zstd.ZstdCompressor(options=options, zstd_dict=prefix), new)
 
 
 def _whole(new: bytes) -> bytes:
@@ -76,10 +76,10 @@ def _whole(new: bytes) -> bytes:
         zstd.CompressionParameter.checksum_flag: 1,
         zstd.CompressionParameter.nb_workers: 2,
     }
-    return _compressed(zstd.ZstdCompressor(options=options), new)
+    return _compress(zstd.ZstdCompressor(options=options), new)
 
 
-def _compressed(compressor: zstd.ZstdCompressor, data: bytes) -> bytes:
+def _compress(compressor: zstd.ZstdCompressor, data: bytes) -> bytes:
     compressor.set_pledged_input_size(len(data))
     return compressor.compress(data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
 

@@ -25,7 +25,7 @@ def build(root: Path, release: str, env: dict[str, str], report: Report) -> Path
     shutil.rmtree(target, ignore_errors=True)
     for argv in mix.commands(project, release, str(target)):
         run(argv, root, mix.environment(env), report, _fix(argv))
-    return tree.checked(target, release)
+    return tree.check(target, release)
 
 
 def _fix(argv: list[str]) -> str:

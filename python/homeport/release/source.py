@@ -24,9 +24,9 @@ def names(root: Path) -> list[str]:
     unless git tracks them.
     """
     listed = git.files(root)
-    found = listed if listed is not None else list(_walk(root))
+    candidates = listed if listed is not None else list(_walk(root))
     tracked = git.tracked(root)
-    return [name for name in found if os.path.lexists(root / name) and (name in tracked or not _secret(name))]
+    return [name for name in candidates if os.path.lexists(root / name) and (name in tracked or not _secret(name))]
 
 
 def _secret(name: str) -> bool:

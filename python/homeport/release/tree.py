@@ -27,16 +27,16 @@ def find(root: Path, name: str) -> Path:
     """The release `name` at or below `root`, checked. Raises HomeportError if there is none."""
     for directory, below, _ in os.walk(root):
         if "releases" in below and (Path(directory) / "releases" / MARK).is_file():
-            return checked(Path(directory), name)
+            return check(Path(directory), name)
         below[:] = sorted(below)
     raise HomeportError("there is no mix release in it", str(root), FIX)
 
 
-def checked(release_dir: Path, name: str) -> Path:
-    """The directory, after a check that it is the complete mix release `name`. Raises HomeportError."""
-    lacks = [part for part in (f"bin/{name}", f"releases/{MARK}") if not (release_dir / part).is_file()]
-    if lacks:
-        what = f"this is not the mix release {name}: {lacks[0]} is missing"
+def check(release_dir: Path, name: str) -> Path:
+    """The directory, if it is the complete mix release `name`. Raises HomeportError if it is not."""
+    missing = [part for part in (f"bin/{name}", f"releases/{MARK}") if not (release_dir / part).is_file()]
+    if missing:
+        what = f"this is not the mix release {name}: {missing[0]} is missing"
         raise HomeportError(what, str(release_dir), f"set `release.name` in deploy.yml, or {FIX}")
     if not list(release_dir.glob("erts-*/bin/beam.smp")):
         what = "the release has no Erlang of its own (erts-*/bin/beam.smp), and the host has none"
@@ -56,12 +56,12 @@ def from_artifact(path: Path, name: str) -> Iterator[Path]:
     if not path.is_file():
         raise HomeportError("there is no such artifact", str(path), FIX, ExitCode.USAGE)
     with tempfile.TemporaryDirectory(prefix="homeport-") as work:
-        yield find(_unpacked(path, Path(work)), name)
+        yield find(_unpack(path, Path(work)), name)
 
 
-def _unpacked(path: Path, work: Path) -> Path:
+def _unpack(path: Path, work: Path) -> Path:
     try:
-        artifact.unpack(_plain(path, work), work / "release")
+        artifact.unpack(_uncompress(path, work), work / "release")
     except artifact.ArtifactError as error:
         raise HomeportError(error.what, str(path), FIX) from None
     except (OSError, EOFError, zstd.ZstdError) as error:
@@ -69,7 +69,7 @@ def _unpacked(path: Path, work: Path) -> Path:
     return work / "release"
 
 
-def _plain(path: Path, work: Path) -> Path:
+def _uncompress(path: Path, work: Path) -> Path:
     """The uncompressed tar; compression is recognised by the first bytes, not by the name."""
     with path.open("rb") as file:
         magic = file.read(4)

@@ -88,17 +88,19 @@ def follow(host: Hostctl, transition: str, on_event: Callable[[Json], None]) -> 
     The transition continues on the host without a connection. A lost connection is retried for PATIENCE_SECONDS; then
     raises HomeportError.
     """
-    seen, lost_since = 0, None
+    position, lost_since = 0, None
     while True:
         try:
-            answer = host.call("follow", "--transition", transition, "--after", str(seen), "--wait", str(POLL_SECONDS))
+            answer = host.call(
+                "follow", "--transition", transition, "--after", str(position), "--wait", str(POLL_SECONDS)
+            )
         except connection.UnreachableError as error:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > PATIENCE_SECONDS:
                 raise _lost(error, host.where) from None
             time.sleep(1)
             continue
-        lost_since, seen = None, answer["next"]
+        lost_since, position = None, answer["next"]
         for event in answer["events"]:
             on_event(event)
         if answer["done"]:

@@ -1,4 +1,4 @@
-"""The addresses of a sandbox: two neighbours in 198.51.100.0/24 (RFC 5737, TEST-NET-2, never routed)."""
+"""The addresses of a sandbox: two adjacent ones of 198.51.100.0/24 (RFC 5737, TEST-NET-2, never routed)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _FIRST = 10
 
 @dataclass(frozen=True)
 class Slot:
-    """A pair of addresses and the outer ends of the two links that lead to them."""
+    """A pair of addresses, and the names of the two links to them on this machine."""
 
     number: int
 
     @property
     def host(self) -> str:
-        """Address of the host."""
+        """The address of the host."""
         return f"{NETWORK}.{_FIRST + 2 * self.number}"
 
     @property
     def services(self) -> str:
-        """Address of S3, ACME and DNS."""
+        """The address of S3, ACME and DNS."""
         return f"{NETWORK}.{_FIRST + 2 * self.number + 1}"
 
     @property
     def host_link(self) -> str:
-        """Interface on this machine that leads to the host."""
+        """The interface of this machine for the link to the host."""
         return f"hpsb{self.number}h"
 
     @property
     def services_link(self) -> str:
-        """Interface on this machine that leads to the services."""
+        """The interface of this machine for the link to the services."""
         return f"hpsb{self.number}s"
 
 

@@ -31,7 +31,7 @@ _SIGNS = x509.KeyUsage(
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM texts: what clients trust, and what the server shows with its key."""
+    """PEM texts: the authority that clients trust, the server's certificate, and its key."""
 
     ca: str
     certificate: str
@@ -39,7 +39,7 @@ class Certificates:
 
 
 def issue(address: str) -> Certificates:
-    """A fresh authority and one server certificate for that IP address."""
+    """A new authority, and a server certificate for this IP address."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Homeport sandbox authority")
     constraints = x509.BasicConstraints(ca=True, path_length=0)

@@ -10,7 +10,7 @@ from homeport.core.errors import HomeportError
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment with sbin on PATH: Debian's plain `su` leaves root with the PATH of the user before."""
+    """The environment with sbin on PATH, which a root shell from Debian's plain `su` lacks."""
     return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", **more}
 
 
@@ -20,17 +20,17 @@ def has(program: str) -> bool:
 
 
 def run(*argv: str) -> str:
-    """What the command printed. Raises HomeportError with its last lines when it fails."""
+    """The output of the command. Raises HomeportError with its last lines if it fails."""
     done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-        fix = "correct that, then run `deploy sandbox up` again, which removes what is left"
-        what = f"{argv[0]} failed (exit status {done.returncode}): {said}"
+        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+        fix = "correct that, then run `deploy sandbox up` again, which removes the incomplete sandbox"
+        what = f"{argv[0]} failed (exit status {done.returncode}): {last}"
         raise HomeportError(what, " ".join(argv), fix)
     return done.stdout
 
 
-def succeeds(*argv: str, given: str = "") -> bool:
-    """Whether the command ended with status 0; nothing is printed."""
-    done = subprocess.run(argv, env=environment(), input=given.encode(), capture_output=True, check=False)
+def succeeds(*argv: str, stdin: str = "") -> bool:
+    """Whether the command ends with status 0; its output is dropped."""
+    done = subprocess.run(argv, env=environment(), input=stdin.encode(), capture_output=True, check=False)
     return done.returncode == 0

@@ -6,11 +6,11 @@ import os
 import time
 from pathlib import Path
 
-_PATIENCE = 15.0  # seconds that killed processes may take to leave their groups: a busy machine takes its time
+_LEAVE_SECONDS = 15.0  # the time limit for killed processes to leave their groups
 
 
 def hierarchies(mounts: str) -> list[Path]:
-    """Where systemd keeps its groups, by /proc/mounts: version 2, and its own of version 1."""
+    """The hierarchies in which systemd has groups, by the text of /proc/mounts: version 2, and its own of version 1."""
     rows = (line.split() for line in mounts.splitlines())
     return [Path(point) for _, point, kind, options, *_ in rows if _systemd_uses(kind, options.split(","))]
 
@@ -20,20 +20,20 @@ def _systemd_uses(kind: str, options: list[str]) -> bool:
 
 
 def _groups(name: str) -> list[Path]:
-    found = hierarchies(Path("/proc/mounts").read_text())
-    return [point / f"homeport-sandbox-{name}" for point in found]
+    points = hierarchies(Path("/proc/mounts").read_text())
+    return [point / f"homeport-sandbox-{name}" for point in points]
 
 
 def enter(name: str) -> None:
-    """Move this process into the sandbox's own group; its children are born there."""
+    """Move this process into the sandbox's own group; its later children are in that group as well."""
     for group in _groups(name):
         group.mkdir(exist_ok=True)
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def remove(name: str) -> None:
-    """Remove the sandbox's group and those that the systemd inside made; its processes are dying or gone."""
-    deadline = time.monotonic() + _PATIENCE
+    """Remove the sandbox's group and the groups of its systemd, once its killed processes have left them."""
+    deadline = time.monotonic() + _LEAVE_SECONDS
     for group in _groups(name):
         while group.exists() and not _removed(group) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -43,6 +43,6 @@ def _removed(group: Path) -> bool:
     try:
         for directory, _, _ in os.walk(group, topdown=False):
             Path(directory).rmdir()
-    except OSError:  # a process that is not wholly gone still holds it
+    except OSError:  # a killed process has not left the group yet
         return False
     return True

@@ -14,7 +14,7 @@ LOCKS = Path("/run/homeport-sandbox")
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file by fsync and rename; it never exists half-written or with a wider mode."""
+    """Replace a file by fsync and rename: it is never incomplete, and never has a wider mode."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
@@ -31,7 +31,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None when the file is missing or was cut off by a crash of the machine."""
+    """A JSON object; None if the file is missing, or incomplete after a crash of the machine."""
     try:
         document = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the machine-wide lock of that name; waits for another holder."""
+    """Hold the lock of this name during the block; waits until no other process of this machine holds it."""
     with _lock(LOCKS / f"{name}.lock"):
         yield
 
@@ -56,7 +56,7 @@ def _lock(path: Path) -> TextIO:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
             return stream
-        stream.close()  # its last holder removed the file: the lock is another one by now
+        stream.close()  # the file was removed meanwhile (forget_locks): lock the new one
 
 
 def forget_locks() -> None:
@@ -68,5 +68,5 @@ def forget_locks() -> None:
             except BlockingIOError:
                 continue
             path.unlink()
-    with suppress(OSError):  # not empty: one is held
+    with suppress(OSError):  # not empty: a lock is held
         LOCKS.rmdir()

@@ -20,8 +20,9 @@ _MASTER_PORT, _FILER_PORT = 9333, 8888
 
 @contextmanager
 def full(sandbox: Sandbox) -> Iterator[None]:
-    """Every write into the bucket fails for a while, as SeaweedFS does it where a bucket is beyond its quota
-    (`s3.bucket.quota.enforce`); what is there can be read and deleted.
+    """Every write into the bucket fails during the block, as in SeaweedFS for a bucket beyond its quota.
+
+    Objects can still be read and deleted.
     """
     location = f"fs.configure -locationPrefix=/buckets/{BUCKET}/"
     _shell(sandbox, f"{location} -readOnly -apply")
@@ -52,14 +53,14 @@ def _shell(sandbox: Sandbox, command: str) -> None:
 def revoked(sandbox: Sandbox) -> Iterator[None]:
     """S3 rejects the sandbox's keys during the block."""
     config = sandbox.machine / "s3.json"
-    known = config.read_text()
-    told = json.loads(known)
-    told["identities"][0]["credentials"][0]["accessKey"] += "-ANOTHER"
-    _reload(sandbox, json.dumps(told))
+    before = config.read_text()
+    changed = json.loads(before)
+    changed["identities"][0]["credentials"][0]["accessKey"] += "-ANOTHER"
+    _reload(sandbox, json.dumps(changed))
     try:
         yield
     finally:
-        _reload(sandbox, known)
+        _reload(sandbox, before)
 
 
 def _reload(sandbox: Sandbox, identities: str) -> None:

@@ -1,4 +1,4 @@
-"""The Debian tree that sandboxes are unpacked from, made once per suite, packages and archives."""
+"""The Debian image that sandboxes are unpacked from, created once for each suite, list of packages and archives."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from homeport.sandbox.commands import environment, run
 from homeport.sandbox.model import MARKER
 
 CACHE = Path("/var/cache/homeport/sandbox")
-_FORMAT = 1  # raise it when the same packages would make another tree
-# beyond Debian's own "important" packages: what the images of small rented servers have
+_FORMAT = 1  # increase it if the same packages give another tree from now on
+# besides Debian's "important" packages: those of the usual images of rented servers
 PACKAGES = (
     "systemd-sysv",
     "dbus",
@@ -46,18 +46,18 @@ _DPKG = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*", "path
 
 
 def key(suite: str, archives: Sequence[sources.Source]) -> str:
-    """The key of a tree in the cache: the same key means the same packages from the same archives."""
+    """The key of an image in the cache: the same key means the same packages from the same archives."""
     document = [_FORMAT, suite, PACKAGES, _DPKG, [source.line() for source in archives]]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16]
 
 
 def cached(suite: str) -> Path:
-    """Where the tar of a suite is, or will be, kept."""
+    """The path of the tar of a suite, which may not exist yet."""
     return CACHE / f"{suite}-{key(suite, sources.of_machine(suite))}.tar"
 
 
-def ensure(suite: str) -> Path:
-    """The tar of a suite, made when it is not cached; takes about a minute then."""
+def fetch(suite: str) -> Path:
+    """The tar of a suite, from the cache; otherwise it is created, which takes about a minute."""
     tar = cached(suite)
     CACHE.mkdir(parents=True, exist_ok=True)
     with durable.locked(f"image-{suite}"):
@@ -68,7 +68,7 @@ def ensure(suite: str) -> Path:
 
 
 def unpack(tar: Path, tree: Path) -> None:
-    """A fresh tree in a new directory."""
+    """Unpack the tar into the new directory `tree`."""
     tree.mkdir(mode=0o755)
     run("tar", "-x", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-f", str(tar), "-C", str(tree))
 
@@ -88,12 +88,12 @@ def _make(suite: str, archives: Sequence[sources.Source], tar: Path) -> None:
 
 
 def _marker(suite: str) -> str:
-    """No name of a sandbox has a space."""
+    """The marker of the processes that create an image. It has a space, which the name of no sandbox has."""
     return f"image {suite}"
 
 
 def _clear(part: Path, work: Path) -> None:
-    """Also what a killed run left: processes, mounts, files."""
+    """Remove the processes, mounts and files that a killed run left."""
     leftovers.kill(_marker(work.stem))
     leftovers.remove_directory(work)
     part.unlink(missing_ok=True)
@@ -104,9 +104,9 @@ def _run_marked(argv: list[str], suite: str, work: Path) -> None:
     env = environment(TMPDIR=str(work), **{MARKER: _marker(suite)})
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-15:])
+        last = "\n".join(done.stderr.strip().splitlines()[-15:])
         fix = "make `apt-get update` work on this machine, then run this again"
-        raise HomeportError(f"Debian {suite} could not be made:\n{said}", "mmdebstrap", fix)
+        raise HomeportError(f"Debian {suite} could not be installed:\n{last}", "mmdebstrap", fix)
 
 
 def _keep(part: Path, tar: Path) -> None:

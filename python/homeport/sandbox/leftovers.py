@@ -12,12 +12,12 @@ from homeport.core.errors import HomeportError
 from homeport.sandbox.commands import run, succeeds
 from homeport.sandbox.model import MARKER
 
-_PATIENCE = 15.0  # seconds that killed processes may take to be gone
-_LOOKS, _PAUSE = 5, 0.05  # looks in a row that must find none, and the seconds between two
+_END_SECONDS = 15.0  # the time limit for killed processes to end
+_SCANS, _PAUSE = 5, 0.05  # consecutive scans that must find none, and the seconds between two
 
 
 def processes(name: str) -> set[int]:
-    """Every process that carries the sandbox's name in its environment."""
+    """Every process with the sandbox's name in its environment."""
     marker = f"{MARKER}={name}".encode()
     return {pid for pid in _pids() if marker in _environment(pid)}
 
@@ -36,13 +36,13 @@ def _environment(pid: int) -> list[bytes]:
 def kill(name: str, spared: Collection[int] = ()) -> None:
     """End every process of a sandbox at once. Raises HomeportError when one cannot be ended.
 
-    Looks several times before it is sure: while a process is replaced by another program (execve), its environment is
-    empty, and on a busy machine that takes longer than the pause between two looks.
+    Several scans in a row must find none: while a process executes another program (execve), its environment is empty,
+    and on a busy machine that takes longer than the pause between two scans.
     """
-    deadline, unseen = time.monotonic() + _PATIENCE, 0
-    while unseen < _LOOKS:
+    deadline, empty_scans = time.monotonic() + _END_SECONDS, 0
+    while empty_scans < _SCANS:
         left = processes(name) - set(spared) - {os.getpid()}
-        unseen = 0 if left else unseen + 1
+        empty_scans = 0 if left else empty_scans + 1
         if time.monotonic() > deadline:
             pids = " ".join(str(pid) for pid in sorted(left))
             raise HomeportError(f"processes of {name} do not end", f"processes {pids}", f"ps -fp {pids}")
@@ -52,7 +52,7 @@ def kill(name: str, spared: Collection[int] = ()) -> None:
 
 
 def kill_with_children(pid: int) -> None:
-    """End a process and its children; with the first of a process namespace all in there ends at once."""
+    """End a process and its children. The end of the first process of a namespace ends all others in it."""
     for child in _children(pid):
         _signal(child)
     _signal(pid)

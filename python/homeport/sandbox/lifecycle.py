@@ -27,11 +27,11 @@ from homeport.sandbox import (
     supervisor,
     tree,
 )
-from homeport.sandbox.model import SANDBOXES, SUITES, Sandbox, checked_name
+from homeport.sandbox.model import SANDBOXES, SUITES, Sandbox, check_name
 
-# called with the step when it begins, and with its seconds when it has ended well
+# called with a step when it begins, and with its seconds when it has succeeded
 Report = Callable[[str, float | None], None]
-_BOOT_WITHIN = 90.0  # seconds; a boot takes about five
+_BOOT_SECONDS = 90.0  # the time limit of a boot, which takes about five seconds
 DEFAULT = "default"
 
 
@@ -44,54 +44,54 @@ def up(name: str = DEFAULT, suite: str = "trixie", report: Report = _silent, wee
 
     `weed` is the path of a SeaweedFS executable. Raises HomeportError if a sandbox cannot run or be created here.
     """
-    checked_name(name)
+    check_name(name)
     _check_suite(suite)
     privilege.check_machine()
-    known = get(name)
-    if known is not None and known.state == "up":
-        return _same_suite(known, suite)
+    current = get(name)
+    if current is not None and current.state == "up":
+        return _same_suite(current, suite)
     weed = weed or _fetch_weed(report)
     if not privilege.is_root():
-        privilege.again_as_root(["up", "--name", name, "--suite", suite, "--weed", str(weed)])
+        privilege.rerun_as_root(["up", "--name", name, "--suite", suite, "--weed", str(weed)])
         return running(name)
     with durable.locked(f"sandbox-{name}"):
-        known = get(name)
-        if known is not None and known.state == "up":
-            return _same_suite(known, suite)
+        current = get(name)
+        if current is not None and current.state == "up":
+            return _same_suite(current, suite)
         return _make(name, suite, report, weed)
 
 
 def get(name: str = DEFAULT) -> Sandbox | None:
     """The sandbox of that name, up or down, or None."""
-    known = state.load(checked_name(name))
-    return None if known is None else state.to_sandbox(known)
+    current = state.load(check_name(name))
+    return None if current is None else state.to_sandbox(current)
 
 
 def all_sandboxes() -> list[Sandbox]:
     """Every sandbox of this machine, by name."""
-    found = (get(name) for name in state.names())
-    return [sandbox for sandbox in found if sandbox is not None]
+    sandboxes = (get(name) for name in state.names())
+    return [sandbox for sandbox in sandboxes if sandbox is not None]
 
 
 def down(name: str = DEFAULT, report: Report = _silent) -> bool:
-    """Remove everything of a sandbox but the cached Debian tree; returns whether there was anything to remove."""
-    checked_name(name)
-    if not _traces(name):
+    """Remove everything of a sandbox except the cached Debian image; returns whether there was anything to remove."""
+    check_name(name)
+    if not _has_leftovers(name):
         return False
     if not privilege.is_root():
-        privilege.again_as_root(["down", "--name", name])
+        privilege.rerun_as_root(["down", "--name", name])
         return True
     with durable.locked(f"sandbox-{name}"):
         _clear(name, report)
-    _remove_what_none_needs()
+    _remove_shared_if_unused()
     return True
 
 
 def reboot(name: str = DEFAULT, hard: bool = False, report: Report = _silent) -> Sandbox:
-    """Reboot the host and wait until it answers; `hard` kills it at once, as a power cut would."""
+    """Reboot the host and wait until it answers; `hard` kills it without a shutdown, as a power cut would."""
     sandbox = running(name)
     if not privilege.is_root():
-        privilege.again_as_root(["reboot", "--name", name, *(["--hard"] if hard else [])])
+        privilege.rerun_as_root(["reboot", "--name", name, *(["--hard"] if hard else [])])
         return sandbox
     before = _boot_id(sandbox)
     with _step(report, "power cut" if hard else "reboot"):
@@ -104,9 +104,9 @@ def reboot(name: str = DEFAULT, hard: bool = False, report: Report = _silent) ->
 
 
 def _cut_power(name: str) -> None:
-    known = state.load(name)
-    if known is not None and state.supervised(known):
-        os.kill(known.pid, signal.SIGUSR1)
+    current = state.load(name)
+    if current is not None and state.supervised(current):
+        os.kill(current.pid, signal.SIGUSR1)
 
 
 def _check_suite(suite: str) -> None:
@@ -135,12 +135,12 @@ def running(name: str) -> Sandbox:
 def _make(name: str, suite: str, report: Report, weed: Path) -> Sandbox:
     _clear(name, report)
     with _step(report if not image.cached(suite).is_file() else _silent, f"make Debian {suite}"):
-        tar = image.ensure(suite)
+        tar = image.fetch(suite)
     try:
         return _build(_allot(name, suite), tar, weed, report)
     except BaseException:
         _clear(name, _silent)
-        _remove_what_none_needs()
+        _remove_shared_if_unused()
         raise
 
 
@@ -149,20 +149,20 @@ def _allot(name: str, suite: str) -> state.State:
         slot = addresses.allot(state.slots_taken(besides=name))
         if slot is None:
             raise HomeportError("every address is taken", addresses.SUBNET, "deploy sandbox down --name NAME")
-        known = state.State(name, suite, slot.number, privilege.owner())
-        state.save(known)
-    return known
+        current = state.State(name, suite, slot.number, privilege.owner())
+        state.save(current)
+    return current
 
 
-def _build(known: state.State, tar: Path, weed: Path, report: Report) -> Sandbox:
-    sandbox = state.to_sandbox(known)
+def _build(current: state.State, tar: Path, weed: Path, report: Report) -> Sandbox:
+    sandbox = state.to_sandbox(current)
     with _step(report, f"network {sandbox.address}"):
-        _lay_out(sandbox, weed)
+        _create_directories(sandbox, weed)
         network.connect(sandbox)
         services.prepare(sandbox)
         tree.make_keys(sandbox)
-        privilege.give([sandbox.key, sandbox.credentials], known.owner)
-    known = _supervise(sandbox, known)
+        privilege.give([sandbox.key, sandbox.credentials], current.owner)
+    current = _supervise(sandbox, current)
     with _step(report, "unpack Debian"):
         _unpack(sandbox, tar)
     with _step(report, "boot"):
@@ -170,22 +170,22 @@ def _build(known: state.State, tar: Path, weed: Path, report: Report) -> Sandbox
     with _step(report, "S3 and ACME"):
         services.make_bucket(sandbox)
         services.fetch_root(sandbox)
-    state.save(replace(known, ready=True))
+    state.save(replace(current, ready=True))
     return running(sandbox.name)
 
 
-def _lay_out(sandbox: Sandbox, weed: Path) -> None:
+def _create_directories(sandbox: Sandbox, weed: Path) -> None:
     sandbox.machine.mkdir(mode=0o700)
     (sandbox.directory / "logs").mkdir()
-    # a copy of its own: the cache may be cleaned, or belong to a user
+    # a copy, because the cache may be cleaned, or belong to a user
     shutil.copy(weed, sandbox.machine / "weed")
 
 
-def _supervise(sandbox: Sandbox, known: state.State) -> state.State:
+def _supervise(sandbox: Sandbox, current: state.State) -> state.State:
     pid = supervisor.launch(sandbox)
-    known = replace(known, pid=pid, started=state.start_time(pid))
-    state.save(known)
-    return known
+    current = replace(current, pid=pid, started=state.start_time(pid))
+    state.save(current)
+    return current
 
 
 def _unpack(sandbox: Sandbox, tar: Path) -> None:
@@ -204,40 +204,40 @@ def _boot_id(sandbox: Sandbox) -> str:
     return sandbox.run("cat /proc/sys/kernel/random/boot_id").stdout.strip()
 
 
-def _wait_for_host(sandbox: Sandbox, other_than: str = "") -> None:
-    deadline = time.monotonic() + _BOOT_WITHIN
-    while _boot_id(sandbox) in ("", other_than):
+def _wait_for_host(sandbox: Sandbox, previous: str = "") -> None:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while _boot_id(sandbox) in ("", previous):
         _check_alive(sandbox, deadline)
         time.sleep(0.1)
-    # units may still be starting; what comes next should meet a host that has settled
+    # wait for units that are still starting
     sandbox.run("timeout 60 systemctl is-system-running --wait")
 
 
 def _check_alive(sandbox: Sandbox, deadline: float) -> None:
-    known = state.load(sandbox.name)
-    if known is not None and state.supervised(known) and time.monotonic() < deadline:
+    current = state.load(sandbox.name)
+    if current is not None and state.supervised(current) and time.monotonic() < deadline:
         return
     log = sandbox.directory / "logs" / "host.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
     raise HomeportError(f"the host of sandbox {sandbox.name} does not boot:\n{tail}", str(log), f"less {log}")
 
 
-def _traces(name: str) -> bool:
+def _has_leftovers(name: str) -> bool:
     return (SANDBOXES / name).exists() or bool(leftovers.processes(name)) or network.exists(name)
 
 
 def _clear(name: str, report: Report) -> None:
-    if not _traces(name):
+    if not _has_leftovers(name):
         return
-    known = state.load(name)
+    current = state.load(name)
     with _step(report, f"clear sandbox {name}"):
         leftovers.kill(name)
         control_groups.remove(name)
-        network.disconnect(name, known.slot if known else None)
+        network.disconnect(name, current.slot if current else None)
         leftovers.remove_directory(SANDBOXES / name)
 
 
-def _remove_what_none_needs() -> None:
+def _remove_shared_if_unused() -> None:
     with durable.locked("addresses"):
         if state.names():
             return

@@ -1,4 +1,4 @@
-"""The sandbox as other programs see it: its name, its two addresses, and its files."""
+"""The public facts of a sandbox: its name, its two addresses, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SANDBOXES = Path("/var/lib/homeport-sandbox")
 SUITES = ("trixie", "bookworm")
 BUCKET, REGION = "homeport", "us-east-1"
 S3_PORT, S3_TLS_PORT, ACME_PORT, ACME_MANAGEMENT_PORT, DNS_PORT = 8333, 8334, 14000, 15000, 8053
-MARKER = "HOMEPORT_SANDBOX"  # in the environment of every process of a sandbox: finds what a killed run left
+MARKER = "HOMEPORT_SANDBOX"  # a variable of every process of a sandbox, by which leftovers are found
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One sandbox as other programs see it; `state` is "up" or "down" at the time of asking."""
+    """One sandbox. `state` was "up" or "down" when this object was made."""
 
     name: str
     suite: str
@@ -45,7 +45,7 @@ class Sandbox:
 
     @property
     def machine(self) -> Path:
-        """The directory that only root may read: the host's tree, the services' data."""
+        """A directory that only root may read, with the host's tree and the services' data."""
         return self.directory / "machine"
 
     @property
@@ -55,7 +55,7 @@ class Sandbox:
 
     @property
     def namespace(self) -> str:
-        """Network namespace of the host (`ip netns`)."""
+        """The network namespace of the host (`ip netns`)."""
         return host_namespace(self.name)
 
     @property
@@ -65,42 +65,42 @@ class Sandbox:
 
     @property
     def key(self) -> Path:
-        """Private SSH key of root on the host."""
+        """The private SSH key for root on the host."""
         return self.directory / "ssh_key"
 
     @property
     def known_hosts(self) -> Path:
-        """The host's keys, known before it first boots."""
+        """The file with the host's public keys, written before its first boot."""
         return self.directory / "known_hosts"
 
     @property
     def credentials(self) -> Path:
-        """S3 access key and secret key, an AWS shared credentials file."""
+        """The AWS shared credentials file with the S3 access key and secret key."""
         return self.directory / "s3-credentials"
 
     @property
     def ca(self) -> Path:
-        """The root certificate of the services' own HTTPS."""
+        """The root certificate for the HTTPS of the services themselves."""
         return self.directory / "acme-ca.pem"
 
     @property
     def root(self) -> Path:
-        """The root certificate of certificates that this ACME authority issues."""
+        """The root certificate for the certificates that the ACME authority issues."""
         return self.directory / "acme-root.pem"
 
     @property
     def endpoint(self) -> str:
-        """URL of the S3 server."""
+        """The URL of the S3 server."""
         return f"http://{self.services_address}:{S3_PORT}"
 
     @property
     def tls_endpoint(self) -> str:
-        """URL of the same S3 server over TLS; its certificate is the services' own authority's."""
+        """The URL of the same S3 server over TLS, with a certificate by the authority in `ca`."""
         return f"https://{self.services_address}:{S3_TLS_PORT}"
 
     @property
     def acme_directory(self) -> str:
-        """URL of the ACME directory."""
+        """The URL of the ACME directory."""
         return f"https://{self.services_address}:{ACME_PORT}/dir"
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Sandbox:
         }
 
     def ssh_argv(self, *command: str) -> list[str]:
-        """The ssh command line that runs `command` as root on the host, or opens a shell."""
+        """The ssh command that runs `command` as root on the host; without `command` it opens a shell."""
         options = {
             "UserKnownHostsFile": str(self.known_hosts),
             "GlobalKnownHostsFile": "/dev/null",
@@ -155,8 +155,8 @@ def services_namespace(name: str) -> str:
     return f"homeport-{name}.services"
 
 
-def checked_name(name: str) -> str:
-    """The name itself. Raises HomeportError when it cannot be a host name and a directory name."""
+def check_name(name: str) -> str:
+    """The name. Raises HomeportError (usage) if it cannot be a host name and a directory name."""
     if not _NAME.fullmatch(name):
         fix = "use lower-case letters, digits and hyphens, a letter first, 31 characters at most"
         raise HomeportError(f"{name!r} cannot be the name of a sandbox", "--name", fix, ExitCode.USAGE)

@@ -1,4 +1,4 @@
-"""The sandbox's network: two namespaces, each on a link of one bridge, and a way out through this machine."""
+"""The sandbox's network: two namespaces, each with a link to one bridge, and a route out through this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _IPTABLES_RULES = (
 
 
 def connect(sandbox: Sandbox) -> None:
-    """Make both namespaces and links, and the bridge with the first sandbox."""
+    """Create both namespaces and links, and the bridge if this is the first sandbox."""
     with durable.locked("network"):
         _make_bridge()
     slot = sandbox.slot
@@ -49,7 +49,7 @@ def exists(name: str) -> bool:
 
 
 def disconnect(name: str, slot: int | None) -> None:
-    """Remove both namespaces, and with them their links; what is already gone is no mistake."""
+    """Remove both namespaces and their links, as far as they exist."""
     if slot is not None:
         for link in (Slot(slot).host_link, Slot(slot).services_link):
             succeeds("ip", "link", "delete", link)
@@ -58,17 +58,17 @@ def disconnect(name: str, slot: int | None) -> None:
 
 
 def remove_bridge_if_unused() -> None:
-    """Remove the bridge, the way out and the setting changed for it, once no link is left on the bridge."""
+    """Remove the bridge, the route out and the changed setting, if no sandbox uses the bridge."""
     with durable.locked("network"):
         links = json.loads(run("ip", "-json", "link", "show"))
         if not any(link.get("master") == BRIDGE for link in links):
             succeeds("ip", "link", "delete", BRIDGE)
-            _close_way_out()
+            _close_route_out()
 
 
 @contextmanager
 def cut(sandbox: Sandbox, what: str) -> Iterator[None]:
-    """Take down the link of the "host" or of the "services" for a while, as an outage would."""
+    """Take down the link of the "host" or of the "services" during the block, as an outage would."""
     link = sandbox.slot.host_link if what == "host" else sandbox.slot.services_link
     run("ip", "link", "set", link, "down")
     try:
@@ -86,7 +86,7 @@ def _make_bridge() -> None:
         run("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
         run("ip", "addr", "add", f"{GATEWAY}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
-    _open_way_out()
+    _open_route_out()
 
 
 def _join(namespace: str, link: str, address: str) -> None:
@@ -99,7 +99,7 @@ def _join(namespace: str, link: str, address: str) -> None:
     run("ip", "-n", namespace, "route", "add", "default", "via", GATEWAY)
 
 
-def _open_way_out() -> None:
+def _open_route_out() -> None:
     if not _FORWARD_BEFORE.exists():
         durable.write(_FORWARD_BEFORE, _FORWARD.read_text())
     _set_forwarding("1")
@@ -117,11 +117,11 @@ def _set_forwarding(value: str) -> None:
         _FORWARD.write_text(value)
     except OSError as error:
         fix = "use a machine or a virtual machine of its own, not a container"
-        raise HomeportError("this machine does not let its forwarding be set", str(_FORWARD), fix) from error
+        raise HomeportError("forwarding cannot be switched on on this machine", str(_FORWARD), fix) from error
 
 
 def _masquerade_by_nft() -> bool:
-    return has("nft") and succeeds("nft", "-f", "-", given=_NFT_RULES)
+    return has("nft") and succeeds("nft", "-f", "-", stdin=_NFT_RULES)
 
 
 def _iptables_add(rules: tuple[tuple[str, str, tuple[str, ...]], ...]) -> None:
@@ -130,7 +130,7 @@ def _iptables_add(rules: tuple[tuple[str, str, tuple[str, ...]], ...]) -> None:
             run("iptables", "-w", "-t", table, "-I", chain, *rule)
 
 
-def _close_way_out() -> None:
+def _close_route_out() -> None:
     succeeds("nft", "delete", "table", "ip", _TABLE)
     if has("iptables"):
         for table, chain, rule in _IPTABLES_RULES:

@@ -45,21 +45,21 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def again_as_root(arguments: Sequence[str]) -> None:
+def rerun_as_root(arguments: Sequence[str]) -> None:
     """Run `deploy sandbox` with these arguments through sudo; only its progress is shown."""
     argv = [_sudo(), sys.executable, "-m", "homeport.verbs.sandbox", *arguments]
     done = subprocess.run(argv, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        what = "the same command through sudo failed, see above"
+        what = "the same command through sudo failed; its error is above"
         raise HomeportError(what, platform.node(), " ".join(argv), done.returncode)
 
 
 def _sudo() -> str:
-    found = shutil.which("sudo")
-    if found is None:
+    program = shutil.which("sudo")
+    if program is None:
         fix = "install sudo and allow it to yourself, or run the same command as root"
-        raise HomeportError("making a sandbox needs root, and sudo is not here", platform.node(), fix)
-    return found
+        raise HomeportError("a sandbox needs root, and sudo is not installed", platform.node(), fix)
+    return program
 
 
 def owner() -> int:

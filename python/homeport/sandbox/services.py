@@ -32,7 +32,7 @@ ENCRYPTION_KEY = "homeport_encryption_key"
 
 @dataclass(frozen=True)
 class Service:
-    """A program that runs in the services' network namespace, with what it needs in its environment."""
+    """A program that runs in the services' network namespace, and the variables added to its environment."""
 
     name: str
     argv: tuple[str, ...]
@@ -40,7 +40,7 @@ class Service:
 
 
 def all_of(sandbox: Sandbox) -> list[Service]:
-    """Every service of a sandbox, in the order they are started."""
+    """Every service of a sandbox, in the order in which they are started."""
     return [_s3(sandbox), _dns(sandbox), _acme(sandbox)]
 
 
@@ -81,7 +81,7 @@ def _dns(sandbox: Sandbox) -> Service:
 def _acme(sandbox: Sandbox) -> Service:
     dns = f"{sandbox.services_address}:{DNS_PORT}"
     argv = ("pebble", "-config", str(sandbox.machine / "pebble.json"), "-dnsserver", dns)
-    # a rehearsal wants neither its random waits nor its random refusals
+    # without Pebble's random delays and refusals
     return Service("acme", argv, {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"})
 
 
@@ -123,7 +123,7 @@ def _write_credentials(sandbox: Sandbox) -> None:
         "aws_access_key_id": access,
         "aws_secret_access_key": secret,
         "region": REGION,
-        # what an AWS client leaves alone: the key that a rehearsal's backup is encrypted with
+        # the key of an encrypted backup; AWS clients ignore it
         ENCRYPTION_KEY: secrets.token_urlsafe(30),
     }
     text = io.StringIO()
@@ -139,14 +139,14 @@ def read_credentials(path: Path) -> tuple[str, str]:
 
 
 def read_encryption_key(path: Path) -> str:
-    """The encryption key of a shared credentials file. Raises KeyError for a sandbox of before there was one."""
+    """The encryption key of a shared credentials file. Raises KeyError if a sandbox of an older version has none."""
     shared = configparser.ConfigParser(interpolation=None)
     shared.read(path)
     return shared["default"][ENCRYPTION_KEY]
 
 
 def make_bucket(sandbox: Sandbox, within: float = 60.0) -> None:
-    """Make the bucket as soon as S3 answers. Raises HomeportError after `within` seconds."""
+    """Create the bucket as soon as S3 answers. Raises HomeportError after `within` seconds."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = _s3_client(sandbox)
@@ -155,12 +155,12 @@ def make_bucket(sandbox: Sandbox, within: float = 60.0) -> None:
         try:
             with suppress(client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=BUCKET)
-            # the gateway answers before a volume can be written: only an object shows that all of it works
+            # the gateway answers before a volume is writable, so an object is written as well
             client.put_object(Bucket=BUCKET, Key=".probe", Body=b"")
             client.delete_object(Bucket=BUCKET, Key=".probe")
             return
         except (BotoCoreError, ClientError) as error:
-            _again(sandbox, "s3", error, deadline)
+            _wait_or_fail(sandbox, "s3", error, deadline)
 
 
 def _s3_client(sandbox: Sandbox) -> Any:
@@ -169,19 +169,19 @@ def _s3_client(sandbox: Sandbox) -> Any:
 
     access, secret = read_credentials(sandbox.credentials)
     style = Config(s3={"addressing_style": "path"})
-    patience = Config(retries={"max_attempts": 0}, connect_timeout=1, read_timeout=5)
+    limits = Config(retries={"max_attempts": 0}, connect_timeout=1, read_timeout=5)
     return boto3.client(
         "s3",
         endpoint_url=sandbox.endpoint,
         region_name=REGION,
         aws_access_key_id=access,
         aws_secret_access_key=secret,
-        config=style.merge(patience),
+        config=style.merge(limits),
     )
 
 
 def fetch_root(sandbox: Sandbox, within: float = 30.0) -> None:
-    """Keep the root certificate that this run of Pebble issues from; it makes a new one at each start."""
+    """Store the current root certificate of Pebble, which creates a new one at each start."""
     context = ssl.create_default_context(cafile=str(sandbox.ca))
     server = http.Server(sandbox.services_address, ACME_MANAGEMENT_PORT, context)
     deadline = time.monotonic() + within
@@ -193,10 +193,10 @@ def fetch_root(sandbox: Sandbox, within: float = 30.0) -> None:
                 return
             raise OSError(f"it answers {answer.status}")
         except OSError as error:
-            _again(sandbox, "acme", error, deadline)
+            _wait_or_fail(sandbox, "acme", error, deadline)
 
 
-def _again(sandbox: Sandbox, service: str, error: Exception, deadline: float) -> None:
+def _wait_or_fail(sandbox: Sandbox, service: str, error: Exception, deadline: float) -> None:
     if time.monotonic() > deadline:
         log = sandbox.directory / "logs" / f"{service}.log"
         what = f"the sandbox's {service} service does not answer: {error}"

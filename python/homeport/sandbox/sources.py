@@ -17,7 +17,7 @@ _SUITE = re.compile(r"(?:stable|oldstable|bookworm|trixie|forky)(?P<pocket>|-upd
 
 @dataclass(frozen=True)
 class Source:
-    """One archive: where it is, its suite and components, and the keyring file that checks it, if named."""
+    """One archive: its URI, suite and components, and the keyring file that verifies it, "" if none is named."""
 
     uri: str
     suite: str
@@ -37,18 +37,18 @@ def parse_list(text: str) -> list[Source]:
 
 
 def _parse_line(line: str) -> Source | None:
-    found = _LINE.fullmatch(line)
-    if found is None:
+    match = _LINE.fullmatch(line)
+    if match is None:
         return None
-    options = dict(option.split("=", 1) for option in (found["options"] or "").split() if "=" in option)
-    components = tuple(found["components"].split())
-    return Source(found["uri"], found["suite"], components, options.get("signed-by", ""))
+    options = dict(option.split("=", 1) for option in (match["options"] or "").split() if "=" in option)
+    components = tuple(match["components"].split())
+    return Source(match["uri"], match["suite"], components, options.get("signed-by", ""))
 
 
 def parse_deb822(text: str) -> list[Source]:
-    """The binary archives of a file in the deb822 form, disabled ones left out."""
-    kept = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    stanzas = re.split(r"\n[ \t]*\n", kept)
+    """The enabled binary archives of a file in the deb822 form."""
+    uncommented = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    stanzas = re.split(r"\n[ \t]*\n", uncommented)
     return [source for stanza in stanzas for source in _sources_of(_fields(stanza))]
 
 
@@ -63,21 +63,21 @@ def _sources_of(fields: dict[str, str]) -> list[Source]:
         return []
     components = tuple(fields.get("components", "").split())
     keyring = fields.get("signed-by", "")
-    file = keyring if keyring.startswith("/") else ""  # the key itself may stand there instead of a file
+    file = keyring if keyring.startswith("/") else ""  # the value may be the key itself instead of a file
     uris, suites = fields.get("uris", "").split(), fields.get("suites", "").split()
     return [Source(uri, suite, components, file) for uri in uris for suite in suites]
 
 
 def for_suite(sources: Iterable[Source], suite: str) -> list[Source]:
-    """Debian's own archives among `sources`, of another release; third parties and backports are left out."""
-    found: dict[tuple[str, str], Source] = {}
+    """Debian's own archives among `sources`, for this suite; without third parties and backports."""
+    archives: dict[tuple[str, str], Source] = {}
     for source in sources:
         pocket = _SUITE.fullmatch(source.suite)
         if pocket and "main" in source.components:
             components = tuple(name for name in source.components if name in _COMPONENTS)
             mapped = replace(source, suite=suite + pocket["pocket"], components=components)
-            found.setdefault((mapped.uri, mapped.suite), mapped)
-    return list(found.values())
+            archives.setdefault((mapped.uri, mapped.suite), mapped)
+    return list(archives.values())
 
 
 def of_machine(suite: str, apt: Path = Path("/etc/apt")) -> list[Source]:
@@ -86,8 +86,8 @@ def of_machine(suite: str, apt: Path = Path("/etc/apt")) -> list[Source]:
     sources = [source for path in lists if path.is_file() for source in parse_list(path.read_text())]
     for path in sorted((apt / "sources.list.d").glob("*.sources")):
         sources += parse_deb822(path.read_text())
-    found = for_suite(sources, suite)
-    if not any(source.suite == suite for source in found):
+    archives = for_suite(sources, suite)
+    if not any(source.suite == suite for source in archives):
         fix = "use a Debian 12 or 13 machine whose apt sources name a Debian archive"
-        raise HomeportError("this machine's apt knows no Debian archive", str(apt), fix)
-    return found
+        raise HomeportError("the apt sources of this machine name no Debian archive", str(apt), fix)
+    return archives

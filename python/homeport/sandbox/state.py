@@ -12,7 +12,7 @@ from homeport.sandbox.model import SANDBOXES, Sandbox
 
 @dataclass(frozen=True)
 class State:
-    """The state of a sandbox. `ready`: everything has answered; `pid` and `started` identify the supervisor."""
+    """The state of a sandbox. `ready`: every service has answered; `pid` and `started` identify the supervisor."""
 
     name: str
     suite: str
@@ -24,19 +24,19 @@ class State:
 
 
 def path_of(name: str) -> Path:
-    """Where the state of a sandbox is kept."""
+    """The file with the state of a sandbox."""
     return SANDBOXES / name / "state.json"
 
 
 def save(state: State) -> None:
-    """Keep the state."""
+    """Store the state."""
     path = path_of(state.name)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     durable.write_json(path, asdict(state))
 
 
 def load(name: str) -> State | None:
-    """The state of a sandbox, or None when there is none or it cannot be understood."""
+    """The state of a sandbox; None if there is none, or if the file cannot be read."""
     document = durable.read_json(path_of(name))
     try:
         return State(**document) if document is not None else None
@@ -45,14 +45,14 @@ def load(name: str) -> State | None:
 
 
 def names() -> list[str]:
-    """Every sandbox that has a directory, also an incomplete one of a killed run."""
+    """The names of all sandboxes with a directory, also of an incomplete one that a killed run left."""
     if not SANDBOXES.is_dir():
         return []
     return sorted(entry.name for entry in SANDBOXES.iterdir() if entry.is_dir())
 
 
 def slots_taken(besides: str) -> set[int]:
-    """The slots that belong to sandboxes other than the one named."""
+    """The slots of all sandboxes except `besides`."""
     states = (load(name) for name in names() if name != besides)
     return {state.slot for state in states if state is not None}
 
@@ -67,11 +67,11 @@ def start_time(pid: int) -> int:
 
 
 def supervised(state: State) -> bool:
-    """Whether the supervisor that the state names runs; a process number alone may be another's by now."""
+    """Whether the supervisor of the state runs: a process with its number and its start time."""
     return state.pid > 0 and start_time(state.pid) == state.started
 
 
 def to_sandbox(state: State) -> Sandbox:
-    """The sandbox as other programs see it now."""
+    """The sandbox with its current state."""
     up = state.ready and supervised(state)
     return Sandbox(state.name, state.suite, Slot(state.slot), "up" if up else "down")

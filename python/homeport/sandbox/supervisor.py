@@ -15,9 +15,9 @@ from homeport.sandbox import control_groups, leftovers, services
 from homeport.sandbox.commands import environment, run, succeeds
 from homeport.sandbox.model import MARKER, Sandbox
 
-_REBOOT = 133  # how nspawn ends under --keep-unit when the host inside asks for a reboot
+_REBOOT = 133  # the exit status of nspawn under --keep-unit if the host reboots
 _TICK = 0.1
-_PAUSE = 1.0  # seconds before a service that ended is started again
+_PAUSE = 1.0  # seconds between two starts of a service
 # nspawn fails if an earlier run left files there: each run gets an empty directory in its own mount namespace
 _PRIVATE = 'mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec "$@"'
 # SeaweedFS uses sockets in /tmp named by port only: without a private /tmp two sandboxes would share a store
@@ -26,7 +26,7 @@ _UNSHARE = ("unshare", "--mount", "--propagation", "slave", "sh", "-c")
 
 
 def host_argv(sandbox: Sandbox) -> list[str]:
-    """The command line that boots the host and stays until it goes down."""
+    """The command that boots the host and runs until the host shuts down."""
     unshare = [*_UNSHARE, _PRIVATE, "sh"]
     alone = ["--register=no", "--keep-unit", "--settings=no", "--link-journal=no", "--console=read-only"]
     network = [f"--network-namespace-path=/run/netns/{sandbox.namespace}", "--capability=CAP_NET_ADMIN"]
@@ -46,16 +46,16 @@ class Supervisor:
         self._power_cut = False
 
     def run(self) -> None:
-        """Supervise, then end everything."""
-        if not under_systemd():  # which has given this unit a group already
+        """Supervise until the end, then end every process of the sandbox."""
+        if not under_systemd():  # systemd has created a group for this unit
             control_groups.enter(self._sandbox.name)
         os.chdir("/")
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGUSR1, self._cut_power)
         try:
             while not self._stopping:
-                self._tend_services()
-                self._tend_host()
+                self._check_services()
+                self._check_host()
                 time.sleep(_TICK)
         finally:
             leftovers.kill(self._sandbox.name, spared={os.getpid()})
@@ -66,27 +66,27 @@ class Supervisor:
     def _cut_power(self, number: int, frame: FrameType | None) -> None:
         self._power_cut = True
 
-    def _tend_services(self) -> None:
+    def _check_services(self) -> None:
         for service in services.all_of(self._sandbox):
             process = self._running.get(service.name)
             if process is None:
                 self._start_service(service)
-            elif process.poll() is not None and self._rested(service.name):
+            elif process.poll() is not None and self._may_start(service.name):
                 self._start_service(service)
                 if service.name == "acme":
                     threading.Thread(target=services.fetch_root, args=(self._sandbox,), daemon=True).start()
 
-    def _rested(self, name: str) -> bool:
+    def _may_start(self, name: str) -> bool:
         return time.monotonic() >= self._not_before.get(name, 0.0)
 
     def _start_service(self, service: services.Service) -> None:
         inside = ["nsenter", f"--net=/run/netns/{self._sandbox.services_namespace}", "--", *_UNSHARE, _OWN_TMP, "sh"]
         self._start(service.name, [*inside, *service.argv], service.environment)
 
-    def _tend_host(self) -> None:
+    def _check_host(self) -> None:
         host = self._running.get("host")
         if host is None:
-            if self._sandbox.tree.is_dir():  # it gets its name once it is whole
+            if self._sandbox.tree.is_dir():  # renamed to this when it is complete
                 self._start_host()
             return
         if self._power_cut:
@@ -100,7 +100,7 @@ class Supervisor:
                 self._start_host()
 
     def _start_host(self) -> None:
-        # the tree decides where /tmp is, as on a real host: memory on Debian 13, disk on Debian 12
+        # /tmp as the Debian release decides: in memory on 13, on disk on 12
         settings = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
         self._start("host", host_argv(self._sandbox), settings)
 
@@ -124,7 +124,7 @@ def launch(sandbox: Sandbox) -> int:
     log = sandbox.directory / "logs" / "supervisor.log"
     if under_systemd():
         return _launch_as_unit(sandbox, argv, log)
-    # not subprocess: it would wait for, and warn about, a child that is meant to stay
+    # not subprocess, which would wait for the child and warn about it
     appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     outputs = [(os.POSIX_SPAWN_OPEN, number, str(log), appended, 0o644) for number in (1, 2)]
     actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *outputs]
@@ -132,7 +132,7 @@ def launch(sandbox: Sandbox) -> int:
 
 
 def _launch_as_unit(sandbox: Sandbox, argv: list[str], log: Path) -> int:
-    """With systemd, a unit of its own: it outlives the login, and the host may make control groups in it."""
+    """Start the supervisor as a systemd unit: it outlives the login, and the host may create control groups in it."""
     unit = f"homeport-sandbox-{sandbox.name}.service"
     settings = (
         "Delegate=yes",

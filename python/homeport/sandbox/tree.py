@@ -35,7 +35,7 @@ _APT_FROM_MACHINE = (
 
 
 def settings(sandbox: Sandbox) -> dict[str, str]:
-    """Content of the files that differ from plain Debian, by path in the tree."""
+    """The content of the files that differ from plain Debian, by path in the tree."""
     return {
         "etc/hostname": f"{sandbox.name}\n",
         "etc/hosts": f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{sandbox.address} {sandbox.name}\n",
@@ -46,19 +46,19 @@ def settings(sandbox: Sandbox) -> dict[str, str]:
         "etc/ssh/sshd_config.d/sandbox.conf": _sshd(sandbox.suite),
         "etc/apt/apt.conf.d/90sandbox": 'APT::Periodic::Enable "0";\n' + _apt_of_machine(),
         "etc/apt/sources.list": _sources(sandbox.suite),
-        # tests install packages all day; a power cut here is a killed process, which loses no page cache
+        # faster; the power cut of a sandbox is a killed process, which loses no page cache
         "etc/dpkg/dpkg.cfg.d/sandbox": "force-unsafe-io\n",
         "etc/resolv.conf": name_servers(),
     }
 
 
 def _sshd(suite: str) -> str:
-    """A test's connections come from one address, which OpenSSH 9.8 and newer would punish together."""
+    """Exempt this machine from the penalties of OpenSSH 9.8 and newer: all connections of tests come from it."""
     return "" if suite == "bookworm" else f"PerSourcePenaltyExemptList {GATEWAY}\n"
 
 
 def _sources(suite: str) -> str:
-    # the keyring that Debian itself brings; the machine's may have another name
+    # with Debian's own keyring, because the machine's may have another name
     return "".join(f"{replace(source, keyring='').line()}\n" for source in sources.of_machine(suite))
 
 
@@ -75,7 +75,7 @@ def name_servers(root: Path = Path("/")) -> str:
 
 
 def prepare(sandbox: Sandbox, tree: Path) -> None:
-    """Write everything into a freshly unpacked tree."""
+    """Configure a newly unpacked tree."""
     for name, content in settings(sandbox).items():
         _write(tree / name, content)
     for unit in _MASKED:
@@ -91,7 +91,7 @@ def _write(path: Path, content: str) -> None:
 
 
 def _trust_machine_authorities(tree: Path) -> None:
-    """A machine behind an inspecting proxy trusts its certificate; what runs inside goes the same way out."""
+    """Trust the certificates that this machine trusts, such as that of an inspecting proxy."""
     added = sorted(Path("/usr/local/share/ca-certificates").glob("**/*.crt"))
     for certificate in added:
         shutil.copy(certificate, tree / "usr/local/share/ca-certificates")
@@ -100,7 +100,7 @@ def _trust_machine_authorities(tree: Path) -> None:
 
 
 def make_keys(sandbox: Sandbox) -> None:
-    """The user's key and the host's keys, and the known_hosts file that pins the latter."""
+    """Create the user's key, the host's keys, and the known_hosts file that pins the host's keys."""
     _keygen(sandbox.key, "ed25519", "homeport-sandbox")
     for kind in _HOST_KEYS:
         _keygen(sandbox.machine / f"ssh_host_{kind}_key", kind, f"root@{sandbox.name}")

@@ -31,7 +31,7 @@ def command(directory: str, app: str | None, host: str | None, domain: str | Non
     from homeport.config import template
 
     root = Path(directory)
-    answers = template.checked(template.Answers(app, host, domain, bucket))
+    answers = template.check(template.Answers(app, host, domain, bucket))
     project = template.find_project(root)
     path = template.write(root, template.render(root, project, answers))
     schema = template.write_schema(root)

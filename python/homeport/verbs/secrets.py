@@ -69,13 +69,13 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
     from homeport.secrets import document, files
     from homeport.secrets.listing import user
 
-    wanted, loaded = _name(name), _loaded(options)
-    value = _read_value(wanted)
+    secret, loaded = _name(name), _loaded(options)
+    value = _read_value(secret)
     opened = files.open_own(loaded, os.environ)
-    _learn(wanted, value)
-    files.save(opened, document.put(_readable(opened), wanted, value))
-    _say(options, f"{wanted} is set in {opened.name}{_next(options, user(loaded, wanted))}")
-    _warn_about(loaded, wanted)
+    _learn(secret, value)
+    files.save(opened, document.put(_readable(opened), secret, value))
+    _say(options, f"{secret} is set in {opened.name}{_next(options, user(loaded, secret))}")
+    _warn_about(loaded, secret)
 
 
 @command.command()

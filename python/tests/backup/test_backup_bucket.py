@@ -128,8 +128,8 @@ def test_a_wrong_key_and_a_wrong_secret_are_told_apart(store: Store, bucket: str
         "environment: BACKUP_ACCESS_KEY_ID",
     )
     assert (secret.what, secret.fix) == (
-        "the secret in BACKUP_SECRET_ACCESS_KEY is not that of the key in BACKUP_ACCESS_KEY_ID",
-        "set it to the right value: export BACKUP_SECRET_ACCESS_KEY",
+        "the secret key in BACKUP_SECRET_ACCESS_KEY does not belong to the access key in BACKUP_ACCESS_KEY_ID",
+        "set the right value: export BACKUP_SECRET_ACCESS_KEY",
     )
     assert "hunter2" not in "\n".join(secret.lines())
 
@@ -138,12 +138,12 @@ def test_a_key_that_may_only_read_is_not_enough(store: Store, bucket: str, confi
     error = refusal(configured(store.endpoint, bucket), keys("READER", "only-reads"))
 
     assert error.what == (
-        f"the key in BACKUP_ACCESS_KEY_ID may not write to it: the bucket {bucket}, if it is yours at all"
+        f"the key in BACKUP_ACCESS_KEY_ID may not write to it: the bucket {bucket}, which may belong to somebody else"
     )
 
 
 @pytest.mark.parametrize(
-    ("required", "lacking"), [("versioning", "keeps no old versions"), ("object_lock", "keeps no old versions")]
+    ("required", "lacking"), [("versioning", "has no versioning"), ("object_lock", "has no versioning")]
 )
 def test_what_is_required_must_be_there(
     store: Store, bucket: str, configured: Loader, required: str, lacking: str
@@ -167,13 +167,13 @@ def test_a_bucket_is_made_with_versions_that_end(store: Store, configured: Loade
     loaded = configured(store.endpoint, name, "  require: [versioning]\n  retention: 25h\n")
 
     assert buckets.create(loaded, of(store)) == [
-        f"made the bucket {name}",
-        "what is overwritten or removed stays for 2 days more (versioning)",
+        f"created the bucket {name}",
+        "old versions of objects stay for 2 days more",
     ]
     assert buckets.check(loaded, of(store)) == []
     assert buckets.create(loaded, of(store)) == [
-        f"the bucket {name} is there and empty",
-        "what is overwritten or removed stays as long as the bucket's own rules say (versioning)",
+        f"the bucket {name} exists and is empty",
+        "old versions of objects stay as long as the bucket's lifecycle rules say",
     ]
 
 
@@ -188,11 +188,11 @@ def test_a_bucket_that_holds_something_stays_as_it_is(store: Store, bucket: str,
     store.bucket(bucket).put("shop/CURRENT", b"{}")
 
     assert buckets.create(configured(store.endpoint, bucket), of(store)) == [
-        f"there is a bucket {bucket} already, and it stays as it is"
+        f"the bucket {bucket} exists already, and stays as it is"
     ]
     assert objects(store, bucket) == ["shop/CURRENT"]
     error = refusal(configured(store.endpoint, bucket, "  require: [versioning]\n"), of(store))
-    assert error.what == f"the bucket {bucket} keeps no old versions"
+    assert error.what == f"the bucket {bucket} has no versioning"
 
 
 def test_a_probe_that_a_killed_check_left_is_removed_once_it_is_old(
@@ -347,8 +347,8 @@ REFUSALS = [
     (200, {"x-amz-bucket-region": "eu-west-3"}, LIST, "is in eu-west-3, not in us-east-1", "set backup.region: eu-west-3"),
     (403, {}, said("AccessDenied"), "may not list it: the bucket shop-backups", "give it the rights"),
     (403, {}, said("RequestTimeTooSkewed"), "the clock of this machine is wrong", "timedatectl set-ntp true"),
-    (507, {}, said("QuotaExceeded"), "does not let shop-backups be asked to list it (507 QuotaExceeded: Because.)", "console"),
-    (404, {}, "<html>hello", "is no S3 store (404 Not Found)", "correct backup.endpoint"),
+    (507, {}, said("QuotaExceeded"), "refused the request to list it, for the bucket shop-backups (507 QuotaExceeded: Because.)", "console"),
+    (404, {}, "<html>hello", "is not an S3 store (404 Not Found)", "correct backup.endpoint"),
 ]  # fmt: skip
 
 
@@ -373,7 +373,7 @@ def test_a_store_without_conditional_writes_is_refused(configured: Loader) -> No
         patch.setattr(buckets.random, "token_bytes", lambda _: b"")
         error = refusal(configured(f"http://{port}", "shop-backups"), keys("someone", "hunter2-and-more"))
 
-    assert "knows no conditional writes (If-None-Match)" in error.what
+    assert "has no conditional writes (If-None-Match)" in error.what
 
 
 def test_a_clock_that_is_off_is_warned_of(configured: Loader) -> None:
@@ -392,7 +392,7 @@ def test_a_clock_that_is_off_is_warned_of(configured: Loader) -> None:
         warnings = buckets.check(configured(f"http://{port}", "shop-backups"), keys("someone", "hunter2-and-more"))
 
     assert len(warnings) == 1
-    assert "s behind the store's: at 900 s it refuses" in warnings[0]
+    assert "s behind the store's; at 900 s the store refuses" in warnings[0]
 
 
 @pytest.fixture

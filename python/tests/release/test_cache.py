@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from homeport.core.errors import HomeportError
-from homeport.release.cache import KEPT, Cache
+from homeport.release.cache import MAX_ARTIFACTS, Cache
 from hostctl.common import artifact
 from hostctl.common.files import file_digest
 
@@ -50,13 +50,13 @@ def test_a_damaged_artifact_is_no_base_and_is_dropped(cache: Cache, release: Pat
 
 def test_the_newest_few_are_kept_and_using_one_again_makes_it_new(cache: Cache, release: Path) -> None:
     digests = []
-    for number in range(KEPT):
+    for number in range(MAX_ARTIFACTS):
         digests.append(version(cache, release, str(number)))
         os.utime(cache.directory / f"{digests[-1]}.tar", (1000 + number, 1000 + number))
     version(cache, release, "0")
     version(cache, release, "another")
     left = {path.stem for path in cache.directory.iterdir()}
-    assert len(left) == KEPT
+    assert len(left) == MAX_ARTIFACTS
     assert digests[0] in left
     assert digests[1] not in left
 

@@ -101,5 +101,5 @@ def test_both_forms_of_a_machine_are_read_and_an_archive_named_twice_is_used_onc
 
 
 def test_a_machine_without_a_debian_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HomeportError, match="knows no Debian archive"):
+    with pytest.raises(HomeportError, match="name no Debian archive"):
         of_machine("trixie", tmp_path)

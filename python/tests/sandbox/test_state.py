@@ -9,7 +9,7 @@ import pytest
 
 from homeport.core.errors import HomeportError
 from homeport.sandbox import durable, state
-from homeport.sandbox.model import checked_name
+from homeport.sandbox.model import check_name
 from homeport.sandbox.state import State
 
 MINE = State("a", "trixie", 3, 0, True, os.getpid(), state.start_time(os.getpid()))
@@ -76,7 +76,7 @@ def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "A", "1a", "a/b", "..", "a b", "a" * 32, "a\n"])
 def test_a_name_that_could_leave_its_directory_is_refused(name: str) -> None:
     with pytest.raises(HomeportError, match="cannot be the name"):
-        checked_name(name)
+        check_name(name)
 
 
 def test_a_sandbox_tells_other_programs_what_they_need() -> None:

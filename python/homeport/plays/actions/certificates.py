@@ -56,10 +56,10 @@ class ActionModule(Action):
     def act(self, args: Json, task_vars: Json) -> Json:
         certificates = args["certificates"]
         values = secret_values(one["key"] for one in certificates)
-        given = custom_certificates.read_all(certificates, values, task_vars.get("homeport_acme_root"))
+        contents = custom_certificates.read_all(certificates, values, task_vars.get("homeport_acme_root"))
         if self._task.check_mode:
             return {"skipped": True}
         # sent to `edge`, the whole host, because the app does not exist before its first provisioning
         host = self.root_hostctl("edge", task_vars)
-        changed = host.send("certificates", {"certificates": given}, args["app"])["changed"]
+        changed = host.send("certificates", {"certificates": contents}, args["app"])["changed"]
         return {"changed": bool(changed)}

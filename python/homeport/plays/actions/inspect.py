@@ -63,5 +63,5 @@ def manual_lock(facts: Json) -> Json | None:
 def locked(holder: Json, where: str) -> HomeportError:
     """The error that names the holder of the lock."""
     who = f"{holder['who']} from {holder['from']} since {iso(holder['since'])}"
-    said = f": {holder['message']}" if holder.get("message") else ""
-    return HomeportError(f"the app is locked by {who}{said}", where, "deploy lock release", ExitCode.LOCKED)
+    message = f": {holder['message']}" if holder.get("message") else ""
+    return HomeportError(f"the app is locked by {who}{message}", where, "deploy lock release", ExitCode.LOCKED)

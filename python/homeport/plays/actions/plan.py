@@ -61,9 +61,10 @@ def _pending(tar: Path, applied: list[str]) -> list[str] | None:
     if not tar.name:
         return None
     with tarfile.open(tar, "r:") as reader:
-        found = migrations.paths(reader.getnames())
-    return sorted(found - set(applied)) if found else None
+        paths = migrations.paths(reader.getnames())
+    return sorted(paths - set(applied)) if paths else None
 
 
-def _bytes(app: str, digest: str, tar: Path, held: list[str]) -> int:
-    return 0 if digest in held or not tar.name else len(delta.make(tar, Cache(app).nearest(held)).data)
+def _bytes(app: str, digest: str, tar: Path, artifacts: list[str]) -> int:
+    """How many bytes an upload sends; `artifacts` are the digests that the host holds."""
+    return 0 if digest in artifacts or not tar.name else len(delta.make(tar, Cache(app).nearest(artifacts)).data)

@@ -265,7 +265,7 @@ def _keep_versions(store: Store) -> list[str]:
     }
     rules = {"Rules": [rule]}
     store.ask("set its lifecycle rules", "put_bucket_lifecycle_configuration", LifecycleConfiguration=rules)
-    return [f"old versions of objects stay for {_days(store)} days more (versioning)"]
+    return [f"old versions of objects stay for {_days(store)} days more"]
 
 
 def _lock(store: Store) -> list[str]:

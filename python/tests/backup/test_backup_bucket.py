@@ -204,7 +204,7 @@ def test_a_probe_that_a_killed_check_left_is_removed_once_it_is_old(
     assert buckets.check(loaded, of(store)) == []
     assert objects(store, bucket) == ["shop/.probe-abc"]
 
-    monkeypatch.setattr(buckets, "LEFT_BEHIND", timedelta(hours=-1))
+    monkeypatch.setattr(buckets, "PROBE_LIFETIME", timedelta(hours=-1))
     assert buckets.check(loaded, of(store)) == []
     assert objects(store, bucket) == []
 
@@ -217,7 +217,7 @@ def test_where_nobody_answers_the_host_may_still_have_a_way(configured: Loader) 
     warnings = preflight.backup(loaded, collect(loaded, given))
 
     assert isinstance(error, UnreachableError)
-    assert error.fix == "see why: curl -sSI http://127.0.0.1:9"
+    assert error.fix == "find the reason with: curl -sSI http://127.0.0.1:9"
     assert warnings == [f"{error.what}; the host checks it again"]
 
 
@@ -231,7 +231,7 @@ def test_a_name_that_is_nobodys_is_a_mistake(configured: Loader) -> None:
     error = refusal(configured("https://s3.invalid", "shop-backups"), keys("someone", "hunter2-and-more"))
 
     assert (error.what, error.where) == (
-        "there is no s3.invalid: the name does not resolve",
+        "the name s3.invalid does not resolve",
         "deploy.yml:7 backup.endpoint",
     )
 

@@ -88,8 +88,8 @@ def origin(context: Context) -> Iterable[Finding]:
         fix = f"set PHX_HOST to {names[0]}, or add {host} to domains; then deploy push"
         yield Finding(WARNING, f"PHX_HOST is {host}, which is not in domains: links lead there", fix)
     live = context.status["live"]
-    if not live or not live["port"]:
-        yield from skipped("nothing is live")
+    if not live or not live["port"] or not context.status["health"]["ok"]:
+        yield from skipped("nothing is live that answers")
         return
     yield from of_origin({name: upgrade(live["port"], name).status for name in names})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from hostctl.common import http
-from hostctl.host import ports
+from hostctl.host import listeners, ports
 from hostctl.host.systemd import Systemd
 
 
@@ -17,6 +17,10 @@ class Host:
 
     def get(self, port: int, host: str, path: str, timeout: float, tls: bool = False) -> http.Answer:
         return http.get(port, host, path, timeout, tls)
+
+    def listener(self, unit: str, port: int) -> str:
+        """Whose a port is: OWN of the unit, FOREIGN, or NOBODY (hostctl.host.listeners)."""
+        return listeners.holder(port, self.systemd.control_group(unit))
 
     def connections(self, port: int) -> int:
         return ports.connections(port)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import calendar
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 from hostctl.common.errors import FAILED, HostError
@@ -14,6 +16,7 @@ from hostctl.common.errors import FAILED, HostError
 SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
 BEGINNING = 0.02  # seconds between two checks of a unit that starts
 UNIT_EXISTS = "unit exists"  # the reason of a HostError: another unit of that name has not been unloaded yet
+CONTROL = Path("/run/systemd/system.control")  # where systemd keeps what `set-property --runtime` has set
 LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
 
@@ -98,6 +101,15 @@ class Systemd:
                 FAILED,
             )
         _call("systemctl", "reset-failed", "--", unit)
+        shutil.rmtree(CONTROL / f"{unit}.d", ignore_errors=True)
+
+    def restrict_ports(self, unit: str, denied: Sequence[str], allowed: int) -> None:
+        """Until the unit is stopped or the host reboots, its processes can listen on one port alone of those denied.
+
+        Without effect where systemd or the kernel cannot do it: before systemd 249, and without BPF.
+        """
+        rules = ["SocketBindDeny=", "SocketBindAllow=", *(f"SocketBindDeny={ports}" for ports in denied)]
+        _call("systemctl", "set-property", "--runtime", "--", unit, *rules, f"SocketBindAllow=tcp:{allowed}")
 
     def next_elapse(self, timer: str) -> float | None:
         """When a timer fires next, in seconds since the epoch; None when it does not."""

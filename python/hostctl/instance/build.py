@@ -27,7 +27,7 @@ from hostctl.host.host import Host
 from hostctl.host.systemd import self_command
 from hostctl.journal import journal
 from hostctl.notify import events
-from hostctl.release import envfile
+from hostctl.release import confinement, envfile
 
 DEFAULTS = {"memory": 0, "tasks": 4096, "seconds": 1800}
 KEPT = ("_build", "deps", "node_modules")  # what makes the next build fast
@@ -177,6 +177,7 @@ def properties(app: App, spec: Json) -> list[str]:
         f"ReadWritePaths={directory}",
         "UMask=0022",
     ]
+    found += [f"SocketBindDeny={ports}" for ports in confinement.DENIED_PORTS]
     return [*found, "InaccessiblePaths=-/var/lib/homeport", f"InaccessiblePaths=-/var/lib/{app.name}"]
 
 

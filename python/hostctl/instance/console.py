@@ -19,6 +19,7 @@ from hostctl.host.boundary.handles import Directory
 from hostctl.host.boundary.users import User
 from hostctl.host.host import Host
 from hostctl.instance import agent, one_off
+from hostctl.release import confinement
 from hostctl.release.envfile import DIST_PORT
 
 PATIENCE = 15.0  # seconds until it must listen
@@ -45,6 +46,7 @@ def run(app: App, live: str, name: str, environment: Path, tty: bool, host: Host
         try:
             _write_environment(app, live, home, name, environment, node)
             properties = ["Type=exec", *one_off.properties(app, live, f"run-{name}", environment, host)]
+            properties.append(f"SocketBindAllow={confinement.CONSOLE_PORT}")
             argv = command(app.tree(live), peer, address, home)
             unit = app.helper_unit(f"run-{name}")
             return terminal.foreground(unit, one_off.command(argv), properties, True, host)

@@ -6,6 +6,7 @@ from hostctl.common import files
 from hostctl.common.documents import HealthCheck
 from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
+from hostctl.host import listeners
 from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
@@ -22,11 +23,25 @@ def wait_until_healthy(host: Host, unit: str, port: int, domain: str, check: Hea
     Raises HostError when it is not within its deploy_timeout.
     """
     deadline = host.clock() + check["deploy_timeout"]
-    while not (answer := host.get(port, domain, check["path"], check["timeout"])).good:
+    while why := problem(
+        host, unit, port, domain, check["path"], host.get(port, domain, check["path"], check["timeout"])
+    ):
         if host.clock() >= deadline:
-            why = explain(answer, domain, check["path"])
             raise HostError(f"{unit} is not healthy again: {why}", unit, "deploy logs")
         host.sleep(POLL)
+
+
+def problem(host: Host, unit: str, port: int, domain: str, path: str, answer: Answer) -> str:
+    """Why an answer from the port is no pass of the unit's health check; "" if it is.
+
+    An answer counts only if nobody but the unit's processes listens on the port.
+    """
+    if not answer.good:
+        return explain(answer, domain, path)
+    holder = host.listener(unit, port)
+    if holder == listeners.FOREIGN:
+        return f"a process that is not of {unit} listens on its port {port} (ss -ltnp tells which)"
+    return f"nothing of {unit} listens on its port {port}" if holder == listeners.NOBODY else ""
 
 
 def explain(answer: Answer, host: str, path: str) -> str:
@@ -76,13 +91,14 @@ def check_health(work: Work) -> str:
     while True:
         answer = work.host.get(number, domain, check["path"], check["timeout"])
         unit = work.host.systemd.show(work.app.unit(work.release))[0]
-        if answer.good and unit.state == "active":
+        why = health.problem(work.host, work.app.unit(work.release), number, domain, check["path"], answer)
+        if not why and unit.state == "active":
             return f"GET {check['path']} answered {answer.status}"
         waited = work.host.clock() - begun
         if _died(work, unit, waited):
             raise _death(work, unit)
         if waited >= check["deploy_timeout"]:
-            raise _unhealthy(work, health.explain(answer, domain, check["path"]), check["deploy_timeout"])
+            raise _unhealthy(work, why or f"its unit is {unit.state}", check["deploy_timeout"])
         work.host.sleep(min(check["interval"], 1.0) if answer.status else POLL)
 
 

@@ -1,41 +1,57 @@
-"""The port of an instance."""
+"""The port of an instance, and its start.
+
+No process of an app can take the port of another app's instance: systemd forbids it where the kernel can (a BPF program
+for each control group); everywhere `health` asks whose the port is.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection
 
 from hostctl.common.errors import FAILED, HostError
 from hostctl.core.lock import Flock
+from hostctl.core.paths import App
+from hostctl.host.host import Host
 from hostctl.journal.engine import Work
-from hostctl.release import environment, records
+from hostctl.release import confinement, environment, records
 
-PORTS = range(20_000, 30_000)
+PORTS = confinement.INSTANCE_PORTS
 
 
-def free_port(taken: Collection[int], usable: Callable[[int], bool], after: int | None) -> int:
-    """The next free port after the last one used, so that a port that was just freed is not reused soon.
-
-    Raises HostError when there is none.
-    """
-    start = PORTS.start if after is None else after + 1
+def free_port(taken: Collection[int], usable: Callable[[int], bool], first: int) -> int:
+    """The first free port from the place `first` of PORTS on. Raises HostError when there is none."""
     for step in range(len(PORTS)):
-        candidate = PORTS.start + (start - PORTS.start + step) % len(PORTS)
+        candidate = PORTS[(first + step) % len(PORTS)]
         if candidate not in taken and usable(candidate):
             return candidate
     raise HostError("no port is free", f"{PORTS.start} to {PORTS.stop - 1}", "ss -ltn shows who has them", FAILED)
 
 
+def start(app: App, release: str, host: Host) -> None:
+    """Start the instance of a release, which can listen on its own port alone of those of instances.
+
+    Raises HostError when systemd does not start it.
+    """
+    unit = app.unit(release)
+    host.systemd.restrict_ports(unit, confinement.DENIED_PORTS, records.next_port(app, release))
+    host.systemd.start(unit)
+
+
 def assign_port(work: Work, name: str = records.PORT) -> int:
-    """Assign a port that no other release of any app has: write it into the file `name` and the environment."""
+    """Assign a port that no other release of any app has: write it into the file `name` and the environment.
+
+    Nobody can foresee it, and only root can read it until the flip.
+    """
     app, layout = work.app, work.app.layout
     with Flock(layout.ports_lock, wait=10):
         own = records.port(app, work.release, name)
-        if own is not None and work.host.usable(own):
-            return own
         mine = app.record(work.release) / name
         taken = {_number(path.read_text()) for path in layout.state.glob("*/releases/*/port*") if path != mine}
-        latest = [p for release in records.releases(app) if (p := records.port(app, release)) is not None]
-        number = free_port(taken, work.host.usable, latest[-1] if latest else None)
+        if own is not None and own not in taken and work.host.usable(own):
+            number = own
+        else:
+            number = free_port(taken, work.host.usable, secrets.randbelow(len(PORTS)))
         environment.write_port(app, work.release, number)
         records.write_port(app, work.release, number, name)
     return number

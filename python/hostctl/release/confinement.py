@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from hostctl.common.errors import FAILED, HostError
+from hostctl.release import envfile
+
+INSTANCE_PORTS = range(20_000, 30_000)
+CONSOLE_PORT = f"tcp:{envfile.DIST_PORT}"
+# systemd.resource-control(5): what no process of an app can listen on, but for what its own unit allows
+DENIED_PORTS = (f"tcp:{INSTANCE_PORTS.start}-{INSTANCE_PORTS.stop - 1}", CONSOLE_PORT)
 
 # What makes a unit a service that lives on, rather than what its processes may do.
 # fmt: off
@@ -45,7 +51,7 @@ def without(lines: list[str], *settings: str) -> list[str]:
 
 
 def require(unit_text: str, release: str, user: str, unit: str) -> list[str]:
-    """The settings of `properties`, with the user's own and `NoNewPrivileges=` in any case.
+    """The settings of `properties`, with the user's own and `NoNewPrivileges=` in any case, and no port of an instance.
 
     Raises HostError where there is no unit, or where it is another user's: a program without them would run as root.
     """
@@ -55,4 +61,5 @@ def require(unit_text: str, release: str, user: str, unit: str) -> list[str]:
     if named != {user} or not groups <= {user} or user == "root":
         what = f"{unit} does not say that it runs as {user}: nothing is run in its place"
         raise HostError(what, unit, "deploy provision writes the unit again; deploy status", FAILED)
-    return [*found, f"User={user}", f"Group={user}", "NoNewPrivileges=yes"]
+    own = [f"User={user}", f"Group={user}", "NoNewPrivileges=yes"]
+    return [*without(found, "SocketBind"), *own, *(f"SocketBindDeny={ports}" for ports in DENIED_PORTS)]

@@ -111,8 +111,14 @@ def next_port(app: App, release: str) -> int:
 
 
 def write_port(app: App, release: str, number: int, name: str = PORT) -> None:
-    """World-readable: the edge reads it at every request."""
-    write_atomic(app.record(release) / name, str(number).encode(), 0o644)
+    """Write down the port of an instance, for root alone."""
+    write_atomic(app.record(release) / name, str(number).encode())
+
+
+def publish_port(app: App, release: str, name: str = PORT) -> None:
+    """Let every user read the port: the edge, which is another user, reads it at every request."""
+    if (path := app.record(release) / name).exists():
+        path.chmod(0o644)
 
 
 def forget_environment(app: App, release: str) -> None:

@@ -19,6 +19,7 @@ from hostctl.edge import caddy, certificates
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.instance import health
+from hostctl.instance import start as instance_start
 from hostctl.release import records
 from hostctl.removal import data, inventory
 from hostctl.removal.units import Machine
@@ -138,7 +139,7 @@ def _start(removal: Removal) -> None:
     for name in removal.content.get("ran", []):
         removal.host.systemd.start(name)
     if live := removal.content["live"]:
-        removal.host.systemd.start(removal.app.unit(live))
+        instance_start.start(removal.app, live, removal.host)
         settings, port = records.load(removal.app, live)["settings"], records.port(removal.app, live) or 0
         domain = (removal.content["names"] or settings["domains"])[0]
         health.wait_until_healthy(removal.host, removal.app.unit(live), port, domain, settings["health"])

@@ -9,7 +9,8 @@ from hostctl import engines
 from hostctl.common import artifact, files, migrations
 from hostctl.common.errors import HostError
 from hostctl.cron import jobs
-from hostctl.instance import health, release_command, start
+from hostctl.instance import health, release_command
+from hostctl.instance import start as instance_start
 from hostctl.journal.engine import Work
 from hostctl.release import assets, records
 from hostctl.release.app_config import domains
@@ -110,7 +111,7 @@ def migrate(work: Work) -> str:
     program = work.app.tree(work.release) / command if command else None
     if program is None or not program.is_file():
         return "nothing to run"
-    start.assign_port(work)  # an app's runtime.exs may require PORT for every command
+    instance_start.assign_port(work)  # an app's runtime.exs may require PORT for every command
     with _around(work):
         begun = work.host.clock()
         status, last_lines = _run_migrations(work, program)
@@ -173,7 +174,7 @@ def start_previous(work: Work) -> None:
     if file_swap.is_swapped(aside := work.app.aside / work.journal.id):
         raise HostError(f"{previous} is not started: the database files are another release's", str(aside))
     unit = work.app.unit(previous)
-    work.host.systemd.start(unit)
+    instance_start.start(work.app, previous, work.host)
     if not work.booting:
         check = records.load(work.app, previous)["settings"]["health"]
         port, domain = records.port(work.app, previous) or 0, domains(work.app, work.settings)[0]

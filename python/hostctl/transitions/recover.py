@@ -10,6 +10,7 @@ from hostctl.common.files import Json
 from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
+from hostctl.instance import start as instance_start
 from hostctl.journal import journal
 from hostctl.journal.engine import Work, settle
 from hostctl.journal.journal import Journal
@@ -94,5 +95,5 @@ def _boot(app: App, host: Host) -> str | None:
 def _start_live(app: App, host: Host) -> str | None:
     live = app.live()
     if live is not None:
-        host.systemd.start(app.unit(live))
+        instance_start.start(app, live, host)
     return live

@@ -124,7 +124,7 @@ def start(work: Work) -> str:
     unit = work.app.unit(work.release)
     work.journal.set(baseline=0, port_before=records.port(work.app, work.release))
     number = instance_start.assign_port(work, records.NEXT_PORT)
-    work.host.systemd.start(unit)
+    instance_start.start(work.app, work.release, work.host)
     return f"{unit} on port {number}"
 
 
@@ -141,6 +141,7 @@ def flip(work: Work) -> None:
     """The step `flip`: one rename. From the next request on, the edge uses the instance on the new data."""
     directory = work.app.record(work.release)
     if (directory / records.NEXT_PORT).exists():
+        records.publish_port(work.app, work.release, records.NEXT_PORT)
         (directory / records.NEXT_PORT).replace(directory / "port")
         files.sync_directory(directory)
 
@@ -150,6 +151,7 @@ def flip_back(work: Work) -> None:
     before = work.journal.content.get("port_before")
     if before is not None:
         records.write_port(work.app, work.release, before)
+        records.publish_port(work.app, work.release)
 
 
 # -------------------------------------------------------------------------------------------- without changing the app

@@ -7,6 +7,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.cron import timers
 from hostctl.edge import maintenance
+from hostctl.host import listeners
 from hostctl.host.host import wait_for_silence
 from hostctl.instance import health
 from hostctl.instance import start as instance_start
@@ -37,7 +38,7 @@ def start(work: Work) -> str:
         work.host.systemd.stop(unit)
     number = instance_start.assign_port(work)
     work.journal.set(baseline=0)
-    work.host.systemd.start(unit)
+    instance_start.start(work.app, work.release, work.host)
     return f"{unit} on port {number}"
 
 
@@ -55,10 +56,24 @@ def stop_new(work: Work) -> None:
 
 
 def flip(work: Work) -> None:
-    """The step `flip`: one rename. From the next request on, the edge reads the new instance's port."""
+    """The step `flip`: one rename. From the next request on, the edge reads the new instance's port.
+
+    Raises HostError when another process has taken the port since the health check.
+    """
+    if work.app.live() != work.release:
+        require_port(work)
+    records.publish_port(work.app, work.release)
     maintenance.write_health_path(work.app, work.release, work.settings["health"]["path"])
     files.point(work.app.live_link, f"releases/{work.release}")
     files.point(work.app.srv / "current", f"releases/{work.release}")
+
+
+def require_port(work: Work) -> None:
+    """Raises HostError when a process that is not the new instance's listens on its port."""
+    unit, number = work.app.unit(work.release), records.next_port(work.app, work.release)
+    if work.host.listener(unit, number) == listeners.FOREIGN:
+        what = f"a process that is not of {unit} listens on its port {number}"
+        raise HostError(what, unit, "ss -ltnp on the host tells which process it is")
 
 
 def flip_back(work: Work) -> None:

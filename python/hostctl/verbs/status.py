@@ -92,11 +92,8 @@ def _health(app: App, host: Host, live: str | None, record: Json, names: list[st
         return {"ok": False, "status": 0, "text": "nothing is live"}
     path = record["settings"]["health"]["path"]
     answer = host.get(number, names[0], path, PROBE)
-    return {
-        "ok": answer.good,
-        "status": answer.status,
-        "text": "" if answer.good else health.explain(answer, names[0], path),
-    }
+    why = health.problem(host, app.unit(live or ""), number, names[0], path, answer)
+    return {"ok": not why, "status": answer.status, "text": why}
 
 
 def transition(app: App) -> TransitionSummary | None:

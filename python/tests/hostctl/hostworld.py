@@ -15,6 +15,7 @@ from hostctl.common import artifact
 from hostctl.common.errors import HostError
 from hostctl.common.http import Answer
 from hostctl.core.paths import App, Layout
+from hostctl.host import listeners
 from hostctl.host.systemd import Unit
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
@@ -95,6 +96,9 @@ class FakeSystemd:
         KILLER.act()
         self.world.running.add(unit)
 
+    def restrict_ports(self, unit: str, denied: Sequence[str], allowed: int) -> None:
+        self.world.allowed[unit] = allowed
+
     def stop(self, unit: str) -> None:
         KILLER.act()
         self.world.running.discard(unit)
@@ -141,6 +145,8 @@ class World:
         self.migrated: list[tuple[str, list[str]]] = []
         self.migration_status = 0
         self.connected: dict[int, int] = {}
+        self.allowed: dict[str, int] = {}
+        self.foreign: set[int] = set()
         self.edge_answers: list[Answer] = []
         self.secret = "correct-horse-battery"
         self.result: dict[str, Any] | None = None
@@ -156,6 +162,12 @@ class World:
             return self.edge_answers.pop(0)
         live = self.app.live()
         return self._instance(records.port(self.app, live) or 0) if live else Answer(503)
+
+    def listener(self, unit: str, port: int) -> str:
+        """Whose a port is: `foreign` ones are another app's, which answers as an instance does."""
+        if port in self.foreign:
+            return listeners.FOREIGN
+        return listeners.OWN if unit in self.running else listeners.NOBODY
 
     def connections(self, port: int) -> int:
         return self.connected.get(port, 0)
@@ -180,6 +192,8 @@ class World:
         return "inactive"
 
     def _instance(self, port: int) -> Answer:
+        if port in self.foreign:
+            return Answer(200)
         for unit in self.running:
             release = unit.partition("@")[2].removesuffix(".service")
             if records.port(self.app, release) == port:

@@ -65,7 +65,13 @@ def test_without_a_unit_there_is_nothing_to_copy() -> None:
 
 def test_what_a_program_must_have_is_added_to_what_is_copied() -> None:
     found = confinement.require("[Service]\nUser=shop\nMemoryMax=1\n", "R1", "shop", "shop@R1.service")
-    assert found == ["User=shop", "MemoryMax=1", "User=shop", "Group=shop", "NoNewPrivileges=yes"]
+    ports = ["SocketBindDeny=tcp:20000-29999", "SocketBindDeny=tcp:4370"]
+    assert found == ["User=shop", "MemoryMax=1", "User=shop", "Group=shop", "NoNewPrivileges=yes", *ports]
+
+
+def test_what_the_instance_alone_may_listen_on_is_not_copied() -> None:
+    found = confinement.require("[Service]\nUser=shop\nSocketBindAllow=tcp:20001\n", "R1", "shop", "shop@R1.service")
+    assert not [line for line in found if line.startswith("SocketBindAllow")]
 
 
 @pytest.mark.parametrize(

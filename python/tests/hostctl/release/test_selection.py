@@ -144,20 +144,21 @@ def test_failures_do_not_crowd_out_the_artifact_of_the_live_release() -> None:
     assert kept == {"good", "bad8", "bad7", "bad6"}
 
 
-@given(st.sets(st.sampled_from(list(start.PORTS[:50])), max_size=49), st.sampled_from(list(start.PORTS[:50])))
-def test_a_port_is_free_and_follows_the_last(taken: set[int], after: int) -> None:
-    chosen = start.free_port(taken, lambda port: True, after)
+@given(st.sets(st.sampled_from(list(start.PORTS[:50])), max_size=49), st.integers(0, 49))
+def test_a_port_is_the_first_that_is_free(taken: set[int], first: int) -> None:
+    chosen = start.free_port(taken, lambda port: True, first)
     assert chosen not in taken
     assert chosen in start.PORTS
-    assert all(port in taken for port in range(after + 1, chosen))
+    assert all(port in taken for port in range(start.PORTS[first], chosen))
 
 
 def test_ports_go_round_and_skip_what_cannot_be_had() -> None:
-    last = start.PORTS[-1]
-    assert start.free_port(set(), lambda port: True, last) == start.PORTS[0]
-    assert start.free_port({start.PORTS[0]}, lambda port: port != start.PORTS[1], last) == start.PORTS[2]
+    last = len(start.PORTS) - 1
+    assert start.free_port(set(), lambda port: True, last) == start.PORTS[-1]
+    skipped = {start.PORTS[-1], start.PORTS[0]}
+    assert start.free_port(skipped, lambda port: port != start.PORTS[1], last) == start.PORTS[2]
     with pytest.raises(HostError, match="no port"):
-        start.free_port(set(), lambda port: False, None)
+        start.free_port(set(), lambda port: False, 0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hostworld import World
@@ -13,9 +14,11 @@ from hostctl.common import artifact
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
 from hostctl.common.http import Answer
 from hostctl.host import credentials, systemd
+from hostctl.instance import health
 from hostctl.journal import journal
+from hostctl.journal.engine import Work
 from hostctl.release import records
-from hostctl.transitions import begin, drain, follow, plan, prune, recover
+from hostctl.transitions import begin, drain, follow, plan, prune, recover, tables
 from hostctl.verbs import status
 
 
@@ -274,6 +277,80 @@ def test_the_edge_can_read_the_port_through_the_live_link_and_nothing_else(world
     files = [path for path in found if path.is_file()]
     assert [path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
     assert stat.S_IMODE((world.app.live_link / "port").stat().st_mode) == 0o644
+
+
+def test_the_port_of_an_instance_is_roots_alone_until_the_flip_and_cannot_be_foreseen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    start = world.systemd.start
+
+    def look(unit: str) -> None:
+        start(unit)
+        seen.append(stat.S_IMODE((world.app.record(unit[5:-8]) / "port").stat().st_mode))
+
+    monkeypatch.setattr(world.systemd, "start", look)
+    ports = [records.port(world.app, world.push(str(number))["release"]) for number in range(6)]
+    assert seen == [0o600] * 6
+    assert len({after - before for before, after in pairwise(map(int, filter(None, ports)))}) > 1
+
+
+def test_an_instance_can_listen_on_its_own_port_alone(world: World) -> None:
+    release = world.push("one")["release"]
+    assert world.allowed[world.app.unit(release)] == records.port(world.app, release)
+    world.allowed.clear()
+    world.reboot()
+    recover.boot([world.app], world)  # type: ignore[arg-type]
+    assert world.allowed[world.app.unit(release)] == records.port(world.app, release)
+
+
+def take_the_port(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another app's process listens on the port of each instance that is started, and answers as it would."""
+    start = world.systemd.start
+
+    def stolen(unit: str) -> None:
+        start(unit)
+        world.foreign.add(records.next_port(world.app, unit[5:-8]))
+
+    monkeypatch.setattr(world.systemd, "start", stolen)
+
+
+def test_a_push_whose_port_another_process_answers_is_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = world.push("one")["release"]
+    take_the_port(world, monkeypatch)
+    result = world.push("two")
+    assert (result["code"], world.app.live()) == (REVERTED, first)
+    assert "is not of shop@" in result["error"]["what"]
+
+
+def test_a_port_that_is_taken_after_the_health_check_gets_no_visitors(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.push("one")["release"]
+    healthy = health.check_health
+
+    def stolen(work: Work) -> str:
+        told = healthy(work)
+        world.foreign.add(records.next_port(work.app, work.release))
+        return told
+
+    monkeypatch.setattr(tables, "PUSH", [_replaced(row, stolen) for row in tables.PUSH])
+    monkeypatch.setitem(tables.TABLES, "push", tables.PUSH)
+    result = world.push("two")
+    assert (result["code"], world.app.live()) == (REVERTED, first)
+    assert ("flip", "failed") in world.events()
+
+
+def _replaced(row: tables.Row, do: Callable[[Work], str]) -> tables.Row:
+    return row._replace(step=row.step._replace(do=do)) if row.step.name == "health" else row
+
+
+def test_status_believes_nobody_else_who_answers_on_the_port(world: World) -> None:
+    release = world.push("one")["release"]
+    world.foreign.add(records.port(world.app, release) or 0)
+    told = status.status(world.app, world)["health"]  # type: ignore[arg-type]
+    assert (told["ok"], told["status"]) == (False, 200)
+    assert f"a process that is not of shop@{release}" in told["text"]
 
 
 def test_each_instance_has_a_port_of_its_own(world: World) -> None:

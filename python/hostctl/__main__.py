@@ -1,4 +1,4 @@
-"""The entry of `python3 -IS hostctl.pyz` and of the unpacked package."""
+"""The entry of `python3 -ISB hostctl.pyz` and of the unpacked package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Packs hostctl into one file: a zip that Python runs, with the same bytes for the same source.
 
 Provisioning copies that file to the host. There
-the zip unpacks itself when root first runs it: Python keeps compiled bytecode for a directory but not for a zip, and
-compiling takes longer than most verbs.
+the zip unpacks and compiles itself when root first runs it: Python reads compiled bytecode from a directory but not
+from a zip, and compiling takes longer than most verbs. No later run writes anything there (-B): whoever comes through
+sudo could limit what it writes (ulimit -f), and so leave broken bytecode to everybody.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from platformdirs import user_cache_path
 
 import hostctl
 
-SHEBANG = b"#!/usr/bin/python3 -IS\n"
+SHEBANG = b"#!/usr/bin/python3 -ISB\n"
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
-# Runs on the host before anything of hostctl is imported; HASH is replaced by the hash of the source.
+# Runs on the host before anything of hostctl is imported; DIGEST is replaced by the hash of the source.
 ENTRY = '''\
 """Run hostctl from its unpacked copy; make that copy when root finds none."""
 
@@ -27,7 +28,42 @@ import os
 import sys
 
 LIBRARY = "/usr/local/lib/homeport"
-COPY = LIBRARY + "/hostctl-HASH"
+COPY = LIBRARY + "/hostctl-DIGEST-" + str(sys.implementation.cache_tag)
+
+
+def lift_limits() -> None:
+    """Take back the limits of a caller, which come through sudo: they must not cut short what root does."""
+    import resource
+
+    endless = resource.RLIM_INFINITY
+    wanted = dict.fromkeys(("AS", "CPU", "DATA", "FSIZE", "NPROC", "RSS"), (endless, endless))
+    # what systemd gives to a service
+    wanted.update({"NOFILE": (1024, 524288), "STACK": (8 << 20, endless), "CORE": (0, endless)})
+    for name, limits in wanted.items():
+        try:
+            resource.setrlimit(getattr(resource, "RLIMIT_" + name), limits)
+        except (ValueError, OSError):
+            pass  # a root without CAP_SYS_RESOURCE: may_unpack looks at what is left
+
+
+def may_unpack() -> bool:
+    """Whether what this process writes is whole, or an error."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def compile_all(directory: str) -> None:
+    """Compile every module, so that no run has to."""
+    import py_compile
+
+    for parent, _, files in list(os.walk(directory)):
+        for name in files:
+            path = os.path.join(parent, name)
+            if name.endswith(".py"):
+                shown = COPY + path[len(directory) :]
+                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # the copy's name has the hash of all of it
+                py_compile.compile(path, dfile=shown, doraise=True, invalidation_mode=mode)
 
 
 def unpack() -> None:
@@ -37,10 +73,12 @@ def unpack() -> None:
     os.makedirs(LIBRARY, exist_ok=True)
     fresh = tempfile.mkdtemp(dir=LIBRARY, prefix=".hostctl-")
     zipfile.ZipFile(sys.path[0]).extractall(fresh)
+    compile_all(fresh)
     os.chmod(fresh, 0o755)
     for directory, names, files in os.walk(fresh):
         for name in names + files:
             os.chmod(os.path.join(directory, name), 0o755 if name in names else 0o644)
+    os.sync()  # a copy with empty files after a power cut would never be made again
     try:
         os.rename(fresh, COPY)
     except OSError:
@@ -63,7 +101,9 @@ def forget_old() -> None:
 
 
 os.umask(0o022)
-if not os.path.isdir(COPY) and os.geteuid() == 0:
+if os.geteuid() == 0 and "SUDO_USER" in os.environ:
+    lift_limits()
+if not os.path.isdir(COPY) and os.geteuid() == 0 and may_unpack():
     try:
         unpack()
     except OSError:
@@ -81,7 +121,7 @@ def build(target: Path) -> str:
     """Write the zipapp to `target` (mode 0755); returns the sha256 of the source it was made from."""
     sources = _sources()
     digest = _digest(sources)
-    entry = ENTRY.replace("HASH", digest[:12]).encode()
+    entry = ENTRY.replace("DIGEST", digest[:12]).encode()
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in [(b"__main__.py", entry), *sources]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import marshal
 import os
 import subprocess
 import sys
@@ -195,6 +196,52 @@ def test_the_zipapp_is_the_same_bytes_every_time_and_runs_isolated(tmp_path: Pat
     code = "import sys; sys.path.insert(0, sys.orig_argv[-1]); import hostctl.cli; print(hostctl.__file__)"
     done = subprocess.run([sys.executable, "-IS", "-c", code, str(first)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(first))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """hostctl as provisioning installs it, but for the directory into which it unpacks itself."""
+    entry = hostctl_zipapp.ENTRY.replace("/usr/local/lib/homeport", str(tmp_path / "lib"))
+    monkeypatch.setattr(hostctl_zipapp, "ENTRY", entry)
+    hostctl_zipapp.build(tmp_path / "hostctl")
+    return tmp_path / "hostctl"
+
+
+def by_sudo(program: Path, limits: str) -> subprocess.CompletedProcess[str]:
+    """Run hostctl as sudo does for the deploy user, whose shell has set limits; root's program keeps them."""
+    words = ["sh", "-c", f'{limits} exec "$@"', "sh", str(program), "shop", "status"]
+    environment = {"PATH": os.environ["PATH"], "SUDO_USER": "deploy"}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+
+def bytecode(program: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in (program.parent / "lib").rglob("*.pyc")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hostctl unpacks itself for root alone")
+@pytest.mark.parametrize("limits", ["ulimit -f 8;", "ulimit -f 0;", "ulimit -n 32;", "umask 777;", "ulimit -t 5;"])
+def test_no_limit_of_the_deploy_user_leaves_broken_bytecode(installed: Path, limits: str) -> None:
+    assert "no app shop" in by_sudo(installed, limits).stdout
+    if made := bytecode(installed):
+        assert by_sudo(installed, "").stdout
+        assert bytecode(installed) == made
+    else:  # this root cannot lift the limit
+        by_sudo(installed, "")
+        made = bytecode(installed)
+    sources = list((installed.parent / "lib").rglob("*.py"))
+    assert len(made) == len(sources) > 100
+    for content in made.values():
+        marshal.loads(content[16:])
+    assert [path for path in sources if path.stat().st_mode & 0o777 != 0o644] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hostctl unpacks itself for root alone")
+def test_a_run_of_the_deploy_user_writes_no_bytecode(installed: Path) -> None:
+    by_sudo(installed, "")
+    for path in (installed.parent / "lib").rglob("*.pyc"):
+        path.unlink()
+    assert "no app shop" in by_sudo(installed, "ulimit -f 8;").stdout
+    assert bytecode(installed) == {}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -1,8 +1,8 @@
-"""The union of the digested static files of the kept releases, so that a tab opened before a switch finds its
-files.
+"""One directory with the digested static files of all kept releases, so that a page opened before a switch can load its
+files after it.
 
-phx.digest lists them in cache_manifest.json; their names carry a hash, so one directory holds all releases'
-files.
+phx.digest lists the files in cache_manifest.json. Their names contain a hash, so the files of all releases fit into one
+directory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PRECOMPRESSED = ("", ".gz", ".br", ".zst")
 
 
 def digested(tree: Path) -> Iterator[tuple[str, Path]]:
-    """Each digested file of a release: its path below /srv/<app>/assets, and where it is in the tree."""
+    """Each digested file of a release: its path below /srv/<app>/assets, and its path in the tree."""
     for manifest in sorted(tree.glob("lib/*/priv/static/cache_manifest.json")):
         latest = (read_json(manifest) or {}).get("latest")
         for name in sorted(set(latest.values())) if isinstance(latest, dict) else []:
-            if _plain(name):
+            if _is_inside(name):
                 yield from _variants(manifest.parent, name)
 
 
@@ -34,7 +34,7 @@ def _variants(static: Path, name: str) -> Iterator[tuple[str, Path]]:
             yield f"{name}{ending}", path
 
 
-def _plain(name: object) -> bool:
+def _is_inside(name: object) -> bool:
     """Whether a name from the manifest stays below the directory it is relative to."""
     if not isinstance(name, str) or not name or "\0" in name:
         return False
@@ -43,7 +43,7 @@ def _plain(name: object) -> bool:
 
 
 def link(app: App, release: str) -> int:
-    """Put the files of a release into the union; returns how many there are."""
+    """Link the files of a release into the directory; returns how many there are."""
     count = 0
     for name, source in digested(app.tree(release)):
         target = app.assets / name
@@ -55,16 +55,16 @@ def link(app: App, release: str) -> int:
 
 
 def prune(app: App, kept: Iterable[str]) -> int:
-    """Remove from the union what no kept release has; returns how many files went."""
-    wanted = {name for release in kept for name, _ in digested(app.tree(release))}
-    gone = 0
+    """Remove the files that no kept release has from the directory; returns how many were removed."""
+    names = {name for release in kept for name, _ in digested(app.tree(release))}
+    removed = 0
     for directory, _, files in os.walk(app.assets, topdown=False):
         for file in files:
             path = Path(directory, file)
-            if str(path.relative_to(app.assets)) not in wanted:
+            if str(path.relative_to(app.assets)) not in names:
                 path.unlink()
-                gone += 1
+                removed += 1
         if Path(directory) != app.assets:
             with suppress(OSError):  # not empty
                 Path(directory).rmdir()
-    return gone
+    return removed

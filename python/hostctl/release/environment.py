@@ -1,10 +1,10 @@
-"""The environment of a release at rest: sealed, and given by systemd to the release's own processes, in memory alone.
+"""The environment of a release on the disk: encrypted, and decrypted by systemd in memory for the release's processes.
 
-    releases/R/environment.cred   every variable but PORT, as envfile renders them
-    releases/R/secrets/NAME       each secret once more by itself, for an app that would rather read a file
-    releases/R/instance.env       PORT, which is no secret, and another one at every start
+    releases/R/environment.cred   every variable except PORT, as envfile renders them
+    releases/R/secrets/NAME       each secret in a file of its own, for an app that reads it from a file
+    releases/R/instance.env       PORT, which is not secret and changes at every start
 
-systemd would read an EnvironmentFile= before it has the credentials: so a shell reads the variables, and becomes the
+systemd reads an EnvironmentFile= before the credentials are there. So a shell reads the variables and then executes the
 program.
 """
 
@@ -22,21 +22,21 @@ from hostctl.release import envfile
 
 SEALED, SECRETS, INSTANCE = "environment.cred", "secrets", "instance.env"
 CREDENTIAL = "environment"
-PREFIX = "secret_"  # what systemd loads from a directory is named after that, and after the file
-PLAIN = "env"  # where an older Homeport kept all of it, as plain text
+PREFIX = "secret_"  # of the names of the credentials that systemd loads from the directory of the secrets
+PLAIN = "env"  # the file in which an older Homeport kept the environment as plain text
 MOST = 1 << 20  # bytes of all credentials of a unit (systemd, src/shared/creds-util.h, CREDENTIALS_TOTAL_SIZE_MAX)
 
-# systemd makes one dollar of two. dash is on every Debian, and takes every name for a variable
+# systemd replaces two dollar signs by one. dash is on every Debian, and accepts every name of a variable
 LAUNCH = f'set -a; . "$$CREDENTIALS_DIRECTORY/{CREDENTIAL}"; exec "$$@"'
 
 
 def launch_command(argv: Sequence[str]) -> list[str]:
-    """The command that gives a program the variables of its unit's credential, and becomes it."""
+    """The command that sets the variables of the unit's credential and executes a program."""
     return ["/bin/dash", "-c", LAUNCH, argv[0], *argv]
 
 
 def credential_setting(path: Path) -> str:
-    """The setting of a unit by which it has the variables that are sealed in a file."""
+    """The setting by which a unit loads the encrypted variables of a file."""
     return f"LoadCredentialEncrypted={CREDENTIAL}:{path}"
 
 
@@ -44,44 +44,44 @@ def credential_setting(path: Path) -> str:
 
 
 def seal(path: Path, values: Mapping[str, str]) -> None:
-    """Keep variables in a file that opens on this host alone. Raises HostError (usage) for more than systemd gives."""
+    """Encrypt variables into a file for this host. Raises HostError (usage) when they exceed systemd's limit."""
     check_size(values)
     credentials.write(path, CREDENTIAL, envfile.render(values).encode())
 
 
 def save(app: App, release: str, values: Mapping[str, str], secrets: Iterable[str]) -> None:
-    """Seal the variables of a release, and each that is secret by itself. Raises HostError.
+    """Encrypt the variables of a release, and each secret into a file of its own. Raises HostError.
 
-    The variables are sealed last: while they are not there, none of it is.
+    The file of all variables is written last: its existence means that the others are complete.
     """
     record = app.record(release)
-    own = sorted(set(secrets) & values.keys())
-    check_size(values, own)
+    names = sorted(set(secrets) & values.keys())
+    check_size(values, names)
     files.make_directory(record / SECRETS, 0o700)
-    for name in own:
+    for name in names:
         credentials.write(record / SECRETS / name, PREFIX + name, values[name].encode())
     seal(record / SEALED, values)
 
 
 def check_size(values: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
-    """Raises HostError (usage) for what no environment can hold, and for more than systemd gives to a unit."""
+    """Raises HostError (usage) for an invalid variable, and when all of them exceed systemd's limit for a unit."""
     size = len(CREDENTIAL) + len(envfile.render(values).encode())
     size += sum(len(PREFIX + name) + len(values[name].encode()) for name in secrets)
     if size > MOST:
-        what = f"the app's variables are {size} bytes, and systemd gives an app at most {MOST}"
-        raise HostError(what, "env in deploy.yml", "put what is large into a file of the release", USAGE)
+        what = f"the app's variables are {size} bytes, and systemd allows {MOST} for a unit"
+        raise HostError(what, "env in deploy.yml", "move large values into a file of the release", USAGE)
 
 
 def write_port(app: App, release: str, number: int) -> None:
-    """The PORT of the instance that is started next."""
+    """Write the PORT of the instance that is started next."""
     record = app.record(release)
     files.write_atomic(record / INSTANCE, envfile.render({"PORT": str(number)}).encode())
-    if (record / PLAIN).exists():  # the unit of before reads it, until provisioning comes to the end
+    if (record / PLAIN).exists():  # the unit of an older Homeport reads it until provisioning has replaced that unit
         files.write_atomic(record / PLAIN, envfile.render({**read_plain(record / PLAIN), "PORT": str(number)}).encode())
 
 
 def forget(app: App, release: str) -> None:
-    """Remove all of it, and what a program of the release had besides."""
+    """Delete the environment of a release, its secrets, and the encrypted files of its programs."""
     record = app.record(release)
     for path in (record / PLAIN, record / INSTANCE, *record.glob("*.cred")):
         files.unlink(path)
@@ -92,26 +92,26 @@ def forget(app: App, release: str) -> None:
 
 
 def load(app: App, release: str) -> dict[str, str]:
-    """The variables of a release's instance; empty when it has none (any more).
+    """The variables of a release's instance; empty when they were deleted or never written.
 
-    Raises HostError when they are there and cannot be decrypted.
+    Raises HostError when they cannot be decrypted.
     """
     record = app.record(release)
     try:
-        found = (record / SEALED).stat()
+        status = (record / SEALED).stat()
     except OSError:
         return read_plain(record / PLAIN)
-    return {**_opened(record / SEALED, found.st_ino, found.st_mtime_ns), **read_plain(record / INSTANCE)}
+    return {**_decrypted(record / SEALED, status.st_ino, status.st_mtime_ns), **read_plain(record / INSTANCE)}
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path, *_: int) -> dict[str, str]:
-    """Decrypted once for each file of that inode and time: `logs -f` asks many times in a second."""
+def _decrypted(path: Path, *_: int) -> dict[str, str]:
+    """The variables of a file, cached by its inode and time: `logs -f` reads them many times in a second."""
     return envfile.parse(credentials.read(path, CREDENTIAL).decode())
 
 
 def read_plain(path: Path) -> dict[str, str]:
-    """The variables of a file of plain text; empty when there is none."""
+    """The variables of a plain text file; empty without one, or for an invalid one."""
     try:
         return envfile.parse(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The record of each release: what it is, who pushed it, and what became of it."""
+"""The record of each release: its commit and settings, who pushed it, and the states it went through."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hostctl.release import changes as release_changes
 from hostctl.release import environment as at_rest
 
 STAGED, LIVE, SUPERSEDED, FAILED_STATE = "staged", "live", "superseded", "failed"
-# the instance's port, as the edge reads it; and that of an instance which is to take its place under the same release
+# files with the port of the live instance, which the edge reads, and of the one that replaces it in the same release
 PORT, NEXT_PORT = "port", "port.next"
 
 
 def releases(app: App) -> list[str]:
     """Every release with a record directory, oldest first."""
     try:
-        found = [path.name for path in app.records.iterdir()]
+        names = [path.name for path in app.records.iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(name for name in found if matches("release", name))
+    return sorted(name for name in names if matches("release", name))
 
 
 def load(app: App, release: str) -> Record:
@@ -37,16 +37,17 @@ def load(app: App, release: str) -> Record:
 
 def every(app: App) -> list[Record]:
     """All records, oldest first."""
-    found = (read_json(app.record(release) / "record.json") for release in releases(app))
-    return [cast(Record, record) for record in found if record is not None]
+    records = (read_json(app.record(release) / "record.json") for release in releases(app))
+    return [cast(Record, record) for record in records if record is not None]
 
 
 def save(app: App, record: Record) -> None:
+    """Write the record of a release."""
     write_json(app.record(record["release"]) / "record.json", record)
 
 
 def mark(app: App, release: str, state: str, why: str = "") -> None:
-    """Set the state of a release and remember when. Saying what is so already changes nothing."""
+    """Set the state of a release, and add it with the time to its history. The current state changes nothing."""
     record = load(app, release)
     if record["state"] == state:
         return
@@ -57,7 +58,7 @@ def mark(app: App, release: str, state: str, why: str = "") -> None:
 
 
 def unmark(app: App, release: str, state: str) -> None:
-    """Undo `mark`: back to `state`, with what was remembered since forgotten."""
+    """Undo `mark`: set the earlier `state`, and remove the later ones from the history."""
     record = load(app, release)
     history = list(record["history"])
     while len(history) > 1 and history[-1]["state"] != state:
@@ -66,7 +67,7 @@ def unmark(app: App, release: str, state: str) -> None:
 
 
 def summary(app: App, record: Record) -> ReleaseSummary:
-    """What a list of releases shows. What is live is taken from the symlink, not from the record."""
+    """A release as a list shows it. The symlink, not the record, decides which one is live."""
     live = record["release"] == app.live()
     state = LIVE if live else SUPERSEDED if record["state"] == LIVE else record["state"]
     return {
@@ -84,9 +85,9 @@ def summary(app: App, record: Record) -> ReleaseSummary:
 
 
 def env_changes(app: App, before: str | None, after: str) -> NamedChanges | None:
-    """What differs by name between the environments of two releases; None for nothing, and where it is not known."""
-    found = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
-    digests = [record["env_digests"] for record in found if "env_digests" in record]
+    """The names that differ between the environments of two releases; None without a difference, or when unknown."""
+    records = [read_json(app.record(release) / "record.json") or {} for release in (before, after) if release]
+    digests = [record["env_digests"] for record in records if "env_digests" in record]
     changes = release_changes.named_changes(*digests) if len(digests) == 2 else None
     return changes if changes and any(changes.values()) else None
 
@@ -106,7 +107,7 @@ def port(app: App, release: str, name: str = PORT) -> int | None:
 
 
 def next_port(app: App, release: str) -> int:
-    """The port of the instance that was started last, whether or not the edge knows it; 0 for none."""
+    """The port of the instance that was started last, even before the edge uses it; 0 without one."""
     return port(app, release, NEXT_PORT) or port(app, release) or 0
 
 
@@ -122,14 +123,11 @@ def publish_port(app: App, release: str, name: str = PORT) -> None:
 
 
 def forget_environment(app: App, release: str) -> None:
-    """A release that will never start again keeps neither its secrets nor its port."""
+    """Delete the environment and the port of a release that will not start again."""
     at_rest.forget(app, release)
     unlink(app.record(release) / "port")
 
 
 def environment(app: App, release: str) -> dict[str, str]:
-    """The environment of the release's instance; empty when it has none (any more).
-
-    Raises HostError when it cannot be decrypted.
-    """
+    """The environment of the release's instance; empty when it was deleted. Raises HostError when decryption fails."""
     return at_rest.load(app, release)

@@ -1,6 +1,4 @@
-"""An artifact comes in, in pieces, as a zstd stream; it counts only once its tar has the digest it was
-announced with.
-"""
+"""Receives an artifact in pieces as a zstd stream. It is accepted only when its tar has the announced digest."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ from hostctl.core.paths import App
 from hostctl.host import disk
 
 PIECE = 1 << 20
-RESERVE = 64 << 20  # bytes of disk that receiving leaves alone: the journal and the app need some
-SILENCE = 15.0  # seconds; ssh on the laptop gives up after as long
+RESERVE = 64 << 20  # bytes that an upload leaves free for the journal and the app
+SILENCE = 15.0  # seconds without data until an upload fails; ssh on the laptop fails after as many
 
 
 class Upload:
-    """One artifact on its way in: the bytes so far, and what they belong to."""
+    """The files of an upload in progress: the received bytes, and the transfer that they belong to."""
 
     def __init__(self, app: App, digest: str) -> None:
         self.digest = digest
@@ -34,35 +32,39 @@ class Upload:
         self.about = app.artifacts / f"{digest}.part.json"
 
     def held(self, transfer: str) -> int:
-        """How many bytes of this very stream are here."""
+        """The number of received bytes of that transfer."""
         about = read_json(self.about)
         if about is None or about.get("transfer") != transfer:
             return 0
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def forget(self) -> None:
+    def delete(self) -> None:
+        """Delete the received bytes."""
         for path in (self.part, self.about):
             path.unlink(missing_ok=True)
 
 
 def held(app: App) -> list[str]:
-    """The digests of the whole artifacts, newest first."""
-    found = [path for path in app.artifacts.glob("*.tar") if matches("digest", path.stem)]
-    return [path.stem for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+    """The digests of the complete artifacts, newest first."""
+    tars = [path for path in app.artifacts.glob("*.tar") if matches("digest", path.stem)]
+    return [path.stem for path in sorted(tars, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def partial(app: App) -> Json:
-    """The uploads in progress, by digest."""
-    found = {}
+    """The uploads in progress, by digest: `bytes` received, and the `transfer`."""
+    uploads: Json = {}
     for path in app.artifacts.glob("*.part"):
         about = read_json(path.with_name(path.name + ".json"))
         if about is not None and matches("digest", path.stem):
-            found[path.stem] = {"bytes": path.stat().st_size, "transfer": about.get("transfer")}
-    return found
+            uploads[path.stem] = {"bytes": path.stat().st_size, "transfer": about.get("transfer")}
+    return uploads
 
 
 def receive(app: App, digest: str, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]) -> Json:
-    """Take one piece of a stream from `stream`; decode and check when it is whole. Raises HostError."""
+    """Receive one piece of a transfer from `stream`; when it is complete, decode and check it. Raises HostError.
+
+    Returns `held`, the number of received bytes, and `complete`.
+    """
     make_directory(app.artifacts, 0o700)
     upload = Upload(app, digest)
     if upload.tar.exists():
@@ -78,7 +80,7 @@ def _receive(
     have = upload.held(transfer)
     if offset != have and offset != 0:
         raise HostError(
-            f"the piece begins at {offset}, but the host holds {have} bytes",
+            f"the piece begins at {offset}, but the host has {have} bytes",
             str(upload.part),
             f"send from {have}",
             FAILED,
@@ -94,35 +96,37 @@ def _receive(
 
 def _begin(app: App, upload: Upload, transfer: str, total: int) -> None:
     disk.require_space(app.artifacts, total + RESERVE, "the upload")
-    upload.forget()
+    upload.delete()
     write_json(upload.about, {"transfer": transfer, "total": total})
 
 
 def _append(upload: Upload, offset: int, total: int, stream: IO[bytes]) -> int:
-    """Append what comes, and not a byte more than was announced; returns how many are held then."""
+    """Append the data of the stream, at most the announced `total`; returns the number of bytes received by then."""
     have = offset
     with upload.part.open("ab") as part:
-        while piece := _next(stream, upload.part):
+        while piece := _read(stream, upload.part):
             if have + len(piece) > total:
-                raise HostError(f"more than the announced {total} bytes came", str(upload.part), "send it again", USAGE)
+                what = f"the upload is longer than the announced {total} bytes"
+                raise HostError(what, str(upload.part), "send it again", USAGE)
             part.write(piece)
             have += len(piece)
     return have
 
 
-def _next(stream: IO[bytes], part: Path) -> bytes:
-    """The bytes that came since. Raises HostError when none do: the wire is cut, and nobody tells this end of it."""
+def _read(stream: IO[bytes], part: Path) -> bytes:
+    """The next data of the stream. Raises HostError after SILENCE seconds without any: the connection is dead."""
     if not select.select([stream], [], [], SILENCE)[0]:
-        raise HostError(f"nothing came for {SILENCE:g} s", str(part), "push again; it goes on from there", FAILED)
+        what = f"no data arrived for {SILENCE:g} s"
+        raise HostError(what, str(part), "push again; the upload continues from there", FAILED)
     return os.read(stream.fileno(), PIECE)
 
 
 def _finish(app: App, upload: Upload, transfer: str, base: str | None) -> None:
-    """Check the stream, decode it, check the tar, and only then give it its name."""
+    """Check the stream, decode it, check the tar, and then give the tar its name. Raises HostError."""
     fresh = upload.tar.with_name(f"{upload.digest}.tar.new")
     try:
         if file_digest(upload.part) != transfer:
-            raise HostError("the upload was damaged on its way", str(upload.part), "push again", FAILED)
+            raise HostError("the upload was damaged on the way", str(upload.part), "push again", FAILED)
         if _decode(app, upload.part, fresh, base) != upload.digest:
             raise HostError(
                 "the artifact does not have the digest it was announced with",
@@ -134,11 +138,11 @@ def _finish(app: App, upload: Upload, transfer: str, base: str | None) -> None:
         sync_directory(app.artifacts)
     finally:
         fresh.unlink(missing_ok=True)
-        upload.forget()
+        upload.delete()
 
 
 def _decode(app: App, part: Path, out: Path, base: str | None) -> str:
-    """Decompress into `out`, on disk; returns its sha256. Stops before the disk is full."""
+    """Decompress into `out` and sync it; returns its SHA-256. Raises HostError, also before the disk is full."""
     command = [
         "zstd",
         "-d",
@@ -163,18 +167,21 @@ def _decode(app: App, part: Path, out: Path, base: str | None) -> str:
         except BaseException:
             process.kill()
             raise
-        why = process.stderr.read(2000).decode(errors="replace").strip()
+        reason = process.stderr.read(2000).decode(errors="replace").strip()
         file.flush()
         os.fsync(file.fileno())
     if process.returncode != 0:
-        raise HostError(f"the upload cannot be decompressed: {why}", str(part), "push again", FAILED)
+        raise HostError(f"the upload cannot be decompressed: {reason}", str(part), "push again", FAILED)
     return hashed.hexdigest()
 
 
 def _base(app: App, base: str | None) -> Path:
+    """The artifact from which the upload differs. Raises HostError when the host does not have it."""
     tar = app.artifact(base or "")
     if not tar.is_file():
-        raise HostError(f"the host does not hold the base {base} any more", str(tar), "send it whole", FAILED)
+        raise HostError(
+            f"the host has no longer the artifact {base}, the base of the upload", str(tar), "send it whole", FAILED
+        )
     return tar
 
 

@@ -159,9 +159,14 @@ def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: f
     """
     when = [] if at is None else ["-timestamp", iso_milliseconds(at)]
     path = str(dbs.named(name).path)
+    failure = f"{name} cannot be restored from the epoch {epoch}"
     with _one_off(app, dbs, epoch) as configuration:
-        argv = ["restore", "-config", configuration, *when, "-integrity-check", "full", "-o", str(target), path]
-        _run(app, dbs, argv, f"{name} cannot be restored from the epoch {epoch}")
+        # without a copy to restore it then exits with 0 and writes no file; every other failure exits with 1
+        argv = ["restore", "-config", configuration, *when, "-if-replica-exists", "-integrity-check", "full"]
+        _run(app, dbs, [*argv, "-o", str(target), path], failure)
+    if not target.exists():
+        what = f"{failure}: there is no copy, or none of that time"
+        raise NoBackupError(what, "the backup on S3", "deploy backup list")
 
 
 def send_pending(app: App, dbs: Databases, epoch: str, snapshot: bool) -> None:
@@ -216,14 +221,11 @@ def _run(app: App, dbs: Databases, argv: Sequence[str], failure: str) -> None:
         raise _failed(app, failure, done.stderr + done.stdout)
 
 
-def _failed(app: App, failure: str, said: str) -> HostError:
-    last = failure_reason(said)
-    where = "the backup on S3"
-    if "no matching backup files available" in last or "timestamp does not exist" in last:
-        return NoBackupError(f"{failure}: there is no copy, or none of that time", where, "deploy backup list")
+def _failed(app: App, failure: str, output: str) -> HostError:
+    reason = failure_reason(output)
     for key in settings.credentials(app):
-        last = last.replace(key, "...") if key else last
-    return HostError(f"{failure}: {last}", where, "run deploy backup check to test the answers of S3")
+        reason = reason.replace(key, "...") if key else reason
+    return HostError(f"{failure}: {reason}", "the backup on S3", "run deploy backup check to test the answers of S3")
 
 
 def failure_reason(output: str) -> str:
@@ -405,28 +407,28 @@ def first_stored(ltx_objects: Sequence[LtxObject]) -> float | None:
 def fetch(
     app: App, dbs: Databases, epochs: Sequence[backup_epochs.Epoch], name: str, target: Path, at: float | None = None
 ) -> backup_epochs.Epoch | None:
-    """Restore a database as it counted at a time (None: the newest), from whichever epoch of the chain has it.
+    """Restore a database as of a time (None: the newest), from the epoch of the chain that was current then.
 
-    Returns that epoch; None when no epoch ever had such a database. Raises HostError, and Nothing for a time that was
-    pruned.
+    Returns that epoch; None when no epoch has a database of that name. Raises HostError, and NoBackupError for a time
+    that was pruned.
     """
     store = backup_epochs.bucket(app)
     for epoch, until in backup_epochs.candidates(epochs, at):
-        found = objects(store, epoch.epoch, name)
-        if not found or _not_begun(found, until, 0):
+        ltx_objects = objects(store, epoch.epoch, name)
+        if not ltx_objects or _not_begun(ltx_objects, until, 0):
             continue
         try:
             restore(app, dbs, epoch.epoch, name, target, until)
             return epoch
         except NoBackupError:
-            if not _not_begun(found, until, 1):
+            if not _not_begun(ltx_objects, until, 1):
                 raise
     return None
 
 
-def _not_begun(found: Sequence[LtxObject], until: float | None, grace: float) -> bool:
-    """Whether the epoch had stored nothing yet at that time. Stored times are cut to the second, so up to a `grace` of
-    one second after that only a try tells.
+def _not_begun(ltx_objects: Sequence[LtxObject], until: float | None, grace: float) -> bool:
+    """Whether the epoch had stored nothing yet at that time. S3 reports whole seconds: with a `grace` of one second the
+    result may be wrong for a time within it, and only a restore shows that.
     """
-    first = first_stored(found)
+    first = first_stored(ltx_objects)
     return first is not None and until is not None and until < first + grace

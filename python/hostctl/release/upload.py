@@ -180,7 +180,7 @@ def _base(app: App, base: str | None) -> Path:
     tar = app.artifact(base or "")
     if not tar.is_file():
         raise HostError(
-            f"the host has no longer the artifact {base}, the base of the upload", str(tar), "send it whole", FAILED
+            f"the host no longer has the artifact {base}, the base of the upload", str(tar), "send it whole", FAILED
         )
     return tar
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Backup, Databases
-from hostctl.common.documents import FullRequired
+from hostctl.common.documents import FullRequired, MonitorResult
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json, write_json
 from hostctl.core import lock
@@ -20,8 +20,8 @@ from hostctl.journal import journal
 from hostctl.sqlite import files, lag, litestream, replication
 from hostctl.sqlite.lag import Delay
 
-PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
-FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
+PATIENCE = 10.0  # seconds for which the monitor waits until a row is on S3
+FORGOTTEN = 60.0  # seconds after which a pause without a running transition was left by a crash
 
 
 def check(app: App, host: Host) -> Json:
@@ -36,52 +36,57 @@ def check(app: App, host: Host) -> Json:
         return {"paused": True}
     try:
         with replication.exclusive(app, patience=0):
-            told = _look(app, dbs, dbs.backup, host)
-    except replication.BusyError as other:
-        return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
-    if told["error"] is None and (debt := state.full_required(app)) is not None:
-        told["error"] = _pay(app, host, debt)
-    write_json(app.backup / "watch.json", told)
-    return told
+            result = _check(app, dbs, dbs.backup, host)
+    except replication.BusyError as busy:
+        return {"left_to": busy.what}  # such as provisioning; the next check is in a minute
+    if result["error"] is None and (required := state.full_required(app)) is not None:
+        result["error"] = _take_full(app, host, required)
+    write_json(app.backup / "watch.json", result)
+    return {**result}
 
 
 def _left_to_others(app: App) -> bool:
     """Whether a transition works on the database now. A pause that a crash left expires."""
-    found = state.paused(app)
-    if found is None:
+    pause = state.paused(app)
+    if pause is None:
         return False
-    return bool(lock.holder(app) or journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN)
+    return bool(lock.holder(app) or journal.unfinished(app) or time.time() - pause["at"] < FORGOTTEN)
 
 
-def _pay(app: App, host: Host, debt: FullRequired) -> str | None:
+def _take_full(app: App, host: Host, required: FullRequired) -> str | None:
     """Take the required full snapshot; returns the error, if any."""
     try:
-        replication.restart(app, host, debt["why"])
+        replication.restart(app, host, required["why"])
     except HostError as error:
         return error.what
     return None
 
 
-def _look(app: App, dbs: Databases, backup: Backup, host: Host) -> Json:
-    before = read_json(app.backup / "watch.json") or {}
-    told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
-    told |= {"arrived": before.get("arrived")}
-    wrong = _counts(app, host)
+def _check(app: App, dbs: Databases, backup: Backup, host: Host) -> MonitorResult:
+    before, begun = read_json(app.backup / "watch.json") or {}, time.time()
+    arrived, canary = before.get("arrived"), before.get("canary")
+    not_current = _check_epoch(app, host)
     if epochs.superseded(app) is not None:
-        return {**told, "error": wrong}
-    ran = _keep_running(app, host)
-    number, written = _mark(app, dbs, told["canary"])
-    late = ran or _arrived(app, dbs, min(PATIENCE, backup.max_lag), host)
-    found = Delay(written, None) if late is None else _behind(app, dbs, before, written)
-    lag = time.time() - (written if found.since is None else found.since)
-    told |= {"lag": round(lag, 3), "canary": number, "since": found.since, "arrived": found.arrived}
-    return {**told, "error": wrong or late}
+        return {"at": begun, "lag": None, "canary": canary, "error": not_current, "arrived": arrived}
+    not_running = _keep_running(app, host)
+    number, written = _write_canaries(app, dbs, canary)
+    late = not_running or _wait_until_stored(app, dbs, min(PATIENCE, backup.max_lag), host)
+    delay = Delay(written, None) if late is None else _measure_delay(app, dbs, before, written)
+    seconds = time.time() - (written if delay.since is None else delay.since)
+    return {
+        "at": begun,
+        "lag": round(seconds, 3),
+        "canary": number,
+        "error": not_current or late,
+        "arrived": delay.arrived,
+        "since": delay.since,
+    }
 
 
-# ---------------------------------------------------------------------------------------------- who counts
+# ---------------------------------------------------------------------------------------------- the current epoch
 
 
-def _counts(app: App, host: Host) -> str | None:
+def _check_epoch(app: App, host: Host) -> str | None:
     """Check that CURRENT names this host's epoch, and act when it does not; returns the error."""
     try:
         store = epochs.bucket(app)
@@ -91,70 +96,69 @@ def _counts(app: App, host: Host) -> str | None:
 
 
 def _compare(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
-    mine = epochs.local(app)
-    if mine is None:
+    """Compare this host's epoch with `now`, the one that CURRENT names, and act on a difference; returns the error."""
+    local = epochs.local(app)
+    if local is None:
         return None
-    if now is not None and now.epoch == mine.epoch:
+    if now is not None and now.epoch == local.epoch:
         epochs.clear_superseded(app)
         epochs.publish(app, store)
         return None
-    if not mine.published and (now is None or now.epoch == mine.replaces):
+    if not local.published and (now is None or now.epoch == local.replaces):
         epochs.publish(app, store)
         return None
     if now is None:
         # the next start opens another epoch
         host.systemd.stop(app.stream_unit)
         return "CURRENT is gone from the bucket: another epoch is opened"
-    told = epochs.mark_superseded(app, now)
+    superseded = epochs.mark_superseded(app, now)
     host.systemd.stop(app.stream_unit)
-    return str(told["why"])
+    return superseded["why"]
 
 
-# ---------------------------------------------------------------------------------------------- whether it runs
+# ---------------------------------------------------------------------------------------------- Litestream
 
 
 def _keep_running(app: App, host: Host) -> str | None:
-    """Start Litestream when it does not run; returns why it did not."""
+    """Start Litestream when it does not run; returns why it did not run, or the error of its last start."""
     if state.paused(app) is not None:
         replication.resume(app, host, snapshot=True)
         return "the stream was left paused"
+    refusal = state.refusal(app)
     if host.systemd.show(app.stream_unit)[0].runs:
-        found = state.refusal(app)
-        return None if found is None else str(found["what"])
-    found = state.refusal(app)
+        return refusal["what"] if refusal else None
     state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
-    return str(found["what"]) if found else "Litestream did not run"
+    return refusal["what"] if refusal else "Litestream did not run"
 
 
-# ---------------------------------------------------------------------------------------------- whether it arrives
+# ---------------------------------------------------------------------------------------------- writes on S3
 
 
-def _mark(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
+def _write_canaries(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
     """Write a canary row into every open database; returns the main database's row number, and the time."""
     number, written = last, time.time()
-    for one in dbs.databases:
-        if one.path.exists() and litestream.has_open(app, one.path):
+    for database in dbs.existing():
+        if litestream.has_open(app, database.path):
             with suppress(HostError):
-                row = files.write_canary(one.path)
-                number = row if one == dbs.main else number
+                row = files.write_canary(database.path)
+                number = row if database == dbs.main else number
     return number, written
 
 
-def _arrived(app: App, dbs: Databases, patience: float, host: Host) -> str | None:
+def _wait_until_stored(app: App, dbs: Databases, patience: float, host: Host) -> str | None:
     """Wait until the writes are on S3; returns the error when they do not arrive."""
     try:
-        for one in dbs.databases:
-            if one.path.exists():
-                litestream.wait_until_stored(app, one.name, patience, host)
+        for database in dbs.existing():
+            litestream.wait_until_stored(app, database.name, patience, host)
     except HostError as error:
-        return error.what + _refused(app)
+        return error.what + _write_error(app)
     return None
 
 
-def _refused(app: App) -> str:
-    """What S3 says to a write, which it may refuse though it can be read: it is full, or the keys may not. "" if it
-    takes one.
+def _write_error(app: App) -> str:
+    """The error of a write to S3, as an addition to a message; "" without one. A full bucket, or keys without the right
+    to write, refuse writes but not reads.
     """
     try:
         store = epochs.bucket(app, hurried=True)
@@ -166,10 +170,10 @@ def _refused(app: App) -> str:
     return ""
 
 
-def _behind(app: App, dbs: Databases, before: Json, written: float) -> Delay:
-    """How far behind S3 is, the row that was just written included. Without Litestream, as the last look saw it."""
+def _measure_delay(app: App, dbs: Databases, before: Json, written: float) -> Delay:
+    """The delay of S3, including the canary just written. Without Litestream it is that of the last result."""
     try:
-        found = lag.measure(app, dbs, before)
+        delay = lag.measure(app, dbs, before)
     except HostError:
-        found = Delay(before.get("arrived") or 0.0, before.get("since"))
-    return found._replace(since=found.since or written)
+        delay = Delay(before.get("arrived") or 0.0, before.get("since"))
+    return delay._replace(since=delay.since or written)

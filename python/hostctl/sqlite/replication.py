@@ -22,11 +22,11 @@ from hostctl.host.host import Host
 from hostctl.sqlite import bootstrap as preparing
 from hostctl.sqlite import files, litestream
 
-BACK = 60.0  # seconds that Litestream may take to have every database open again, and more for large ones
-SLOWEST = 10 << 20  # bytes a second that it reads of them meanwhile
-AWAY = 3.0  # seconds after which it is asked whether S3 answers at all
+BACK = 60.0  # seconds for which a start waits until Litestream has every database open, and more for large ones
+SLOWEST = 10 << 20  # bytes a second that Litestream reads of them, at least
+AWAY = 3.0  # seconds of waiting after which the start checks whether S3 answers
 POLL = 0.1
-OTHER = 600.0  # seconds that another restart may take, a snapshot included
+OTHER = 600.0  # seconds for which an action waits for another one, which may take a snapshot
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls
@@ -34,32 +34,33 @@ OTHER = 600.0  # seconds that another restart may take, a snapshot included
 
 def condition(app: App) -> Json:
     """Whether the unit may start. Raises HostError when it may not, so that systemd skips it."""
-    why = _barred(app)
-    if why is not None:
-        raise HostError(f"nothing is streamed: {why}", str(app.backup), "deploy backup status", FAILED)
+    reason = _stop_reason(app)
+    if reason is not None:
+        raise HostError(f"nothing is streamed: {reason}", str(app.backup), "deploy backup status", FAILED)
     return {}
 
 
-def _barred(app: App) -> str | None:
+def _stop_reason(app: App) -> str | None:
+    """Why the unit may not start; None when it may."""
     dbs = settings.load(app)
     if dbs is None or dbs.backup is None:
         return "no backup is configured"
-    if (beaten := epochs.superseded(app)) is not None:
-        return str(beaten["why"])
+    if (superseded := epochs.superseded(app)) is not None:
+        return superseded["why"]
     if (paused := state.paused(app)) is not None:
-        return str(paused["why"])
+        return paused["why"]
     refusal = state.refusal(app)
-    return None if refusal is None or refusal["again"] else str(refusal["what"])
+    return None if refusal is None or refusal["again"] else refusal["what"]
 
 
 def stopped(app: App) -> Json:
     """Note how Litestream ended: after an unclean end a full snapshot is required."""
-    was = state.running(app)
+    running = state.running(app)
     result = os.environ.get("SERVICE_RESULT", "")
-    if was is not None and result != "success":
+    if running is not None and result != "success":
         state.require_full(app, f"Litestream ended without being stopped ({result or 'unknown'})")
     state.ended(app)
-    return {"clean": was is None or result == "success"}
+    return {"clean": running is None or result == "success"}
 
 
 # ---------------------------------------------------------------------------------------------- start
@@ -74,23 +75,23 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
     make_directory(app.backup, 0o700)
     if dbs.backup is None:
         return {"changed": preparing.create_main(dbs)}
-    if (beaten := epochs.superseded(app)) is not None:
-        return {"changed": False, "superseded": beaten}
+    if (superseded := epochs.superseded(app)) is not None:
+        return {"changed": False, "superseded": superseded}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     if allow_empty:
         state.allow_empty(app)
     if not host.systemd.show(app.stream_unit)[0].runs:
-        return _started(app, dbs, host)
-    begun = state.running(app)
-    if begun is None or begun["fingerprint"] == preparing.fingerprint(app, host):
+        return _start(app, dbs, host)
+    running = state.running(app)
+    if running is None or running["fingerprint"] == preparing.fingerprint(app, host):
         wait_until_synced(app, dbs, host, time.time())
         return {"changed": False}
-    restart(app, host, "it was configured anew")
+    restart(app, host, "its configuration changed")
     return {"changed": True}
 
 
-def _started(app: App, dbs: Databases, host: Host) -> Json:
+def _start(app: App, dbs: Databases, host: Host) -> Json:
     begun = time.time()
     state.clear_refusal(app)
     host.systemd.start(app.stream_unit)
@@ -99,44 +100,42 @@ def _started(app: App, dbs: Databases, host: Host) -> Json:
 
 
 def wait_until_synced(app: App, dbs: Databases, host: Host, since: float) -> None:
-    """Wait until Litestream has looked at every database since that time. Raises HostError when it will not.
+    """Wait until Litestream has synced every database since that time. Raises HostError when it fails to start in time.
 
-    A restore takes as long as it takes; anything else has `BACK` seconds, and its share for large databases. Without
-    S3 Litestream looks at nothing (it asks there first how far it is), so then it is enough that it runs: the watch
-    tells the rest.
+    The limit is BACK seconds, and more for large databases; a restore has none. Without S3 Litestream syncs nothing,
+    because it first reads its position there. Then this returns once Litestream runs: the monitor reports the rest.
     """
     begun, patience = host.clock(), BACK + _bytes(dbs) / SLOWEST
-    while not _up(app, dbs, since):
+    while not _is_synced(app, dbs, since):
         refusal = state.refusal(app)
         if refusal is not None and refusal["at"] >= since:
             raise HostError(refusal["what"], refusal["where"], refusal["fix"], refusal["code"])
         waited = host.clock() - begun
-        if waited >= AWAY and litestream.is_running(app) and not _answers(app):
+        if waited >= AWAY and litestream.is_running(app) and not _s3_answers(app):
             return
         if waited >= patience and host.systemd.show(app.stream_unit)[0].state != "activating":
-            fix = f"journalctl -u {app.stream_unit} tells why"
+            fix = f"journalctl -u {app.stream_unit} shows why"
             raise HostError(f"Litestream is not up after {patience:.0f} s", app.stream_unit, fix)
         host.sleep(POLL)
 
 
 def _bytes(dbs: Databases) -> int:
-    files = [file for one in dbs.databases for file in (one.path, one.path.with_name(f"{one.path.name}-wal"))]
-    return sum(file.stat().st_size for file in files if file.exists())
+    return sum(files.size_with_wal(database.path) for database in dbs.databases)
 
 
-def _answers(app: App) -> bool:
+def _s3_answers(app: App) -> bool:
     with contextlib.suppress(HostError):
         epochs.bucket(app).check()
         return True
     return False
 
 
-def _up(app: App, dbs: Databases, since: float) -> bool:
-    present = [one.path for one in dbs.databases if one.path.exists()]
-    return bool(present) and all(litestream.synced_txid(app, path, since) is not None for path in present)
+def _is_synced(app: App, dbs: Databases, since: float) -> bool:
+    paths = [database.path for database in dbs.existing()]
+    return bool(paths) and all(litestream.synced_txid(app, path, since) is not None for path in paths)
 
 
-# ---------------------------------------------------------------------------------------------- stop and go on
+# ---------------------------------------------------------------------------------------------- pause and resume
 
 
 def pause(app: App, host: Host, verify: bool = True) -> None:
@@ -156,26 +155,26 @@ def pause(app: App, host: Host, verify: bool = True) -> None:
 
 
 def _verify(app: App, dbs: Databases, ran: bool) -> None:
-    """Everything that was committed is on S3, read from there."""
-    mine = epochs.local(app)
-    if mine is None:
+    """Check on S3 that every committed write is there, and send the missing ones. Raises HostError."""
+    local = epochs.local(app)
+    if local is None:
         return
-    if _missing(app, dbs, mine.epoch) or not ran:
-        litestream.send_pending(app, dbs, mine.epoch, snapshot=False)
-    if missing := _missing(app, dbs, mine.epoch):
-        what = f"what was written last to {', '.join(missing)} is not on S3"
-        raise HostError(what, "the backup on S3", "deploy backup status tells what is wrong; then try again")
+    if _missing(app, dbs, local.epoch) or not ran:
+        litestream.send_pending(app, dbs, local.epoch, snapshot=False)
+    if missing := _missing(app, dbs, local.epoch):
+        what = f"the last writes to {', '.join(missing)} are not on S3"
+        raise HostError(what, "the backup on S3", "deploy backup status shows the cause; then try again")
 
 
 def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
+    """The names of the databases of which S3 lacks writes."""
     store = epochs.bucket(app)
-    present = [one for one in dbs.databases if one.path.exists()]
-    return [one.name for one in present if not _complete(store, epoch, one)]
+    return [database.name for database in dbs.existing() if not _is_complete(store, epoch, database)]
 
 
-def _complete(store: s3.Bucket, epoch: str, one: Database) -> bool:
-    local = litestream.local_txid(one.path)
-    return litestream.stored_txid(store, epoch, one.name, local) >= local
+def _is_complete(store: s3.Bucket, epoch: str, database: Database) -> bool:
+    local = litestream.local_txid(database.path)
+    return litestream.stored_txid(store, epoch, database.name, local) >= local
 
 
 def resume(app: App, host: Host, snapshot: bool = False) -> None:
@@ -183,14 +182,14 @@ def resume(app: App, host: Host, snapshot: bool = False) -> None:
 
     Does not wait until Litestream runs. A snapshot that fails stays required.
     """
-    dbs, mine = settings.require(app), epochs.local(app)
+    dbs, local = settings.require(app), epochs.local(app)
     if dbs.backup is None:
         return
     if snapshot:
-        state.require_full(app, "the data was exchanged")
-        if mine is not None and not litestream.is_running(app):
+        state.require_full(app, "the data was replaced")
+        if local is not None and not litestream.is_running(app):
             with contextlib.suppress(HostError):
-                litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
+                litestream.send_pending(app, dbs, local.epoch, snapshot=True)
                 state.full_taken(app)
     state.resume(app)
     if epochs.superseded(app) is None:
@@ -205,37 +204,36 @@ def restart(app: App, host: Host, why: str) -> None:
     pages. Raises HostError; Litestream runs in any case. Nothing is stopped while S3 does not answer.
     """
     with exclusive(app):
-        dbs, debt = settings.require(app), state.full_required(app)
+        dbs, required = settings.require(app), state.full_required(app)
         state.require_full(app, why)
         epochs.bucket(app).check()
-        present = [one for one in dbs.databases if one.path.exists()]
-        with contextlib.ExitStack() as held:
-            for one in present:
-                held.enter_context(files.hold(one.path))
-            _restarted(app, dbs, host, debt)
+        with contextlib.ExitStack() as transactions:
+            for database in dbs.existing():
+                transactions.enter_context(files.hold(database.path))
+            _restart(app, dbs, host, required)
 
 
-def _restarted(app: App, dbs: Databases, host: Host, debt: FullRequired | None) -> None:
+def _restart(app: App, dbs: Databases, host: Host, required: FullRequired | None) -> None:
     host.systemd.stop(app.stream_unit)
     begun = time.time()
     try:
         if epochs.superseded(app) is None:
-            _snapshot(app, dbs, debt)
+            _snapshot(app, dbs, required)
     finally:
         state.clear_refusal(app)
         host.systemd.start(app.stream_unit)
     wait_until_synced(app, dbs, host, begun)
 
 
-def _snapshot(app: App, dbs: Databases, debt: FullRequired | None) -> None:
-    """Send everything, whole; CURRENT moves to a new epoch only once all of it is there."""
-    mine = epochs.local(app)
-    if mine is None or dbs.backup is None:
+def _snapshot(app: App, dbs: Databases, required: FullRequired | None) -> None:
+    """Send a full snapshot; a required one into a new epoch, which CURRENT names only once the snapshot is complete."""
+    epoch = epochs.local(app)
+    if epoch is None or dbs.backup is None:
         return
-    if debt is not None:
-        mine = epochs.new_local(app, dbs.backup, mine, debt["why"])
-    litestream.send_pending(app, dbs, mine.epoch, snapshot=True)
-    if debt is not None:
+    if required is not None:
+        epoch = epochs.new_local(app, dbs.backup, epoch, required["why"])
+    litestream.send_pending(app, dbs, epoch.epoch, snapshot=True)
+    if required is not None:
         epochs.publish(app, epochs.bucket(app))
     state.full_taken(app)
 

@@ -1,6 +1,4 @@
-"""SQLite's data of another instant: fetched from S3 or from a restore point, checked, and put in the place of the live
-files. What `restore` asks of this engine.
-"""
+"""SQLite's part of `restore`: fetches the data from S3 or from a restore point, checks it, and replaces the live files."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ from hostctl.journal.engine import Work
 from hostctl.sqlite import file_swap, replica
 from hostctl.sqlite import files as sqlite_files
 
-# ---------------------------------------------------------------------------------------------- what to bring back
+# ---------------------------------------------------------------------------------------------- what to restore
 
 
 def restorable_range(app: App, host: Host) -> tuple[float, float]:
@@ -39,45 +37,43 @@ def restorable_range(app: App, host: Host) -> tuple[float, float]:
 
 
 def row_changes(app: App, data: DataSource) -> Json:
-    """The rows of each table now and then, by the database's name; empty for what only S3 has."""
-    held = copies(app, data)
-    live = {one.name: one.path for one in settings.require(app).databases if one.name in held and one.path.exists()}
+    """The rows of each table now and then, by the database's name; empty for data that only S3 has."""
+    paths = copies(app, data)
+    live = {database.name: database.path for database in settings.require(app).existing() if database.name in paths}
     return {
-        name: compare_rows(sqlite_files.read_contents(path).tables, sqlite_files.read_contents(held[name]).tables)
+        name: compare_rows(sqlite_files.read_contents(path).tables, sqlite_files.read_contents(paths[name]).tables)
         for name, path in live.items()
     }
 
 
 def live_rows(app: App) -> dict[str, dict[str, int]]:
     """The rows of each table of the live databases."""
-    return {
-        one.name: sqlite_files.read_contents(one.path).tables
-        for one in settings.require(app).databases
-        if one.path.exists()
-    }
+    existing = settings.require(app).existing()
+    return {database.name: sqlite_files.read_contents(database.path).tables for database in existing}
 
 
 def copies(app: App, data: DataSource) -> dict[str, Path]:
-    """The files that a point kept, or that a person loads, by the database's name; empty for what only S3 has."""
+    """The copies of a restore point, or the file that a person loads, by the database's name; empty for data on S3."""
     if "file" in data:
         return {settings.require(app).main.name: Path(data["file"])}
     if data["point"] is None:
         return {}
-    found = restore_points.load(app, data["point"])
-    return {name: app.points / found["id"] / name for name in found["files"]}
+    point = restore_points.load(app, data["point"])
+    return {name: app.points / point["id"] / name for name in point["files"]}
 
 
 # ---------------------------------------------------------------------------------------------- fetch
 
 
 def fetch(work: Work) -> str:
-    """The step: fetch the data beside the live files, and check it, while the app serves."""
+    """The step: fetch the data beside the live files and check it, while the app serves. Returns a line to show."""
     begun = work.host.clock()
-    found = restore_into(work.app, requested(work), staged(work), work.host)
-    work.journal.set(names=list(found))
+    restored = restore_into(work.app, requested(work), staged(work), work.host)
+    work.journal.set(names=list(restored))
     seconds = work.host.clock() - begun
-    size = sum(one["bytes"] for one in found.values())
-    return f"{', '.join(found)} of {utc(target_time(requested(work)))}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
+    size = sum(facts["bytes"] for facts in restored.values())
+    when = utc(target_time(requested(work)))
+    return f"{', '.join(restored)} of {when}: {size / 1e6:.1f} MB, whole, in {seconds:.1f} s"
 
 
 def aside(work: Work) -> Path:
@@ -86,6 +82,7 @@ def aside(work: Work) -> Path:
 
 
 def staged(work: Work) -> Path:
+    """The directory of the fetched files."""
     return aside(work) / "fetched"
 
 
@@ -97,66 +94,68 @@ def discard_fetched(work: Work) -> None:
 
 
 def restore_into(app: App, data: DataSource, into: Path, host: Host, only: Database | None = None) -> Json:
-    """The data of `data` as files under `into`, each checked. Returns what was seen of each, by name.
+    """Restore the databases of `data` below `into` and check them; `only`: just this one. Returns the facts of `check`
+    and the `seconds` of each, by name.
 
-    Raises HostError when it cannot be had, or is not whole.
+    Raises HostError when none can be restored, or one is damaged.
     """
-    dbs, held = settings.require(app), copies(app, data)
+    dbs, paths = settings.require(app), copies(app, data)
     files.remove_tree(into)
     files.make_directory(into.parent, 0o700)
     files.make_directory(into, 0o700)
-    found: Json = {}
+    restored: Json = {}
     for database in [only] if only else dbs.databases:
         target = into / database.name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         begun = host.clock()
-        if _fetched(app, dbs, database, data, held, target, host):
-            found[database.name] = {**check(target, whole=not held), "seconds": round(host.clock() - begun, 3)}
-    if not found:
-        raise HostError("there is nothing to bring back", str(into), "deploy backup list tells what there is", USAGE)
-    return found
+        if _fetch(app, dbs, database, data, paths, target, host):
+            restored[database.name] = {**check(target, is_checked=not paths), "seconds": round(host.clock() - begun, 3)}
+    if not restored:
+        raise HostError("there is nothing to restore", str(into), "deploy backup list shows the backups", USAGE)
+    return restored
 
 
-def _fetched(
-    app: App, dbs: Databases, database: Database, data: DataSource, held: Mapping[str, Path], target: Path, host: Host
+def _fetch(
+    app: App, dbs: Databases, database: Database, data: DataSource, paths: Mapping[str, Path], target: Path, host: Host
 ) -> bool:
-    """Fetch one database; whether there was anything to fetch: one that came later has no past."""
-    if not held:
+    """Fetch one database. Returns False for one that did not exist at that time."""
+    if not paths:
         disk.require_space(target.parent, disk.size(database.path), "the restored data")
         return replica.of(host).fetch(app, dbs, database, target, data["at"])
-    if database.name not in held:
+    if database.name not in paths:
         return False
     if "file" in data:
-        moving.move(held[database.name], target)
+        moving.move(paths[database.name], target)
         return True
-    disk.require_space(target.parent, disk.size(held[database.name]), "the restored data")
-    moving.copy(held[database.name], target)
-    _as_taken(app, str(data["point"]), database.name, target)
+    disk.require_space(target.parent, disk.size(paths[database.name]), "the restored data")
+    moving.copy(paths[database.name], target)
+    _check_digest(app, str(data["point"]), database.name, target)
     return True
 
 
-def _as_taken(app: App, point: str, name: str, copied: Path) -> None:
+def _check_digest(app: App, point: str, name: str, copied: Path) -> None:
+    """Raises HostError unless the copy has the digest that the restore point recorded."""
     if file_digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
         what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
-        raise HostError(what, str(app.points / point / name), "deploy restore --at TIME takes the data from S3")
+        raise HostError(what, str(app.points / point / name), "restore the data from S3: deploy restore --at TIME")
 
 
-def check(path: Path, whole: bool) -> Json:
-    """What is in a database that was brought back. Raises HostError unless it is whole.
+def check(path: Path, is_checked: bool) -> Json:
+    """`bytes`, `tables`, `versions` and `canary` of a restored database. Raises HostError when it is damaged.
 
-    `whole`: Litestream has checked it already, in full, as it does with everything that it restores.
+    `is_checked`: Litestream has restored it and checked its integrity.
     """
-    wrong = [] if whole else sqlite_files.integrity_faults(path)
-    if wrong:
-        raise broken_data_error(path.name, f"fails its integrity check: {'; '.join(wrong[:3])}")
-    seen = sqlite_files.read_contents(path)
-    first, last, count = seen.canary
+    faults = [] if is_checked else sqlite_files.integrity_faults(path)
+    if faults:
+        raise broken_data_error(path.name, f"fails its integrity check: {'; '.join(faults[:3])}")
+    contents = sqlite_files.read_contents(path)
+    first, last, count = contents.canary
     if count and last - first + 1 != count:
         raise broken_data_error(
             path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing"
         )
-    told = {"bytes": path.stat().st_size, "tables": dict(seen.tables), "versions": list(seen.versions)}
-    return {**told, "canary": [first, last, count]}
+    facts = {"bytes": path.stat().st_size, "tables": dict(contents.tables), "versions": list(contents.versions)}
+    return {**facts, "canary": [first, last, count]}
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -166,30 +165,30 @@ def replace(work: Work) -> str:
     """The step: the fetched files replace the app's, which are kept; replication continues in a new epoch."""
     dbs = settings.require(work.app)
     stopped = time.time()
-    _part_from(work, dbs)
+    _pause_stream(work, dbs)
     _refuse_openers(dbs, work.journal.content["names"])
     file_swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
     files.remove_tree(staged(work))
-    _stream_anew(work, dbs)
+    _stream_new_epoch(work, dbs)
     return record_kept_data(work, stopped, str(aside(work)))
 
 
-def _part_from(work: Work, dbs: Databases) -> None:
-    """Everything that was written goes to S3, into the epoch that the undo goes back to."""
+def _pause_stream(work: Work, dbs: Databases) -> None:
+    """Send all writes to the current epoch, to which the undo returns, and stop the stream."""
     if dbs.backup is not None:
         work.journal.set(epoch=replica.of(work.host).epoch(work.app))
         replica.of(work.host).pause(work.app, work.host)
 
 
 def _refuse_openers(dbs: Databases, names: list[str]) -> None:
-    """Whoever has the old file open would go on writing into what is aside."""
+    """Raises HostError for a process that has a file open: it would go on to write into the kept one."""
     for name in names:
-        if found := file_swap.openers(dbs.named(name).path):
-            what = f"{', '.join(found)} still has the database open"
+        if processes := file_swap.openers(dbs.named(name).path):
+            what = f"{', '.join(processes)} still has the database open"
             raise HostError(what, str(dbs.named(name).path), "end it (a console, a cron job), and try again")
 
 
-def _stream_anew(work: Work, dbs: Databases) -> None:
+def _stream_new_epoch(work: Work, dbs: Databases) -> None:
     if dbs.backup is None:
         return
     if not replica.of(work.host).branch(work.app, dbs, f"{work.verb} to {utc(target_time(requested(work)))}"):
@@ -202,8 +201,8 @@ def confirm(work: Work) -> None:
 
 
 def put_back(work: Work) -> None:
-    """The undo of `replace`: the old files where they were, streaming into their old epoch. What the new ones had taken
-    in since the flip is kept aside.
+    """The undo of `replace`: the old files are back and stream into their old epoch. After a flip the new files stay in
+    the kept data, because the app has written to them.
     """
     dbs = settings.require(work.app)
     if dbs.backup is not None:
@@ -218,25 +217,28 @@ def put_back(work: Work) -> None:
 
 
 def kept_data(_: App) -> Mapping[str, int]:
-    """Nothing: whatever was given up is a file aside."""
+    """Nothing: SQLite keeps replaced data as files."""
     return {}
 
 
 def delete_kept_data(_: App, name: str) -> None:
-    """There is none of that name: see `kept`."""
+    """Does nothing: `kept_data` is empty."""
 
 
-# ---------------------------------------------------------------------------------------------- without the app
+# ---------------------------------------------------------------------------------------------- inspection
 
 
 def scratch_directory(app: App) -> Path:
-    """Where data is brought to for a look at it."""
+    """The directory for data that is restored only to inspect it."""
     return app.state / "scratch"
 
 
 def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host) -> tuple[Path, Json]:
-    """One database of `data` as a file below `into`, checked, and what was seen of it. Raises HostError."""
+    """Restore one database of `data` below `into`. Returns its file and its facts, as `restore_into`. Raises HostError.
+
+    Without a name it is the main one.
+    """
     dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main
-    found = restore_into(app, data, into, host, only=database)[database.name]
-    return into / database.name, {"name": database.name, **found}
+    facts = restore_into(app, data, into, host, only=database)[database.name]
+    return into / database.name, {"name": database.name, **facts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
 from hostctl import engines
 from hostctl.backup import epochs, settings, state
@@ -13,7 +14,15 @@ from hostctl.core import actor, moving
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.verbs import backup
+from hostctl.verbs import backup as backup_verb
+
+
+class Bucket(TypedDict):
+    """The place of the backup in S3."""
+
+    bucket: str
+    prefix: str
+    encrypted: bool
 
 
 def streams(app: App) -> bool:
@@ -32,10 +41,10 @@ def databases(app: App, host: Host) -> list[Json]:
     return engine.removals.databases(app, host) if engine else []
 
 
-def bucket(app: App) -> Json | None:
+def bucket(app: App) -> Bucket | None:
     """The bucket and prefix of the backup, and whether it is encrypted; None without a backup."""
-    found = settings.configured(app)
-    return found and {"bucket": found.bucket, "prefix": found.prefix, "encrypted": found.encrypted}
+    backup = settings.configured(app)
+    return backup and {"bucket": backup.bucket, "prefix": backup.prefix, "encrypted": backup.encrypted}
 
 
 # ---------------------------------------------------------------------------------------------- the final backup
@@ -44,7 +53,7 @@ def bucket(app: App) -> Json | None:
 def check_bucket(app: App, host: Host) -> None:
     """Check the bucket before the app is stopped. Raises HostError."""
     if streams(app):
-        backup.perform(app, "check", actor.Actor("", ""), host)
+        backup_verb.perform(app, "check", actor.Actor("", ""), host)
 
 
 def snapshot(app: App, host: Host) -> None:

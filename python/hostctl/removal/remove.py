@@ -5,8 +5,8 @@ that it only goes forward: when it is interrupted, the same command or the next 
 /var/lib/homeport-removed/APP-ID, outside of what is removed. Data that is in no backup is moved there too; only a
 person deletes it.
 
-It does not use the transaction engine of journal.steps, for three reasons. That engine keeps its journal and records in
-the app's state, which a removal deletes. It decides by the live symlink whether to finish or undo, and a removal
+It does not use the transaction engine of journal/engine.py, for three reasons. That engine keeps its journal and records
+in the app's state, which a removal deletes. It decides by the live symlink whether to finish or undo, and a removal
 deletes that too. It never continues a transition after a kill, a removal continues with its remaining steps.
 """
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from hostctl.backup import settings as backup_settings
 from hostctl.common import files
+from hostctl.common.documents import ErrorDocument
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError, of_system
 from hostctl.common.files import Json, read_json
 from hostctl.common.names import matches, transition_id
@@ -27,7 +28,7 @@ from hostctl.edge import certificates
 from hostctl.host.host import Host
 from hostctl.release import records
 from hostctl.removal import data
-from hostctl.removal.steps import AGAIN, STEPS, Removal, home, remaining, unit
+from hostctl.removal.steps import AGAIN, STEPS, Removal, RemovalJournal, RemovalResult, home, remaining, unit
 from hostctl.removal.units import Machine
 from hostctl.transitions.exclusion import exclusive
 from hostctl.verbs import apps
@@ -64,7 +65,7 @@ def plan(app: App, host: Host, machine: Machine) -> Json:
     """What would be removed, sizes in bytes; for an app that is gone, the result of its removal. Raises HostError."""
     entry, last = unfinished(app), newest(app)
     if entry is None and not _exists(app):
-        if last is None:
+        if last is None or last["result"] is None:
             raise _no_such_app(app)
         return {"app": app.name, "gone": {**last["result"], "who": last["who"]}}
     settings = read_json(app.config) or {}
@@ -78,9 +79,10 @@ def plan(app: App, host: Host, machine: Machine) -> Json:
 
 def progress(app: App, host: Host) -> Json:
     """Whether the removal runs, its step, and its result."""
-    entry = newest(app) or {"done": [], "result": None}
-    step = next((step.name for step in STEPS if step.name not in entry["done"]), "")
-    return {"remove": {"running": _runs(app, host), "step": step, "result": entry["result"]}, "time": time.time()}
+    entry = newest(app)
+    done, result = (entry["done"], entry["result"]) if entry else ([], None)
+    step = next((step.name for step in STEPS if step.name not in done), "")
+    return {"remove": {"running": _runs(app, host), "step": step, "result": result}, "time": time.time()}
 
 
 def _runs(app: App, host: Host) -> bool:
@@ -102,7 +104,7 @@ def begin(app: App, request: RemoveRequest, host: Host) -> Json:
     return {"started": removal.content["at"]}
 
 
-def _begin_again(app: App, entry: Json, request: RemoveRequest, host: Host) -> Json:
+def _begin_again(app: App, entry: RemovalJournal, request: RemoveRequest, host: Host) -> Json:
     if entry["keep_data"] != request.keep_data:
         option = " --keep-data" if entry["keep_data"] else ""
         what = f"the removal that {entry['who'] or 'somebody'} began as {AGAIN}{option} has not ended"
@@ -122,21 +124,22 @@ def resume_all(layout: Layout, host: Host) -> list[str]:
     return [app.name for app in going]
 
 
-def unfinished(app: App) -> Json | None:
+def unfinished(app: App) -> RemovalJournal | None:
     """The app's removal that has neither ended nor been reverted; None without one."""
     entry = newest(app)
     return entry if entry is not None and (entry["result"] is None or entry["result"]["again"]) else None
 
 
-def newest(app: App) -> Json | None:
+def newest(app: App) -> RemovalJournal | None:
     """The last removal of an app of that name; None without one."""
     return next((entry for entry in reversed(_entries(app.layout)) if entry["app"] == app.name), None)
 
 
-def _entries(layout: Layout) -> list[Json]:
+def _entries(layout: Layout) -> list[RemovalJournal]:
     """All removals, oldest first."""
-    found = [read_json(path) for path in home(layout).glob("*/remove.json")]
-    return sorted((one for one in found if one and matches("app", one.get("app"))), key=lambda one: str(one["id"]))
+    entries = [read_json(path) for path in home(layout).glob("*/remove.json")]
+    valid = (cast("RemovalJournal", entry) for entry in entries if entry and matches("app", entry.get("app")))
+    return sorted(valid, key=lambda entry: entry["id"])
 
 
 def _exists(app: App) -> bool:
@@ -158,22 +161,28 @@ def _users(app: App) -> list[str]:
 def _create_journal(app: App, request: RemoveRequest, host: Host) -> Removal:
     """Create the journal of a removal. Deletes that of an earlier one that was reverted."""
     last = newest(app)
-    if last is not None and last["result"]["reverted"]:
+    if last is not None and last["result"] is not None and last["result"]["reverted"]:
         files.remove_tree(Removal(app, last, host, Machine()).home)
-    content: Json = {
+    content: RemovalJournal = {
         "id": transition_id(),
         "app": app.name,
         "who": request.who,
         "from": request.origin,
         "at": time.time(),
-    }
-    content |= {"keep_data": request.keep_data, "force": request.force, "begun": [], "done": [], "reverting": None}
-    content |= {
+        "keep_data": request.keep_data,
+        "force": request.force,
+        "begun": [],
+        "done": [],
+        "reverting": None,
+        "result": None,
         "users": _users(app),
         "names": certificates.names(app) if app.config.is_file() else [],
         "live": app.live(),
+        "bytes": apps.used(app),
+        "releases": len(records.releases(app)),
+        "backup": None,
+        "warnings": [],
     }
-    content |= {"bytes": apps.used(app), "releases": len(records.releases(app)), "backup": None, "warnings": []}
     removal = Removal(app, content, host, Machine())
     files.make_directory(home(app.layout), 0o700)
     files.make_directory(removal.home, 0o700)
@@ -196,7 +205,7 @@ def run(app: App, host: Host, machine: Machine) -> Json:
         return {"removed": None}
     removal = Removal(app, entry, host, machine)
     with _locked(removal):
-        return _go_forward(removal) if entry["reverting"] is None else _revert(removal)
+        return _go_forward(removal) if entry["reverting"] is None else _revert(removal, entry["reverting"])
 
 
 def _locked(removal: Removal) -> AbstractContextManager[object]:
@@ -206,9 +215,9 @@ def _locked(removal: Removal) -> AbstractContextManager[object]:
     app, content = removal.app, removal.content
     if not app.state.is_dir():
         return nullcontext()
-    told = {"who": content["who"], "from": content["from"], "verb": "remove", "release": None, "phase": "remove"}
-    why = f"it is being removed; {AGAIN} goes on with that"
-    files.write_json(app.lock_json, told | {"since": content["at"], "message": why, "manual": True})
+    holder = {"who": content["who"], "from": content["from"], "verb": "remove", "release": None, "phase": "remove"}
+    why = f"it is being removed; {AGAIN} continues that"
+    files.write_json(app.lock_json, holder | {"since": content["at"], "message": why, "manual": True})
     return lock.Flock(app.lock, wait=PATIENCE)
 
 
@@ -234,36 +243,49 @@ def _as_error(error: Exception) -> HostError:
 def _failed(removal: Removal, error: HostError) -> Json:
     """Revert the removal before its final backup; later record the error, for the next attempt."""
     if "backup" not in removal.content["done"]:
-        removal.set(reverting=error.as_dict())
-        return _revert(removal)
+        reverting = error.as_dict()
+        removal.set(reverting=reverting)
+        return _revert(removal, reverting)
     fix = f"{error.fix}; then {AGAIN} goes on" if AGAIN not in error.fix else error.fix
     return _conclude(removal, HostError(error.what, error.where, fix, PERSON))
 
 
-def _revert(removal: Removal) -> Json:
-    """Undo every begun step, the last first. Returns the result."""
+def _revert(removal: Removal, reverting: ErrorDocument) -> Json:
+    """Undo every begun step, the last first, because of the error `reverting`. Returns the result."""
     begun, failures = removal.content["begun"], []
     for name, undo in reversed([(step.name, step.undo) for step in STEPS if step.undo and step.name in begun]):
         try:
             undo(removal)
         except Exception as error:
             failures.append(f"{name}: {_as_error(error).what}")
-    told = HostError(**removal.content["reverting"])
+    cause = HostError(**reverting)
     if failures:
-        what = f"{told.what}; then {'; '.join(failures)}"
-        return _conclude(removal, HostError(what, told.where, told.fix, PERSON), True)
+        what = f"{cause.what}; then {'; '.join(failures)}"
+        return _conclude(removal, HostError(what, cause.where, cause.fix, PERSON), True)
     served = removal.content["live"] and "edge" in begun
-    return _conclude(removal, HostError(told.what, told.where, told.fix, REVERTED if served else FAILED), True)
+    return _conclude(removal, HostError(cause.what, cause.where, cause.fix, REVERTED if served else FAILED), True)
 
 
 def _conclude(removal: Removal, error: HostError | None, reverted: bool = False) -> Json:
     content = removal.content
-    result: Json = {"at": content["at"], "ended": time.time(), "ok": error is None, "reverted": reverted}
-    result |= {"again": error is not None and not reverted, "found": [error.what] if error else []}
-    result |= {"error": error.as_dict() if error else None, "keep_data": removal.keep_data, "left": remaining(removal)}
-    result |= {name: content[name] for name in ("backup", "bytes", "releases", "warnings")}
+    result: RemovalResult = {
+        "at": content["at"],
+        "ended": time.time(),
+        "ok": error is None,
+        "reverted": reverted,
+        "again": error is not None and not reverted,
+        "found": [error.what] if error else [],
+        "error": error.as_dict() if error else None,
+        "keep_data": removal.keep_data,
+        "left": remaining(removal),
+        "backup": content["backup"],
+        "bytes": content["bytes"],
+        "releases": content["releases"],
+        "warnings": content["warnings"],
+        "note": str(removal.home),
+    }
     if reverted and error is not None:
         audit.note(removal.app, content["who"], content["from"], "remove", f"taken back: {error.what}")
         files.unlink(removal.app.lock_json)
-    removal.set(result={**result, "note": str(removal.home)})
-    return {"removed": content["result"]}
+    removal.set(result=result)
+    return {"removed": result}

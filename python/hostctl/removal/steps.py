@@ -7,12 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NotRequired, TypedDict, TypeVar, cast
 
 from hostctl.accessories import services
 from hostctl.common import files
+from hostctl.common.documents import ErrorDocument
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, read_json, write_json
+from hostctl.common.files import read_json, write_json
 from hostctl.core import moving
 from hostctl.core.paths import App, Layout
 from hostctl.edge import caddy, certificates
@@ -22,6 +23,7 @@ from hostctl.instance import health
 from hostctl.instance import start as instance_start
 from hostctl.release import records
 from hostctl.removal import data, inventory
+from hostctl.removal.data import Bucket
 from hostctl.removal.units import Machine
 
 HOME = "var/lib/homeport-removed"
@@ -29,33 +31,96 @@ AGAIN = "deploy remove"
 T = TypeVar("T")
 
 
+class Place(TypedDict):
+    """A file or directory, and the bytes of its files."""
+
+    path: str
+    bytes: int
+
+
+class FinalBackup(Bucket):
+    """The bucket of the final backup, and when it was complete."""
+
+    at: float
+
+
+class Facts(TypedDict):
+    """What was removed: bytes on the disk, the number of releases, the final backup, and warnings."""
+
+    bytes: int | None
+    releases: int
+    backup: FinalBackup | None
+    warnings: list[str]
+
+
+class RemovalResult(Facts):
+    """How a removal ended. `again`: the same command continues it; `left`: what remains on the host."""
+
+    at: float
+    ended: float
+    ok: bool
+    reverted: bool
+    again: bool
+    found: list[str]
+    error: ErrorDocument | None
+    keep_data: bool
+    left: list[Place]
+    # the directory of the removal
+    note: str
+
+
+# the key `from` is no name in Python
+Request = TypedDict("Request", {"id": str, "app": str, "who": str, "from": str, "at": float})
+
+
+class RemovalJournal(Request, Facts):
+    """The content of remove.json."""
+
+    keep_data: bool
+    force: bool
+    # the steps that were begun and done
+    begun: list[str]
+    done: list[str]
+    # the error for which the removal is reverted
+    reverting: ErrorDocument | None
+    result: RemovalResult | None
+    # the app's users, the names of its certificates, and its live release
+    users: list[str]
+    names: list[str]
+    live: str | None
+    # the units that ran
+    ran: NotRequired[list[str]]
+    # data that was moved away, and mount points that remain
+    moved: NotRequired[list[Place]]
+    mounts: NotRequired[list[Place]]
+
+
 class Removal:
     """A removal: its journal on disk, and what its steps need."""
 
-    def __init__(self, app: App, content: Json, host: Host, machine: Machine) -> None:
+    def __init__(self, app: App, content: RemovalJournal, host: Host, machine: Machine) -> None:
         self.app, self.content, self.host, self.machine = app, content, host, machine
         self.home = home(app.layout) / f"{app.name}-{content['id']}"
 
     @property
     def keep_data(self) -> bool:
-        return bool(self.content["keep_data"])
+        """Whether the data stays in its place."""
+        return self.content["keep_data"]
 
     def set(self, **facts: object) -> None:
         """Write facts to the journal, durably."""
-        self.content.update(facts)
+        self.content = cast("RemovalJournal", {**self.content, **facts})
         write_json(self.home / "remove.json", self.content)
 
     def begin(self, step: Step) -> None:
         """Record that a step is about to act: a failure undoes it from now on."""
-        self._note("begun", step.name)
+        if step.name not in self.content["begun"]:
+            self.set(begun=[*self.content["begun"], step.name])
 
     def finish(self, step: Step) -> None:
         """Record that a step is done."""
-        self._note("done", step.name)
-
-    def _note(self, where: str, name: str) -> None:
-        if name not in self.content[where]:
-            self.set(**{where: [*self.content[where], name]})
+        if step.name not in self.content["done"]:
+            self.set(done=[*self.content["done"], step.name])
 
 
 class Step(NamedTuple):
@@ -77,10 +142,10 @@ def unit(app: App) -> str:
     return app.helper_unit("remove")
 
 
-def remaining(removal: Removal) -> list[Json]:
+def remaining(removal: Removal) -> list[Place]:
     """What remains on the host, with its bytes: what was moved and, with keep_data, the data in its place."""
     kept = inventory.data_places(removal.app) if removal.keep_data and "files" in removal.content["done"] else []
-    sizes = [{"path": str(path), "bytes": disk.size(path)} for path in kept]
+    sizes: list[Place] = [{"path": str(path), "bytes": disk.size(path)} for path in kept]
     return [*removal.content.get("moved", []), *removal.content.get("mounts", []), *sizes]
 
 
@@ -195,7 +260,8 @@ def _drop_data(removal: Removal) -> None:
 
 
 def _drop_files(removal: Removal) -> None:
-    app, mounts = removal.app, []
+    app = removal.app
+    mounts: list[Place] = []
     _drop_certificates(removal)
     if not removal.keep_data:
         _copy(app.audit, removal.home / app.audit.name)

@@ -1,4 +1,4 @@
-"""SQLite's part of `restore`: fetches the data from S3 or from a restore point, checks it, and replaces the live files."""
+"""SQLite's part of `restore`: fetches data from S3 or from a restore point, checks it, and replaces the live files."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ that it only goes forward: when it is interrupted, the same command or the next 
 /var/lib/homeport-removed/APP-ID, outside of what is removed. Data that is in no backup is moved there too; only a
 person deletes it.
 
-It does not use the transaction engine of journal/engine.py, for three reasons. That engine keeps its journal and records
-in the app's state, which a removal deletes. It decides by the live symlink whether to finish or undo, and a removal
-deletes that too. It never continues a transition after a kill, a removal continues with its remaining steps.
+It does not use the transaction engine of journal/engine.py, for three reasons. That engine keeps its journal and
+records in the app's state, which a removal deletes. It decides by the live symlink whether to finish or undo, and a
+removal deletes that too. It never continues a transition after a kill, a removal continues with its remaining steps.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _locked(removal: Removal) -> AbstractContextManager[object]:
     if not app.state.is_dir():
         return nullcontext()
     holder = {"who": content["who"], "from": content["from"], "verb": "remove", "release": None, "phase": "remove"}
-    why = f"it is being removed; {AGAIN} continues that"
+    why = f"it is being removed; {AGAIN} goes on with that"
     files.write_json(app.lock_json, holder | {"since": content["at"], "message": why, "manual": True})
     return lock.Flock(app.lock, wait=PATIENCE)
 

@@ -82,7 +82,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_was(world: World) -> None:
     half = len(sender.stream) // 2
     assert sender.send(0, sender.stream[:half]) == {"held": half, "complete": False}
     assert upload.partial(world.app) == {sender.digest: {"bytes": half, "transfer": sha(sender.stream)}}
-    with pytest.raises(HostError, match=f"holds {half} bytes"):
+    with pytest.raises(HostError, match=f"has {half} bytes"):
         sender.send(half + 1, sender.stream[half + 1 :])
     assert sender.send(half, sender.stream[half:])["complete"]
 
@@ -93,7 +93,7 @@ def test_another_stream_for_the_same_artifact_begins_anew(world: World) -> None:
     sender.stream = subprocess.run(
         ["zstd", "-q", "-19", "-c", str(world.root / "new")], capture_output=True, check=True
     ).stdout
-    with pytest.raises(HostError, match="holds 0 bytes"):
+    with pytest.raises(HostError, match="has 0 bytes"):
         sender.send(10, sender.stream[10:])
     assert sender.send(0, sender.stream)["complete"]
 

@@ -117,7 +117,7 @@ def test_a_delta_whose_base_is_gone_is_refused_with_the_way_out(world: World) ->
 
 def test_more_than_announced_is_refused(world: World) -> None:
     sender = Sender(world, CONTENT)
-    with pytest.raises(HostError, match="more than"):
+    with pytest.raises(HostError, match="longer than the announced"):
         sender.send(0, sender.stream + b"more")
     assert upload.held(world.app) == []
 

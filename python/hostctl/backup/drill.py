@@ -30,7 +30,7 @@ from hostctl.notify import events
 
 
 class Work(NamedTuple):
-    """What one drill works on. `scratch` is where the copy is restored; it is removed at the end."""
+    """The subject of a drill. The copy is restored into the directory `scratch`, which is removed at the end."""
 
     app: App
     host: Host
@@ -42,8 +42,7 @@ class Work(NamedTuple):
 class Copy(NamedTuple):
     """The result for one database. `seconds` is the restore alone, `up_to` when its newest numbered row was written.
 
-    With anything in `found`, `restorable` is the newest instant of which a sound copy can be restored; None without
-    one.
+    If `found` has faults, `restorable` is the newest time of which an intact copy can be restored; None without one.
     """
 
     found: list[str]
@@ -67,42 +66,42 @@ class DamagedCopyError(Exception):
 
 
 def run(app: App, host: Host, scratch: Path, prove: Prove, remove: Remove = remove_tree) -> DrillResult:
-    """Drill, write the result down, and return it. Raises HostError when the backup has any fault.
+    """Perform a drill, and save and return its result.
 
-    Raises HostError (locked) when a drill runs already.
+    Raises HostError if the backup has a fault, and HostError (locked) if another drill is running.
     """
     backup = settings.backup(app)
     make_directory(app.backup, 0o700)
-    with _alone(app), _ended_by_exception():
+    with _drill_lock(app), _sigterm_as_exit():
         before = last_result(app)
-        result = _written(app, _drilled(Work(app, host, backup, "", scratch), prove, remove))
+        result = _save_result(app, _perform(Work(app, host, backup, "", scratch), prove, remove))
         events.drill_ended(app, before, result)
         if result["ok"]:
-            _forget_outlived(app, backup)
+            _delete_expired_epochs(app, backup)
     if not result["ok"]:
-        raise _loud(app, result)
+        raise _failure(app, result)
     return result
 
 
 def remove_leftovers(app: App, scratch: Path, remove: Remove = remove_tree) -> bool:
-    """Remove the copy of a killed drill; returns whether there was one. Does nothing while a drill runs."""
+    """Remove the copy that a killed drill left; returns whether there was one. Does nothing during a drill."""
     if not scratch.exists():
         return False
-    with contextlib.suppress(HostError), _alone(app):
+    with contextlib.suppress(HostError), _drill_lock(app):
         remove(scratch)
         unlink(app.backup / "drill.progress")
         return True
     return False
 
 
-def _alone(app: App) -> contextlib.AbstractContextManager[None]:
-    busy = HostError("a drill runs already", str(app.backup), "deploy backup status", LOCKED)
+def _drill_lock(app: App) -> contextlib.AbstractContextManager[None]:
+    busy = HostError("a drill is running already", str(app.backup), "deploy backup status", LOCKED)
     return lock.hold(app.backup / "drill.lock", busy)
 
 
 @contextlib.contextmanager
-def _ended_by_exception() -> Iterator[None]:
-    """SIGTERM (systemctl stop) raises SystemExit, so that the copy is removed."""
+def _sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM (systemctl stop) raise SystemExit during the block, so that the copy is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -113,8 +112,8 @@ def _ended_by_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _forget_outlived(app: App, backup: Backup) -> None:
-    """Delete epochs older than the retention, once the newest is proven. A bucket that forbids deletion keeps them."""
+def _delete_expired_epochs(app: App, backup: Backup) -> None:
+    """Delete the epochs older than the retention. If the bucket forbids it (object lock), they stay."""
     store, before = epochs.bucket(app), time.time() - backup.retention
     with contextlib.suppress(HostError):
         for epoch in [*epochs.expired(epochs.chain(store), before), *orphans.find_orphans(app, store, before)]:
@@ -141,12 +140,12 @@ def progress(app: App) -> str:
 
 
 def report_step(work: Work, step: str) -> None:
-    """Write down the step of the drill."""
+    """Save the step of the running drill, for `progress`."""
     write_json(work.app.backup / "drill.progress", {"at": time.time(), "step": step}, durable=False)
 
 
-def _drilled(work: Work, prove: Prove, remove: Remove) -> DrillResult:
-    """The result of a drill. An error that prevents the comparison is a failure, too."""
+def _perform(work: Work, prove: Prove, remove: Remove) -> DrillResult:
+    """Restore and compare each database; returns the result. An error that prevents this is a fault as well."""
     begun, clock = time.time(), work.host.clock()
     copies: dict[str, Copy] = {}
     trouble: list[str] = []
@@ -155,7 +154,7 @@ def _drilled(work: Work, prove: Prove, remove: Remove) -> DrillResult:
         remove(work.scratch)
         for name, copy in prove(work):
             copies[name] = copy
-        trouble = _moved(work.app, work.epoch)
+        trouble = _epoch_fault(work.app, work.epoch)
     except (HostError, OSError) as error:
         trouble = [error.what if isinstance(error, HostError) else f"{type(error).__name__}: {error}"]
     finally:
@@ -185,18 +184,18 @@ def _result(
     }
 
 
-def _written(app: App, result: DrillResult) -> DrillResult:
-    """Write the result, completed by `last_good` and `offer`; returns it."""
-    before, short = last_result(app), _summary(result)
-    append_json(app.backup / "drills.jsonl", short, durable=True)
-    good = short if result["ok"] else before["last_good"] if before else None
+def _save_result(app: App, result: DrillResult) -> DrillResult:
+    """Save the result with `last_good` and `offer`; returns it."""
+    before, summary = last_result(app), _summary(result)
+    append_json(app.backup / "drills.jsonl", summary, durable=True)
+    good = summary if result["ok"] else before["last_good"] if before else None
     if result["damaged"]:
-        # the fault may be a hole, which only a full snapshot closes
+        # the fault may be a gap, which only a full snapshot closes
         state.require_full(app, "a drill found the backup damaged")
-    whole: DrillResult = {**result, "last_good": good}
-    whole["offer"] = "" if result["ok"] else recovery_options(whole)
-    write_json(app.backup / "drill.json", whole)
-    return whole
+    complete: DrillResult = {**result, "last_good": good}
+    complete["offer"] = "" if result["ok"] else recovery_options(complete)
+    write_json(app.backup / "drill.json", complete)
+    return complete
 
 
 def _summary(result: DrillResult) -> DrillSummary:
@@ -211,7 +210,7 @@ def _summary(result: DrillResult) -> DrillSummary:
     }
 
 
-def _loud(app: App, result: DrillResult) -> HostError:
+def _failure(app: App, result: DrillResult) -> HostError:
     """The error of a failed drill, which also goes to the journal with priority "error"."""
     what = f"the backup of {app.name} failed its drill: {'; '.join(result['found'])}"
     if "JOURNAL_STREAM" in os.environ:
@@ -222,11 +221,11 @@ def _loud(app: App, result: DrillResult) -> HostError:
 
 
 def recovery_options(result: DrillResult) -> str:
-    """What can still be restored after a failed drill, in words."""
+    """What can still be restored after a failed drill, as text."""
     times = result["restorable"].values()
     known = [at for at in times if at is not None]
     if len(known) < len(times):
-        return "No sound copy of this epoch is known: deploy backup list shows restore points and older epochs"
+        return "No intact copy of this epoch is known: deploy backup list shows restore points and older epochs"
     good = result.get("last_good")
     up_to = good["up_to"] if good else None
     proven = f"a drill has proven it up to {iso(up_to)}" if up_to else "no drill has ever passed here"
@@ -239,23 +238,23 @@ def recovery_options(result: DrillResult) -> str:
 
 
 def _epoch(app: App) -> str:
-    """The epoch of this host. Raises HostError when CURRENT names another one."""
-    mine = epochs.local(app)
-    if mine is None:
+    """The epoch of this host. Raises HostError if the host has none, or if CURRENT names another one."""
+    own = epochs.local(app)
+    if own is None:
         raise HostError("nothing is replicated: this host has no epoch", str(app.backup), "deploy backup status")
     bucket = epochs.bucket(app)
     current = epochs.current(app, bucket)
-    if current is None or current.epoch != mine.epoch:
-        told = f"the backup belongs to {current.host}" if current else "the bucket names no epoch"
-        raise HostError(f"this host is superseded: {told}", str(app.backup), "deploy backup takeover")
-    return mine.epoch
+    if current is None or current.epoch != own.epoch:
+        reason = f"the backup belongs to {current.host}" if current else "the bucket names no epoch"
+        raise HostError(f"this host is superseded: {reason}", str(app.backup), "deploy backup takeover")
+    return own.epoch
 
 
-def _moved(app: App, epoch: str) -> list[str]:
-    """The fault of a drill during which the database was restored: its comparison means nothing."""
-    mine = epochs.local(app)
-    same = mine is not None and mine.epoch == epoch
-    return [] if same else ["the database was restored while it was drilled: run deploy backup drill again"]
+def _epoch_fault(app: App, epoch: str) -> list[str]:
+    """The fault of a drill during which this host's epoch changed: its comparison is not valid."""
+    own = epochs.local(app)
+    same = own is not None and own.epoch == epoch
+    return [] if same else ["the database was restored during the drill: run deploy backup drill again"]
 
 
 def require_space(scratch: Path, largest: int) -> None:

@@ -1,7 +1,7 @@
-"""Epochs: which copy in the bucket is current. Each host replicates into an epoch of its own. The object CURRENT,
-changed only by conditional writes, names the current epoch; every epoch names its parent.
+"""Epochs: the backups in the bucket, and which of them is current.
 
-So two hosts never write into the same copy, and a host that was superseded finds out.
+Each host replicates into an epoch of its own. The object CURRENT, changed only by conditional writes, names the current
+epoch; every epoch names its parent. So two hosts never write into the same epoch, and a superseded host notices it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hostctl.common.names import epoch_id, matches
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 
-LONGEST_CHAIN = 10_000
-HURRIED = 2.0  # seconds for a connection and for an answer
+MAX_CHAIN = 10_000
+SHORT_SECONDS = 2.0  # seconds for a connection and for an answer
 
 
 class Epoch(NamedTuple):
@@ -76,7 +76,7 @@ def decide(mine: Epoch | None, file: bool, seen: BucketState, allow_empty: bool 
     although there may be a copy that cannot be read.
     """
     if mine is not None and (mine.published or file):
-        return _go_on(mine, file, seen, allow_empty)
+        return _decide_with_epoch(mine, file, seen, allow_empty)
     if not seen.asked:
         return _empty_later(allow_empty and not file)
     if seen.current is not None:
@@ -86,9 +86,9 @@ def decide(mine: Epoch | None, file: bool, seen: BucketState, allow_empty: bool 
     return Decision.EMPTY if seen.empty or allow_empty else Decision.LOST
 
 
-def _go_on(mine: Epoch, file: bool, seen: BucketState, allow_empty: bool) -> Decision:
+def _decide_with_epoch(mine: Epoch, file: bool, seen: BucketState, allow_empty: bool) -> Decision:
     if not seen.asked:
-        # no other host writes to its prefix: replicating there does no harm, even when it is superseded
+        # no other host writes to this epoch, so replicating into it does no harm even if the host is superseded
         return Decision.STREAM if file else _empty_later(allow_empty)
     if seen.current is None:
         return _without_current(mine, file)
@@ -114,22 +114,22 @@ def _empty_later(allow_empty: bool) -> Decision:
 
 def local(app: App) -> Epoch | None:
     """This host's epoch; None when it has none in the configured bucket."""
-    found, backup = read_json(app.backup / "epoch.json"), settings.configured(app)
-    if found is None or backup is None or found.get("to") != _destination(backup):
+    document, backup = read_json(app.backup / "epoch.json"), settings.configured(app)
+    if document is None or backup is None or document.get("to") != _destination(backup):
         return None
-    return _of(found)
+    return _from_json(document)
 
 
 def _destination(backup: Backup) -> Json:
     return {"bucket": backup.bucket, "prefix": backup.prefix, "endpoint": backup.endpoint}
 
 
-def _of(told: Json) -> Epoch | None:
-    """An epoch from JSON; None for any other document."""
-    if not matches("epoch", told.get("epoch")) or not isinstance(told.get("opened"), int | float):
+def _from_json(document: Json) -> Epoch | None:
+    """The epoch of a JSON document; None for any other document."""
+    if not matches("epoch", document.get("epoch")) or not isinstance(document.get("opened"), int | float):
         return None
-    known = {"app": "", "host": "", "parent": None} | {name: told[name] for name in Epoch._fields if name in told}
-    return Epoch(**known)
+    fields = {name: document[name] for name in Epoch._fields if name in document}
+    return Epoch(**{"app": "", "host": "", "parent": None, **fields})
 
 
 def save(app: App, backup: Backup, mine: Epoch) -> Epoch:
@@ -156,14 +156,14 @@ def superseded(app: App) -> Superseded | None:
 
 def refuse_superseded(app: App) -> None:
     """Raises HostError when another host's epoch is current: this host's data could not be restored from it."""
-    told = superseded(app)
-    if told is not None:
-        what = f"this host is superseded: {told['why']}"
+    record = superseded(app)
+    if record is not None:
+        what = f"this host is superseded: {record['why']}"
         raise HostError(what, str(app.backup), "deploy backup takeover; then deploy restore")
 
 
 def mark_superseded(app: App, current: Epoch) -> Superseded:
-    """Write down that another host's epoch is current; returns what was written."""
+    """Record that another host's epoch is current; returns the record."""
     make_directory(app.backup, 0o700)
     why = f"{current.host} took over at {utc(current.opened)}"
     backup = settings.backup(app)
@@ -180,7 +180,7 @@ def mark_superseded(app: App, current: Epoch) -> Superseded:
 
 
 def clear_superseded(app: App) -> None:
-    """The undo of `mark_superseded`."""
+    """Remove the record of `mark_superseded`."""
     unlink(app.backup / "superseded.json")
 
 
@@ -192,8 +192,8 @@ def bucket(app: App, hurried: bool = False) -> s3.Bucket:
 
     Raises HostError when the app has no backup or no keys.
     """
-    patience = {"connect": HURRIED, "total": HURRIED, "tries": 1} if hurried else {}
-    return s3.Bucket(settings.backup(app), settings.credentials(app), **patience)  # type: ignore[arg-type]
+    limits = {"connect": SHORT_SECONDS, "total": SHORT_SECONDS, "tries": 1} if hurried else {}
+    return s3.Bucket(settings.backup(app), settings.credentials(app), **limits)  # type: ignore[arg-type]
 
 
 def current(app: App, store: s3.Bucket) -> Epoch | None:
@@ -202,6 +202,7 @@ def current(app: App, store: s3.Bucket) -> Epoch | None:
 
 
 def _current(app: str, store: s3.Bucket) -> tuple[Epoch | None, str]:
+    """The current epoch, and the ETag of CURRENT; (None, "") without it. Raises HostError."""
     found = store.get(_current_key(store))
     if found is None:
         return None, ""
@@ -218,8 +219,8 @@ def _current(app: str, store: s3.Bucket) -> tuple[Epoch | None, str]:
 
 def read_bucket(app: App, store: s3.Bucket) -> BucketState:
     """The state of the bucket. Raises HostError when S3 does not answer."""
-    found = current(app, store)
-    return BucketState(True, found, found is None and not store.any(f"{store.prefix}/"))
+    epoch = current(app, store)
+    return BucketState(True, epoch, epoch is None and not store.any(f"{store.prefix}/"))
 
 
 def try_read_bucket(app: App, hurried: bool) -> tuple[BucketState, HostError | None]:
@@ -233,15 +234,15 @@ def try_read_bucket(app: App, hurried: bool) -> tuple[BucketState, HostError | N
 def parse(text: bytes) -> Epoch | None:
     """The epoch in CURRENT or EPOCH; None for any other content."""
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except ValueError:
         return None
-    return _of(told) if isinstance(told, dict) else None
+    return _from_json(document) if isinstance(document, dict) else None
 
 
-def _text(epoch: Epoch) -> bytes:
-    told = {name: value for name, value in epoch._asdict().items() if name not in ("published", "replaces")}
-    return json.dumps(told, separators=(",", ":")).encode()
+def _to_json(epoch: Epoch) -> bytes:
+    fields = {name: value for name, value in epoch._asdict().items() if name not in ("published", "replaces")}
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def _current_key(store: s3.Bucket) -> str:
@@ -263,7 +264,7 @@ def chain(store: s3.Bucket) -> list[Epoch]:
     found = store.get(_current_key(store))
     newest = parse(found[0]) if found else None
     epochs = [newest] if newest else []
-    while epochs and (parent := epochs[-1].parent) and len(epochs) < LONGEST_CHAIN:
+    while epochs and (parent := epochs[-1].parent) and len(epochs) < MAX_CHAIN:
         epoch = read_epoch(store, parent) if matches("epoch", parent) else None
         if epoch is None or any(epoch.epoch == known.epoch for known in epochs):
             break  # older epochs were deleted
@@ -280,8 +281,8 @@ def candidates(epochs: Sequence[Epoch], at: float | None) -> list[tuple[Epoch, f
     """The epochs that can have the data of an instant (None: the newest), best first, each with the time to restore it
     to.
 
-    An epoch whose host died before its first write is empty. The data is then its parent's, as of the moment at which
-    the parent was succeeded, even if its host went on.
+    The epoch of a host that died before its first write is empty. The data is then in its parent, up to the time at
+    which the parent was succeeded: later writes of the parent's host do not count.
     """
     found: list[tuple[Epoch, float | None]] = []
     until = at
@@ -342,7 +343,7 @@ def publish(app: App, store: s3.Bucket) -> Epoch:
     if mine is None:
         raise HostError("this host has no epoch", str(app.backup), "deploy backup status")
     try:
-        _move(app, store, mine)
+        _change_current(app, store, mine)
     except s3.Conflict:
         # another host was first, or this write succeeded and its answer was lost
         now = current(app, store)
@@ -351,17 +352,17 @@ def publish(app: App, store: s3.Bucket) -> Epoch:
     return save(app, backup, mine._replace(published=True, replaces=None))
 
 
-def _move(app: App, store: s3.Bucket, mine: Epoch) -> None:
+def _change_current(app: App, store: s3.Bucket, mine: Epoch) -> None:
     now, etag = _current(app.name, store)
     if now is not None and now.epoch == mine.epoch:
         return
     if now is not None and now.epoch != mine.replaces:
         raise superseded_error(now, store)
-    store.put(_epoch_key(store, mine.epoch), _text(mine))
+    store.put(_epoch_key(store, mine.epoch), _to_json(mine))
     if now is None:
-        store.put(_current_key(store), _text(mine), if_none_match=True)
+        store.put(_current_key(store), _to_json(mine), if_none_match=True)
     else:
-        store.put(_current_key(store), _text(mine), if_match=etag)
+        store.put(_current_key(store), _to_json(mine), if_match=etag)
 
 
 def superseded_error(now: Epoch | None, store: s3.Bucket) -> HostError:
@@ -390,8 +391,8 @@ def start_refusal(
 
 def lost_error(prefix: str) -> HostError:
     """The error for a prefix with backups of which CURRENT names none."""
-    what = "the bucket holds copies under this prefix, but nothing that says which one counts"
-    fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty begins anew"
+    what = "the bucket has backups under this prefix, but no object CURRENT that says which one is current"
+    fix = "choose another backup.prefix, or restore CURRENT from the bucket's versions; --allow-empty ignores them"
     return HostError(what, f"{prefix}/CURRENT", fix, PERSON)
 
 

@@ -83,30 +83,29 @@ class Bucket:
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """The object and its ETag; None when there is none."""
-        answer = self._ask("GET", key, missing=True)
+        answer = self._request("GET", key, missing=True)
         return None if answer is None else (answer.body, answer.headers.get("etag", ""))
 
     def put(self, key: str, data: bytes, if_none_match: bool = False, if_match: str | None = None) -> str:
         """Write an object; returns its ETag. Raises Conflict when the condition does not hold.
 
-        A write whose answer was lost is repeated, so a Conflict can be with its own first try: read the object to find
-        out.
+        A write whose answer was lost is repeated, so a Conflict may be with its own first try: read the object then.
         """
         conditions = {"if-none-match": "*"} if if_none_match else {"if-match": if_match} if if_match else {}
-        answer = self._ask("PUT", key, data=data, headers=conditions)
+        answer = self._request("PUT", key, data=data, headers=conditions)
         assert answer is not None  # noqa: S101 - only a GET may miss
         return answer.headers.get("etag", "")
 
     def delete(self, key: str) -> None:
         """Remove an object, which may be gone already."""
-        self._ask("DELETE", key, missing=True)
+        self._request("DELETE", key, missing=True)
 
     def create(self) -> None:
-        """Make the bucket. Raises FileExistsError when it exists and belongs to this account."""
+        """Create the bucket. Raises FileExistsError if it exists and belongs to this account."""
         place = f'<CreateBucketConfiguration xmlns="{_NAMESPACE}"><LocationConstraint>{self.region}'
         place += "</LocationConstraint></CreateBucketConfiguration>"
         try:
-            self._ask("PUT", "", data=b"" if self.region == "us-east-1" else place.encode())
+            self._request("PUT", "", data=b"" if self.region == "us-east-1" else place.encode())
         except Refused as error:
             if error.reason in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise FileExistsError(self.name) from None
@@ -130,7 +129,7 @@ class Bucket:
 
     def _setting(self, name: str) -> ElementTree.Element:
         try:
-            answer = self._ask("GET", "", query={name: ""})
+            answer = self._request("GET", "", query={name: ""})
         except Refused as error:
             if error.status == 404 and error.reason != "NoSuchBucket":
                 return parse_xml(b"")
@@ -139,11 +138,11 @@ class Bucket:
 
     def list(self, prefix: str, after: str = "") -> Objects:
         """Every object under the prefix whose key comes after `after`, by key."""
-        found, token = self._page(prefix, 1000, "", after)
+        objects, token = self._page(prefix, 1000, "", after)
         while token:
             more, token = self._page(prefix, 1000, token)
-            found += more
-        return found
+            objects += more
+        return objects
 
     def first(self, prefix: str, after: str = "") -> Object | None:
         """The first object under the prefix whose key comes after `after`; None without any."""
@@ -152,7 +151,7 @@ class Bucket:
     def _page(self, prefix: str, most: int, token: str, after: str = "") -> tuple[Objects, str]:
         query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
         query |= {name: value for name, value in (("continuation-token", token), ("start-after", after)) if value}
-        answer = self._ask("GET", "", query=query)
+        answer = self._request("GET", "", query=query)
         assert answer is not None  # noqa: S101 - a listing cannot miss
         try:
             return parse_listing(answer.body)
@@ -164,7 +163,7 @@ class Bucket:
 
     # ------------------------------------------------------------------------------------------ requests
 
-    def _ask(
+    def _request(
         self,
         method: str,
         key: str,
@@ -173,7 +172,7 @@ class Bucket:
         headers: Mapping[str, str] | None = None,
         missing: bool = False,
     ) -> Response | None:
-        answer = self._again(method, key, query or {}, data, headers or {})
+        answer = self._send_with_retries(method, key, query or {}, data, headers or {})
         if answer.status // 100 == 2:
             return answer
         reason = _element(parse_xml(answer.body), "Code")
@@ -181,18 +180,18 @@ class Bucket:
             return None
         raise self._refusal(method, key, answer, reason)
 
-    def _again(
+    def _send_with_retries(
         self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]
     ) -> Response:
-        """Ask, and again while the store says that it is busy."""
+        """Send the request; again while the store answers that it is busy."""
         for attempt in range(1, self.tries):
-            answer = self._once(method, key, query, data, headers)
+            answer = self._send(method, key, query, data, headers)
             if answer.status not in BUSY:
                 return answer
             time.sleep(PAUSE * attempt)
-        return self._once(method, key, query, data, headers)
+        return self._send(method, key, query, data, headers)
 
-    def _once(
+    def _send(
         self, method: str, key: str, query: Mapping[str, str], data: bytes, headers: Mapping[str, str]
     ) -> Response:
         server, path = self._server(), self._root + ("/" + key if key else "" if self._root else "/")
@@ -202,7 +201,7 @@ class Bucket:
         try:
             answer = http.request(server, method, target, body=data, headers={**headers, **signed}, limits=limits)
         except OSError as error:
-            raise self._no_way(error) from None
+            raise self._unreachable(error) from None
         self._note_skew(answer)
         return answer
 
@@ -219,43 +218,43 @@ class Bucket:
 
     def _note_skew(self, answer: Response) -> None:
         with contextlib.suppress(TypeError, ValueError):
-            told = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
-            self.skew = told.timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
+            self.skew = date.timestamp() - time.time()
 
     # ------------------------------------------------------------------------------------------ errors
 
-    def _no_way(self, error: OSError) -> Unreachable:
-        return Unreachable(_why_no_way(error, self.host, self.total), self.where, _NO_WAY)
+    def _unreachable(self, error: OSError) -> Unreachable:
+        return Unreachable(_connection_fault(error, self.host, self.total), self.where, _UNREACHABLE_FIX)
 
     def _refusal(self, method: str, key: str, answer: Response, reason: str) -> Refused:
         document = parse_xml(answer.body)
         if answer.status == 412 or reason in ("PreconditionFailed", "ConditionalRequestConflict"):
-            return Conflict(f"{key} is not as expected any more", self.where, "try again", answer.status, reason)
+            return Conflict(f"{key} was changed meanwhile", self.where, "try again", answer.status, reason)
         region = answer.headers.get("x-amz-bucket-region") or _element(document, "Region")
-        told = self._told(method, key, reason, region)
-        said = self._clean(_element(document, "Message"))[:300]
-        what, fix = told or (f"S3 answered {answer.status} {reason} to {method} {key}: {said}", "see what S3 says")
+        message = self._clean(_element(document, "Message"))[:300]
+        unknown = f"S3 answered {answer.status} {reason} to {method} {key}: {message}", "correct what S3 reports"
+        what, fix = self._explanation(method, key, reason, region) or unknown
         return Refused(what, self.where, fix, answer.status, reason)
 
-    def _told(self, method: str, key: str, reason: str, region: str) -> tuple[str, str] | None:
-        if reason in _KEYS:
-            return _KEYS[reason], "correct the value of the secrets that backup names, and run deploy provision"
+    def _explanation(self, method: str, key: str, reason: str, region: str) -> tuple[str, str] | None:
+        if reason in _KEY_ERRORS:
+            return _KEY_ERRORS[reason], "correct the value of the secrets that backup names, and run deploy provision"
         if reason == "AccessDenied":
             what = f"the backup's key may not {method} {key or 'the bucket'}"
             return what, "give its policy GetObject, PutObject, DeleteObject and ListBucket on the bucket"
         if reason == "NoSuchBucket":
             return f"there is no bucket {self.name}", "deploy backup create-bucket"
         if reason == "RequestTimeTooSkewed":
-            return f"this host's clock is {self._skew_text()} the store's", "mend the host's clock: timedatectl"
-        if reason in _ELSEWHERE:
-            return self._elsewhere(region)
+            return f"this host's clock is {self._skew_text()} the store's", "correct the host's clock: timedatectl"
+        if reason in _REDIRECTS:
+            return self._redirection(region)
         return None
 
-    def _elsewhere(self, region: str) -> tuple[str, str]:
+    def _redirection(self, region: str) -> tuple[str, str]:
         if region and region != self.region:
             what = f"the bucket {self.name} is in the region {region}, not in {self.region}"
             return what, f"set backup.region: {region}, and run deploy provision"
-        what = f"the bucket {self.name} is to be reached at another endpoint"
+        what = f"the bucket {self.name} belongs to another endpoint"
         return what, "correct backup.region and backup.endpoint, and run deploy provision"
 
     def _skew_text(self) -> str:
@@ -269,31 +268,31 @@ class Bucket:
 
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_NO_WAY = "see that the store runs and that the host has a way there; deploy backup check tells"
-_ELSEWHERE = frozenset(
+_UNREACHABLE_FIX = "check that the store is running and that the host can reach it: deploy backup check"
+_REDIRECTS = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
-_KEYS = {
+_KEY_ERRORS = {
     "InvalidAccessKeyId": "the store does not know the backup's access key",
     "SignatureDoesNotMatch": "the backup's secret access key is wrong: the signature does not match",
     "ExpiredToken": "the backup's key has expired",
 }
 
 
-def _why_no_way(error: OSError, host: str, total: float) -> str:
+def _connection_fault(error: OSError, host: str, total: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate of {host} is not to be trusted: {error.verify_message}"
+        return f"the certificate of {host} is not trusted: {error.verify_message}"
     if isinstance(error, socket.gaierror):
-        return f"the name {host} is not known: {error.strerror}"
+        return f"the name {host} does not resolve: {error.strerror}"
     if isinstance(error, TimeoutError):
         return f"S3 did not answer in time ({host})"
     if isinstance(error, ConnectionRefusedError):
         return f"nothing listens at {host}: the connection was refused"
-    return f"S3 broke off, or did not answer within {total:g} s: {type(error).__name__}"
+    return f"S3 closed the connection, or did not answer within {total:g} s: {type(error).__name__}"
 
 
 def _address(backup: Backup) -> tuple[bool, str, int, str]:
-    """TLS or not, host, port, and the path of the bucket itself."""
+    """Whether TLS is used, the host, the port, and the path of the bucket."""
     suffix = "amazonaws.com.cn" if backup.region.startswith("cn-") else "amazonaws.com"
     endpoint = backup.endpoint or f"https://s3.{backup.region}.{suffix}"
     parts = urllib.parse.urlsplit(endpoint)
@@ -339,8 +338,9 @@ def sign(
     scope = f"{at[:8]}/{region}/s3/aws4_request"
     text = "\n".join(("AWS4-HMAC-SHA256", at, scope, hashlib.sha256(canonical.encode()).hexdigest()))
     signature = hmac.new(_key(keys, at[:8], region), text.encode(), hashlib.sha256).hexdigest()
-    told = f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
-    return {"x-amz-content-sha256": digest, "x-amz-date": at, "authorization": told}
+    credential = f"{keys.access_key_id}/{scope}"
+    authorization = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+    return {"x-amz-content-sha256": digest, "x-amz-date": at, "authorization": authorization}
 
 
 def _key(keys: Credentials, day: str, region: str) -> bytes:
@@ -381,9 +381,9 @@ def parse_listing(body: bytes) -> tuple[Objects, str]:
     root = parse_xml(body)
     if root.tag.rpartition("}")[2] != "ListBucketResult":
         raise ValueError(f"a listing was expected, not {root.tag or 'a body that is not XML'}")
-    found = [_object(entry) for entry in root.findall("{*}Contents")]
+    objects = [_object(entry) for entry in root.findall("{*}Contents")]
     more = _element(root, "IsTruncated") == "true"
-    return found, _element(root, "NextContinuationToken") if more else ""
+    return objects, _element(root, "NextContinuationToken") if more else ""
 
 
 def _object(entry: ElementTree.Element) -> Object:

@@ -11,7 +11,7 @@ import socket
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from hostctl.common.tls import unverified
+from hostctl.common.tls import unverified_context
 
 UTC_TIME = 0x17
 VERSION = 0xA0
@@ -85,7 +85,7 @@ def presented(name: str, timeout: float = 1.0) -> bytes | None:
     try:
         with (
             socket.create_connection(("127.0.0.1", 443), timeout) as plain,
-            unverified().wrap_socket(plain, server_hostname=name) as secured,
+            unverified_context().wrap_socket(plain, server_hostname=name) as secured,
         ):
             return secured.getpeercert(binary_form=True)
     except OSError:

@@ -182,7 +182,7 @@ def get(
 ) -> Answer:
     """GET http(s)://127.0.0.1:port/path as if for `host`, in at most `timeout` seconds. Raises nothing."""
     deadline = time.monotonic() + timeout
-    server = Server(host, port, tls.unverified() if over_tls else None, (LOOPBACK, port))
+    server = Server(host, port, tls.unverified_context() if over_tls else None, (LOOPBACK, port))
     try:
         with _connected(server, timeout) as opened:
             fields = {"Host": host, **PROBE, **(headers or {})}

@@ -7,50 +7,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ssl  # imported late: it costs every verb that needs none
+    import ssl  # the functions import it, because most verbs do without it
 
-# messages of a handshake: two from each side, and some
+# a handshake takes two messages of each side; this is more than enough
 ROUNDS = 4
 
 
 def reason(error: Exception) -> str:
-    """What is wrong with a certificate or its key, in the words of the TLS library."""
-    said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-    return str(said).replace("_", " ").lower()
+    """The fault of a certificate or its key, as the TLS library reports it."""
+    message = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+    return str(message).replace("_", " ").lower()
 
 
-def trusting(certificates: str) -> ssl.SSLContext:
-    """The context of a client that trusts exactly these certificates, whoever signed them."""
+def trusting_context(certificates: str) -> ssl.SSLContext:
+    """The TLS context of a client that trusts these certificates only, whoever signed them."""
     import ssl
 
-    visitor = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    visitor.load_verify_locations(cadata=certificates)
-    visitor.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return visitor
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(cadata=certificates)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return client
 
 
-def handshake(bundle: Path, name: str, visitor: ssl.SSLContext) -> bytes:
-    """The certificate in DER that a file of certificates and their key presents to this client for a name.
+def handshake(bundle: Path, name: str, client: ssl.SSLContext) -> bytes:
+    """The certificate in DER that a server with this bundle (certificates and key) shows the client for a name.
 
-    Server and client shake hands in memory, so that the TLS library itself checks key, chain, names and times.
+    Server and client shake hands in memory, so that the TLS library checks the key, the chain, the name and the dates.
     Raises ssl.SSLError (SSLCertVerificationError if the client would refuse the certificate).
     """
     import ssl
 
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(bundle, password=lambda: "")  # an encrypted key is refused instead of asked about
-    to_server, to_visitor = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = visitor.wrap_bio(to_visitor, to_server, server_hostname=name)
-    sides = (here, server.wrap_bio(to_server, to_visitor, server_side=True))
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client_side = client.wrap_bio(to_client, to_server, server_hostname=name)
+    sides = (client_side, server.wrap_bio(to_server, to_client, server_side=True))
     for _ in range(ROUNDS):
         for side in sides:
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-    return here.getpeercert(binary_form=True) or b""
+    return client_side.getpeercert(binary_form=True) or b""
 
 
-def unverified() -> ssl.SSLContext:
-    """The context of a client that accepts any certificate: on loopback only the answer matters."""
+def unverified_context() -> ssl.SSLContext:
+    """The TLS context of a client that accepts any certificate, for connections over loopback."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -88,7 +88,7 @@ def _proven(app: str, name: str, told: Json) -> Path:
         make_directory(directory, 0o755)
     path = _keep(_candidate(app, name), "\n".join([*certificates, key.strip(), ""]).encode())
     try:
-        tls.handshake(path, name, tls.trusting("\n".join(certificates)))
+        tls.handshake(path, name, tls.trusting_context("\n".join(certificates)))
     except (ssl.SSLError, ValueError) as error:
         what = f"this is no certificate for {name} with its key: {tls.reason(error)}"
         raise HostError(what, name, "correct certificate and key in domains of deploy.yml", USAGE) from None

@@ -1,4 +1,7 @@
-"""A program of a release, run once as the app's user in the instance's own confinement: migrations, settings."""
+"""Runs a program of a release once, such as its migrations, as the app's user with the restrictions of the instance.
+
+`what` names the purpose of the program in its unit and its files: "migrate", or "settings".
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,20 @@ from hostctl.release.app_config import load as load_config
 
 
 def unit(work: Work, what: str) -> str:
-    """The transient unit in which a program of the release at work runs."""
+    """The transient unit in which the program runs."""
     return work.app.helper_unit(f"{what}-{work.release}")
 
 
 def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -> int:
     """Run a program for at most `longest` seconds, its output into `log`, which root alone can read.
 
-    It has the release's environment, or what `write_environment` made of it. Returns its exit status; one that took too
-    long was killed. Raises HostError if the app has no unit, or not one of its own user.
+    It has the release's environment, with the values of `write_environment`. Returns its exit status, that of a killed
+    program after `longest`. Raises HostError if the app has no unit, or one of another user.
     """
-    app, own, instance = work.app, _own(work, what), work.app.unit(work.release)
+    app, instance = work.app, work.app.unit(work.release)
     shared = confinement.require(work.host.systemd.text(instance), work.release, load_config(app)["user"], instance)
     properties = confinement.without(shared, "EnvironmentFile=", f"LoadCredentialEncrypted={environment.CREDENTIAL}:")
+    own = _own_environment(work, what)
     sealed = own if own.exists() else app.record(work.release) / environment.SEALED
     properties += [
         environment.credential_setting(sealed),
@@ -38,16 +42,16 @@ def run(work: Work, what: str, argv: Sequence[str], log: Path, longest: float) -
 
 
 def write_environment(work: Work, what: str, values: Mapping[str, str]) -> None:
-    """What the program `what` is to have over the release's environment, until `forget`. Raises HostError."""
-    environment.seal(_own(work, what), {**records.environment(work.app, work.release), **values})
+    """Add values to the release's environment for the program, until `forget`. Raises HostError."""
+    environment.seal(_own_environment(work, what), {**records.environment(work.app, work.release), **values})
 
 
 def forget(work: Work, what: str) -> None:
-    """The program has the release's environment again."""
-    unlink(_own(work, what))
+    """Remove the values of `write_environment`: the program gets the release's environment again."""
+    unlink(_own_environment(work, what))
 
 
-def _own(work: Work, what: str) -> Path:
+def _own_environment(work: Work, what: str) -> Path:
     return work.app.record(work.release) / f"{what}.cred"
 
 

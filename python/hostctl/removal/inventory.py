@@ -39,7 +39,7 @@ def owner_of_unit(unit: str, apps: Iterable[str]) -> str | None:
     return name if at and name in apps else None
 
 
-def known(layout: Layout) -> set[str]:
+def app_names(layout: Layout) -> set[str]:
     """The names of all apps that have a directory on the host."""
     homes = (layout.root / "etc/homeport", layout.state)
     names = {path.name for home in homes if home.is_dir() for path in home.iterdir() if path.is_dir()}
@@ -48,14 +48,14 @@ def known(layout: Layout) -> set[str]:
 
 def unit_files(app: App) -> list[Path]:
     """The app's unit files, their drop-ins, and the links that enable them."""
-    home, apps = app.layout.root / UNITS, {*known(app.layout), app.name}
+    home, apps = app.layout.root / UNITS, {*app_names(app.layout), app.name}
     found = [*home.glob("*"), *home.glob("*.wants/*"), *home.glob("*.requires/*")]
     return sorted(path for path in found if owner_of_unit(path.name.removeprefix("."), apps) == app.name)
 
 
 def edge_files(app: App) -> list[Path]:
     """The app's files of the edge: /etc/homeport/edge/KIND/APP*."""
-    apps = {*known(app.layout), app.name}
+    apps = {*app_names(app.layout), app.name}
     return sorted(path for path in (app.layout.root / EDGE).glob("*/*") if owner(path.name, apps) == app.name)
 
 
@@ -65,21 +65,21 @@ def places(app: App, keep_data: bool) -> list[Path]:
     With `keep_data` without the database and the files that it needs.
     """
     named = [app.config, app.srv, app.build.parent, *_runtime(app), *_stamps(app)]
-    rest = list(_kept_apart(app)) if keep_data else [app.data, app.cluster, app.config.parent, app.state]
+    rest = list(_besides_kept(app)) if keep_data else [app.data, app.cluster, app.config.parent, app.state]
     return [path for path in [*named, *rest] if path.exists() or path.is_symlink()]
 
 
 def _runtime(app: App) -> list[Path]:
-    apps, run = {*known(app.layout), app.name}, app.layout.root / "run"
+    apps, run = {*app_names(app.layout), app.name}, app.layout.root / "run"
     return [path for path in run.glob(f"{PREFIX}*") if owner(path.name.removeprefix(PREFIX), apps) == app.name]
 
 
 def _stamps(app: App) -> list[Path]:
-    apps, home = {*known(app.layout), app.name}, app.layout.root / TIMERS
+    apps, home = {*app_names(app.layout), app.name}, app.layout.root / TIMERS
     return [path for path in home.glob(f"{STAMP}*") if owner_of_unit(path.name.removeprefix(STAMP), apps) == app.name]
 
 
-def _kept_apart(app: App) -> Iterator[Path]:
+def _besides_kept(app: App) -> Iterator[Path]:
     """The files to remove from the directories that stay."""
     for home, kept in ((app.config.parent, KEPT_SETTINGS), (app.state, KEPT_STATE)):
         yield from (path for path in sorted(home.glob("*")) if not path.name.startswith(kept))

@@ -194,7 +194,7 @@ def _stop(removal: Removal) -> None:
 
 
 def _running(removal: Removal) -> list[str]:
-    apps_here = {*inventory.known(removal.app.layout), removal.app.name}
+    apps_here = {*inventory.app_names(removal.app.layout), removal.app.name}
     own = [name for name in removal.machine.units() if inventory.owner_of_unit(name, apps_here) == removal.app.name]
     return [name for name in own if name != unit(removal.app)]
 

@@ -95,7 +95,7 @@ def _schema_warning(app: App, target: str, force: bool) -> str:
 
     Raises HostError when they may break it, unless `force`.
     """
-    risk = rollback_risk.of(app, target)
+    risk = rollback_risk.unknown_migrations(app, target)
     refusal = rollback_risk.refusal(risk, target)
     if refusal and not force:
         raise refusal

@@ -1,4 +1,4 @@
-"""At most one transition of an app at a time."""
+"""At most one transition of an app runs at a time."""
 
 from __future__ import annotations
 

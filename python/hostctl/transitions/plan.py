@@ -20,8 +20,8 @@ def plan(app: App, spec: PushSpec) -> Plan:
     accessory_urls = {name: envfile.sha256(value) for name, value in services.environment(app).items()}
     secrets = {**accessory_urls, **spec["secrets"]}
     env_changed = changed_environment({**spec, "secrets": secrets}, app_key(app) if record else "", record)
-    settings, was = recorded_settings(spec["settings"]), recorded_settings(record["settings"]) if record else None
-    changed = (changes.changed_keys(was, settings) if was is not None else sorted(settings)) + env_changed
+    settings, before = recorded_settings(spec["settings"]), recorded_settings(record["settings"]) if record else None
+    changed = (changes.changed_keys(before, settings) if before is not None else sorted(settings)) + env_changed
     same = record is not None and record["digest"] == spec["digest"] and not changed
     return {
         "unchanged": same,
@@ -30,29 +30,29 @@ def plan(app: App, spec: PushSpec) -> Plan:
         "release": spec["release"],
         "restart": spec["settings"]["strategy"] == "restart",
         "held": app.artifact(spec["digest"]).is_file(),
-        "migrations": sorted(_migrations_of(app, live)),
-        "brings": sorted(_brought(app, spec["digest"])),
+        "migrations": sorted(_release_migrations(app, live)),
+        "brings": sorted(_artifact_migrations(app, spec["digest"])),
     }
 
 
 def changed_environment(spec: PushSpec, key: str, record: Record | None) -> list[str]:
-    """The names of variables that would change against a release, as env.clear.NAME and env.secret.NAME."""
-    held: Json = record.get("env_digests", {}) if record else {}
+    """The names of the variables that differ from those of a release, as env.clear.NAME and env.secret.NAME."""
+    digests: Json = record.get("env_digests", {}) if record else {}
     clear = {name: envfile.sha256(value) for name, value in (spec.get("env") or {}).items()}
     secrets = {name: sha for name, sha in spec["secrets"].items() if name not in clear}
-    changed = [f"env.clear.{name}" for name, sha in sorted(clear.items()) if _differs(held, key, name, sha)]
-    changed += [f"env.secret.{name}" for name, sha in sorted(secrets.items()) if _differs(held, key, name, sha)]
-    were = set(record["secrets"]) if record else set()
-    gone = sorted(held.keys() - clear.keys() - secrets.keys())
-    return changed + [f"env.{'secret' if name in were else 'clear'}.{name}" for name in gone]
+    changed = [f"env.clear.{name}" for name, sha in sorted(clear.items()) if _differs(digests, key, name, sha)]
+    changed += [f"env.secret.{name}" for name, sha in sorted(secrets.items()) if _differs(digests, key, name, sha)]
+    secret_names = set(record["secrets"]) if record else set()
+    removed = sorted(digests.keys() - clear.keys() - secrets.keys())
+    return changed + [f"env.{'secret' if name in secret_names else 'clear'}.{name}" for name in removed]
 
 
-def _differs(held: Json, key: str, name: str, sha: str | None) -> bool:
-    """Whether a variable would change; without a value it keeps the one that the live release has."""
-    return name not in held or (sha is not None and held[name] != envfile.named_digest(key, name, sha))
+def _differs(digests: Json, key: str, name: str, sha: str | None) -> bool:
+    """Whether a variable would change; without a value (`sha` None) it keeps that of the live release."""
+    return name not in digests or (sha is not None and digests[name] != envfile.named_digest(key, name, sha))
 
 
-def _brought(app: App, digest: str) -> set[str]:
+def _artifact_migrations(app: App, digest: str) -> set[str]:
     """The migrations of an artifact; none when it is not on the host."""
     if not app.artifact(digest).is_file():
         return set()
@@ -60,7 +60,7 @@ def _brought(app: App, digest: str) -> set[str]:
         return migrations.paths(reader.getnames())
 
 
-def _migrations_of(app: App, release: str | None) -> set[str]:
+def _release_migrations(app: App, release: str | None) -> set[str]:
     try:
         manifest = artifact.from_json((app.record(release or "") / "manifest.json").read_text())
     except (OSError, ValueError):

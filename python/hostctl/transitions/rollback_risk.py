@@ -1,4 +1,4 @@
-"""Migrations that the database has and the code of an older release does not know."""
+"""The risk of a rollback: migrations in the database that the code of the older release does not know."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hostctl.core.paths import App
 from hostctl.release import records
 
 
-def of(app: App, target: str) -> list[Migration]:
-    """The migrations that the database has and the release lacks. Raises HostError."""
+def unknown_migrations(app: App, target: str) -> list[Migration]:
+    """The migrations that the database has and the code of the release `target` does not know. Raises HostError."""
     others = [record for record in records.every(app) if record["release"] != target]
     versions = applied(app)
     if versions is None:
@@ -45,8 +45,8 @@ def unknown_to(target: Record, others: Iterable[Record], applied: Collection[int
     """
     known = {entry["version"]: entry for record in others for entry in record.get("migrations") or ()}
     own = {entry["version"] for entry in target.get("migrations") or ()}
-    there = set(known if applied is None else applied)
-    return [known.get(version) or _unknown(version) for version in sorted(there - own)]
+    in_database = set(known if applied is None else applied)
+    return [known.get(version) or _unknown(version) for version in sorted(in_database - own)]
 
 
 def _unknown(version: int) -> Migration:
@@ -68,9 +68,7 @@ def refusal(risk: Sequence[Migration], release: str) -> HostError | None:
     if not breaking:
         return None
     lines = "".join(f"\n    {line}" for entry in breaking for line in _reasons(entry))
-    what = (
-        f"{release} may not work on the database as it is now; since then it was migrated, not only by adding:{lines}"
-    )
+    what = f"{release} may not work with the database, which was migrated since by non-additive migrations:{lines}"
     fix = "deploy rollback --with-data goes back to the data of then as well; deploy rollback --force goes back without"
     return HostError(what, "the migrations of the releases since", fix, FAILED)
 

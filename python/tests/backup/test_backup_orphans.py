@@ -59,9 +59,9 @@ def test_what_is_not_certainly_an_orphan_of_this_app_is_left_alone(host: Host, p
     stored(place, unheard.epoch, "EPOCH")
     stored(place, "20260101T000000Z-abcdef", "shop.db/0000/1.ltx")  # says nothing of itself
     another = Epoch("20260102T000000Z-abcdef", "blog", "web", 1.0, None)
-    place.put(f"{place.prefix}/{another.epoch}/EPOCH", epochs._text(another))
+    place.put(f"{place.prefix}/{another.epoch}/EPOCH", epochs._to_json(another))
     mistaken = Epoch("20260103T000000Z-abcdef", "shop", "web", 1.0, None)
-    place.put(f"{place.prefix}/20260104T000000Z-abcdef/EPOCH", epochs._text(mistaken))
+    place.put(f"{place.prefix}/20260104T000000Z-abcdef/EPOCH", epochs._to_json(mistaken))
     stored(place, "notes", "EPOCH")
     place.put(f"{place.prefix}/.probe", b"")
     assert found(host, place) == []
@@ -70,7 +70,7 @@ def test_what_is_not_certainly_an_orphan_of_this_app_is_left_alone(host: Host, p
 def test_an_orphan_into_which_something_is_still_stored_stays(host: Host, place: s3.Bucket) -> None:
     first = opened(host, None)
     zombie = Epoch("20260102T000000Z-abcdef", "shop", "old", 1.0, None)
-    place.put(f"{place.prefix}/{zombie.epoch}/EPOCH", epochs._text(zombie))
+    place.put(f"{place.prefix}/{zombie.epoch}/EPOCH", epochs._to_json(zombie))
     assert first.epoch != zombie.epoch
     assert found(host, place) == [zombie.epoch]
     assert found(host, place, time.time() - LATER) == []
@@ -78,5 +78,5 @@ def test_an_orphan_into_which_something_is_still_stored_stays(host: Host, place:
 
 def test_without_current_nobody_knows_what_is_an_orphan(host: Host, place: s3.Bucket) -> None:
     lost = Epoch(epoch_id(), "shop", "web", 1.0, None)
-    place.put(f"{place.prefix}/{lost.epoch}/EPOCH", epochs._text(lost))
+    place.put(f"{place.prefix}/{lost.epoch}/EPOCH", epochs._to_json(lost))
     assert found(host, place) == []

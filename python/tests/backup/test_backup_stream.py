@@ -125,7 +125,7 @@ def test_a_prefix_whose_current_is_gone_needs_a_person(new_host: Callable[..., H
     one, two = new_host(), new_host()
     one.start()
     backup_epochs.bucket(one.app).delete("shop/CURRENT")
-    with pytest.raises(HostError, match="nothing that says which one counts") as caught:
+    with pytest.raises(HostError, match="no object CURRENT that says which one is current") as caught:
         two.start()
     assert caught.value.code == PERSON
     assert not two.path.exists()

@@ -298,22 +298,22 @@ def test_the_database_is_asked_how_far_it_is(world: World) -> None:
     old = pushed(world, "one", OLD)
     pushed(world, "two", NEW)
     database(world, 1, 2)
-    assert rollback_risk.of(world.app, old) == [entry(2)]
+    assert rollback_risk.unknown_migrations(world.app, old) == [entry(2)]
 
 
 def test_a_push_that_failed_after_migrating_counts_by_what_the_database_says(world: World) -> None:
     old = pushed(world, "one", OLD)
     pushed(world, "two", NEW, "crashes")
-    assert rollback_risk.of(world.app, old) == []
+    assert rollback_risk.unknown_migrations(world.app, old) == []
     database(world, 1, 2, 3)
-    assert rollback_risk.of(world.app, old) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_migrations(world.app, old) == [entry(2), entry(3, "drops it")]
 
 
 def test_a_database_without_ectos_table_leaves_it_to_the_records(world: World) -> None:
     old = pushed(world, "one", OLD)
     pushed(world, "two", NEW)
     database(world, table=False)
-    assert rollback_risk.of(world.app, old) == [entry(2), entry(3, "drops it")]
+    assert rollback_risk.unknown_migrations(world.app, old) == [entry(2), entry(3, "drops it")]
 
 
 def test_a_release_of_before_records_had_migrations_is_read_from_its_tree(world: World) -> None:
@@ -324,4 +324,4 @@ def test_a_release_of_before_records_had_migrations_is_read_from_its_tree(world:
     for version in (1, 2):
         (directory / f"{version}_m{version}.exs").write_text(migration("flush()"))
     database(world, 1, 2, 3)
-    assert rollback_risk.of(world.app, old) == [entry(3, "drops it")]
+    assert rollback_risk.unknown_migrations(world.app, old) == [entry(3, "drops it")]

@@ -209,9 +209,9 @@ class Sqlite:
 
     @property
     def consoles(self) -> Consoles:
-        from hostctl.sqlite import database
+        from hostctl.sqlite import console
 
-        return database
+        return console
 
     @property
     def pushes(self) -> Pushes:

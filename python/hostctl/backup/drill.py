@@ -1,7 +1,7 @@
 """The drill: restores the newest backup and compares it with the live database. Only this proves a backup.
 
 This file has what is the same for every engine: locking, the written result, the error of a failed drill. How a copy is
-restored and read is the engine's: see sqlite/drill.py and postgres/archive/drill.py.
+restored and read is the engine's: see sqlite/stream/drill.py and postgres/archive/drill.py.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.sqlite import drill as drilling
-from hostctl.sqlite import files, lag, litestream, replication
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import drill as drilling
+from hostctl.sqlite.stream import lag, litestream, replication
 
 OPEN = (
     "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "

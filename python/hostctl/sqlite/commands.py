@@ -6,7 +6,7 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import bootstrap, monitor, replication
+from hostctl.sqlite.stream import bootstrap, monitor, replication
 
 
 def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:

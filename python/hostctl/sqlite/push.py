@@ -14,7 +14,9 @@ from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.journal.engine import Work
-from hostctl.sqlite import files, replica, settings_check
+from hostctl.sqlite import settings_check
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import replica
 
 CATCH_UP = 15.0  # seconds that the replica may take to receive the newest writes
 

@@ -8,7 +8,9 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.sqlite import backup, file_swap, replication
+from hostctl.sqlite import backup
+from hostctl.sqlite.database import file_swap
+from hostctl.sqlite.stream import replication
 
 
 def databases(app: App, _: Host) -> list[Json]:

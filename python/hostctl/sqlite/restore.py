@@ -25,8 +25,9 @@ from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
-from hostctl.sqlite import file_swap, replica
-from hostctl.sqlite import files as sqlite_files
+from hostctl.sqlite.database import file_swap
+from hostctl.sqlite.database import files as sqlite_files
+from hostctl.sqlite.stream import replica
 
 # ---------------------------------------------------------------------------------------------- what to restore
 

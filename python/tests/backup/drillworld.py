@@ -21,8 +21,9 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.host import Host
-from hostctl.sqlite import drill as sqlite_drill
-from hostctl.sqlite import files, litestream
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import drill as sqlite_drill
+from hostctl.sqlite.stream import litestream
 
 PATIENCE = 30.0
 FAR = range(100, 600)  # frames of the log: more than a new one begins with, and long before SQLite checkpoints at 1000

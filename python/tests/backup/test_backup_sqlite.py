@@ -13,7 +13,7 @@ import pytest
 from world import USER, application, rows, sound
 
 from hostctl.common.errors import HostError
-from hostctl.sqlite import files
+from hostctl.sqlite.database import files
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, state
 from hostctl.common.errors import PERSON, HostError
 from hostctl.common.files import read_json
-from hostctl.sqlite import file_swap, files, lag, litestream, replication
+from hostctl.sqlite.database import file_swap, files
+from hostctl.sqlite.stream import lag, litestream, replication
 
 
 def epoch(host: Host) -> str:
@@ -294,7 +295,7 @@ def test_a_pause_says_when_s3_has_not_got_everything(host: Host, store: Store, m
 def test_a_pause_that_a_crash_left_is_ended_by_the_watch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start()
     replication.pause(host.app, host)  # type: ignore[arg-type]
-    monkeypatch.setattr("hostctl.sqlite.monitor.FORGOTTEN", -1.0)
+    monkeypatch.setattr("hostctl.sqlite.stream.monitor.FORGOTTEN", -1.0)
     assert host.watch()["error"] == "the stream was left paused"
     assert host.watch()["error"] is None
 
@@ -358,7 +359,7 @@ def test_killed_while_it_restores_it_begins_anew(
     one.stop()
     for point in (
         "hostctl.backup.epochs.new_local",
-        "hostctl.sqlite.files.place",
+        "hostctl.sqlite.database.files.place",
         "hostctl.backup.epochs.publish",
         "hostctl.backup.state.started",
     ):
@@ -545,7 +546,7 @@ def test_the_watch_writes_numbered_rows_and_tells_the_lag(host: Host) -> None:
 def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_is_missing(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.stream.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -565,7 +566,7 @@ def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_
 def test_of_a_second_outage_only_its_own_seconds_are_told_though_no_look_fell_between_the_two(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.stream.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -586,7 +587,7 @@ def test_of_a_second_outage_only_its_own_seconds_are_told_though_no_look_fell_be
 def test_a_litestream_that_is_restarted_while_s3_is_away_does_not_make_what_arrived_before_look_late(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.sqlite.monitor.PATIENCE", 0.3)
+    monkeypatch.setattr("hostctl.sqlite.stream.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
@@ -625,7 +626,9 @@ def test_a_look_counts_once_it_has_read_what_was_there(
     told: dict[str, object], reached: int | None, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"path": str(host.path), "operation": "sync", "started_at": "2026-11-21T14:00:00.123456789Z", "txid": 25}
-    monkeypatch.setattr("hostctl.sqlite.litestream.request", lambda app, target: {"databases": [{**known, **told}]})
+    monkeypatch.setattr(
+        "hostctl.sqlite.stream.litestream.request", lambda app, target: {"databases": [{**known, **told}]}
+    )
     assert litestream.synced_txid(host.app, host.path, 1795267800.0) == reached  # 13:30
 
 

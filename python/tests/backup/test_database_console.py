@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hostctl.common.errors import HostError
-from hostctl.sqlite import files, sql_console
-from hostctl.sqlite.sql_console import Console, format_table, printable, split_statements
+from hostctl.sqlite.database import files, sql_console
+from hostctl.sqlite.database.sql_console import Console, format_table, printable, split_statements
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hostctl.core.lock import Flock
 from hostctl.core.paths import App, Layout
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.sqlite import files
+from hostctl.sqlite.database import files
 from hostctl.transitions import begin
 from hostctl.verbs import db
 

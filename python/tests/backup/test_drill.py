@@ -23,8 +23,9 @@ from hostctl.common.files import read_lines
 from hostctl.core.lock import Flock
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.sqlite import drill as sqlite_drill
-from hostctl.sqlite import files, litestream
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import drill as sqlite_drill
+from hostctl.sqlite.stream import litestream
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.backup.compare import Canary, DatabaseState, Table, compare, newest_sound
-from hostctl.sqlite import files
-from hostctl.sqlite.drill import read_state, verify
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream.drill import read_state, verify
 
 
 def seen(

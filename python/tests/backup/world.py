@@ -22,7 +22,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host.systemd import Unit
-from hostctl.sqlite import bootstrap, litestream, monitor, replication
+from hostctl.sqlite.stream import bootstrap, litestream, monitor, replication
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 STOP = 5.0  # seconds, for the unit's TimeoutStopSec: with S3 away Litestream does not end by itself

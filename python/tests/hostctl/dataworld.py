@@ -19,7 +19,7 @@ from hostctl.common.http import Answer
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.release import records
-from hostctl.sqlite.file_swap import sidecar_paths
+from hostctl.sqlite.database.file_swap import sidecar_paths
 from hostctl.transitions import begin, restore
 
 FIRST = "e1"

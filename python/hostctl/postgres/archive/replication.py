@@ -19,8 +19,8 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres.archive import pgbackrest, timelines, wal_stream
 from hostctl.postgres.server import cluster, create, scratch_server
-from hostctl.sqlite.replication import BusyError as BusyError
-from hostctl.sqlite.replication import exclusive as exclusive
+from hostctl.sqlite.stream.replication import BusyError as BusyError
+from hostctl.sqlite.stream.replication import exclusive as exclusive
 
 POLL = 0.1
 ARCHIVED = 120.0  # seconds that the archiver may take for what waits

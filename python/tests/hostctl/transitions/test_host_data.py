@@ -22,7 +22,7 @@ from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
 from hostctl.common.files import file_digest, make_directory, write_json
 from hostctl.core import audit
 from hostctl.journal import journal
-from hostctl.sqlite import file_swap
+from hostctl.sqlite.database import file_swap
 from hostctl.transitions import begin, restore
 
 DESTRUCTIVE = "DELETE FROM items WHERE n = 'before'"

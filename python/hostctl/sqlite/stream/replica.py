@@ -11,7 +11,7 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import litestream, replication
+from hostctl.sqlite.stream import litestream, replication
 
 
 class Replica:

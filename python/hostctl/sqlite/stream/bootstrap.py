@@ -18,7 +18,8 @@ from hostctl.common.names import transition_id
 from hostctl.core import moving
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import file_swap, files, litestream
+from hostctl.sqlite.database import file_swap, files
+from hostctl.sqlite.stream import litestream
 
 
 def prepare(app: App, host: Host) -> Json:

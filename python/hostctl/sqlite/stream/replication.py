@@ -19,8 +19,9 @@ from hostctl.common.files import Json, make_directory
 from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import bootstrap as preparing
-from hostctl.sqlite import files, litestream
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import bootstrap as preparing
+from hostctl.sqlite.stream import litestream
 
 BACK = 60.0  # seconds for which a start waits until Litestream has every database open, and more for large ones
 SLOWEST = 10 << 20  # bytes a second that Litestream reads of them, at least

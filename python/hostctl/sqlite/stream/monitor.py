@@ -17,8 +17,9 @@ from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
-from hostctl.sqlite import files, lag, litestream, replication
-from hostctl.sqlite.lag import Delay
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import lag, litestream, replication
+from hostctl.sqlite.stream.lag import Delay
 
 PATIENCE = 10.0  # seconds for which the monitor waits until a row is on S3
 FORGOTTEN = 60.0  # seconds after which a pause without a running transition was left by a crash

@@ -24,7 +24,8 @@ from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite import files, litestream
+from hostctl.sqlite.database import files
+from hostctl.sqlite.stream import litestream
 
 # The live database changes meanwhile, so a busy table can differ from the copy without damage (rows whose numbers are
 # used again). A difference in every round is damage.

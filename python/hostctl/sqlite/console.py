@@ -13,8 +13,8 @@ from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.accounts import become
-from hostctl.sqlite import files
-from hostctl.sqlite.sql_console import Console, open_live
+from hostctl.sqlite.database import files
+from hostctl.sqlite.database.sql_console import Console, open_live
 
 
 def database_name(app: App, name: str | None) -> str:

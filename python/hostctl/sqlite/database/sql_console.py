@@ -11,7 +11,7 @@ from typing import NoReturn, TextIO
 
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.table import columns
-from hostctl.sqlite import files
+from hostctl.sqlite.database import files
 
 MOST = 1000  # rows shown on a terminal; a pipe gets all of them
 WIDEST = 60  # characters of a column on a terminal

@@ -10,7 +10,7 @@ from hostctl.backup.settings import Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
-from hostctl.sqlite import litestream
+from hostctl.sqlite.stream import litestream
 
 
 class Delay(NamedTuple):

@@ -1,0 +1,1 @@
+"""SQLite files: read, copied, swapped, and a console on them."""

@@ -250,7 +250,8 @@ def _rollback(app: App, args: argparse.Namespace) -> Answer:
 def _restore(app: App, args: argparse.Namespace) -> Answer | None:
     from hostctl.backup import recovery_target
     from hostctl.host.host import Host
-    from hostctl.transitions import begin, restore
+    from hostctl.transitions import begin
+    from hostctl.transitions.steps import restore
 
     host = Host()
     data = restore.source(app, args.at, args.point, host)
@@ -451,7 +452,7 @@ def _db(app: App, args: argparse.Namespace) -> Answer | None:
     who = args.who or os.environ.get("SUDO_USER", "root")
     if args.action == "upgrade":
         from hostctl.postgres.upgrade import plan
-        from hostctl.transitions import upgrade
+        from hostctl.transitions.steps import upgrade
 
         return plan(app) if args.plan else upgrade.begin(app, who, args.origin, Host())
     if args.action == "load":
@@ -548,7 +549,7 @@ def _drain(app: App, args: argparse.Namespace) -> Answer:
     from hostctl.host.host import Host
     from hostctl.journal import journal
     from hostctl.journal.engine import Work
-    from hostctl.transitions import drain
+    from hostctl.transitions.steps import drain
 
     entry = journal.load(app, args.id)
     if entry is None or entry.result is None:

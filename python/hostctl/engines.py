@@ -55,7 +55,7 @@ class Replication(Protocol):
 class Restores(Protocol):
     """`hostctl APP restore` and `rollback --with-data`. Every function raises HostError.
 
-    `data` is the journal's source of the restore: see transitions/restore.source.
+    `data` is the journal's source of the restore: see transitions/steps/restore.source.
     """
 
     def restorable_range(self, app: App, host: Host) -> tuple[float, float]:

@@ -15,9 +15,10 @@ from hostctl.cron import jobs
 from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.release import app_config, records, selection
-from hostctl.transitions import new_release, prune, push_checks, restore, rollback_risk
+from hostctl.transitions import rollback_risk
 from hostctl.transitions.exclusion import exclusive
 from hostctl.transitions.launch import launch
+from hostctl.transitions.steps import new_release, prune, push_checks, restore
 
 
 class Begun(TypedDict):

@@ -10,7 +10,7 @@ from hostctl.common.documents import Json, Plan, PushSpec, Record
 from hostctl.core.paths import App
 from hostctl.release import changes, envfile, records
 from hostctl.release.app_key import app_key
-from hostctl.transitions.new_release import recorded_settings
+from hostctl.transitions.steps.new_release import recorded_settings
 
 
 def plan(app: App, spec: PushSpec) -> Plan:

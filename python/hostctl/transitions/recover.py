@@ -14,7 +14,8 @@ from hostctl.instance import start as instance_start
 from hostctl.journal import journal
 from hostctl.journal.engine import Work, settle
 from hostctl.journal.journal import Journal
-from hostctl.transitions import drain, tables
+from hostctl.transitions import tables
+from hostctl.transitions.steps import drain
 
 
 def everything(app: App, host: Host, booting: bool = False) -> list[str]:

@@ -15,7 +15,8 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
 from hostctl.journal.engine import Interrupted, Work, perform, revert
-from hostctl.transitions import drain, prune, recover, tables
+from hostctl.transitions import recover, tables
+from hostctl.transitions.steps import drain, prune
 
 LOCK_WAIT = 10.0  # seconds; others hold the lock only for a moment
 

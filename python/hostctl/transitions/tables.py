@@ -13,7 +13,7 @@ from hostctl.common.documents import Settings
 from hostctl.instance import health
 from hostctl.journal.engine import Step, Work, nothing
 from hostctl.postgres import upgrade
-from hostctl.transitions import push, restore, switch
+from hostctl.transitions.steps import push, restore, switch
 
 
 class Case(NamedTuple):

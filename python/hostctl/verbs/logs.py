@@ -17,7 +17,7 @@ from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
 from hostctl.cron import jobs
 from hostctl.release import app_config, records, redact, selection
-from hostctl.transitions import prune
+from hostctl.transitions.steps import prune
 
 EDGE = "caddy.service"
 LEVELS = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")

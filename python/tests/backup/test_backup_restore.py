@@ -19,7 +19,7 @@ from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
 from hostctl.sqlite import restore as files
-from hostctl.transitions import restore
+from hostctl.transitions.steps import restore
 
 RELEASE = "20260101T000000Z-abcdef0"
 

@@ -20,7 +20,8 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.release import records
 from hostctl.sqlite.database.file_swap import sidecar_paths
-from hostctl.transitions import begin, restore
+from hostctl.transitions import begin
+from hostctl.transitions.steps import restore
 
 FIRST = "e1"
 MIGRATION = "defmodule Shop.It do\n  use Ecto.Migration\n\n  def change do\n    {}\n  end\nend\n"

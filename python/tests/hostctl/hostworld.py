@@ -20,7 +20,8 @@ from hostctl.host.systemd import Unit
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
 from hostctl.release import environment, records
-from hostctl.transitions import begin, drain, run
+from hostctl.transitions import begin, run
+from hostctl.transitions.steps import drain
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # thousands of fsyncs
 

@@ -28,7 +28,7 @@ from hostctl.postgres import push
 from hostctl.postgres.archive import timelines
 from hostctl.postgres.database import dumps, inspect
 from hostctl.postgres.server import cluster, scratch_server
-from hostctl.transitions import restore
+from hostctl.transitions.steps import restore
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 

@@ -23,7 +23,7 @@ from hostctl.postgres import push
 from hostctl.postgres import restore as own
 from hostctl.postgres.database import dumps, row_counts
 from hostctl.postgres.server import cluster
-from hostctl.transitions import restore
+from hostctl.transitions.steps import restore
 from hostctl.verbs import db
 from hostctl.verbs import kept as kept_aside
 

@@ -31,7 +31,7 @@ from hostctl.journal.engine import Work
 from hostctl.postgres import push, upgrade
 from hostctl.postgres.archive import epoch_branch, replication, timelines
 from hostctl.postgres.server import cluster
-from hostctl.transitions import restore, switch
+from hostctl.transitions.steps import restore, switch
 
 sys.path.append(str(Path(__file__).parents[1] / "hostctl"))
 

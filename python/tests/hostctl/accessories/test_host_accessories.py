@@ -19,7 +19,7 @@ from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.core import lock
 from hostctl.host.listeners import Socket
 from hostctl.release import records, redact
-from hostctl.transitions import push_checks
+from hostctl.transitions.steps import push_checks
 
 LOOPBACK = Socket("tcp", "127.0.0.1", 19_000)
 EVERYWHERE = Socket("tcp", "0.0.0.0", 6379)

@@ -21,7 +21,7 @@ from hostctl.host.systemd import Unit
 from hostctl.instance import one_off
 from hostctl.journal import journal
 from hostctl.notify import alerts
-from hostctl.transitions import prune
+from hostctl.transitions.steps import prune
 
 ANN = Actor("ann", "198.51.100.9")
 

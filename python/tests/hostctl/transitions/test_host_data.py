@@ -23,7 +23,8 @@ from hostctl.common.files import file_digest, make_directory, write_json
 from hostctl.core import audit
 from hostctl.journal import journal
 from hostctl.sqlite.database import file_swap
-from hostctl.transitions import begin, restore
+from hostctl.transitions import begin
+from hostctl.transitions.steps import restore
 
 DESTRUCTIVE = "DELETE FROM items WHERE n = 'before'"
 

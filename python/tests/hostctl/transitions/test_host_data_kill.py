@@ -20,7 +20,8 @@ from test_host_kill import recovered
 
 from hostctl.journal import journal
 from hostctl.release import records
-from hostctl.transitions import begin, restore
+from hostctl.transitions import begin
+from hostctl.transitions.steps import restore
 
 OLD = ["between", "after", "in the log"]
 NEW = {"rollback": ["before", "between"], "restore": ["then"]}

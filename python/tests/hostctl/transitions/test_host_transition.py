@@ -18,7 +18,8 @@ from hostctl.instance import health
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
 from hostctl.release import records
-from hostctl.transitions import begin, drain, follow, plan, prune, recover, tables
+from hostctl.transitions import begin, follow, plan, recover, tables
+from hostctl.transitions.steps import drain, prune
 from hostctl.verbs import status
 
 

@@ -16,7 +16,7 @@ from hostctl.release import assets, records
 from hostctl.release.app_config import domains
 from hostctl.release.redact import redact
 from hostctl.sqlite.database import file_swap
-from hostctl.transitions import drain, restore_point
+from hostctl.transitions.steps import drain, restore_point
 
 SHOWN_LINES = 20
 

@@ -30,7 +30,7 @@ from hostctl.host.host import Host
 from hostctl.instance import start as instance_start
 from hostctl.journal.engine import Work
 from hostctl.release import environment, records
-from hostctl.transitions import drain, switch
+from hostctl.transitions.steps import drain, switch
 
 
 def of(app: App) -> Restores:

@@ -11,7 +11,7 @@ from hostctl.host import disk
 from hostctl.release import envfile, records
 from hostctl.release import environment as at_rest
 from hostctl.release.app_key import app_key
-from hostctl.transitions.new_release import recorded_settings
+from hostctl.transitions.steps.new_release import recorded_settings
 
 
 def environment(app: App, spec: PushSpec) -> dict[str, str]:

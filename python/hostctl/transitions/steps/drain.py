@@ -14,7 +14,7 @@ from hostctl.journal import journal
 from hostctl.journal.engine import Work
 from hostctl.journal.journal import Journal
 from hostctl.release import records
-from hostctl.transitions import prune, switch
+from hostctl.transitions.steps import prune, switch
 
 POLL = 0.1  # seconds
 

@@ -1,0 +1,1 @@
+"""The steps of each transition, and their undo."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hostctl.common.elixir import blanked
+from hostctl.common.release.elixir import blanked
 
 _OPEN, _CLOSE = "([{", ")]}"
 _WORD = re.compile(r"[A-Za-z0-9_@!?]")

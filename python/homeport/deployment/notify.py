@@ -19,8 +19,9 @@ from homeport.remote.session import Session
 from homeport.screen.screen import PushScreen
 from homeport.secrets import resolve
 from homeport.secrets.resolve import Secrets
-from hostctl.common import message, webhook
+from hostctl.common import message
 from hostctl.common.documents import NoticeDocument
+from hostctl.common.net import webhook
 
 # not notified: a mistake in the arguments or in deploy.yml, somebody else's lock, and Ctrl-C
 QUIET = (ExitCode.USAGE, ExitCode.LOCKED, ExitCode.INTERRUPTED)

@@ -11,8 +11,8 @@ from homeport.config.model import Domain
 from homeport.deployment import preflight
 from homeport.doctor import caa
 from homeport.doctor.context import Context
-from hostctl.common import certificate
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, skipped
+from hostctl.common.net import certificate
 
 TIMEOUT_SECONDS = 10.0
 DAY = 86_400

@@ -11,8 +11,8 @@ from homeport.core import private_directory
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.remote.session import Session
 from homeport.secrets.resolve import reveal
-from hostctl.common import certificate, tls
 from hostctl.common.documents import Json
+from hostctl.common.net import certificate, tls
 
 
 def check(session: Session) -> dict[str, Json]:

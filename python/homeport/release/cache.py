@@ -11,8 +11,8 @@ from typing import NamedTuple
 import platformdirs
 
 from homeport.core.errors import HomeportError
-from hostctl.common import artifact
 from hostctl.common.files import file_digest
+from hostctl.common.release import artifact
 
 MAX_ARTIFACTS = 5
 PARTIAL_SECONDS = 3600.0  # the age from which on a partial file is that of a killed run

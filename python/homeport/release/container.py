@@ -15,7 +15,7 @@ from homeport.core.errors import HomeportError
 from homeport.release import mix, source, tree
 from homeport.release.cache import Cache
 from homeport.release.command import Report, run
-from hostctl.common import artifact
+from hostctl.common.release import artifact
 
 NAMES = ("Containerfile", "Dockerfile")
 # The variable, in release.env or in the environment, that names another image for the build.

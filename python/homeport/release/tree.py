@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from homeport.core.errors import ExitCode, HomeportError
-from hostctl.common import artifact
+from hostctl.common.release import artifact
 
 if sys.version_info >= (3, 14):
     from compression import zstd

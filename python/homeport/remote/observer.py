@@ -23,8 +23,8 @@ from homeport.core.performer import performer_options
 from homeport.remote.session import Session
 from homeport.remote.tunnel import LOCAL, Forwarding, require_free
 from homeport.ssh import connection as ssh_connection
-from hostctl.common import relay
 from hostctl.common.documents import Json
+from hostctl.common.net import relay
 
 PORT = 14370  # the default local port
 RETRY_SECONDS = 0.2  # seconds between two attempts to connect to the local node

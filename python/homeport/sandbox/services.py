@@ -25,7 +25,7 @@ from homeport.sandbox.model import (
     S3_TLS_PORT,
     Sandbox,
 )
-from hostctl.common import http
+from hostctl.common.net import http
 
 ENCRYPTION_KEY = "homeport_encryption_key"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import cast
 
-from hostctl.common import artifact, files, migrations
+from hostctl.common import files
 from hostctl.common.documents import Point
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.names import checked, matches
+from hostctl.common.release import artifact, migrations
 from hostctl.core.paths import App
 
 RESERVE = 256 << 20  # bytes that stay free beside a point's copies: the live database grows on the same disk

@@ -19,9 +19,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from hostctl.backup.settings import Backup, Credentials
-from hostctl.common import http
 from hostctl.common.errors import HostError
-from hostctl.common.http import Response
+from hostctl.common.net import http
+from hostctl.common.net.http import Response
 from hostctl.common.timestamps import compact
 
 CONNECT = 5.0  # seconds for a connection, certificate included

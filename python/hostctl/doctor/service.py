@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 
 from hostctl.backup import settings
-from hostctl.common import certificate, http
 from hostctl.common.documents import BackupStatus
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
+from hostctl.common.net import certificate, http
 from hostctl.common.timestamps import utc
 from hostctl.core import actor
 from hostctl.doctor.context import Context

@@ -16,10 +16,10 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from hostctl.common import certificate
-from hostctl.common.certificate import Certificate
 from hostctl.common.errors import FAILED, LOCKED, USAGE, HostError
 from hostctl.common.files import Json, read_json, write_atomic, write_json
+from hostctl.common.net import certificate
+from hostctl.common.net.certificate import Certificate
 from hostctl.core import audit
 from hostctl.core.actor import Actor
 from hostctl.core.paths import PROGRAM, App

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hostctl.common import certificate, tls
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import Json, make_directory, read_json, write_atomic
 from hostctl.common.names import matches
+from hostctl.common.net import certificate, tls
 from hostctl.core import schema
 from hostctl.edge import caddy
 from hostctl.host.host import Host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hostctl.common import http
+from hostctl.common.net import http
 from hostctl.host import listeners, ports
 from hostctl.host.systemd import Systemd
 

@@ -15,11 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostctl.common import artifact, files
+from hostctl.common import files
 from hostctl.common.documents import Result
 from hostctl.common.errors import DONE, FAILED, LOCKED, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.common.names import transition_id
+from hostctl.common.release import artifact
 from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hostctl.common import files
 from hostctl.common.documents import HealthCheck
 from hostctl.common.errors import HostError
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
 from hostctl.host import listeners
 from hostctl.host.host import Host
 from hostctl.host.systemd import Unit

@@ -14,8 +14,8 @@ import secrets
 import socket
 import time
 
-from hostctl.common import relay
 from hostctl.common.errors import DONE, FAILED, HostError
+from hostctl.common.net import relay
 from hostctl.host import listeners
 from hostctl.instance import agent
 from hostctl.instance.agent import Instance

@@ -90,7 +90,7 @@ def save(app: App, update: ReceiverUpdate) -> bool:
 
 
 def _refuse(app: App, urls: Mapping[str, str | None]) -> None:
-    from hostctl.common import webhook  # imports TLS, which writing a notice does not need
+    from hostctl.common.net import webhook  # imports TLS, which writing a notice does not need
 
     fix = "deploy secrets set {}, then run deploy provision"
     for name, url in urls.items():

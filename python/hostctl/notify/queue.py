@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from hostctl.common import message, webhook
+from hostctl.common import message
 from hostctl.common.documents import Attempt, QueuedNotice, ReceiverStatus, TestAnswer
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import make_directory, read_json, unlink, write_json
 from hostctl.common.message import Post
 from hostctl.common.names import transition_id
-from hostctl.common.webhook import Delivery
+from hostctl.common.net import webhook
+from hostctl.common.net.webhook import Delivery
 from hostctl.core import audit
 from hostctl.core.paths import App
 from hostctl.host.host import Host

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 
 from hostctl.accessories import services
-from hostctl.common import artifact, migrations
 from hostctl.common.documents import Json, Plan, PushSpec, Record
+from hostctl.common.release import artifact, migrations
 from hostctl.core.paths import App
 from hostctl.release import changes, envfile, records
 from hostctl.release.app_key import app_key

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from hostctl import engines
-from hostctl.common import migrations
 from hostctl.common.documents import Migration, Record
 from hostctl.common.errors import FAILED, HostError
+from hostctl.common.release import migrations
 from hostctl.core.paths import App
 from hostctl.release import records
 

@@ -6,7 +6,6 @@ import time
 from typing import cast
 
 from hostctl.accessories import services
-from hostctl.common import certificate
 from hostctl.common.documents import (
     DatabaseStatus,
     Drain,
@@ -18,6 +17,7 @@ from hostctl.common.documents import (
     TransitionSummary,
 )
 from hostctl.common.files import Json, read_json
+from hostctl.common.net import certificate
 from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.cron import commands

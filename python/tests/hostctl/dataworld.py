@@ -15,7 +15,7 @@ from hostworld import FakeSystemd, World, unlaunched
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, read_json, write_json
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.release import records

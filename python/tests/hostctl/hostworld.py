@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hostctl.common import artifact
 from hostctl.common.errors import HostError
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
+from hostctl.common.release import artifact
 from hostctl.core.paths import App, Layout
 from hostctl.host import listeners
 from hostctl.host.systemd import Unit

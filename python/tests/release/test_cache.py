@@ -9,8 +9,8 @@ import pytest
 
 from homeport.core.errors import HomeportError
 from homeport.release.cache import MAX_ARTIFACTS, Cache
-from hostctl.common import artifact
 from hostctl.common.files import file_digest
+from hostctl.common.release import artifact
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from homeport.core.errors import HomeportError
 from homeport.release import source
 from homeport.release.cache import Cache
-from hostctl.common import artifact
+from hostctl.common.release import artifact
 
 from .samples import write
 

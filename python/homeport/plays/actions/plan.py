@@ -10,8 +10,8 @@ from homeport.plays.action import Action
 from homeport.plays.actions.switch import push_spec, read_secrets
 from homeport.release import delta
 from homeport.release.cache import Cache
-from hostctl.common import migrations
 from hostctl.common.documents import Json
+from hostctl.common.release import migrations
 
 DOCUMENTATION = """
 module: plan

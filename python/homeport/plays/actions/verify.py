@@ -7,8 +7,8 @@ import ssl
 
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays.action import Action
-from hostctl.common import http
 from hostctl.common.documents import Json
+from hostctl.common.net import http
 
 LIMITS = http.Limits(15.0, 15.0, body=0, whole=False)  # only the status is asked for
 PORT = 443

@@ -21,9 +21,9 @@ from urllib.parse import quote
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup, Databases
-from hostctl.common import http
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
+from hostctl.common.net import http
 from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
 from hostctl.host.host import Host

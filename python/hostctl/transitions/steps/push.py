@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from hostctl import engines
-from hostctl.common import artifact, files, migrations
+from hostctl.common import files
 from hostctl.common.errors import HostError
+from hostctl.common.release import artifact, migrations
 from hostctl.cron import jobs
 from hostctl.instance import health, release_command
 from hostctl.instance import start as instance_start

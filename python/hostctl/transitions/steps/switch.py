@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostctl.common import files
 from hostctl.common.errors import HostError
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
 from hostctl.cron import timers
 from hostctl.edge import maintenance
 from hostctl.host import listeners

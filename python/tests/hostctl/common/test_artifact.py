@@ -1,4 +1,4 @@
-"""hostctl.common.artifact: the normalised tar, its digest, and unpacking what may be hostile."""
+"""hostctl.common.release.artifact: the normalised tar, its digest, and unpacking what may be hostile."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostctl.common import artifact
-from hostctl.common.artifact import ArtifactError, Entry
 from hostctl.common.files import file_digest
+from hostctl.common.release import artifact
+from hostctl.common.release.artifact import ArtifactError, Entry
 
 RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from hostctl.common import http
-from hostctl.common.http import Limits, MalformedAnswerError, Server
+from hostctl.common.net import http
+from hostctl.common.net.http import Limits, MalformedAnswerError, Server
 
 SHORT = Limits(2.0, 2.0, body=1000)
 OK = b"HTTP/1.1 200 OK\r\nX-Kind: Odd\r\nContent-Length: 5\r\n\r\nhello"

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import certificate, http
-from hostctl.common.http import Answer
+from hostctl.common.net import certificate, http
+from hostctl.common.net.http import Answer
 from hostctl.host import ports
 from hostctl.instance import health
 
@@ -153,5 +153,5 @@ def test_what_is_no_certificate_is_a_value_error_at_most(data: bytes) -> None:
 def test_status_loads_no_library_that_takes_longer_than_it() -> None:
     asked = "import sys, hostctl.verbs.status, hostctl.instance.health, hostctl.host.host; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
-    assert "hostctl.common.http" in loaded
+    assert "hostctl.common.net.http" in loaded
     assert not {"http.client", "ssl", "email", "xml.etree.ElementTree"} & set(loaded)

@@ -10,9 +10,9 @@ from hostworld import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostctl.common import migrations
 from hostctl.common.files import Json
-from hostctl.common.migration_safety import breaking_changes
+from hostctl.common.release import migrations
+from hostctl.common.release.migration_safety import breaking_changes
 from hostctl.release import records
 from hostctl.transitions import rollback_risk
 

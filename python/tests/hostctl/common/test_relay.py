@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostctl.common import relay
+from hostctl.common.net import relay
 
 LARGE = 1 << 20  # bytes: more than the pipes hold
 

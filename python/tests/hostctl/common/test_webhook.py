@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import webhook
 from hostctl.common.message import Post
-from hostctl.common.webhook import Delivery
+from hostctl.common.net import webhook
+from hostctl.common.net.webhook import Delivery
 from tests.receiver import listening
 
 POST = Post({"Content-Type": "text/plain"}, b"hello")

@@ -16,9 +16,9 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import certificate
-from hostctl.common.certificate import Certificate
 from hostctl.common.errors import LOCKED, HostError
+from hostctl.common.net import certificate
+from hostctl.common.net.certificate import Certificate
 from hostctl.core.actor import Actor
 from hostctl.edge import caddy as edge_caddy
 from hostctl.edge import certificates

@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hostworld import World
 
-from hostctl.common import certificate
 from hostctl.common.errors import HostError
+from hostctl.common.net import certificate
 from hostctl.core import audit, schema
 from hostctl.core.actor import Actor
 from hostctl.edge import caddy, certificates, custom_certificates

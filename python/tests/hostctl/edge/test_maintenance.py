@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hostctl.common import files
 from hostctl.common.errors import HostError
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
 from hostctl.core import audit, schema
 from hostctl.core.actor import Actor
 from hostctl.edge import maintenance

@@ -18,7 +18,7 @@ from hostctl.backup import drill
 from hostctl.common import message
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.message import Post
-from hostctl.common.webhook import Delivery
+from hostctl.common.net.webhook import Delivery
 from hostctl.host import credentials
 from hostctl.journal import journal
 from hostctl.notify import events, queue

@@ -13,8 +13,9 @@ from hostworld import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostctl.common import artifact, files
+from hostctl.common import files
 from hostctl.common.errors import HostError
+from hostctl.common.release import artifact
 from hostctl.core.paths import Layout
 from hostctl.host import systemd
 from hostctl.instance import build

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 from hostworld import World
 
-from hostctl.common import artifact
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
-from hostctl.common.http import Answer
+from hostctl.common.net.http import Answer
+from hostctl.common.release import artifact
 from hostctl.host import credentials, systemd
 from hostctl.instance import health
 from hostctl.journal import journal

@@ -11,7 +11,7 @@ import socket
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from hostctl.common.tls import unverified_context
+from hostctl.common.net.tls import unverified_context
 
 UTC_TIME = 0x17
 VERSION = 0xA0

@@ -8,8 +8,8 @@ import ssl
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from hostctl.common import http
 from hostctl.common.message import Post
+from hostctl.common.net import http
 
 TIMEOUT = 10.0  # seconds for a connection, and for the answer
 ANSWER = 300  # characters of an answer that are kept

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hostctl.common.documents import Migration
-from hostctl.common.migration_safety import breaking_changes
+from hostctl.common.release.migration_safety import breaking_changes
 
 FILE = re.compile(r"(?P<version>\d{1,18})_(?P<name>.+)\.exs")
 LARGEST = 1 << 20  # bytes of a file that is read as a migration

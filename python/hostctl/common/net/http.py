@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostctl.common import tls
+from hostctl.common.net import tls
 
 if TYPE_CHECKING:
     import ssl

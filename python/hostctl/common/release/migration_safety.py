@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from hostctl.common.elixir import Statement, Token, excerpt, statements
+from hostctl.common.release.elixir import Statement, Token, excerpt, statements
 
 NEUTRAL = {"use", "import", "alias", "require", "flush"}
 CREATE = {"create", "create_if_not_exists"}

@@ -1,0 +1,1 @@
+"""Connections: HTTP, TLS, certificates, webhooks, and the relay of a stream."""

@@ -1,0 +1,1 @@
+"""Releases: the artifact, and what its Elixir code and its migrations say."""

@@ -72,12 +72,17 @@ def _stamped(name: str, value: Any) -> Any:
     if name == "homeport_acme_ca":
         return _digest(value)
     if name == "homeport_certificates":
-        return [one["name"] for one in value]  # their content comes by `deploy certs push`
+        return [certificate["name"] for certificate in value]  # their content comes by `deploy certs push`
     if name == "homeport_accessories":
-        return [{**one, "files": [{**file, "src": None} for file in one["files"]]} for one in value]
+        return [_without_sources(accessory) for accessory in value]
     if name == "homeport_database" and value and value["backup"]:
         return {**value, "backup": {**value["backup"], "ca": _digest(value["backup"]["ca"])}}
     return value
+
+
+def _without_sources(accessory: dict[str, Any]) -> dict[str, Any]:
+    """The accessory with the digests of its files, but without their paths on the laptop."""
+    return {**accessory, "files": [{**file, "src": None} for file in accessory["files"]]}
 
 
 def _digest(file: str | None) -> str | None:

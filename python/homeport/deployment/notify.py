@@ -84,7 +84,7 @@ def _send(receiver: Notify, values: Secrets, notification: NoticeDocument) -> st
     if url is None:
         return "only the host has its URL"
     answer = webhook.send(url, message.post(receiver.format, notification))
-    return "" if answer.taken else answer.text or f"it answered {answer.status}"
+    return "" if answer.accepted else answer.text or f"it answered {answer.status}"
 
 
 def _warn(name: str, why: str) -> None:

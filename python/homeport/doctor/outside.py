@@ -26,18 +26,18 @@ def names(context: Context) -> list[Finding]:
     """Whether every name resolves to addresses of the host only."""
     if context.config.verify.address:
         return skipped(NOT_ASKED)
-    ours = preflight.resolve(context.address) | set((context.host or {}).get("addresses", []))
-    return [of_name(domain.name, preflight.resolve(domain.name), ours) for domain in context.config.domains]
+    host_addresses = preflight.resolve(context.address) | set((context.host or {}).get("addresses", []))
+    return [of_name(domain.name, preflight.resolve(domain.name), host_addresses) for domain in context.config.domains]
 
 
-def of_name(name: str, leads_to: set[str], ours: set[str]) -> Finding:
+def of_name(name: str, addresses: set[str], host_addresses: set[str]) -> Finding:
     """The finding for a name's A and AAAA records, compared with the host's addresses."""
-    right = ", ".join(sorted(ours)) or "the host's address"
-    astray = sorted(leads_to - ours)
-    if not leads_to:
+    right = ", ".join(sorted(host_addresses)) or "the host's address"
+    astray = sorted(addresses - host_addresses)
+    if not addresses:
         return Finding(ERROR, f"{name} does not resolve: no visitor, no certificate", f"point it at {right} in DNS")
     if not astray:
-        return Finding(OK, f"{name} leads to {', '.join(sorted(leads_to))}")
+        return Finding(OK, f"{name} leads to {', '.join(sorted(addresses))}")
     fix = f"point it at {right} alone; behind a proxy of your own, set verify.address"
     return Finding(ERROR, f"{name} leads to {', '.join(astray)} ({_record_types(astray)}), which is not the host", fix)
 

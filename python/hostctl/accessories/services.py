@@ -377,7 +377,7 @@ def _status(app: App, accessory: Accessory, state: str, memory: int | None, rest
         "variables": variables,
         "memory": memory,
         "restarts": restarts,
-        "bytes": disk.used(_place(app, accessory.name)),
+        "bytes": disk.used_space(_place(app, accessory.name)),
     }
 
 

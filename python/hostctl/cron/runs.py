@@ -67,7 +67,7 @@ def _run(app: App, name: str, host: Host) -> Json:
     write_json(jobs.last_run(app, name), {**_history(before), **outcome})
     try:
         begun = _begin(app, name, host)
-        outcome |= {"release": begun.release, **_ended(app, begun, host)}
+        outcome |= {"release": begun.release, **_wait_for_end(app, begun, host)}
     except (HostError, OSError) as error:
         outcome |= {"result": FAILURE, "error": str(error)}
     outcome["ended"] = time.time()
@@ -75,7 +75,7 @@ def _run(app: App, name: str, host: Host) -> Json:
     return {"job": name, **outcome}
 
 
-def _ended(app: App, begun: Begun, host: Host) -> Json:
+def _wait_for_end(app: App, begun: Begun, host: Host) -> Json:
     clock = host.clock()
     status = begun.program.wait()
     took = host.clock() - clock

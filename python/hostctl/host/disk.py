@@ -49,7 +49,7 @@ def has_files(directory: Path) -> bool:
     return next(_files(directory), None) is not None
 
 
-def used(directory: Path) -> int:
+def used_space(directory: Path) -> int:
     """The bytes that the files below a directory take on the disk."""
     total = 0
     for parent, _, names in os.walk(directory):

@@ -26,10 +26,10 @@ def command(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool
 def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: bool, host: Host) -> int:
     """Run the program to its end and return its exit status. When the person disconnects, it is stopped."""
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _left)
+        signal.signal(number, _exit)
     child = subprocess.Popen(command(unit, argv, properties, tty), env={**os.environ, **PLAIN})
     try:
-        if _ended(child):
+        if _wait_for_end(child):
             return child.wait()
         return 128 + signal.SIGHUP
     finally:
@@ -39,7 +39,7 @@ def foreground(unit: str, argv: Sequence[str], properties: Sequence[str], tty: b
             child.wait()
 
 
-def _ended(child: subprocess.Popen[bytes]) -> bool:
+def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:
     """Wait for the end of the program; False when the reader of its output is gone."""
     poller = select.poll()
     pid = os.pidfd_open(child.pid)
@@ -51,5 +51,5 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
         os.close(pid)
 
 
-def _left(number: int, _: object) -> NoReturn:
+def _exit(number: int, _: object) -> NoReturn:
     sys.exit(128 + number)

@@ -36,7 +36,7 @@ def problem(host: Host, unit: str, port: int, domain: str, path: str, answer: An
 
     An answer counts only if nobody but the unit's processes listens on the port.
     """
-    if not answer.good:
+    if not answer.is_success:
         return explain(answer, domain, path)
     holder = host.listener(unit, port)
     if holder == listeners.FOREIGN:

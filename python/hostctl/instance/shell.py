@@ -36,46 +36,45 @@ def ask(app: App, spec: Json) -> Json:
         program(app, live, spec["words"])
     _sweep(app)
     name = transition_id()
-    make_directory(_asked(app), 0o700)
-    write_json(_asked(app) / f"{name}.json", spec, durable=False)
+    make_directory(_requests(app), 0o700)
+    write_json(_requests(app) / f"{name}.json", spec, durable=False)
     return {"id": name, "release": live}
 
 
-def _asked(app: App) -> Path:
+def _requests(app: App) -> Path:
     return app.state / "asked"
 
 
 def _environment(app: App, name: str) -> Path:
     """The variables of what was asked, while it runs; systemd reads them as root."""
-    return _asked(app) / f"{name}.cred"
+    return _requests(app) / f"{name}.cred"
 
 
 def _sweep(app: App) -> None:
-    for path in _asked(app).glob("*"):
+    for path in _requests(app).glob("*"):
         if path.stat().st_mtime < time.time() - KEPT:
             unlink(path)
 
 
 def run(app: App, name: str, tty: bool, who: str, origin: str, host: Host) -> int:
-    """Do what was asked under that id; returns its exit status.
-
-    A person reads what is printed, so an error is lines on standard error.
-    """
+    """Perform the request with this id; returns the exit status. Prints an error as lines of text for a person."""
     try:
-        path = _asked(app) / f"{name}.json"
+        path = _requests(app) / f"{name}.json"
         spec = read_json(path)
         if spec is None:
-            raise HostError("this was not asked for, or was done already", str(path), "the deploy verb again", USAGE)
+            raise HostError(
+                "there is no such request, or it was done already", str(path), "the deploy verb again", USAGE
+            )
         unlink(path)
-        audit.note(app, who, origin, spec["verb"], _told(spec))
+        audit.note(app, who, origin, spec["verb"], _audit_text(spec))
         return _do(app, name, spec, tty, host)
     except HostError as error:
         print(f"error: {error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         return error.code
 
 
-def _told(spec: Json) -> str:
-    """What the audit says: the program alone, for its arguments may hold a secret, and so may an expression."""
+def _audit_text(spec: Json) -> str:
+    """The text for the audit: the program only, because its arguments or an expression may hold a secret."""
     return str(spec["words"][0])[:200] if spec["words"] else ""
 
 
@@ -95,26 +94,25 @@ def _do(app: App, name: str, spec: Json, tty: bool, host: Host) -> int:
 
 
 def program(app: App, live: str, words: list[str]) -> list[str]:
-    """The words with the program's whole path. With a slash it is the release's, or absolute; else one of the host's.
-
-    Raises HostError (usage) when there is none.
+    """The words with the absolute path of the program. A path with a slash is relative to the release, or absolute; a
+    name without one is a program of the host. Raises HostError (usage) if there is no such program.
     """
     first = words[0] if words else ""
-    found = str(app.tree(live) / first) if "/" in first else shutil.which(first, path=PATH)
-    if found is None or not os.access(found, os.X_OK) or not Path(found).is_file():
+    path = str(app.tree(live) / first) if "/" in first else shutil.which(first, path=PATH)
+    if path is None or not os.access(path, os.X_OK) or not Path(path).is_file():
         fix = "name a program of the host, or a path in the release, such as bin/migrate"
         raise HostError(f"there is no program {first[:80]!r}", str(app.tree(live)), fix, USAGE)
-    # systemd puts variables into the arguments of what it starts, where a dollar is not doubled
-    return [found, *(word.replace("$", "$$") for word in words[1:])]
+    # systemd expands variables in the arguments of a command unless each dollar is doubled
+    return [path, *(word.replace("$", "$$") for word in words[1:])]
 
 
 def unit(app: App, name: str) -> str:
-    """The unit in which it runs."""
+    """The unit in which the program of a request runs."""
     return app.helper_unit(f"run-{name}")
 
 
 def _run(app: App, live: str, name: str, spec: Json, argv: list[str], tty: bool, host: Host) -> int:
-    """In its own unit, until it ends; detached, only until it has begun."""
+    """Run the command in a unit of its own until it ends; with `detach`, only until it has started."""
     environment = _environment(app, name)
     more = {EXPRESSION: spec["expression"]} if spec["verb"] == "eval" else {}
     one_off.write_environment(app, live, environment, f"run-{name}", more)

@@ -34,7 +34,7 @@ Send = Callable[[str, Post], Delivery]
 # ---------------------------------------------------------------------------------------------- schedule
 
 
-def due(notice: QueuedNotice, now: float) -> bool:
+def is_due(notice: QueuedNotice, now: float) -> bool:
     """Whether to send a notice now. A time too far ahead counts as due: the clock was set back."""
     return notice["next"] <= now or notice["next"] > now + WAITS[-1]
 
@@ -56,7 +56,7 @@ def deliver(app: App, host: Host, send: Send = webhook.send) -> dict[str, int]:
     idle_since, first_round = host.clock(), True
     while (waiting := pending(app)) or host.clock() - idle_since < LINGER:
         for path, notice in waiting:
-            if (first_round or due(notice, time.time())) and (outcome := _try(app, path, notice, send)):
+            if (first_round or is_due(notice, time.time())) and (outcome := _try(app, path, notice, send)):
                 counts[outcome] += 1
         idle_since, first_round = host.clock() if waiting else idle_since, False
         host.sleep(WAKE if waiting else 0.1)
@@ -86,10 +86,10 @@ def _try(app: App, path: Path, notice: QueuedNotice, send: Send) -> str | None:
     if again is not None:
         write_json(path, {**notice, "tries": notice["tries"] + 1, "next": again})
         return None
-    if not answer.taken:
+    if not answer.accepted:
         _log_failure(notice, answer)
     unlink(path)
-    return "sent" if answer.taken else "given_up"
+    return "sent" if answer.accepted else "given_up"
 
 
 def _record(app: App, path: Path, notice: QueuedNotice, answer: Delivery, again: float | None) -> None:
@@ -100,7 +100,7 @@ def _record(app: App, path: Path, notice: QueuedNotice, answer: Delivery, again:
         "at": time.time(),
         "event": notice["event"],
         "title": notice["title"],
-        "ok": answer.taken,
+        "ok": answer.accepted,
         "status": answer.status,
         "answer": answer.text,
         "next_try": again,

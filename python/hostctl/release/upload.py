@@ -31,7 +31,7 @@ class Upload:
         self.part = app.artifacts / f"{digest}.part"
         self.about = app.artifacts / f"{digest}.part.json"
 
-    def held(self, transfer: str) -> int:
+    def received(self, transfer: str) -> int:
         """The number of received bytes of that transfer."""
         about = read_json(self.about)
         if about is None or about.get("transfer") != transfer:
@@ -44,7 +44,7 @@ class Upload:
             path.unlink(missing_ok=True)
 
 
-def held(app: App) -> list[str]:
+def artifact_digests(app: App) -> list[str]:
     """The digests of the complete artifacts, newest first."""
     tars = [path for path in app.artifacts.glob("*.tar") if matches("digest", path.stem)]
     return [path.stem for path in sorted(tars, key=lambda path: path.stat().st_mtime, reverse=True)]
@@ -77,7 +77,7 @@ def receive(app: App, digest: str, transfer: str, offset: int, total: int, base:
 def _receive(
     app: App, upload: Upload, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]
 ) -> Json:
-    have = upload.held(transfer)
+    have = upload.received(transfer)
     if offset != have and offset != 0:
         raise HostError(
             f"the piece begins at {offset}, but the host has {have} bytes",

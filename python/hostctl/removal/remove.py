@@ -71,7 +71,11 @@ def plan(app: App, host: Host, machine: Machine) -> Json:
     settings = read_json(app.config) or {}
     document: Json = {"app": app.name, "gone": None, "live": app.live(), "releases": len(records.releases(app))}
     document |= {"domains": settings.get("domains", []), "destination": settings.get("destination") or None}
-    document |= {"engine": backup_settings.engine(app), "bytes": apps.used(app), "databases": data.databases(app, host)}
+    document |= {
+        "engine": backup_settings.engine(app),
+        "bytes": apps.used_space(app),
+        "databases": data.databases(app, host),
+    }
     document |= {"backup": data.bucket(app) if data.streams(app) else None}
     document |= {"users": machine.users(_users(app)), "lock": lock.holder(app)}
     return document | {"unfinished": entry and {name: entry[name] for name in ("who", "at", "keep_data", "done")}}
@@ -178,7 +182,7 @@ def _create_journal(app: App, request: RemoveRequest, host: Host) -> Removal:
         "users": _users(app),
         "names": certificates.names(app) if app.config.is_file() else [],
         "live": app.live(),
-        "bytes": apps.used(app),
+        "bytes": apps.used_space(app),
         "releases": len(records.releases(app)),
         "backup": None,
         "warnings": [],

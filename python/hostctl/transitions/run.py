@@ -56,11 +56,11 @@ def _locked(work: Work) -> Result:
     if work.journal.previous == work.release and not work.in_place:
         return revert(work, [], HostError(f"{work.release} is live already", work.app.name, "deploy status"))
     result = perform(work, steps)
-    after(work)
+    finish(work)
     return result
 
 
-def after(work: Work) -> None:
+def finish(work: Work) -> None:
     """Start the drain, once the result is on disk; prune when there is nothing to drain."""
     work.show_phase(lock.ENDING)
     if not work.journal.content["closed"]:

@@ -26,10 +26,10 @@ def summary(app: App, host: Host) -> Json:
     # provisioning writes the destination; an app of deploy.yml alone has none
     named = {"app": app.name, "destination": settings.get("destination") or None}
     try:
-        return {**named, **_state_of(app, host), "bytes": used(app)}
+        return {**named, **_state_of(app, host), "bytes": used_space(app)}
     except (HostError, OSError, ValueError, LookupError) as error:
         known = {"domains": settings.get("domains", []), "live": None, "lock": None}
-        return {**named, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used(app)}
+        return {**named, **known, "state": "unknown", "why": str(error), "engine": None, "bytes": used_space(app)}
 
 
 def _state_of(app: App, host: Host) -> Json:
@@ -51,7 +51,7 @@ def state_name(status: Status) -> str:
     return "live" if status["health"]["ok"] else "failing"
 
 
-def used(app: App) -> int | None:
+def used_space(app: App) -> int | None:
     """Bytes that releases, state and data take on the disk; hard links count once. None when this takes too long."""
     places = [str(path) for path in (app.srv, app.state, app.data, app.cluster) if path.exists()]
     if not places:

@@ -30,7 +30,7 @@ def inspect(app: App) -> Json:
         "memory": memory(Path("/proc/meminfo").read_text()),
         "cpus": os.cpu_count(),
     }
-    document |= {"artifacts": upload.held(app), "partial": upload.partial(app)}
+    document |= {"artifacts": upload.artifact_digests(app), "partial": upload.partial(app)}
     every = [records.summary(app, record) for record in records.every(app)]
     live = [summary for summary in every if summary["live"]]
     document |= {"live": live[0] if live else None, "releases": every, "lock": lock.holder(app)}

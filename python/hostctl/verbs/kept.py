@@ -99,7 +99,7 @@ def _directories(app: App) -> Iterator[KeptData]:
         with suppress(FileNotFoundError):
             for path in root.iterdir():
                 if matches("transition", path.name) and not path.is_symlink():
-                    yield KeptData(path.name, path.stat().st_mtime, disk.used(path), str(path), directory=True)
+                    yield KeptData(path.name, path.stat().st_mtime, disk.used_space(path), str(path), directory=True)
 
 
 def _databases(app: App) -> list[KeptData]:

@@ -16,9 +16,8 @@ module: files
 short_description: Create directories and files of the host in one remote command
 description:
   - Creates what is missing, and corrects content, owner, group and mode of what differs. Does nothing else.
-  - Takes the place of many C(ansible.builtin.file), C(template) and C(copy) tasks, each of which would take several
-    remote commands. Refuses to write where another user than root could exchange a part of the path, and over a link or
-    anything else that is no plain file.
+  - Replaces many C(ansible.builtin.file), C(template) and C(copy) tasks, each of which takes several remote commands.
+    Refuses to write to a path of which another user than root can replace a part, and over anything but a plain file.
 options:
   directories:
     description: Directories, the parents before what they hold.
@@ -49,9 +48,11 @@ options:
     elements: path
     default: []
 notes:
-  - Runs on the controller. Calls hostctl on the host as root, so the task needs root or C(become), and hostctl there.
+  - Needs hostctl on the host.
   - Supports check mode and diff.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
+  - homeport.deploy.action.root
 """
 
 EXAMPLES = """
@@ -66,18 +67,10 @@ EXAMPLES = """
 
 RETURN = """
 paths:
-  description: What was created, corrected or removed.
+  description: The paths that were created, corrected or removed.
   returned: success
   type: list
   elements: str
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 TEXTS = {"template": "ansible.builtin.template", "source": "ansible.builtin.file"}
@@ -103,20 +96,20 @@ class ActionModule(Action):
         except HomeportError:
             if not self._task.check_mode:
                 raise
-            # in check mode nothing installed the hostctl that would know
+            # in check mode hostctl may not be installed
             return [{"path": each["path"], "before": None} for each in (*spec["directories"], *spec["files"])]
         return changes
 
-    def _file(self, given: Json, task_vars: Json) -> Json:
-        kinds = [kind for kind in (*TEXTS, "content") if given.get(kind) is not None]
+    def _file(self, item: Json, task_vars: Json) -> Json:
+        kinds = [kind for kind in (*TEXTS, "content") if item.get(kind) is not None]
         if len(kinds) != 1:
-            what = f"{given['path']} needs exactly one of {', '.join(TEXTS)} and content"
+            what = f"{item['path']} needs exactly one of {', '.join(TEXTS)} and content"
             raise HomeportError(what, "the task", "give one of them")
         (kind,) = kinds
-        text = given[kind] if kind == "content" else self._looked_up(TEXTS[kind], given[kind], task_vars)
-        return {**entry(given, "0644"), "content": str(text)}
+        text = item[kind] if kind == "content" else self._look_up(TEXTS[kind], item[kind], task_vars)
+        return {**entry(item, "0644"), "content": str(text)}
 
-    def _looked_up(self, plugin: str, name: str, task_vars: Json) -> str:
+    def _look_up(self, plugin: str, name: str, task_vars: Json) -> str:
         lookup = lookup_loader.get(plugin, loader=self._loader, templar=self._templar)
         options = {} if plugin == TEXTS["template"] else {"rstrip": False}
         return str(lookup.run([name], variables=task_vars, **options)[0])
@@ -127,13 +120,13 @@ class ActionModule(Action):
         return {"diff": list(differences(changes, texts))}
 
 
-def entry(given: Json, mode: str) -> Json:
+def entry(item: Json, mode: str) -> Json:
     """What hostctl takes of a directory or file, with the defaults."""
     return {
-        "path": str(given["path"]),
-        "owner": str(given.get("owner", "root")),
-        "group": str(given.get("group", "root")),
-        "mode": str(given.get("mode", mode)),
+        "path": str(item["path"]),
+        "owner": str(item.get("owner", "root")),
+        "group": str(item.get("group", "root")),
+        "mode": str(item.get("mode", mode)),
     }
 
 

@@ -1,4 +1,4 @@
-"""The action pinned_program: has a pinned program, or hostctl itself, ready on the controller."""
+"""The action pinned_program: fetches a pinned program to the controller, or packs hostctl there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ options:
     default: ""
 notes:
   - Runs on the controller alone.
-author: Homeport
+extends_documentation_fragment:
+  - homeport.deploy.action
 """
 
 EXAMPLES = """
@@ -39,14 +40,6 @@ path:
   description: The program's file on the controller.
   returned: success
   type: str
-step:
-  description: The step's name as C(deploy) shows it; empty for an action without a step of its own.
-  returned: success
-  type: str
-ms:
-  description: How long the action took, in milliseconds.
-  returned: success
-  type: int
 """
 
 

@@ -173,7 +173,7 @@ class Answer(NamedTuple):
     detail: str = ""
 
     @property
-    def good(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
 

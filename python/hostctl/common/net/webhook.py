@@ -27,14 +27,14 @@ class Delivery(NamedTuple):
     text: str
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Whether the receiver accepted the notice."""
         return 200 <= self.status < 300
 
     @property
     def final(self) -> bool:
         """Whether another try is useless. A redirect is final too: it may lead anywhere, so it is not followed."""
-        return self.taken or (300 <= self.status < 500 and self.status not in AGAIN)
+        return self.accepted or (300 <= self.status < 500 and self.status not in AGAIN)
 
 
 def mistake(url: str) -> str:
@@ -59,9 +59,9 @@ def send(url: str, post: Post, context: ssl.SSLContext | None = None) -> Deliver
         answer = http.request(
             _server(parts, context), "POST", _target(parts), body=post.body, headers=headers, limits=LIMITS
         )
-        return Delivery(answer.status, without(url, shortened(answer.body.decode(errors="replace"))))
+        return Delivery(answer.status, redact_url(url, shortened(answer.body.decode(errors="replace"))))
     except OSError as error:
-        return Delivery(0, without(url, why(error)))
+        return Delivery(0, redact_url(url, why(error)))
 
 
 def _server(parts: SplitResult, context: ssl.SSLContext | None) -> http.Server:
@@ -91,7 +91,7 @@ def shortened(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", text)).strip()[:ANSWER]
 
 
-def without(url: str, text: str) -> str:
+def redact_url(url: str, text: str) -> str:
     """The text without the URL, and without the secret parts of its path and query."""
     parts = urlsplit(url)
     words = [word for part in (parts.path, parts.query) for word in re.split(r"[/&=?]", part) if len(word) >= 4]

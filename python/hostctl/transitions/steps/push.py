@@ -31,7 +31,7 @@ def unpack(work: Work) -> str:
     """
     app = work.app
     tar = app.artifact(records.load(app, work.release)["digest"])
-    manifest = artifact.unpack(tar, app.tree(work.release), _known(work))
+    manifest = artifact.unpack(tar, app.tree(work.release), _live_files(work))
     files.write_atomic(app.record(work.release) / "manifest.json", artifact.to_json(manifest).encode())
     size = sum(entry.size for entry in manifest.values())
     own = migrations.read_tree(app.tree(work.release))
@@ -41,7 +41,7 @@ def unpack(work: Work) -> str:
     return f"{len(manifest)} files, {size} bytes, {linked} static files at the edge"
 
 
-def _known(work: Work) -> dict[tuple[str, int], Path] | None:
+def _live_files(work: Work) -> dict[tuple[str, int], Path] | None:
     """The files of the live release by digest; None without one. They stay: prune takes the lock of this transition."""
     previous = work.journal.previous
     if previous is None:

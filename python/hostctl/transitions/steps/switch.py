@@ -117,7 +117,7 @@ def _verify_name(work: Work, name: str, names: list[str]) -> None:
     begun, wrong, noted = work.host.clock(), 0, False
     while True:
         answer = work.host.get(443, name, path, timeout, tls=True)
-        if answer.good or _leads_to(answer, name, names):
+        if answer.is_success or _leads_to(answer, name, names):
             return
         wrong += bool(answer.status)
         if wrong >= WRONG_ANSWERS or work.host.clock() - begun >= _time_limit(answer):

@@ -54,7 +54,7 @@ def server(reply: bytes, hang: bool = False) -> Iterator[tuple[int, list[bytes]]
 def test_a_200_is_good_and_the_request_is_as_from_the_edge() -> None:
     with server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (port, requests):
         answer = http.get(port, "shop.test", "/health?x=1", 2)
-    assert answer.good
+    assert answer.is_success
     assert requests[0].startswith(b"GET /health?x=1 HTTP/1.1\r\nHost: shop.test\r\n")
     assert b"X-Forwarded-Proto: https\r\n" in requests[0]
 

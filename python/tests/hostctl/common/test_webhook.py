@@ -41,7 +41,7 @@ def test_what_is_final_and_what_is_tried_again(status: int, taken: bool, final: 
     with listening() as receiver:
         receiver.answers = [status]
         answer = webhook.send(receiver.url("/hook"), POST)
-        assert (answer.status, answer.taken, answer.final) == (status, taken, final)
+        assert (answer.status, answer.accepted, answer.final) == (status, taken, final)
         # a redirect may lead anywhere
         assert len(receiver.got) == 1
 
@@ -72,7 +72,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
         assert answer.text.startswith("its certificate is not valid: ")
         assert not receiver.got
         trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        assert webhook.send(receiver.url("/hook"), POST, trusting).taken
+        assert webhook.send(receiver.url("/hook"), POST, trusting).accepted
 
 
 GOOD = [
@@ -114,6 +114,6 @@ def test_any_text_is_judged(text: str) -> None:
 
 @given(st.from_regex(r"https://[a-z]{1,8}\.test/[A-Za-z0-9/]{4,30}\?[a-z]{1,3}=[A-Za-z0-9]{4,20}", fullmatch=True))
 def test_nothing_of_a_url_that_makes_it_secret_is_left_in_a_text(url: str) -> None:
-    text = webhook.without(url, f"said {url} and {url.partition('?')[2]}")
+    text = webhook.redact_url(url, f"said {url} and {url.partition('?')[2]}")
     assert url not in text
     assert url.rpartition("=")[2] not in text.replace(webhook.MARK, "")

@@ -58,7 +58,7 @@ def test_a_whole_upload_becomes_an_artifact(world: World) -> None:
     sender = Sender(world, CONTENT)
     assert sender.send(0, sender.stream) == {"held": len(sender.stream), "complete": True}
     assert world.app.artifact(sender.digest).read_bytes() == CONTENT
-    assert upload.held(world.app) == [sender.digest]
+    assert upload.artifact_digests(world.app) == [sender.digest]
     assert upload.partial(world.app) == {}
 
 
@@ -112,14 +112,14 @@ def test_a_delta_whose_base_is_gone_is_refused_with_the_way_out(world: World) ->
     with pytest.raises(HostError, match="base") as caught:
         sender.send(0, sender.stream)
     assert caught.value.fix == "send it whole"
-    assert upload.held(world.app) == []
+    assert upload.artifact_digests(world.app) == []
 
 
 def test_more_than_announced_is_refused(world: World) -> None:
     sender = Sender(world, CONTENT)
     with pytest.raises(HostError, match="longer than the announced"):
         sender.send(0, sender.stream + b"more")
-    assert upload.held(world.app) == []
+    assert upload.artifact_digests(world.app) == []
 
 
 def test_a_stream_of_another_artifact_is_refused_and_forgotten(world: World) -> None:
@@ -127,7 +127,7 @@ def test_a_stream_of_another_artifact_is_refused_and_forgotten(world: World) -> 
     sender.digest = sha(b"something else")
     with pytest.raises(HostError, match="digest"):
         sender.send(0, sender.stream)
-    assert upload.held(world.app) == []
+    assert upload.artifact_digests(world.app) == []
     assert upload.partial(world.app) == {}
 
 
@@ -176,5 +176,5 @@ def test_however_it_is_cut_and_damaged_only_the_announced_artifact_is_ever_held(
             sender.send(start, bytes(sent[start:end]))
     except HostError:
         assert bytes(sent) != sender.stream
-    held = upload.held(world.app)
+    held = upload.artifact_digests(world.app)
     assert held == ([sender.digest] if bytes(sent) == sender.stream else [])

@@ -50,7 +50,7 @@ def assert_sound(world: World) -> None:
     world.drain_all()
     assert journal.draining(app) == []
     assert world.running == {app.unit(live)}
-    assert world.get(443, "shop.test", "/", 1, tls=True).good
+    assert world.get(443, "shop.test", "/", 1, tls=True).is_success
     states = world.states()
     assert [release for release, state in states.items() if state == "live"] == [live]
     assert "staged" not in states.values()

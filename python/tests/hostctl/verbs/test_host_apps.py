@@ -48,8 +48,8 @@ def test_one_app_that_cannot_be_read_hides_no_other(world: World) -> None:
 def test_files_of_several_names_count_once(world: World) -> None:
     world.app.srv.mkdir(parents=True, exist_ok=True)
     (world.app.srv / "a").write_bytes(bytes(1 << 20))
-    before = apps.used(world.app)
+    before = apps.used_space(world.app)
     (world.app.srv / "b").hardlink_to(world.app.srv / "a")
-    after = apps.used(world.app)
+    after = apps.used_space(world.app)
     assert before is not None
     assert after == pytest.approx(before, abs=64 << 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # the process that shares out the tests knows them all
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    terminalreporter.section("longest files, which python/tests/conftest.py has begin first")
+    terminalreporter.write_line(
+        ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest_files(terminalreporter))
+    )
     ran = [one for one in reports if one.when == "call" and "full" in one.keywords]
     if ran and (path := config.getoption("--full-list")):
         with path.open("a") as file:
             file.writelines(f"{one.duration:7.0f} s  {one.nodeid}  {one.outcome}\n" for one in ran)
+
+
+def longest_files(terminalreporter: pytest.TerminalReporter) -> list[tuple[str, float]]:
+    """The files of two minutes and more, by the time that their tests took with all that was set up for them."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for each in reports:
+            if isinstance(each, pytest.TestReport):
+                seconds[Path(each.location[0]).stem] += each.duration
+    return [(name, total) for name, total in seconds.most_common() if total >= 120]
 
 
 def pytest_configure() -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-
-from hostctl.common.errors import HostError
+from hostctl.host.boundary import users
 
 
 def become(user: str) -> None:
-    """Drop the privileges of this process to those of a user. Raises HostError if there is no such user."""
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        raise HostError(f"there is no user {user}", "/etc/passwd", "deploy provision") from None
-    os.chdir("/")
-    os.umask(0o077)
-    if os.geteuid() != found.pw_uid:
-        os.initgroups(user, found.pw_gid)
-        os.setgid(found.pw_gid)
-        os.setuid(found.pw_uid)
+    """Drop the privileges of this process to those of a user, for good; see `boundary.users.become`.
+
+    Raises HostError if there is no such user, and for root.
+    """
+    users.become(users.find(user))

@@ -24,6 +24,8 @@ from hostctl.common.release import artifact
 from hostctl.core import audit
 from hostctl.core.lock import Flock
 from hostctl.core.paths import PROGRAM, App
+from hostctl.host.boundary import users
+from hostctl.host.boundary.handles import Directory
 from hostctl.host.host import Host
 from hostctl.host.systemd import self_command
 from hostctl.journal import journal
@@ -103,18 +105,18 @@ def _build(app: App, entry: journal.Journal, host: Host) -> str:
 
 def _prepare(app: App, spec: Json) -> None:
     """The directory, the source and the environment, all readable by the build user alone."""
-    user = f"{app.name}-build"
+    user = users.find(f"{app.name}-build")
     app.build.mkdir(parents=True, exist_ok=True)
-    shutil.chown(app.build, user, user)
-    app.build.chmod(0o700)
+    with Directory(app.build.parent) as parent:
+        parent.give(app.build.name, user)
     values = {"MIX_ENV": "prod", "LANG": "C.UTF-8", "HOME": str(app.build), **(spec.get("env") or {})}
     files.write_atomic(app.state / "build.env", envfile.render(values).encode())
-    source = app.build / "source.tar"
-    # the directory is the build user's: a link it may have left there is replaced, never written through
-    source.unlink(missing_ok=True)
-    handle = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with open(handle, "wb") as out, app.artifact(spec["source"]).open("rb") as tar:  # noqa: PTH123 - an open handle
-        shutil.copyfileobj(tar, out, 1 << 20)
+    source = f"{app.build.name}/source.tar"
+    with Directory(app.build.parent) as parent, app.artifact(spec["source"]).open("rb") as tar:
+        # the directory is the build user's: a link it may have left there is replaced, never written through
+        parent.unlink(source)
+        with os.fdopen(parent.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as out:
+            shutil.copyfileobj(tar, out, 1 << 20)
 
 
 def _step(app: App, entry: journal.Journal, host: Host, name: str, command: Sequence[str], log: Path) -> None:
@@ -183,18 +185,22 @@ def properties(app: App, spec: Json) -> list[str]:
 
 
 def _take(app: App, output: Path) -> str:
-    """Copy the tar to the artifacts, under the name of what it holds."""
-    handle = os.open(output, os.O_RDONLY | os.O_NOFOLLOW)
-    fresh = app.artifacts / ".built.tar.new"
+    """Copy the tar to the artifacts, under the name of what it holds.
+
+    Raises OSError if it is not a file of the build user's.
+    """
+    fresh, name = app.artifacts / ".built.tar.new", f"{app.build.name}/{output.name}"
     files.make_directory(app.artifacts, 0o700)
-    with open(handle, "rb") as tar, fresh.open("wb") as out:  # noqa: PTH123 - an open handle
-        shutil.copyfileobj(tar, out, 1 << 20)
-        out.flush()
-        os.fsync(out.fileno())
+    with Directory(app.build.parent) as parent:
+        handle = parent.regular(name, users.find(f"{app.name}-build"))
+        with os.fdopen(handle, "rb") as tar, fresh.open("wb") as out:
+            shutil.copyfileobj(tar, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        parent.unlink(name)
     digest = file_digest(fresh)
     fresh.replace(app.artifact(digest))
     files.sync_directory(app.artifacts)
-    output.unlink()
     return digest
 
 

@@ -86,6 +86,7 @@ def app(server: Postgres, tmp_path: Path) -> App:
     app.database.parent.mkdir(parents=True)
     told = {"engine": "postgres", "user": NAME, "name": NAME, "pool": 5, "lock_timeout": 0.2, "backup": None}
     write_json(app.database, told)
+    write_json(app.config, {"app": "shop", "user": NAME})
     return app
 
 

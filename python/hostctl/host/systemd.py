@@ -106,8 +106,8 @@ class Systemd:
     def restrict_ports(self, unit: str, denied: Sequence[str], allowed: int) -> None:
         """Until the unit is stopped or the host reboots, its processes can listen on one port alone of those denied.
 
-        Without effect where systemd or the kernel cannot do it (before systemd 249, without BPF); systemd 257 forgets it
-        of a unit that runs at a daemon-reload, until the unit starts again.
+        Without effect where systemd or the kernel cannot do it (before systemd 249, without BPF). At a daemon-reload
+        systemd 257 forgets it of a unit that runs, until the unit starts again.
         """
         rules = ["SocketBindDeny=", "SocketBindAllow=", *(f"SocketBindDeny={ports}" for ports in denied)]
         _call("systemctl", "set-property", "--runtime", "--", unit, *rules, f"SocketBindAllow=tcp:{allowed}")

@@ -275,39 +275,39 @@ class External:
 
     @property
     def backups(self) -> Backups:
-        from hostctl.postgres.external import backup as external_backup
+        from hostctl.postgres.external import backup
 
-        return external_backup
+        return backup
 
     @property
     def replication(self) -> Replication:
-        from hostctl.postgres.external import backup as external_backup
+        from hostctl.postgres.external import backup
 
-        return external_backup
+        return backup
 
     @property
     def restores(self) -> Restores:
-        from hostctl.postgres.external import restore as external_restore
+        from hostctl.postgres.external import restore
 
-        return external_restore
+        return restore
 
     @property
     def consoles(self) -> Consoles:
-        from hostctl.postgres.external import console as external_console
+        from hostctl.postgres.external import console
 
-        return external_console
+        return console
 
     @property
     def pushes(self) -> Pushes:
-        from hostctl.postgres.external import push as external
+        from hostctl.postgres.external import push
 
-        return external
+        return push
 
     @property
     def removals(self) -> Removals:
-        from hostctl.postgres.external import removal as external_removal
+        from hostctl.postgres.external import removal
 
-        return external_removal
+        return removal
 
 
 ENGINES: tuple[Engine, ...] = (Sqlite(), Postgres(), External())

@@ -1,4 +1,4 @@
-"""`hostctl APP stream` for PostgreSQL: the actions of its units and of provisioning."""
+"""`hostctl APP stream` for PostgreSQL: the actions of its systemd units and of provisioning."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from hostctl.postgres.archive import monitor, replication, wal_stream
 
 
 def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
-    """`hostctl APP stream ACTION`. Raises HostError."""
+    """Perform `hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
         return replication.start(app, host, allow_empty)
     if action == "tail":
-        return wal_stream.run(app, host)
+        wal_stream.stream(app, host)
+        return {}
     if action == "watch":
         return monitor.check(app, host)
     raise HostError(f"PostgreSQL's stream has no {action}", "the arguments", "use the deploy of this version", USAGE)

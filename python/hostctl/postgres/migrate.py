@@ -1,13 +1,14 @@
-"""What stands around the migrations of a push: no wait for a lock without end, and no invalid index unnoticed.
+"""The migrations of a push: a limit for their waits for locks, and a report of invalid indexes.
 
-While a migration waits for a lock, all who come after it wait behind it: so it gives up after `lock_timeout`. For this
-the migrations connect as a role of their own, APPUSER_migrate, which owns nothing: its settings are the timeout, and
-`role`, so that from its first statement on it is the app's own. No session of a release ever has the timeout, and
-there is nothing to take back when a push is killed.
+While a migration waits for a lock, every later request for it waits, too: so the migration fails after `lock_timeout`.
+For this it connects as a role of its own, APPUSER_migrate, which owns nothing. The role's settings are the timeout, and
+`role`, which makes every session act as the app's role. The release's own sessions never have the timeout, and nothing
+must be undone when a push is killed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from hostctl.postgres.server.url import with_user
 from hostctl.release import records
 
 SUFFIX = "_migrate"
-TIMED_OUT = ("canceling statement due to lock timeout", "lock_not_available", "55P03")
+LOCK_NOT_AVAILABLE = re.compile(r"\b(55P03|lock_not_available)\b")  # the SQLSTATE and its condition name
 ROLE = """
 SELECT format('CREATE ROLE %I LOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec
 GRANT :"user" TO :"role";
@@ -39,7 +40,7 @@ WHERE NOT i.indisvalid AND c.relkind = 'i'
   AND i.indexrelid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index WHERE index_relid <> 0)
 ORDER BY 1, 2
 """
-# sessions whose transaction is older than the wait that came to nothing: one of them had the lock, and may still
+# sessions whose transaction is older than the wait for the lock: one of them had the lock, and may still have it
 HOLDERS = """
 SELECT pid, usename, application_name, state, floor(extract(epoch FROM now() - xact_start))
 FROM pg_stat_activity
@@ -52,7 +53,7 @@ Ask = Callable[[str], list[list[str]]]
 
 
 class InvalidIndex(NamedTuple):
-    """An index that a concurrent build left behind: it costs every write, and no query uses it."""
+    """An index that a failed concurrent build left: every write updates it, and no query uses it."""
 
     name: str
     table: str
@@ -64,40 +65,40 @@ class InvalidIndex(NamedTuple):
 
 
 @contextmanager
-def around(work: Work) -> Iterator[None]:
-    """Let the release's migrations run with the timeout, and tell of invalid indexes afterwards.
+def around_migrations(work: Work) -> Iterator[None]:
+    """A context in which the release's migrations run with the timeout; afterwards it reports invalid indexes.
 
-    A failure inside is told with the lock that was waited for. Raises HostError.
+    Raises HostError; the error of a migration that waited for a lock names the sessions that may hold it.
     """
-    wanted, server = cluster.require(work.app), cluster.live_server(work.app)
-    own = environment(work.app, work.release, wanted)
-    if own:
-        _make_role(server, wanted)
-        release_command.write_environment(work, "migrate", own)
+    config, server = cluster.require(work.app), cluster.live_server(work.app)
+    variables = environment(work.app, work.release, config)
+    if variables:
+        _make_role(server, config)
+        release_command.write_environment(work, "migrate", variables)
     else:
-        work.note("lock_timeout does not hold for these migrations: the app's DATABASE_URL is its own")
+        work.note("lock_timeout does not apply to these migrations: DATABASE_URL does not name the app's cluster")
     try:
         yield
     except HostError as error:
         raise explain_failure(
-            error, _log(work), wanted.lock_timeout, _holders(server, wanted), _known(server, wanted)
+            error, _log(work), config.lock_timeout, _lock_holders(server, config), _find_invalid(server, config)
         ) from None
     finally:
         release_command.forget(work, "migrate")
-    note_invalid(work, lambda sql: cluster.query(server, sql, wanted.name))
+    note_invalid(work, lambda sql: cluster.query(server, sql, config.name))
 
 
-def environment(app: App, release: str, wanted: Cluster) -> dict[str, str]:
-    """What the migrations are to have in place of the release's variables; nothing for a database of the app's own."""
+def environment(app: App, release: str, config: Cluster) -> dict[str, str]:
+    """The variables that replace the release's for the migrations; none for another database."""
     url = records.environment(app, release).get("DATABASE_URL", "")
     if f"socket_dir={app.cluster_socket}" not in url:
         return {}
-    user = wanted.user + SUFFIX
+    user = config.user + SUFFIX
     return {"DATABASE_URL": with_user(url, user), "PGUSER": user}
 
 
-def _make_role(server: Server, wanted: Cluster) -> None:
-    bound = {"role": wanted.user + SUFFIX, "user": wanted.user, "timeout": f"{round(wanted.lock_timeout * 1000)}ms"}
+def _make_role(server: Server, config: Cluster) -> None:
+    bound = {"role": config.user + SUFFIX, "user": config.user, "timeout": f"{round(config.lock_timeout * 1000)}ms"}
     cluster.query(server, ROLE, bound=bound)
 
 
@@ -105,51 +106,51 @@ def _log(work: Work) -> str:
     try:
         return (work.app.record(work.release) / "migrate.log").read_text(errors="replace")
     except OSError:
-        return ""  # the migrations did not get as far
+        return ""  # the migrations did not start
 
 
-# ---------------------------------------------------------------------------------------------- what went wrong
+# ---------------------------------------------------------------------------------------------- failures
 
 
 def explain_failure(
     error: HostError, log: str, timeout: float, holders: Sequence[str], indexes: Sequence[InvalidIndex]
 ) -> HostError:
-    """The failure of a migration, with what is known of its cause and what it left behind."""
+    """The error of a migration, with the holders of the lock and the invalid indexes."""
     what, fix = error.what, error.fix
-    if any(words in log for words in TIMED_OUT):
-        held = "".join(f"\n    {line}" for line in holders) or "\n    nobody: it was let go meanwhile"
+    if LOCK_NOT_AVAILABLE.search(log):
+        held = "".join(f"\n    {line}" for line in holders) or "\n    nobody: it was released meanwhile"
         what = (
-            f"a migration waited longer than {timeout:g} s for a lock (database.lock_timeout). Who may hold it:{held}"
+            f"a migration waited longer than {timeout:g} s for a lock (database.lock_timeout). It may be held by:{held}"
         )
         what += f"\n{error.what}"
         fix = "push again when the lock is free, or raise database.lock_timeout in deploy.yml"
-    what += "".join(f"\n{describe(one)}" for one in indexes)
+    what += "".join(f"\n{describe(index)}" for index in indexes)
     return HostError(what, error.where, fix, error.code)
 
 
-def _holders(server: Server, wanted: Cluster) -> list[str]:
+def _lock_holders(server: Server, config: Cluster) -> list[str]:
     try:
-        bound = {"name": wanted.name, "timeout": f"{wanted.lock_timeout:g}"}
-        found = cluster.query(server, HOLDERS, bound=bound)
+        bound = {"name": config.name, "timeout": f"{config.lock_timeout:g}"}
+        sessions = cluster.query(server, HOLDERS, bound=bound)
     except HostError as error:
         return [error.what]
-    return [f"{user} {name} (process {pid}), {state} for {age} s" for pid, user, name, state, age in found]
+    return [f"{user} {name} (process {pid}), {state} for {age} s" for pid, user, name, state, age in sessions]
 
 
-def _known(server: Server, wanted: Cluster) -> list[InvalidIndex]:
+def _find_invalid(server: Server, config: Cluster) -> list[InvalidIndex]:
     try:
-        return invalid_indexes(lambda sql: cluster.query(server, sql, wanted.name))
+        return invalid_indexes(lambda sql: cluster.query(server, sql, config.name))
     except HostError:
-        return []  # the failure that is being told says enough
+        return []  # the error of the migration matters more
 
 
 def invalid_indexes(ask: Ask) -> list[InvalidIndex]:
-    """The invalid indexes of a database, but for those that are being built. `ask` runs SQL there. Raises HostError."""
-    return [_invalid(*row) for row in ask(INVALID)]
+    """The invalid indexes of a database, without those that are being built. `ask` runs SQL there. Raises HostError."""
+    return [_parse_index(*row) for row in ask(INVALID)]
 
 
-def _invalid(schema: str, name: str, table: str, quoted: str, leftover: str) -> InvalidIndex:
-    """What mends it is as PostgreSQL's manual has it under REINDEX, "Rebuilding Indexes Concurrently"."""
+def _parse_index(schema: str, name: str, table: str, quoted: str, leftover: str) -> InvalidIndex:
+    """An invalid index with its repair by PostgreSQL's manual: REINDEX, "Rebuilding Indexes Concurrently"."""
     drop = f"DROP INDEX CONCURRENTLY {quoted}"
     if leftover == "t":
         return InvalidIndex(f"{schema}.{name}", table, drop, True)
@@ -157,21 +158,23 @@ def _invalid(schema: str, name: str, table: str, quoted: str, leftover: str) -> 
 
 
 def note_invalid(work: Work, ask: Ask) -> None:
-    """Tell whoever follows of invalid indexes. The migrations went well: nothing here makes them fail."""
+    """Report invalid indexes as notes of the step. The migrations succeeded, so nothing here is an error."""
     try:
-        found = invalid_indexes(ask)
+        indexes = invalid_indexes(ask)
     except HostError as error:
-        work.note(f"whether there are invalid indexes is not known: {error.what}")
+        work.note(f"it is unknown whether there are invalid indexes: {error.what}")
         return
-    for one in found:
-        work.note(describe(one))
+    for index in indexes:
+        work.note(describe(index))
 
 
-def describe(one: InvalidIndex) -> str:
-    """An invalid index in words, with what mends it."""
-    text = f"the index {one.name} on {one.table} is invalid: a concurrent build of it failed, and no query uses it; "
-    text += f"fix: deploy db console --write, then {one.repair};"
-    if one.leftover:
+def describe(index: InvalidIndex) -> str:
+    """A line about an invalid index, with its repair."""
+    text = (
+        f"the index {index.name} on {index.table} is invalid: a concurrent build of it failed, and no query uses it; "
+    )
+    text += f"fix: deploy db console --write, then {index.repair};"
+    if index.leftover:
         return text
-    drop = one.repair.replace("REINDEX INDEX", "DROP INDEX")
+    drop = index.repair.replace("REINDEX INDEX", "DROP INDEX")
     return f"{text} or {drop}; if its migration is to run again"

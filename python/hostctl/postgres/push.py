@@ -1,4 +1,4 @@
-"""What a push asks of PostgreSQL: whether it will bear the release, a restore point, and care around migrations."""
+"""PostgreSQL's side of a push: the check before it, restore points, and the limits of migrations."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from hostctl.postgres.database import dumps, inspect, row_counts
 from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Cluster, Server
 
-# the time before the point: whatever was acknowledged until then is in it
-NAMED = (
+# the time is read before the point is created, so everything that was committed until then precedes the point
+CREATE_POINT = (
     "SELECT extract(epoch FROM clock_timestamp()), "
     "pg_create_restore_point(:'name'), pg_walfile_name(pg_current_wal_lsn())"
 )
 
 
 def check_release(work: Work) -> str | None:
-    """Whether the server will bear the new release."""
-    return connections_check.check(work)
+    """Check that the server can serve the new release. Raises HostError."""
+    return connections_check.check_release(work)
 
 
 def cancel_check(work: Work) -> None:
-    """The undo of `check`."""
-    connections_check.cancel(work)
+    """The undo of `check_release`."""
+    connections_check.cancel_check(work)
 
 
 def around_migrations(work: Work) -> AbstractContextManager[None]:
-    """Locks with a limit, and a look at the indexes afterwards."""
-    return migrate.around(work)
+    """A context with a limit for waits for locks, and a report of invalid indexes at its end."""
+    return migrate.around_migrations(work)
 
 
 def applied_migrations(app: App) -> set[int] | None:
-    """The versions that the database names as migrated; None without any. Raises HostError."""
+    """The versions of the applied migrations; None without any. Raises HostError."""
     return set(inspect.migrations(cluster.live_server(app), cluster.require(app).name)) or None
 
 
@@ -52,23 +52,24 @@ def no_point_reason(app: App) -> str | None:
 
 
 def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
-    """Name this instant in the log, which the archive has; without a backup make a dump. Raises HostError."""
-    app, wanted, server = work.app, cluster.require(work.app), cluster.live_server(work.app)
-    counted = row_counts.rows(server, wanted.name)
-    told: Json = {"tables": {wanted.name: counted}, "versions": list(inspect.migrations(server, wanted.name))}
-    mine = epochs.local(app) if wanted.backup else None
-    if mine is None:
-        return told | _dumped(app, wanted, server, directory), f"no backup: {wanted.name} was dumped"
-    at, lsn, file = cluster.query(server, NAMED, bound={"name": work.journal.id})[0]
-    position = {"epoch": mine.epoch, "name": work.journal.id, "timeline": int(file[:8], 16), "lsn": lsn}
-    line = f"{wanted.name} at {lsn}: {sum(counted.values())} rows in {len(counted)} tables"
-    return told | {"files": {}, "position": position, "at": float(at)}, line
+    """Create a named restore point in the WAL; without a backup make a dump instead. Raises HostError."""
+    app, config, server = work.app, cluster.require(work.app), cluster.live_server(work.app)
+    rows = row_counts.rows(server, config.name)
+    document: Json = {"tables": {config.name: rows}, "versions": list(inspect.migrations(server, config.name))}
+    own_epoch = epochs.local(app) if config.backup else None
+    if own_epoch is None:
+        return document | _dump(app, config, server, directory), f"no backup: {config.name} was dumped"
+    at, lsn, file = cluster.query(server, CREATE_POINT, bound={"name": work.journal.id})[0]
+    position = {"epoch": own_epoch.epoch, "name": work.journal.id, "timeline": int(file[:8], 16), "lsn": lsn}
+    line = f"{config.name} at {lsn}: {sum(rows.values())} rows in {len(rows)} tables"
+    return document | {"files": {}, "position": position, "at": float(at)}, line
 
 
-def _dumped(app: App, wanted: Cluster, server: Server, directory: Path) -> Json:
-    need = row_counts.size(server, wanted.name) + restore_points.RESERVE
+def _dump(app: App, config: Cluster, server: Server, directory: Path) -> Json:
+    """Dump the database; returns the keys of a restore point without a position."""
+    need = row_counts.size(server, config.name) + restore_points.RESERVE
     disk.require_space(app.points, need, "a copy of the database")
     at = time.time()
-    path = dumps.dump(server, wanted.name, directory / f"{wanted.name}.dump")
-    kept = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-    return {"files": {path.name: kept}, "position": None, "at": at}
+    path = dumps.dump(server, config.name, directory / f"{config.name}.dump")
+    copy = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+    return {"files": {path.name: copy}, "position": None, "at": at}

@@ -1,4 +1,4 @@
-"""PostgreSQL's side of `hostctl APP remove`: the final backup of the cluster, and its deletion."""
+"""PostgreSQL's side of `hostctl APP remove`: the last backup of the cluster, and its deletion."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def resume(app: App, host: Host) -> None:
 
 
 def delete(app: App) -> None:
-    """Delete the cluster, except the data that was kept when other data replaced it."""
+    """Delete the cluster, except kept data."""
     for path in app.cluster.glob("*"):
         if path != app.cluster / "aside":
             files.remove(path)

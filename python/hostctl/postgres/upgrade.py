@@ -1,8 +1,8 @@
-"""`hostctl APP db upgrade`: the app's cluster goes on by the programs of a newer major version of PostgreSQL.
+"""`hostctl APP db upgrade`: upgrades the app's cluster to a newer major version of PostgreSQL.
 
-pg_upgrade copies: the old data stays as it is, aside, and one rename brings it back. What it makes is another system,
-whose log does not continue the old one's: it is archived into an epoch of its own, published once the app has been
-found well on it. Until then the old epoch counts, with everything that was written before.
+pg_upgrade copies the data: the old data is kept unchanged, and one rename puts it back. The new cluster is another
+system, whose WAL does not continue the old one's. So it is archived into a new epoch, which is published once the app
+is healthy on it. Until then the old epoch is current, with everything that was written before.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TypedDict
 
 from hostctl.backup import epochs, settings, state
 from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.journal.engine import Work
@@ -26,34 +26,39 @@ from hostctl.postgres.database import data_swap
 from hostctl.postgres.server import cluster, scratch_server
 
 LONGEST = 24 * 3600.0  # seconds
-SHOWN = 6  # lines of a log
+SHOWN = 6  # lines of a log in an error
 SPARE = 256 << 20  # bytes left free beside the copy
-AGAIN = "mend what it says, and deploy db upgrade again"
+RETRY = "correct the cause, and run deploy db upgrade again"
 
-# ---------------------------------------------------------------------------------------------- begin
+# ---------------------------------------------------------------------------------------------- plan
 
 
-def plan(app: App) -> Json:
-    """What an upgrade would do: major versions `from` and `to`, `bytes` that are copied. Changes nothing.
+# the key `from` is no name in Python
+UpgradePlan = TypedDict("UpgradePlan", {"from": str, "to": str, "bytes": int})
+
+
+def plan(app: App) -> UpgradePlan:
+    """What an upgrade would do: the major versions `from` and `to`, and the bytes to copy. Changes nothing.
 
     Raises HostError (usage) when no newer version is installed.
     """
     cluster.require(app)
     old, new = cluster.data_major(app.cluster_data), max(cluster.installed_majors(), default=0)
     if new <= old:
-        what = f"PostgreSQL {old} is the newest that is installed, and the app's runs on it"
+        what = f"the app's PostgreSQL {old} is the newest installed version"
         raise HostError(what, str(cluster.VERSIONS), "install a newer one: apt-get install postgresql-VERSION", USAGE)
     return {"from": str(old), "to": str(new), "bytes": _size(app.cluster_data)}
 
 
 def _versions(work: Work) -> tuple[int, int]:
-    assert work.data is not None  # noqa: S101 - only such transitions have these steps
-    told = work.data["upgrade"]
-    return told["from"], told["to"]
+    """The old and the new major version."""
+    assert work.data is not None  # noqa: S101 - a transition with these steps has it
+    upgrade = work.data["upgrade"]
+    return upgrade["from"], upgrade["to"]
 
 
 def _size(directory: Path) -> int:
-    """Bytes on disk of what is below a directory."""
+    """The bytes on disk of a directory."""
     return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
@@ -61,32 +66,34 @@ def _size(directory: Path) -> int:
 
 
 def prepare(work: Work) -> str:
-    """The step: a backup that was proven, an empty cluster of the new version, and pg_upgrade's own word that the data
-    will pass. The app serves meanwhile.
+    """The step: take and verify a backup, create a cluster of the new version, and run pg_upgrade's check.
+
+    The app serves meanwhile.
     """
     app, (_, new) = work.app, _versions(work)
     disk.require_space(app.cluster, _size(app.cluster_data) + SPARE, "the upgraded data")
-    proven = _proven(work)
-    data, programs = _made(app), _programs(new)
-    _empty(app, new)
+    backup = _verify_backup(work)
+    data, programs = _new_data(app), _programs(new)
+    _create_cluster(app, new)
     cluster.check_configuration(app, programs, data)
     _pg_upgrade(work, "--check")
-    return f"{proven}; PostgreSQL {new} can take the data"
+    return f"{backup}; PostgreSQL {new} accepts the data"
 
 
-def _proven(work: Work) -> str:
-    """A backup of now that was restored. Raises HostError when it cannot be."""
+def _verify_backup(work: Work) -> str:
+    """Take a backup and verify it by a restore. Returns a line to show. Raises HostError."""
     app = work.app
     if settings.configured(app) is None:
-        return "there is no backup, the old data is kept aside"
+        return "there is no backup; the old data is kept"
     work.note("backing up")
     pgbackrest.backup(app, "incr")
-    work.note("proving the backup by restoring it")
+    work.note("verifying the backup by a restore")
     drill.run(app, work.host)
     return "the backup was restored and is sound"
 
 
-def _made(app: App) -> Path:
+def _new_data(app: App) -> Path:
+    """The data directory of the new cluster, before it replaces the old one."""
     return app.cluster / "fetched"
 
 
@@ -94,100 +101,101 @@ def _programs(version: int) -> Path:
     return cluster.VERSIONS / str(version) / "bin"
 
 
-def _empty(app: App, version: int) -> None:
-    """A cluster of that version with nothing in it, of the kind that the live one is."""
+def _create_cluster(app: App, version: int) -> None:
+    """Create an empty cluster of that version, with checksums if the live one has them."""
     discard(app)
-    cluster.make_postgres_directory(_made(app))
+    cluster.make_postgres_directory(_new_data(app))
     checksums = cluster.control_data(cluster.live_server(app))["Data page checksum version"] != "0"
-    cluster.initdb(_programs(version), _made(app), checksums)
+    cluster.initdb(_programs(version), _new_data(app), checksums)
 
 
 def discard(app: App) -> None:
-    """The undo of `prepare`, as far as it is on this disk."""
-    scratch_server.remove_leftovers(_made(app))
-    files.remove_tree(_made(app))
+    """Delete the new cluster, and end a server on it."""
+    scratch_server.remove_leftovers(_new_data(app))
+    files.remove_tree(_new_data(app))
 
 
 def forget(work: Work) -> None:
-    """The undo of the step."""
+    """The undo of `prepare`."""
     discard(work.app)
 
 
 def _pg_upgrade(work: Work, *more: str) -> None:
-    """Run it; its own files go into a directory of its own. Raises HostError with what it complained of."""
+    """Run pg_upgrade in a directory of its own. Raises HostError with its error."""
     app, (old, new) = work.app, _versions(work)
-    place = app.cluster / "upgrade"
-    cluster.make_postgres_directory(place)
+    directory = app.cluster / "upgrade"
+    cluster.make_postgres_directory(directory)
     argv: list[str | Path] = [_programs(new) / "pg_upgrade", "-b", _programs(old), "-B", _programs(new)]
-    argv += ["-d", app.cluster_data, "-D", _made(app), "-s", place, "-U", cluster.SUPERUSER]
+    argv += ["-d", app.cluster_data, "-D", _new_data(app), "-s", directory, "-U", cluster.SUPERUSER]
     argv += ["-j", str(os.cpu_count() or 1), *more]
     try:
-        done = cluster.run_as_postgres(argv, timeout=LONGEST, cwd=place)
+        done = cluster.run_as_postgres(argv, timeout=LONGEST, cwd=directory)
     except subprocess.TimeoutExpired:
-        raise HostError(f"pg_upgrade has not ended after {LONGEST:g} s", str(app.cluster_data), AGAIN) from None
+        raise HostError(f"pg_upgrade has not ended after {LONGEST:g} s", str(app.cluster_data), RETRY) from None
     if done.returncode != 0:
-        raise HostError(f"pg_upgrade: {_complaint(done.stdout)}", str(app.cluster_data), AGAIN)
-    files.remove_tree(place)
+        raise HostError(f"pg_upgrade: {_error_text(done.stdout)}", str(app.cluster_data), RETRY)
+    files.remove_tree(directory)
 
 
-def _complaint(printed: str) -> str:
-    """What it printed from the first thing that was wrong on, or the end of the log that it points to."""
+def _error_text(printed: str) -> str:
+    """The output from the first error on, or the end of the log that it names."""
     for name in re.findall(r'"(/[^"]+\.log)"', printed):
         with contextlib.suppress(OSError):
             return "\n".join(Path(name).read_text(errors="replace").strip().splitlines()[-SHOWN:])[:1500]
     lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
     first = next((at for at, line in enumerate(lines) if re.search("fatal|fail|error|could not", line, re.I)), 0)
-    return "\n".join(lines[first:])[:1500] or "it gives no reason"
+    return "\n".join(lines[first:])[:1500] or "it reports no error"
 
 
-# ---------------------------------------------------------------------------------------------- exchange
+# ---------------------------------------------------------------------------------------------- replacement
 
 
 def replace(work: Work) -> str:
-    """The step: the data is copied into the new cluster, which takes the old one's place. No instance runs."""
+    """The step: copy the data into the new cluster, which replaces the old one. No instance runs."""
     app, (old, new) = work.app, _versions(work)
     state.pause(app, "hostctl upgrades PostgreSQL")
     if epochs.local(app) is not None:
         replication.archive_all(app, work.host)
     cluster.stop(app, work.host)
-    begun = work.host.clock()
+    started = work.host.clock()
     _pg_upgrade(work)
-    data_swap.swap(app.cluster_data, _made(app), _aside(work))
+    data_swap.swap(app.cluster_data, _new_data(app), _kept_directory(work))
     cluster.use_version(app, new)
     epoch_branch.begin(work, f"upgraded to PostgreSQL {new}")
     cluster.start(app, work.host)
     _analyze(app)
     epoch_branch.switch(work)
-    seconds = work.host.clock() - begun
-    return f"PostgreSQL {old} is {new} after {seconds:.1f} s; the data of before is kept in {_aside(work) / 'old'}"
+    seconds = work.host.clock() - started
+    return f"PostgreSQL {old} became {new} in {seconds:.1f} s; the old data is kept in {_kept_directory(work) / 'old'}"
 
 
-def _aside(work: Work) -> Path:
-    """Where data directories that were given up lie."""
+def _kept_directory(work: Work) -> Path:
+    """The directory of the data that the transition replaces."""
     return work.app.cluster / "aside" / work.journal.id
 
 
 def _analyze(app: App) -> None:
-    """Statistics, which pg_upgrade does not bring along: without them every plan is a guess. A sample of each table."""
+    """Collect the planner's statistics, which pg_upgrade does not copy. Raises HostError."""
     server = cluster.live_server(app)
     argv: list[str | Path] = [server.bin / "vacuumdb", "--all", "--analyze-only", "-h", server.socket]
     done = cluster.run_as_postgres([*argv, "-U", cluster.SUPERUSER, "-j", str(os.cpu_count() or 1)], timeout=LONGEST)
     if done.returncode != 0:
-        raise HostError(f"vacuumdb: {cluster.error_line(done.stderr)}", str(app.cluster_data), AGAIN)
+        raise HostError(f"vacuumdb: {cluster.error_line(done.stderr)}", str(app.cluster_data), RETRY)
 
 
-# ---------------------------------------------------------------------------------------------- back
+# ---------------------------------------------------------------------------------------------- undo
 
 
 def put_back(work: Work) -> None:
-    """The undo of `replace`: the old data where it was, served by its own version, archived into its own epoch. What
-    the new had taken in since the flip is kept aside.
+    """The undo of `replace`: put the old data back, with its version and its epoch.
+
+    The data that the new cluster received since the flip is kept.
     """
-    app, aside, (old, _) = work.app, _aside(work), _versions(work)
-    if data_swap.is_swapped(aside):
+    app, kept, (old, _) = work.app, _kept_directory(work), _versions(work)
+    if data_swap.is_swapped(kept):
         state.pause(app, "hostctl puts the data back")
         work.host.systemd.stop(app.cluster_unit)
-        data_swap.swap_back(app.cluster_data, aside)
+        data_swap.swap_back(app.cluster_data, kept)
     cluster.use_version(app, old)
     moved = epoch_branch.revert(work)
     if work.booting:
@@ -199,4 +207,4 @@ def put_back(work: Work) -> None:
     state.resume(app)
     shutil.rmtree(app.cluster / "upgrade", ignore_errors=True)
     if "flip" not in work.journal.begun:
-        files.remove_tree(aside)
+        files.remove_tree(kept)

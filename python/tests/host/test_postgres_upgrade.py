@@ -67,7 +67,7 @@ def whole(app: Project) -> bool:
 
 
 def test_an_upgrade_keeps_every_row_and_the_way_back_over_it_brings_the_old_version_and_its_data(app: Project) -> None:
-    check_told(app.deploy("db", "upgrade", "--yes", "--json", check=False), 2, "15 is the newest that is installed")
+    check_told(app.deploy("db", "upgrade", "--yes", "--json", check=False), 2, "15 is the newest installed version")
     on_host(app.box, f"mv {AWAY} {NEWER}")
     until(lambda: whole(app), "the backup of 15 is whole", 240)
     with Writer(app.box.address, DOMAIN, app.box.root, rate=20) as writer:
@@ -76,7 +76,7 @@ def test_an_upgrade_keeps_every_row_and_the_way_back_over_it_brings_the_old_vers
         writer.wait(50)
     assert version(app) == "17"
     assert writer.missing(rows(app)) == []
-    check_told(app.deploy("db", "upgrade", "--yes", "--json", check=False), 2, "17 is the newest that is installed")
+    check_told(app.deploy("db", "upgrade", "--yes", "--json", check=False), 2, "17 is the newest installed version")
     until(lambda: whole(app), "the backup of 17 is whole", 240)
     assert app.deploy("backup", "drill", "--json").json["ok"]
 

@@ -40,7 +40,7 @@ from pathlib import Path
 from hostctl.core.paths import Layout
 from hostctl.host.host import Host
 from hostctl.postgres.archive import wal_stream
-wal_stream.run(Layout(Path(sys.argv[1])).app("shop"), Host())
+wal_stream.stream(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 WRITER = """
 import subprocess, sys, time
@@ -258,7 +258,7 @@ class Host:
         replication.archive_all(self.app, self)  # type: ignore[arg-type]
 
     def tail_says(self) -> Mapping[str, object] | None:
-        return wal_stream.last_note(self.app)
+        return wal_stream.last_state(self.app)
 
     def objects(self, below: str) -> list[str]:
         """The keys in the bucket under the prefix that have `below` in them."""

@@ -106,7 +106,7 @@ def work(push: Push) -> Any:
 
 
 def test_a_server_that_answers_and_has_room_lets_the_push_go_on(push: Push) -> None:
-    told = connections_check.check(work(push))
+    told = connections_check.check_release(work(push))
     assert told.startswith("PostgreSQL 1")
     assert told.endswith(" of 57 connections in use")
     (asked,) = push.systemd.asked
@@ -117,7 +117,7 @@ def test_a_server_that_answers_and_has_room_lets_the_push_go_on(push: Push) -> N
 def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None:
     push.give(RELEASE, POOL_SIZE="53")
     with pytest.raises(HostError, match=r"may open 58 together \(5 and 53\), and 57 are left of 57") as caught:
-        connections_check.check(work(push))
+        connections_check.check_release(work(push))
     assert "database.pool" in caught.value.where + caught.value.fix
 
 
@@ -135,17 +135,17 @@ def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None
 )
 def test_room_is_what_the_server_has_less_what_others_hold(room: Capacity, pools: tuple[int, int], fits: bool) -> None:
     if fits:
-        connections_check.refuse_crowded(room, *pools, where="here")
+        connections_check.require_connections(room, *pools, where="here")
     else:
         with pytest.raises(HostError, match="not enough connections"):
-            connections_check.refuse_crowded(room, *pools, where="here")
+            connections_check.require_connections(room, *pools, where="here")
 
 
 def test_a_role_that_may_not_connect_is_told_with_the_servers_words(push: Push, server: Postgres) -> None:
     server.sql(f"ALTER ROLE {NAME} NOLOGIN")
     try:
         with pytest.raises(HostError, match=r'guestbook cannot connect .* role "guestbook" is not permitted to log in'):
-            connections_check.check(work(push))
+            connections_check.check_release(work(push))
     finally:
         server.sql(f"ALTER ROLE {NAME} LOGIN")
 
@@ -153,7 +153,7 @@ def test_a_role_that_may_not_connect_is_told_with_the_servers_words(push: Push, 
 def test_a_server_that_does_not_answer_is_told(push: Push) -> None:
     push.app.cluster_socket = push.app.data
     with pytest.raises(HostError, match="PostgreSQL does not answer"):
-        connections_check.check(work(push))
+        connections_check.check_release(work(push))
 
 
 def test_while_the_log_is_dropped_no_migration_goes_live(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +162,13 @@ def test_while_the_log_is_dropped_no_migration_goes_live(push: Push, monkeypatch
     monkeypatch.setattr(
         "hostctl.backup.restore_points.new_migrations", lambda *_: {"lib/shop/priv/repo/migrations/1_a.exs"}
     )
-    with pytest.raises(HostError, match="could not be taken back"):
-        connections_check.check(work(push))
+    with pytest.raises(HostError, match="could not be undone"):
+        connections_check.check_release(work(push))
     monkeypatch.setattr("hostctl.backup.restore_points.new_migrations", lambda *_: set())
-    connections_check.check(work(push))
+    connections_check.check_release(work(push))
     push.journal.previous = None
-    connections_check.check(work(push))
-    assert len([note for note in push.notes if "the log is dropped" in note]) == 2
+    connections_check.check_release(work(push))
+    assert len([note for note in push.notes if "WAL is dropped" in note]) == 2
 
 
 # ---------------------------------------------------------------------------------------------- migrations
@@ -188,6 +188,7 @@ def migrating(push: Push, *statements: str) -> Callable[[], None]:
         own = envfile.parse(credentials.read(push.app.record(RELEASE) / "migrate.cred", "environment").decode())
         env = {**cluster.environment(), **url.variables(own["DATABASE_URL"], "DATABASE_URL")}
         argv = [str(push.app.cluster_bin / "psql"), "-Xtq", "--csv", "-v", "ON_ERROR_STOP=1"]
+        argv += ["-v", "VERBOSITY=verbose"]  # with the SQLSTATE, as Ecto prints it
         argv += [option for one in statements for option in ("-c", one)]
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         (push.app.record(RELEASE) / "migrate.log").write_text(done.stdout + done.stderr)
@@ -203,7 +204,7 @@ def log(push: Push) -> list[str]:
 
 def test_migrations_run_as_the_apps_role_with_the_timeout_and_nobody_else_has_it(push: Push, server: Postgres) -> None:
     for _ in range(2):
-        with migrate.around(work(push)):
+        with migrate.around_migrations(work(push)):
             migrating(push, "SELECT current_user, session_user, current_setting('lock_timeout')")()
         assert log(push) == ["guestbook,guestbook_migrate,200ms"]
     assert not (push.app.record(RELEASE) / "migrate.cred").exists()
@@ -215,7 +216,7 @@ def test_migrations_run_as_the_apps_role_with_the_timeout_and_nobody_else_has_it
 
 def test_what_a_migration_makes_belongs_to_the_app(push: Push, server: Postgres) -> None:
     server.sql("CREATE SCHEMA IF NOT EXISTS made AUTHORIZATION guestbook")
-    with migrate.around(work(push)):
+    with migrate.around_migrations(work(push)):
         migrating(push, "CREATE TABLE made.one (a int)", "RESET ROLE", "CREATE TABLE made.two (a int)")()
     assert server.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'made'") == [["guestbook"]]
 
@@ -225,7 +226,7 @@ def test_a_migration_that_waits_too_long_for_a_lock_is_told_with_who_may_hold_it
 ) -> None:
     other = server.session(["SET application_name = 'nightly report'", "BEGIN", f"LOCK TABLE {table} IN SHARE MODE"])
     try:
-        with pytest.raises(HostError) as caught, migrate.around(work(push)):
+        with pytest.raises(HostError) as caught, migrate.around_migrations(work(push)):
             migrating(push, f"ALTER TABLE {table} ADD COLUMN b int")()
     finally:
         other.communicate()
@@ -241,7 +242,7 @@ def test_an_invalid_index_that_a_failed_build_leaves_is_told_with_its_repair_and
 ) -> None:
     build = f'CREATE UNIQUE INDEX CONCURRENTLY "by A" ON {table} (a)'
     told = pytest.raises(HostError, match=r"the index public.by A on things is invalid")
-    with told as caught, migrate.around(work(push)):
+    with told as caught, migrate.around_migrations(work(push)):
         migrating(push, build)()
     assert 'DROP INDEX CONCURRENTLY public."by A"; if its migration is to run again' in caught.value.what
     (found,) = migrate.invalid_indexes(server.sql)
@@ -257,7 +258,7 @@ def test_what_reindex_leaves_behind_is_dropped_and_noted_after_a_good_migration(
         server.sql(f"CREATE UNIQUE INDEX CONCURRENTLY by_a ON {table} (a)")
     with pytest.raises(AssertionError):
         server.sql("REINDEX INDEX CONCURRENTLY by_a")
-    with migrate.around(work(push)):
+    with migrate.around_migrations(work(push)):
         migrating(push, "SELECT 1")()
     assert len(push.notes) == 2
     found = {one.name: one.repair for one in migrate.invalid_indexes(server.sql)}
@@ -266,16 +267,16 @@ def test_what_reindex_leaves_behind_is_dropped_and_noted_after_a_good_migration(
 
 
 def test_a_migration_that_did_not_even_start_fails_as_it_failed(push: Push, table: str) -> None:
-    with pytest.raises(HostError, match="no such program") as caught, migrate.around(work(push)):
+    with pytest.raises(HostError, match="no such program") as caught, migrate.around_migrations(work(push)):
         raise HostError("no such program", "bin/migrate", "make it")
     assert caught.value.what == "no such program"
 
 
 def test_a_database_url_of_the_apps_own_is_left_alone_and_that_is_said(push: Push) -> None:
     push.give(RELEASE, DATABASE_URL="ecto://me@db.example.com/other")
-    with migrate.around(work(push)):
+    with migrate.around_migrations(work(push)):
         assert not (push.app.record(RELEASE) / "migrate.cred").exists()
-    assert "lock_timeout does not hold" in push.notes[0]
+    assert "lock_timeout does not apply" in push.notes[0]
 
 
 # ---------------------------------------------------------------------------------------------- URLs
@@ -308,7 +309,7 @@ def test_a_url_becomes_the_variables_of_libpq(given: str, told: dict[str, str]) 
     "bad", ["", "mysql://u:secret@h/d", "ecto://u:secret@h", "ecto://u:secret@h:x/d", "ecto://[u:secret@h/d", "secret"]
 )
 def test_what_is_no_url_is_refused_without_telling_it(bad: str) -> None:
-    with pytest.raises(HostError, match="DB is no URL") as caught:
+    with pytest.raises(HostError, match="DB is not the URL") as caught:
         url.variables(bad, "DB")
     assert "secret@" not in str(caught.value.as_dict())
 
@@ -382,7 +383,7 @@ def test_it_has_no_restore_points_and_is_dumped_but_not_loaded(elsewhere: Push, 
     assert "provider's" in (external.no_point_reason(elsewhere.app) or "")
     dumped = external_console.copy(elsewhere.app, external_console.database_name(elsewhere.app, None), True, tmp_path)
     assert "CREATE TABLE public.things" in dumped.read_text()
-    with pytest.raises(HostError, match="not replaced from here"):
+    with pytest.raises(HostError, match="does not replace it"):
         external_console.check_file(elsewhere.app, dumped)
     with pytest.raises(HostError, match="no database other"):
         external_console.database_name(elsewhere.app, "other")

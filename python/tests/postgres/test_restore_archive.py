@@ -265,7 +265,7 @@ def test_a_server_that_is_dead_is_restored_as_far_as_its_log_had_arrived(new_hos
     doing = exchange(host, source(host, time.time()))
     assert numbers(host) == [1, 2, 3]
     assert any(
-        "the log ends before" in line for line in (doing.journal.directory / "events.jsonl").read_text().splitlines()
+        "the WAL ends before" in line for line in (doing.journal.directory / "events.jsonl").read_text().splitlines()
     )
 
 
@@ -295,12 +295,17 @@ def test_a_hole_in_hostctls_rows_stops_a_restore(host: Host) -> None:
 
 
 def test_what_postgresql_says_is_told_with_what_it_means(tmp_path: Path) -> None:
-    log = "LOG:  starting\nFATAL:  recovery ended before configured recovery target was reached\n"
+    log = "00000 LOG:  starting\nXX000 FATAL:  recovery ended before configured recovery target was reached\n"
     error = scratch_server.server_error(log, tmp_path)
-    assert "the archive ends before the instant" in error.what
+    assert "the archive ends before the requested instant" in error.what
     assert "FATAL:  recovery ended" in error.what
     assert "LOG" not in error.what
     assert "deploy backup list" in error.fix
+    assert error.reason == "XX000"
+    assert "XX000" not in error.what
+
+    full = scratch_server.server_error("53100 PANIC:  could not write to file\n00000 LOG:  shut down\n", tmp_path)
+    assert "the disk is full" in full.what
 
 
 # ---------------------------------------------------------------------------------------------- kill -9

@@ -1,8 +1,7 @@
-"""PostgreSQL's drill: the newest backup becomes a server of its own beside the live one, and is looked through.
+"""PostgreSQL's drill: restores the newest backup into a temporary server and compares it with the live one.
 
-pgBackRest's own word that an archive is whole proves nothing, so it is not believed here: the copy recovers from what
-S3 has, its indexes and pages are checked, and its content is compared with live's, to the last numbered row that was
-written before the restore began.
+That pgBackRest finds its archive complete proves nothing. So the copy recovers from S3 alone, its indexes and pages are
+checked, and its content is compared with the live database, up to the last numbered row before the restore began.
 """
 
 from __future__ import annotations
@@ -31,17 +30,16 @@ from hostctl.postgres.database.inspect import read_state, write_canary
 from hostctl.postgres.server import cluster, scratch_server
 from hostctl.postgres.server.cluster import Cluster, Server
 
-# What changes and changes back while two looks are taken (a table that is made and dropped) can differ by chance.
-# Damage is still there when the same is done anew.
+# A change that is undone between two reads (a table that is created and dropped) can make the copies differ by chance.
+# Damage is still there in another round.
 ROUNDS = 2
-PATIENCE = 60.0  # seconds at least that a row may take to S3
-CHECKED = 6 * 3600.0  # seconds for each of the checks
-SHOWN = 3  # findings of a program
-# whatever the app's parameters make of its own sessions
+PATIENCE = 60.0  # seconds, at least, that a row may take to arrive on S3
+LONGEST = 6 * 3600.0  # seconds for each of the checks
+SHOWN = 3  # findings of a program in an error
+# these override what the app's parameters set for every session
 UNHINDERED = "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0"
-NOTHING: Mapping[str, str] = {}
 SIZE = "SELECT sum(pg_database_size(oid)) FROM pg_database"
-# The statement is the app's: it runs with the app's rights, and psql reads no command of its own in it.
+# The statement is the app's: it runs with the app's privileges, and psql interprets no meta-command in it.
 VERIFY = """
 SET default_transaction_read_only = on;
 SET ROLE :"user";
@@ -50,20 +48,20 @@ SELECT :'statement' \\gexec
 
 
 def run(app: App, host: Host) -> DrillResult:
-    """Drill the cluster. As drill.run. What the retention has passed leaves the archive after a drill that passed."""
+    """Drill the cluster, as hostctl.backup.drill.run does. Delete expired backups after a drill that passed."""
     result = drill.run(app, host, scratch_directory(app), partial(_prove, cluster.require(app)), _remove)
-    with contextlib.suppress(HostError):  # a bucket that lets nobody delete keeps it
+    with contextlib.suppress(HostError):  # a bucket that forbids deletion keeps them
         pgbackrest.expire(app)
     return result
 
 
 def remove_leftovers(app: App) -> bool:
-    """Remove the copy, and the server on it, of a drill that was killed; returns whether there was one."""
+    """Remove the copy of a killed drill and the server on it; returns whether there was one."""
     return drill.remove_leftovers(app, scratch_directory(app), _remove)
 
 
 def scratch_directory(app: App) -> Path:
-    """Where the copy goes: on the disk that holds the live data."""
+    """The directory of the copy, on the disk of the live data."""
     return app.cluster / "drill"
 
 
@@ -75,84 +73,84 @@ def _remove(directory: Path) -> None:
 # ---------------------------------------------------------------------------------------------- one cluster
 
 
-def _prove(wanted: Cluster, work: Work) -> Iterator[tuple[str, Copy]]:
+def _prove(config: Cluster, work: Work) -> Iterator[tuple[str, Copy]]:
     live = cluster.live_server(work.app)
     if not cluster.accepts_sessions(live):
         raise HostError("PostgreSQL does not run", work.app.cluster_unit, "deploy status")
     timeline = timelines.live_timeline(work.app)
     drill.require_space(work.app.cluster, int(cluster.query(live, SIZE)[0][0]))
-    yield wanted.name, _proven(work, wanted)
+    yield config.name, _drill_cluster(work, config)
     if timelines.live_timeline(work.app) != timeline:
-        what = "the database was restored while it was drilled"
+        what = "the database was restored during the drill"
         raise HostError(what, work.app.cluster_unit, "run deploy backup drill again")
 
 
-def _proven(work: Work, wanted: Cluster) -> Copy:
-    """Restore and compare, again when they differ. What is left of the damage's search goes with it."""
+def _drill_cluster(work: Work, config: Cluster) -> Copy:
+    """Restore and compare, once more if they differ; a damaged copy also has the newest sound instant."""
     copy = Copy([])
     for _ in range(ROUNDS):
         try:
-            copy = _round(work, wanted)
+            copy = _compare_once(work, config)
         except DamagedCopyError as error:
-            return Copy([str(error)], restorable=_restorable(work, wanted, time.time()))
+            return Copy([str(error)], restorable=_restorable(work, config, time.time()))
         if not copy.found or copy.restorable is not None:
             return copy
-    # how far back it goes wrong only a comparison tells: so no further than the last one that found nothing
-    return copy._replace(restorable=_restorable(work, wanted, drill.proven_until(work.app) or 0.0))
+    # only a comparison shows since when it is wrong: so at most as new as the last drill without a fault
+    return copy._replace(restorable=_restorable(work, config, drill.proven_until(work.app) or 0.0))
 
 
-def _round(work: Work, wanted: Cluster) -> Copy:
-    """One restore. Raises BrokenError, and HostError when there is nothing to judge."""
-    live, begun = cluster.live_server(work.app), 0.0
+def _compare_once(work: Work, config: Cluster) -> Copy:
+    """Restore and compare once. Raises DamagedCopyError, and HostError when no comparison is possible."""
+    live = cluster.live_server(work.app)
     drill.report_step(work, "reading the live database")
-    before = read_state(live, wanted.name)
-    # written last: a copy that has this row is of a later moment than all that was seen
-    before = before._replace(canary=before.canary._replace(last=write_canary(live, wanted)))
+    before = read_state(live, config.name)
+    # written last: a copy with this row is of a later moment than the state that was read
+    before = before._replace(canary=before.canary._replace(last=write_canary(live, config)))
     drill.report_step(work, "waiting until it is on S3")
     replication.wait_until_stored(work.app, max(PATIENCE, work.backup.max_lag), work.host)
     drill.report_step(work, "restoring")
-    begun = work.host.clock()
-    with _copy(work) as beside:
-        seconds = work.host.clock() - begun
+    started = work.host.clock()
+    with _copy(work) as copy_server:
+        seconds = work.host.clock() - started
         drill.report_step(work, "comparing")
-        restored = _readable(beside, wanted, before)
-        denied = verify(beside, wanted, work.backup.verify)
-        size = int(cluster.query(beside, SIZE)[0][0])
+        restored = _read_copy(copy_server, config, before)
+        failed_checks = verify(copy_server, config, work.backup.verify)
+        size = int(cluster.query(copy_server, SIZE)[0][0])
         drill.report_step(work, "checking tables and indexes")
-        amcheck(beside)
+        amcheck(copy_server)
     drill.report_step(work, "checking pages")
-    check_checksums(beside)
-    found = compare(before, restored, read_state(live, wanted.name, before)) + denied
+    check_checksums(copy_server)
+    differences = compare(before, restored, read_state(live, config.name, before)) + failed_checks
     rows = sum(table.rows for table in restored.tables.values())
-    return Copy(found, size, seconds, restored.at, rows, _short(before, restored))
+    return Copy(differences, size, seconds, restored.at, rows, _end_of_truncated(before, restored))
 
 
-def _short(before: DatabaseState, restored: DatabaseState) -> float | None:
-    """Up to when a sound copy goes whose log ends too early: recovery leaves nothing out, so it is whole up to there.
+def _end_of_truncated(before: DatabaseState, restored: DatabaseState) -> float | None:
+    """The instant of the last row of a sound copy whose WAL ends too early; None for any other copy.
 
-    None for any other copy.
+    Recovery skips no WAL, so the copy is complete up to that instant.
     """
-    ends = restored.canary.rows and not restored.canary.missing and restored.canary.last < before.canary.last
-    return restored.at if ends else None
+    truncated = restored.canary.rows and not restored.canary.missing and restored.canary.last < before.canary.last
+    return restored.at if truncated else None
 
 
 @contextlib.contextmanager
 def _copy(work: Work, at: float | None = None) -> Iterator[Server]:
-    """A server on a restored copy, stopped clean at the end; its data stays. Raises BrokenError."""
+    """A server on a restored copy, shut down cleanly at the end; its data stays. Raises DamagedCopyError."""
     target = work.scratch
     _remove(target)
     with contextlib.ExitStack() as stack:
         try:
             restored = pgbackrest.restore(work.app, target, at)
-            beside = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
+            copy_server = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
         except HostError as error:
             raise DamagedCopyError(error.what) from None
-        yield beside
+        yield copy_server
 
 
-def _readable(beside: Server, wanted: Cluster, before: DatabaseState | None = None) -> DatabaseState:
+def _read_copy(copy_server: Server, config: Cluster, before: DatabaseState | None = None) -> DatabaseState:
     try:
-        return read_state(beside, wanted.name, before)
+        return read_state(copy_server, config.name, before)
     except HostError as error:
         raise DamagedCopyError(f"the copy cannot be read: {error.what}") from None
 
@@ -160,55 +158,55 @@ def _readable(beside: Server, wanted: Cluster, before: DatabaseState | None = No
 # ---------------------------------------------------------------------------------------------- what can be restored
 
 
-def _restorable(work: Work, wanted: Cluster, until: float) -> float | None:
-    """The newest moment up to `until` of which a sound copy can be restored; None when there is none."""
+def _restorable(work: Work, config: Cluster, until: float) -> float | None:
+    """The newest instant up to `until` from which a sound copy can be restored; None without one."""
     drill.report_step(work, "looking for what can be restored")
     with contextlib.suppress(HostError):
         times = [at for at in restore_times(pgbackrest.bases(work.app, work.epoch)) if at <= until]
-        return newest_sound(times, partial(_good, work, wanted))
+        return newest_sound(times, partial(_is_sound, work, config))
     return None
 
 
 def restore_times(bases: Sequence[Base]) -> list[float]:
-    """Moments worth trying, newest first: just after each base backup, and the last before it, from the one older.
+    """The instants to try, newest first: just after each base backup, and just before it from the one before.
 
-    pgBackRest tells the end of a base backup in whole seconds, and cuts off what is beyond.
+    pgBackRest gives the end of a base backup in whole seconds, rounded down.
     """
     ends = [math.floor(base.ended) for base in bases]
     return sorted({*(end + 1.0 for end in ends), *(end - 1.0 for end in ends[1:])}, reverse=True)
 
 
-def _good(work: Work, wanted: Cluster, at: float) -> bool:
+def _is_sound(work: Work, config: Cluster, at: float) -> bool:
     try:
-        with _copy(work, at) as beside:
-            seen = _readable(beside, wanted)
-            amcheck(beside)
-        check_checksums(beside)
+        with _copy(work, at) as copy_server:
+            state = _read_copy(copy_server, config)
+            amcheck(copy_server)
+        check_checksums(copy_server)
     except DamagedCopyError:
         return False
-    return seen.canary.missing == 0
+    return state.canary.missing == 0
 
 
 # ---------------------------------------------------------------------------------------------- whether a copy is sound
 
 
-def amcheck(beside: Server) -> None:
-    """Raises BrokenError when a table or an index of the copy is not as it should be, in any of its databases."""
-    argv: list[str | Path] = [beside.bin / "pg_amcheck", "--all", "--heapallindexed", "--install-missing"]
-    _checked([*argv, "-h", beside.socket, "-U", cluster.SUPERUSER], "pg_amcheck", {"PGOPTIONS": UNHINDERED})
+def amcheck(copy_server: Server) -> None:
+    """Check the tables and indexes in all databases of the copy. Raises DamagedCopyError."""
+    argv: list[str | Path] = [copy_server.bin / "pg_amcheck", "--all", "--heapallindexed", "--install-missing"]
+    _run_check([*argv, "-h", copy_server.socket, "-U", cluster.SUPERUSER], "pg_amcheck", {"PGOPTIONS": UNHINDERED})
 
 
-def check_checksums(beside: Server) -> None:
-    """Raises BrokenError when a page of the stopped copy is not what was written. A cluster may have none to check."""
-    if cluster.control_data(beside).get("Data page checksum version") != "0":
-        _checked([beside.bin / "pg_checksums", "--check", "-D", beside.data], "pg_checksums")
+def check_checksums(copy_server: Server) -> None:
+    """Check the checksums of the stopped copy's pages, if the cluster has them. Raises DamagedCopyError."""
+    if cluster.control_data(copy_server).get("Data page checksum version") != "0":
+        _run_check([copy_server.bin / "pg_checksums", "--check", "-D", copy_server.data], "pg_checksums")
 
 
-def _checked(argv: Sequence[str | Path], program: str, env: Mapping[str, str] = NOTHING) -> None:
+def _run_check(argv: Sequence[str | Path], program: str, env: Mapping[str, str] | None = None) -> None:
     try:
-        done = cluster.run_as_postgres(argv, timeout=CHECKED, env=env)
+        done = cluster.run_as_postgres(argv, timeout=LONGEST, env=env)
     except TimeoutExpired:
-        raise HostError(f"{program} did not end within {CHECKED / 3600:g} hours", "the drill", "try again") from None
+        raise HostError(f"{program} did not end within {LONGEST / 3600:g} hours", "the drill", "try again") from None
     if done.returncode != 0:
         lines = [line.strip() for line in chain(done.stdout.splitlines(), done.stderr.splitlines()) if line.strip()]
         raise DamagedCopyError(f"{program} finds the copy damaged: {'; '.join(lines[:SHOWN])}")
@@ -217,19 +215,20 @@ def _checked(argv: Sequence[str | Path], program: str, env: Mapping[str, str] = 
 # ---------------------------------------------------------------------------------------------- the app's own checks
 
 
-def verify(beside: Server, wanted: Cluster, statements: Sequence[str]) -> list[str]:
-    """What the app's own checks say of a copy: the first column of each statement's first row must be true."""
-    found = []
+def verify(copy_server: Server, config: Cluster, statements: Sequence[str]) -> list[str]:
+    """The app's own checks that fail on a copy: the first column of a statement's first row must be true."""
+    failures = []
     for statement in statements:
-        wrong = _denied(beside, wanted, statement)
-        found += [f"backup.verify: {wrong}: {statement}"] if wrong else []
-    return found
+        reason = _failure(copy_server, config, statement)
+        failures += [f"backup.verify: {reason}: {statement}"] if reason else []
+    return failures
 
 
-def _denied(beside: Server, wanted: Cluster, statement: str) -> str:
-    bound = {"user": wanted.user, "statement": statement}
+def _failure(copy_server: Server, config: Cluster, statement: str) -> str:
+    """Why a check fails; "" for one that passes."""
+    bound = {"user": config.user, "statement": statement}
     try:
-        rows = cluster.query(beside, VERIFY, wanted.name, timeout=CHECKED, bound=bound)
+        rows = cluster.query(copy_server, VERIFY, config.name, timeout=LONGEST, bound=bound)
     except HostError as error:
         return error.what
     if not rows:
@@ -238,6 +237,6 @@ def _denied(beside: Server, wanted: Cluster, statement: str) -> str:
 
 
 def is_true(text: str) -> bool:
-    """Whether SQL's text of a value is true: a boolean, or a number other than 0. NULL's text is empty, and is not."""
+    """Whether the text of an SQL value is true: a boolean, or a number other than 0. NULL, the empty text, is not."""
     value = text.strip()
     return value == "t" or (re.fullmatch(r"-?[0-9.]+", value) is not None and value.strip("-0.") != "")

@@ -1,8 +1,8 @@
-"""Data of another system in the live data's place: what pg_upgrade made, or what was there before it.
+"""The epoch of data of another system: of the cluster that pg_upgrade created, or of the one before it.
 
-No log leads from one system to another, and no archive takes the log of two. So such data is archived into an epoch of
-its own, which counts once the app has been found well on it. Until then the epoch of before counts, with everything
-that was written until then, and an undo goes back to it.
+WAL does not connect two systems, and an archive takes the WAL of one only. So such data is archived into a new epoch,
+which becomes current once the app is healthy on it. Until then the earlier epoch is current, with everything that was
+written before, and the undo returns to it.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from hostctl.postgres.server.cluster import Server
 
 
 def is_other_system(app: App, data: Path) -> bool:
-    """Whether the data is of another system (cluster) than this host's epoch is archived from. Raises HostError."""
-    mine = epochs.local(app)
-    if mine is None:
+    """Whether the data is of another system (cluster) than this host's epoch. Raises HostError."""
+    own_epoch = epochs.local(app)
+    if own_epoch is None:
         return False
-    known = timelines.load(app).system or timelines.read_stored(epochs.bucket(app), mine.epoch).system
-    return known not in ("", _system(data))
+    identifier = timelines.load(app).system or timelines.read_stored(epochs.bucket(app), own_epoch.epoch).system
+    return identifier not in ("", _system_identifier(data))
 
 
-def _system(data: Path) -> str:
+def _system_identifier(data: Path) -> str:
     return cluster.control_data(Server(scratch_server.programs(data), data, Path()))["Database system identifier"]
 
 
 def begin(work: Work, why: str) -> None:
-    """Save a new epoch into which the server is archived from its next start on. The server must not run now.
+    """Save a new epoch, into which the server is archived from its next start on. The server must not run.
 
-    Without a backup there is none. It is published by `confirm`. Raises HostError.
+    Without a backup it does nothing. `confirm` publishes the epoch. Raises HostError.
     """
-    mine = epochs.local(work.app)
-    if mine is not None:
-        work.journal.set(epoch=mine._asdict())
-        fresh = epochs.new_local(work.app, settings.backup(work.app), mine, why)
-        pgbackrest.configure(work.app, fresh.epoch)
+    own_epoch = epochs.local(work.app)
+    if own_epoch is not None:
+        work.journal.set(epoch=own_epoch._asdict())
+        new_epoch = epochs.new_local(work.app, settings.backup(work.app), own_epoch, why)
+        pgbackrest.configure(work.app, new_epoch.epoch)
 
 
 def switch(work: Work, at: float | None = None) -> None:
-    """The server, which runs again, is archived and streamed into the epoch that `begin` or `back` wrote down.
+    """Archive and stream the running server into the epoch that `begin` or `revert` saved.
 
-    `at`: the instant whose data it goes on from. Raises HostError.
+    `at`: the instant whose data the server continues. Raises HostError.
     """
-    mine = epochs.local(work.app)
-    if mine is not None:
-        replication.switch_epoch(work.app, work.host, mine, at)
+    own_epoch = epochs.local(work.app)
+    if own_epoch is not None:
+        replication.switch_epoch(work.app, work.host, own_epoch, at)
 
 
 def confirm(work: Work) -> None:
@@ -65,12 +65,12 @@ def confirm(work: Work) -> None:
 
 
 def revert(work: Work) -> Epoch | None:
-    """The undo of `begin`: this host's earlier epoch is its epoch again, for `switch`; None when it never changed."""
-    told, now = work.journal.content.get("epoch"), epochs.local(work.app)
-    if told is None or now is None or now.epoch == told["epoch"]:
+    """The undo of `begin`: make the earlier epoch this host's epoch again; returns it, or None without a change."""
+    saved, own_epoch = work.journal.content.get("epoch"), epochs.local(work.app)
+    if saved is None or own_epoch is None or own_epoch.epoch == saved["epoch"]:
         return None
-    # CURRENT may name either: what was published is taken back, by the watch where it cannot be done now
-    before = Epoch(**told)._replace(published=False, replaces=now.epoch)
+    # CURRENT may name either epoch; the monitor publishes the earlier one if S3 does not answer now
+    before = Epoch(**saved)._replace(published=False, replaces=own_epoch.epoch)
     epochs.save(work.app, settings.backup(work.app), before)
     pgbackrest.configure(work.app, before.epoch)
     if not work.booting:
@@ -79,5 +79,5 @@ def revert(work: Work) -> Epoch | None:
 
 
 def _publish(app: App) -> None:
-    with contextlib.suppress(s3.Unreachable, s3.Refused):  # the watch tries again
+    with contextlib.suppress(s3.Unreachable, s3.Refused):  # the monitor tries again
         epochs.publish(app, epochs.bucket(app))

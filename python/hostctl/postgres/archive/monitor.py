@@ -1,5 +1,5 @@
-"""The monitor of every minute: the server and its archiver, the arrival of writes on S3, the current epoch, the disk,
-and the base backup that is due.
+"""The monitor, which runs every minute: it checks the server and its archiver, the current epoch, the disk and the
+arrival of writes on S3, and starts the base backup that is due.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 from hostctl.backup import epochs, s3, state, units
 from hostctl.backup.settings import Backup
@@ -26,13 +26,13 @@ from hostctl.postgres.archive.timelines import Base, Gap
 from hostctl.postgres.database import inspect
 from hostctl.postgres.server import cluster
 
-PATIENCE = 10.0  # seconds that a row may take to S3 before the watch stops waiting for it
-FREE = 0.10  # of the disk: below it, what waits to be archived is given up
-HELD = 4  # segments: fewer would not help the disk
-FORGOTTEN = 60.0  # seconds after which a pause that nobody is at work under was left by a crash
-LONGEST = 1 << 20  # bytes of the archiver's complaints
-RETRY = 300.0  # seconds between two tries of a backup that failed
-FAILING = 60.0  # seconds without a segment archived after which a failure is worth a word
+PATIENCE = 10.0  # seconds that the monitor waits for a row to arrive on S3
+MIN_FREE = 0.10  # of the disk: below it, waiting WAL is dropped
+MIN_WAITING = 4  # segments: dropping fewer would not help the disk
+PAUSE_LIMIT = 60.0  # seconds after which a pause without a transition was left by a crash
+LOG_LIMIT = 1 << 20  # bytes of the archiver's log
+RETRY = 300.0  # seconds between two attempts of a backup that failed
+FAILING = 60.0  # seconds without an archived segment after which a failure is reported
 ARCHIVER = (
     "SELECT coalesce(last_archived_wal, ''), coalesce(extract(epoch FROM last_archived_time), 0), "
     "coalesce(last_failed_wal, ''), coalesce(extract(epoch FROM last_failed_time), 0), failed_count "
@@ -41,7 +41,7 @@ ARCHIVER = (
 
 
 class Archiver(NamedTuple):
-    """What PostgreSQL says of its archiver. Times in seconds since the epoch; 0: never."""
+    """PostgreSQL's statistics of its archiver. Times in seconds since the epoch; 0: never."""
 
     archived: str
     archived_at: float
@@ -51,30 +51,37 @@ class Archiver(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether its last try failed."""
+        """Whether the last attempt failed."""
         return self.failed_at > self.archived_at
+
+
+class DropMarker(TypedDict):
+    """The marker that WAL is dropped, and a line of gaps.jsonl: when it was written, and the last archived instant."""
+
+    at: float
+    since: float
 
 
 # ---------------------------------------------------------------------------------------------- pure
 
 
-def must_drop(held: int, size: int, most: int, free: float) -> bool:
-    """Whether the waiting WAL must be dropped: `held` segments of `size` bytes, at most `most` bytes; `free` is the
+def must_drop(waiting: int, size: int, most: int, free: float) -> bool:
+    """Whether the waiting WAL must be dropped: `waiting` segments of `size` bytes, at most `most` bytes; `free` is the
     free share of the disk.
     """
-    return held * size > most or (free < FREE and held >= HELD)
+    return waiting * size > most or (free < MIN_FREE and waiting >= MIN_WAITING)
 
 
-def due_backup(now: float, bases: Sequence[Base], backup: Backup, owed: bool) -> str | None:
+def due_backup(now: float, bases: Sequence[Base], backup: Backup, required: bool) -> str | None:
     """The base backup that is due: "full", "incr", or None."""
-    full = max((one.begun for one in bases if one.kind == "full"), default=None)
-    if full is None or owed or now - full >= backup.full_interval:
+    full = max((base.begun for base in bases if base.kind == "full"), default=None)
+    if full is None or required or now - full >= backup.full_interval:
         return "full"
-    newest = max(one.begun for one in bases)
+    newest = max(base.begun for base in bases)
     return "incr" if now - newest >= backup.snapshot_interval else None
 
 
-# ---------------------------------------------------------------------------------------------- the watch
+# ---------------------------------------------------------------------------------------------- the check
 
 
 def check(app: App, host: Host) -> Json:
@@ -86,63 +93,63 @@ def check(app: App, host: Host) -> Json:
     if is_paused(app):
         return {"paused": True}
     if backup is None:
-        return {"error": _served(app, host)}
+        return {"error": _check_server(app, host)}
     try:
         with replication.exclusive(app, patience=0):
-            told = _look(app, backup, host)
+            result = _check_all(app, backup, host)
     except replication.BusyError as other:
-        return {"left_to": other.what}  # a provisioning, for one: the next look is in a minute
-    write_json(app.backup / "watch.json", told)
-    return told
+        return {"left_to": other.what}  # such as a provisioning; the next check is in a minute
+    write_json(app.backup / "watch.json", result)
+    return result
 
 
 def is_paused(app: App) -> bool:
-    """Whether a transition exchanges the data now. A pause that a crash left is not respected for ever."""
-    found = state.paused(app)
-    if found is None:
+    """Whether a transition replaces the data now. Ends a pause that a crash left."""
+    pause = state.paused(app)
+    if pause is None:
         return False
-    if journal.unfinished(app) or time.time() - found["at"] < FORGOTTEN:
+    if journal.unfinished(app) or time.time() - pause["at"] < PAUSE_LIMIT:
         return True
     state.resume(app)
     return False
 
 
-def _look(app: App, backup: Backup, host: Host) -> Json:
+def _check_all(app: App, backup: Backup, host: Host) -> Json:
     before = read_json(app.backup / "watch.json") or {}
-    told: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
-    wrong = [_served(app, host)]
-    _shorten(pgbackrest.log_file(app))
+    result: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
+    errors = [_check_server(app, host)]
+    _truncate(pgbackrest.log_file(app))
     if cluster.accepts_sessions(cluster.live_server(app)):
         timelines.record_live(app)
         drill.remove_leftovers(app)
-        wrong += [*_archived(app, backup, host), _counts(app, host)]
-        told["canary"], late = _arrives(app, backup, host)
-        wrong += [late, _backed_up(app, backup, host)]
-    since = None if wal_stream.lag(app) == 0 else before.get("since") or told["at"]
-    told |= {"lag": _lag(app, since), "since": since}
-    return {**told, "error": next((one for one in wrong if one), None)}
+        errors += [*_check_archiver(app, backup, host), _check_epoch(app, host)]
+        result["canary"], arrival_error = _check_arrival(app, backup, host)
+        errors += [arrival_error, _check_backups(app, backup, host)]
+    since = None if wal_stream.lag(app) == 0 else before.get("since") or result["at"]
+    result |= {"lag": _lag(app, since), "since": since}
+    return {**result, "error": next((error for error in errors if error), None)}
 
 
-def _shorten(log: Path) -> None:
-    """A year without S3 must not fill the disk with complaints."""
-    if log.exists() and log.stat().st_size > LONGEST:
+def _truncate(log: Path) -> None:
+    """Empty a long log: a year without S3 must not fill the disk."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
         os.truncate(log, 0)
 
 
 def _lag(app: App, since: float | None) -> float:
-    found = wal_stream.lag(app)
-    return found if found is not None else round(time.time() - since, 3) if since else 0.0
+    lag = wal_stream.lag(app)
+    return lag if lag is not None else round(time.time() - since, 3) if since else 0.0
 
 
-def _served(app: App, host: Host) -> str | None:
-    """See that the server runs, and runs what is installed; returns what was wrong with it."""
+def _check_server(app: App, host: Host) -> str | None:
+    """Start a server that does not run, and restart one after an update; returns what was wrong with it."""
     if not host.systemd.show(app.cluster_unit)[0].runs:
         with suppress(HostError):
             cluster.start(app, host)
         return "PostgreSQL did not run"
     if not cluster.accepts_sessions(cluster.live_server(app)):
         return "PostgreSQL does not answer"
-    # without S3 a stop takes long: the archiver tries to the end
+    # without S3 a shutdown takes long, since the archiver keeps trying
     if journal.unfinished(app) or host.systemd.show(units.run_unit(app))[0].runs or wal_stream.lag(app):
         return None
     try:
@@ -154,65 +161,67 @@ def _served(app: App, host: Host) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------- who counts
+# ---------------------------------------------------------------------------------------------- the current epoch
 
 
-def _counts(app: App, host: Host) -> str | None:
-    """See that CURRENT is this host's, and note it if not; returns what is wrong."""
+def _check_epoch(app: App, host: Host) -> str | None:
+    """Check that CURRENT names this host's epoch, and mark the host as superseded if not; returns what is wrong."""
     try:
         store = epochs.bucket(app)
-        return _compared(app, host, store, epochs.current(app, store))
+        return _compare_epoch(app, host, store, epochs.current(app, store))
     except HostError as error:
         return error.what
 
 
-def _compared(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
-    mine = epochs.local(app)
-    if mine is None:
+def _compare_epoch(app: App, host: Host, store: s3.Bucket, now: epochs.Epoch | None) -> str | None:
+    own_epoch = epochs.local(app)
+    if own_epoch is None:
         return "nothing is archived: this host has no epoch"
-    if now is not None and now.epoch == mine.epoch:
+    if now is not None and now.epoch == own_epoch.epoch:
         epochs.clear_superseded(app)
         epochs.publish(app, store)
-    elif not mine.published and (now is None or now.epoch == mine.replaces):
+    elif not own_epoch.published and (now is None or now.epoch == own_epoch.replaces):
         epochs.publish(app, store)
     elif now is None:
-        opened = epochs.open_epoch(app, mine._replace(published=False, parent=mine.epoch), "CURRENT was gone")
+        opened = epochs.open_epoch(
+            app, own_epoch._replace(published=False, parent=own_epoch.epoch), "CURRENT was missing"
+        )
         replication.switch_epoch(app, host, opened)
-        return "CURRENT is gone from the bucket: another epoch is opened"
+        return "CURRENT is missing from the bucket: a new epoch is opened"
     else:
         return str(epochs.mark_superseded(app, now)["why"])
     timelines.publish(app)
-    return None if replication.ensure_repository(app) else "the repository of pgBackRest cannot be prepared"
+    return None if replication.ensure_repository(app) else "pgBackRest cannot create its repository"
 
 
-# ---------------------------------------------------------------------------------------------- what waits
+# ---------------------------------------------------------------------------------------------- waiting WAL
 
 
-def _archived(app: App, backup: Backup, host: Host) -> list[str | None]:
-    """Look at the archiver and at the disk, and act where the disk would fill; returns what is wrong."""
-    found, held = read_archiver(app), replication.unarchived(app)
+def _check_archiver(app: App, backup: Backup, host: Host) -> list[str | None]:
+    """Check the archiver and the disk, and drop WAL before the disk is full; returns what is wrong."""
+    archiver, waiting = read_archiver(app), replication.unarchived(app)
     if dropping_since(app) is not None:
-        return [_picked_up(app) or "the log of PostgreSQL is dropped: it cannot be archived"]
-    if must_drop(len(held), segment_size(app), backup.max_wal, _free(app.cluster)):
-        drop_wal(app, found)
-        return [f"{len(held)} segments of PostgreSQL's log waited for S3: they are dropped, so that the disk holds"]
-    if found.fails and time.time() - found.archived_at > FAILING:
-        return [f"PostgreSQL's log is not archived since {_when(found.archived_at)}: {replication.archive_error(app)}"]
+        return [_end_dropping(app)]
+    if must_drop(len(waiting), segment_size(app), backup.max_wal, _free(app.cluster)):
+        drop_wal(app, archiver)
+        return [f"{len(waiting)} segments of WAL waited for S3: they are dropped, so that the disk does not fill up"]
+    if archiver.fails and time.time() - archiver.archived_at > FAILING:
+        return [f"WAL has not been archived since {_when(archiver.archived_at)}: {replication.archive_error(app)}"]
     return []
 
 
 def read_archiver(app: App) -> Archiver:
-    """Raises HostError when the server cannot be asked."""
+    """The statistics of the archiver. Raises HostError when the server does not answer."""
     (row,) = cluster.query(cluster.live_server(app), ARCHIVER)
     return Archiver(row[0], float(row[1]), row[2], float(row[3]), int(row[4]))
 
 
 def _when(at: float) -> str:
-    return utc(at) if at else "the server was started"
+    return utc(at) if at else "the start of the server"
 
 
 def segment_size(app: App) -> int:
-    """Bytes of a segment of the log."""
+    """Bytes of a WAL segment."""
     (row,) = cluster.query(cluster.live_server(app), "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")
     return int(row[0])
 
@@ -223,51 +232,52 @@ def _free(path: Path) -> float:
 
 
 def drop_marker(app: App) -> Path:
-    """While this file is there, the server's archive_command says that it has archived, and does not."""
+    """While this file exists, the server's archive_command reports success without archiving."""
     return app.cluster / "dropping"
 
 
-def dropping_since(app: App) -> Json | None:
+def dropping_since(app: App) -> DropMarker | None:
     """Since when WAL is dropped; None while it is not."""
-    return read_json(drop_marker(app))
+    return cast(DropMarker | None, read_json(drop_marker(app)))
 
 
-def drop_wal(app: App, found: Archiver) -> None:
-    """Drop the WAL that waits to be archived: until the next base backup nothing later can be restored."""
+def drop_wal(app: App, archiver: Archiver) -> None:
+    """Drop the WAL that waits to be archived: no later instant can be restored until the next base backup."""
     now = time.time()
-    since = found.archived_at or now
+    since = archiver.archived_at or now
     timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
-    append_json(app.backup / "gaps.jsonl", {"at": now, "since": since}, durable=True)
-    state.require_full(app, "log was dropped because it could not be archived")
-    write_json(drop_marker(app), {"at": now, "since": since}, mode=0o644)
+    marker: DropMarker = {"at": now, "since": since}
+    append_json(app.backup / "gaps.jsonl", marker, durable=True)
+    state.require_full(app, "WAL was dropped because it could not be archived")
+    write_json(drop_marker(app), marker, mode=0o644)
     with suppress(HostError):
         cluster.query(cluster.live_server(app), "CHECKPOINT", timeout=600)
 
 
-def _picked_up(app: App) -> str | None:
-    """Archive again as soon as S3 answers; a base backup is owed since the mark was made."""
+def _end_dropping(app: App) -> str:
+    """Archive again once S3 answers; a full backup is required since the WAL was dropped. Returns what is wrong."""
     try:
         epochs.bucket(app).check()
     except HostError as error:
-        return f"the log of PostgreSQL is dropped: {error.what}"
+        return f"WAL is dropped: {error.what}"
     unlink(drop_marker(app))
-    return "the log of PostgreSQL was dropped; S3 answers again, and a full backup is taken"
+    return "WAL was dropped; S3 answers again, and a full backup is taken"
 
 
 def close_gaps(app: App, base: Base) -> None:
     """End the gaps before a finished full base backup."""
-    timelines.change(app, lambda line: line._replace(gaps=tuple(_healed(gap, base) for gap in line.gaps)))
+    timelines.change(app, lambda line: line._replace(gaps=tuple(_close(gap, base) for gap in line.gaps)))
 
 
-def _healed(gap: Gap, base: Base) -> Gap:
+def _close(gap: Gap, base: Base) -> Gap:
     return gap if gap.until or gap.since > base.begun else Gap(gap.since, base.ended)
 
 
-# ---------------------------------------------------------------------------------------------- whether it arrives
+# ---------------------------------------------------------------------------------------------- arrival on S3
 
 
-def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | None]:
-    """Write a row, and wait until it is on S3; returns its number, and why it is not there."""
+def _check_arrival(app: App, backup: Backup, host: Host) -> tuple[int | None, str | None]:
+    """Write a row, and wait until it is on S3; returns its number, and the error if it is not there."""
     number = None
     stopped = replication.ensure_wal_stream(app, host, anew=False)
     try:
@@ -275,7 +285,7 @@ def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | No
         replication.wait_until_stored(app, min(PATIENCE, backup.max_lag), host)
     except HostError as error:
         return number, error.what
-    return number, "the tail did not run" if stopped else None
+    return number, "the WAL stream did not run" if stopped else None
 
 
 # ---------------------------------------------------------------------------------------------- base backups
@@ -283,40 +293,40 @@ def _arrives(app: App, backup: Backup, host: Host) -> tuple[int | None, str | No
 
 def known_bases(app: App) -> list[Base]:
     """The base backups of this host's epoch, as last read from the bucket."""
-    return _seen(app) or []
+    return _read_bases(app) or []
 
 
-def _seen(app: App) -> list[Base] | None:
-    mine, found = epochs.local(app), read_json(app.backup / "bases.json")
-    if mine is None or found is None or found["epoch"] != mine.epoch:
+def _read_bases(app: App) -> list[Base] | None:
+    """The base backups in bases.json; None without one of this host's epoch."""
+    own_epoch, document = epochs.local(app), read_json(app.backup / "bases.json")
+    if own_epoch is None or document is None or document["epoch"] != own_epoch.epoch:
         return None
-    return [Base(**one) for one in found["bases"]]
+    return [Base(**base) for base in document["bases"]]
 
 
 def refresh_bases(app: App) -> list[Base]:
-    """Ask the bucket for the base backups of this host's epoch, and keep what it says. Raises HostError."""
-    mine = epochs.local(app)
-    if mine is None:
+    """Read the base backups of this host's epoch from the bucket, and write them to bases.json. Raises HostError."""
+    own_epoch = epochs.local(app)
+    if own_epoch is None:
         return []
-    found = pgbackrest.bases(app, mine.epoch)
-    told = {"epoch": mine.epoch, "at": time.time(), "bases": [one._asdict() for one in found]}
-    write_json(app.backup / "bases.json", told)
-    return found
+    bases = pgbackrest.bases(app, own_epoch.epoch)
+    document = {"epoch": own_epoch.epoch, "at": time.time(), "bases": [base._asdict() for base in bases]}
+    write_json(app.backup / "bases.json", document)
+    return bases
 
 
-def _backed_up(app: App, backup: Backup, host: Host) -> str | None:
-    """Begin the base backup that is due; returns why the last one failed."""
+def _check_backups(app: App, backup: Backup, host: Host) -> str | None:
+    """Start the base backup that is due; returns why the last one failed."""
     if dropping_since(app) is not None or host.systemd.show(units.run_unit(app))[0].runs:
         return None
     last = read_json(app.backup / "run.json")
     failed = last is not None and not last["ok"]
     try:
-        # a host that lost what it had seen, or went back to an older epoch, finds its base backups in the bucket
-        bases = found if (found := _seen(app)) is not None else refresh_bases(app)
+        # without the file, or after a return to an older epoch, only the bucket knows the base backups
+        bases = known if (known := _read_bases(app)) is not None else refresh_bases(app)
     except HostError as error:
         return error.what
-    wanted = due_backup(time.time(), bases, backup, state.full_required(app) is not None)
-    if wanted is None:
+    if due_backup(time.time(), bases, backup, state.full_required(app) is not None) is None:
         return None
     if not failed or time.time() - (last or {})["at"] >= RETRY:
         try:

@@ -1,6 +1,6 @@
-"""pgBackRest: how it is configured, asked, and made to restore. Every epoch has a repository of its own.
+"""pgBackRest: its configuration, its commands, and restores. Every epoch has a repository of its own.
 
-The one configuration file names the epoch that this host archives into; another one is asked by `--repo1-path`.
+The configuration file names the epoch into which this host archives; `--repo1-path` selects another one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
 from hostctl.backup.settings import Backup, Credentials
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import Json, make_directory, read_json, write_atomic
+from hostctl.common.files import make_directory, write_atomic
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
 from hostctl.postgres.archive import timelines, wal_stream
@@ -30,19 +30,19 @@ from hostctl.postgres.archive.timelines import Base, Line
 from hostctl.postgres.server import cluster
 
 PROGRAM = "pgbackrest"
-QUICK = 120.0  # seconds for what moves no data
-WHOLE = 24 * 3600.0  # seconds for what does
-# of every session of its own, whatever the app wants for others
+QUICK = 120.0  # seconds for a command that moves no data
+WHOLE = 24 * 3600.0  # seconds for a command that does
+# for pgBackRest's sessions; they override what the app's parameters set
 UNHINDERED = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off"
 PROCESSES = 4  # at most, for one command
-PUSH = 10  # seconds that the server's archiver waits for one segment before it asks again
-SILENCE = 30  # seconds that the store may take for an answer
-TAKEN = 8192  # bytes of a log that are looked into
+PUSH = 10  # seconds that the server's archiver waits for one segment before it tries again
+IO_TIMEOUT = 30  # seconds that the store may take for an answer
+LOG_END = 8192  # bytes of a log that are read
 ARCHIVE = 60  # seconds that a backup waits for its WAL to be archived
 
 
 class Point(NamedTuple):
-    """A restore point: its name in the WAL, when it was made, and where. `lsn` as PostgreSQL writes it."""
+    """A restore point: its name in the WAL, its time and its position. `lsn` is in PostgreSQL's format."""
 
     name: str
     at: float
@@ -52,7 +52,10 @@ class Point(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A data directory that only has to be started with `settings`, by which it recovers to what was asked for."""
+    """A restored data directory. A server that is started with `settings` recovers to the requested instant.
+
+    `tail` is the number of bytes of WAL from the WAL stream; `settings` hold no secret.
+    """
 
     epoch: Epoch
     label: str
@@ -63,7 +66,7 @@ class Restored(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a restore uses: the base backup of one epoch, and the WAL of `sources`, newest epoch first."""
+    """What a restore uses: a base backup in the repository `home`, and the WAL of epochs (`sources`, newest first)."""
 
     epoch: Epoch
     base: Base
@@ -75,15 +78,54 @@ class Plan(NamedTuple):
     system: str
 
 
+class Limits(TypedDict):
+    """The start and the stop of a base backup, as WAL positions or segments."""
+
+    start: str
+    stop: str
+
+
+class Times(TypedDict):
+    """The start and the stop of a base backup, in seconds since the epoch."""
+
+    start: int
+    stop: int
+
+
+class Sizes(TypedDict):
+    """Bytes of a base backup, and what it added to the repository (`delta`)."""
+
+    size: int
+    repository: dict[str, int]
+
+
+class BackupInfo(TypedDict):
+    """A base backup in the output of `pgbackrest info`: the keys that are read here."""
+
+    label: str
+    type: str
+    lsn: Limits
+    timestamp: Times
+    info: Sizes
+    archive: Limits
+    error: NotRequired[bool]
+
+
+class Stanza(TypedDict):
+    """A stanza in the output of `pgbackrest info`."""
+
+    backup: NotRequired[list[BackupInfo]]
+
+
 # ---------------------------------------------------------------------------------------------- configuration
 
 
 def render(app: App, backup: Backup, keys: Credentials, epoch: str) -> str:
-    """The configuration file. It holds the keys."""
+    """The text of the configuration file, which holds the keys."""
     server = cluster.live_server(app)
-    told = _repository(backup, keys, epoch) | _habits(app)
-    lines = [f"{name}={value}" for name, value in told.items()]
-    # a server that stops waits for its archiver, which waits for S3: what is not archived then, is at the next start
+    options = _repository(backup, keys, epoch) | _behaviour(app)
+    lines = [f"{name}={value}" for name, value in options.items()]
+    # a server that stops waits for its archiver, and that for S3: the rest is archived after the next start
     lines += ["", "[global:archive-push]", f"archive-timeout={PUSH}"]
     lines += ["", f"[{app.name}]", f"pg1-path={server.data}", f"pg1-socket-path={server.socket}"]
     return "\n".join(["[global]", *lines, f"pg1-user={cluster.SUPERUSER}", "pg1-port=5432", ""])
@@ -92,7 +134,7 @@ def render(app: App, backup: Backup, keys: Credentials, epoch: str) -> str:
 def _repository(backup: Backup, keys: Credentials, epoch: str) -> dict[str, object]:
     suffix = "amazonaws.com.cn" if backup.region.startswith("cn-") else "amazonaws.com"
     parts = urllib.parse.urlsplit(backup.endpoint or f"https://s3.{backup.region}.{suffix}")
-    told: dict[str, object] = {
+    options: dict[str, object] = {
         "repo1-type": "s3",
         "repo1-path": repository_path(backup, epoch),
         "repo1-s3-bucket": backup.bucket,
@@ -106,24 +148,24 @@ def _repository(backup: Backup, keys: Credentials, epoch: str) -> dict[str, obje
         "repo1-retention-full-type": "time",
         "repo1-retention-full": max(1, math.ceil(backup.retention / 86_400)),
     }
-    told |= {"repo1-storage-ca-file": backup.ca} if backup.ca else {}
+    options |= {"repo1-storage-ca-file": backup.ca} if backup.ca else {}
     if backup.encrypted:
-        told |= {"repo1-cipher-type": "aes-256-cbc", "repo1-cipher-pass": keys.encryption_key}
-    return told
+        options |= {"repo1-cipher-type": "aes-256-cbc", "repo1-cipher-pass": keys.encryption_key}
+    return options
 
 
-def _habits(app: App) -> dict[str, object]:
+def _behaviour(app: App) -> dict[str, object]:
     return {
         "archive-async": "y",
         "expire-auto": "n",
         "archive-timeout": ARCHIVE,
-        "io-timeout": SILENCE,
+        "io-timeout": IO_TIMEOUT,
         "spool-path": app.cluster / "spool",
         "lock-path": app.cluster / "lock",
         "process-max": max(1, min(PROCESSES, (os.cpu_count() or 1) // 2)),
         "compress-type": "zst",
         "start-fast": "y",
-        # what archives in the background tells why it fails in a file alone
+        # asynchronous archiving reports errors in its log file only
         "log-path": log_file(app).parent,
         "log-level-file": "warn",
         "log-level-console": "off",
@@ -132,23 +174,23 @@ def _habits(app: App) -> dict[str, object]:
 
 
 def log_file(app: App) -> Path:
-    """Where the archiver says what goes wrong."""
+    """The log of asynchronous archiving."""
     return app.cluster / "log" / f"{app.name}-archive-push-async.log"
 
 
 def last_error(app: App) -> str | None:
-    """What the archiver complained of last; None when it did not."""
+    """The last error of asynchronous archiving; None without one."""
     try:
         with log_file(app).open("rb") as file:
-            file.seek(max(0, log_file(app).stat().st_size - TAKEN))
+            file.seek(max(0, log_file(app).stat().st_size - LOG_END))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if "ERROR:" in line]
     except OSError:
         return None
-    return _clean(app, error_text(lines[-1])) if lines else None
+    return _redact(app, error_text(lines[-1])) if lines else None
 
 
 def repository_path(backup: Backup, epoch: str) -> str:
-    """Where an epoch's repository is in the bucket."""
+    """The path of an epoch's repository in the bucket."""
     return f"/{backup.prefix}/{epoch}/pg"
 
 
@@ -156,24 +198,24 @@ def configure(app: App, epoch: str) -> bool:
     """Write the configuration for archiving into an epoch; returns whether anything changed. Raises HostError."""
     backup, keys = settings.backup(app), settings.credentials(app)
     if backup.encrypted and not keys.encryption_key:
-        what = "the backup's encryption key was never sent here"
+        what = "the backup's encryption key is not on this host"
         fix = "export the secret that backup.encryption_key names, and run deploy provision"
         raise HostError(what, str(app.backup_credentials), fix, USAGE)
     for name in ("spool", "lock", "log"):
         make_directory(app.cluster / name, 0o700)
-        _give(app.cluster / name)
+        _set_owner(app.cluster / name)
     text = render(app, backup, keys, epoch).encode()
     if app.pgbackrest.exists() and app.pgbackrest.read_bytes() == text:
         return False
     part = app.pgbackrest.with_name(".pgbackrest.conf.made")
     write_atomic(part, text, 0o600)
-    _give(part, "root", 0o640)
+    _set_owner(part, "root", 0o640)
     part.replace(app.pgbackrest)
     return True
 
 
-def _give(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -> None:
-    """To the user postgres, or to its group; as whoever else than root there is nobody to give it to."""
+def _set_owner(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -> None:
+    """Let `owner` and the group postgres own a path. Only root can do this; other users do nothing."""
     if os.geteuid() == 0:
         shutil.chown(path, owner, cluster.SUPERUSER)
     if mode is not None:
@@ -184,44 +226,45 @@ def _give(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -
 
 
 def command_line(app: App, command: str, *options: str) -> list[str]:
-    """A call of pgBackRest. No option is a secret."""
+    """The command line of pgBackRest. No option is a secret."""
     return [PROGRAM, f"--config={app.pgbackrest}", f"--stanza={app.name}", *options, command]
 
 
 def run(app: App, command: str, *options: str, timeout: float = QUICK) -> str:
-    """Run it as the user postgres; returns what it printed. Raises HostError with its words."""
-    failed = f"pgBackRest: {command} failed"
+    """Run a command of pgBackRest as the user postgres; returns its output. Raises HostError with its error."""
+    failure = f"pgBackRest: {command} failed"
     try:
         done = cluster.run_as_postgres(
             command_line(app, command, *options), timeout=timeout, env={"PGOPTIONS": UNHINDERED}
         )
     except FileNotFoundError:
-        raise HostError(f"{failed}: it is not installed", PROGRAM, "deploy provision") from None
+        raise HostError(f"{failure}: it is not installed", PROGRAM, "deploy provision") from None
     except subprocess.TimeoutExpired:
-        raise HostError(f"{failed}: it took longer than {timeout:g} s", "the backup on S3", _MEND) from None
+        raise HostError(f"{failure}: it took longer than {timeout:g} s", "the backup on S3", _FIX) from None
     if done.returncode != 0:
-        raise HostError(f"{failed}: {_clean(app, error_text(done.stderr + done.stdout))}", "the backup on S3", _MEND)
+        raise HostError(f"{failure}: {_redact(app, error_text(done.stderr + done.stdout))}", "the backup on S3", _FIX)
     return done.stdout
 
 
-_MEND = "deploy backup check tells whether S3 answers as it should"
+_FIX = "deploy backup check shows whether S3 answers correctly"
 
 
 def error_text(printed: str) -> str:
-    """Why pgBackRest failed, in its own words: its errors without times and processes, else its last line."""
+    """The error messages in pgBackRest's output, without times and processes, else its last line."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [re.sub(r"^.*?ERROR: *(\[\d+\]: *)?", "", line) for line in lines if "ERROR:" in line]
-    return "; ".join(errors[:2] or lines[-1:] or ["it does not say why"])[:500]
+    return "; ".join(errors[:2] or lines[-1:] or ["it wrote no message"])[:500]
 
 
-def _clean(app: App, text: str) -> str:
+def _redact(app: App, text: str) -> str:
+    """The text without the backup's keys."""
     for key in settings.credentials(app):
         text = text.replace(key, "...") if key else text
     return text
 
 
 def create_repository(app: App) -> None:
-    """Prepare the epoch's repository for the cluster; one that is prepared stays as it is. Raises HostError."""
+    """Create the epoch's repository for the cluster. Raises HostError. Idempotent."""
     run(app, "stanza-create", "--no-online")
 
 
@@ -233,26 +276,27 @@ def backup(app: App, kind: str) -> None:
 def restorable_range(app: App) -> tuple[float, float]:
     """The oldest and the newest instant that can be restored, in seconds since the epoch. Raises HostError."""
     epochs = backup_epochs.chain(backup_epochs.bucket(app))
-    ends = [found[0].ended for epoch in epochs if (found := bases(app, epoch.epoch))]
+    ends = [oldest[0].ended for epoch in epochs if (oldest := bases(app, epoch.epoch))]
     if not ends:
-        raise HostError("there is no base backup that could be restored", "the backup on S3", "deploy backup status")
+        raise HostError("there is no base backup to restore", "the backup on S3", "deploy backup status")
     return min(ends), newest_instant(app)
 
 
 def newest_instant(app: App) -> float:
-    """The newest instant that is on S3: what the tail says, else when it last said something."""
-    told = read_json(app.backup / "tail.json") or {}
-    late = wal_stream.lag(app)
-    return time.time() - late if late is not None else float(told.get("behind_since") or told.get("at") or time.time())
+    """The newest instant that is on S3, by the state that the WAL stream wrote last."""
+    if (lag := wal_stream.lag(app)) is not None:
+        return time.time() - lag
+    state = wal_stream.written_state(app)
+    return (state["behind_since"] or state["at"]) if state is not None else time.time()
 
 
 def expire(app: App) -> None:
-    """Remove what the retention has passed: only once a drill has proven what is newer. Raises HostError."""
+    """Delete backups older than the retention. Only after a drill has proven a newer one. Raises HostError."""
     run(app, "expire", timeout=WHOLE)
 
 
 def check(app: App) -> None:
-    """Have the running server archive a segment, and see it arrive. Raises HostError."""
+    """Let the running server archive a segment, and check that it arrives. Raises HostError."""
     run(app, "check", f"--archive-timeout={ARCHIVE}", timeout=2 * QUICK)
 
 
@@ -263,162 +307,155 @@ def bases(app: App, epoch: str) -> list[Base]:
 
 
 def parse_info(text: str) -> list[Base]:
-    """What `info` says in JSON, but for backups that came with errors. Raises HostError for anything else."""
+    """The base backups in the JSON of `info`, without those with errors. Raises HostError for other text."""
     try:
-        stanzas: list[Json] = json.loads(text)
-        return [_base(one) for stanza in stanzas for one in stanza.get("backup", []) if not one.get("error")]
+        stanzas: list[Stanza] = json.loads(text)
+        return [_base(backup) for stanza in stanzas for backup in stanza.get("backup", []) if not backup.get("error")]
     except (ValueError, KeyError, TypeError) as error:
-        what = f"pgBackRest's info cannot be understood: {type(error).__name__}: {error}"
+        what = f"the output of pgbackrest info is invalid: {type(error).__name__}: {error}"
         raise HostError(what, "the backup on S3", "report it with the version of pgBackRest") from None
 
 
-def _base(told: Json) -> Base:
-    start, stop = (timelines.parse_lsn(told["lsn"][name]) for name in ("start", "stop"))
-    times, sizes = told["timestamp"], told["info"]
-    timeline = int(told["archive"]["start"][:8], 16)
+def _base(backup: BackupInfo) -> Base:
+    start, stop = timelines.parse_lsn(backup["lsn"]["start"]), timelines.parse_lsn(backup["lsn"]["stop"])
+    times, sizes = backup["timestamp"], backup["info"]
+    timeline = int(backup["archive"]["start"][:8], 16)
     stored = int(sizes["repository"].get("delta", 0))
     begun, ended = float(times["start"]), float(times["stop"])
-    return Base(told["label"], told["type"], begun, ended, timeline, start, stop, int(sizes["size"]), stored)
+    return Base(backup["label"], backup["type"], begun, ended, timeline, start, stop, int(sizes["size"]), stored)
 
 
 # ---------------------------------------------------------------------------------------------- restore
 
 
 def restore(app: App, into: Path, at: float | None = None, point: Point | None = None) -> Restored:
-    """Bring a base backup, and the end of the WAL, into a new directory of the user postgres.
+    """Restore a base backup and the WAL stream into a new directory of the user postgres.
 
-    `at`: the instant that it will recover to; `point`: the restore point; neither: the newest. Raises HostError.
+    Recovery goes to the instant `at`, to the restore point `point`, or without both to the end. Raises HostError.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     store = backup_epochs.bucket(app)
-    found = plan(app, backup_epochs.chain(store), at, point)
+    chosen = plan(app, backup_epochs.chain(store), at, point)
     cluster.make_postgres_directory(into)
-    options = [f"--set={found.base.label}", f"--repo1-path={found.home}", f"--pg1-path={into}"]
+    options = [f"--set={chosen.base.label}", f"--repo1-path={chosen.home}", f"--pg1-path={into}"]
     run(app, "restore", *options, "--type=none", timeout=WHOLE)
-    laid = 0
-    for epoch in reversed(found.sources):
-        laid += wal_stream.restore_segments(app, store, epoch, into)
-    for number, text in found.histories.items():
-        _owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
-    _owned(into / "recovery.signal", b"")
-    settings = _settings(app, into, found, point)
-    return Restored(found.epoch, found.base.label, found.timeline, settings, laid, time.monotonic() - begun)
+    streamed = 0
+    for epoch in reversed(chosen.sources):
+        streamed += wal_stream.restore_segments(app, store, epoch, into)
+    for number, text in chosen.histories.items():
+        _write_owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
+    _write_owned(into / "recovery.signal", b"")
+    recovery = _recovery_settings(app, into, chosen, point)
+    return Restored(chosen.epoch, chosen.base.label, chosen.timeline, recovery, streamed, time.monotonic() - started)
 
 
-def _owned(path: Path, data: bytes) -> None:
+def _write_owned(path: Path, data: bytes) -> None:
+    """Write a file of the user postgres."""
     write_atomic(path, data)
-    _give(path)
+    _set_owner(path)
 
 
 def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | None) -> Plan:
-    """What to restore from. Raises HostError (usage) when no base backup leads to what is wanted."""
-    wanted = point.at if point else at
-    reachable = [one for one in epochs if point is None or one.epoch == point.epoch]
-    for epoch, until in backup_epochs.candidates(reachable, wanted):
+    """The plan of a restore. Raises HostError (usage) when no base backup leads to the target."""
+    target = point.at if point else at
+    reachable = [epoch for epoch in epochs if point is None or epoch.epoch == point.epoch]
+    for epoch, until in backup_epochs.candidates(reachable, target):
         number = epochs.index(epoch)
-        found = _planned(app, epochs[number:], until, point)
-        if found is not None:
-            return _numbered(app, found, epochs[:number])
-    when = utc(wanted) if wanted else "now"
+        chosen = _plan_from(app, epochs[number:], until, point)
+        if chosen is not None:
+            return _with_newer_histories(app, chosen, epochs[:number])
+    when = utc(target) if target else "now"
     what = f"no base backup leads to {when}"
-    raise HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
+    raise HostError(what, "the backup on S3", "deploy backup list shows what can be restored", USAGE)
 
 
-def _planned(app: App, epochs: Sequence[Epoch], until: float | None, point: Point | None) -> Plan | None:
-    """From the first of these epochs, with the base backup of the first of them that has one. None without."""
-    store, known = backup_epochs.bucket(app), settings.backup(app)
+def _plan_from(app: App, epochs: Sequence[Epoch], until: float | None, point: Point | None) -> Plan | None:
+    """A plan for the first epoch, with a base backup of the first epoch that has a usable one; None without one."""
+    store, backup = backup_epochs.bucket(app), settings.backup(app)
     line = timelines.read_stored(store, epochs[0].epoch)
     span = timelines.span_at(line.spans, until)
     if span is None:
         return None
     timeline, lsn = (point.timeline, timelines.parse_lsn(point.lsn)) if point else (span.timeline, None)
-    told, sources = line, [epochs[0].epoch]
+    joined, sources = line, [epochs[0].epoch]
     for epoch in epochs:
         if epoch is not epochs[0]:
             older = timelines.read_stored(store, epoch.epoch)
             if older.system not in ("", line.system):
-                continue  # no log leads from one system to another, but one that was gone back to may be older still
-            told = _joined(older, told)
+                continue  # no WAL connects two systems, but an even older epoch may be of the same system
+            joined = _join(older, joined)
             sources.append(epoch.epoch)
-        way = timelines.ancestry(told.spans, timeline)
-        base = timelines.choose_base(bases(app, epoch.epoch), way, until, lsn)
+        path = timelines.ancestry(joined.spans, timeline)
+        base = timelines.choose_base(bases(app, epoch.epoch), path, until, lsn)
         if base is None:
             continue
-        if (gap := timelines.gap_before(told.gaps, base, until)) is not None:
-            raise _dropped(gap)
+        if (gap := timelines.gap_before(joined.gaps, base, until)) is not None:
+            raise _gap_error(gap)
         return Plan(
             epochs[0],
             base,
-            repository_path(known, epoch.epoch),
+            repository_path(backup, epoch.epoch),
             timeline,
             until,
             tuple(sources),
-            told.histories,
+            joined.histories,
             line.system,
         )
     return None
 
 
-def _numbered(app: App, found: Plan, newer: Sequence[Epoch]) -> Plan:
-    """The plan with what newer epochs know of timelines of the same system: none of their numbers is taken again."""
-    store, histories = backup_epochs.bucket(app), dict(found.histories)
+def _with_newer_histories(app: App, chosen: Plan, newer: Sequence[Epoch]) -> Plan:
+    """The plan with the history files of newer epochs of the same system, so that no timeline number is reused."""
+    store, histories = backup_epochs.bucket(app), dict(chosen.histories)
     for epoch in newer:
         line = timelines.read_stored(store, epoch.epoch)
-        if line.system == found.system:
+        if line.system == chosen.system:
             histories = {**line.histories, **histories}
-    return found._replace(histories=histories)
+    return chosen._replace(histories=histories)
 
 
-def _joined(older: Line, newer: Line) -> Line:
-    """One line of two epochs, of which the second goes on from the first."""
+def _join(older: Line, newer: Line) -> Line:
+    """The records of two epochs as one; the second continues the first."""
     histories = {**older.histories, **newer.histories}
     return Line((*older.spans, *newer.spans), (*older.gaps, *newer.gaps), histories, newer.system)
 
 
-def _dropped(gap: timelines.Gap) -> HostError:
-    healed = f" to {utc(gap.until)}" if gap.until else ", and no base backup was taken since"
-    what = f"the log of that time was dropped: there is a gap from {utc(gap.since)}{healed}"
-    return HostError(what, "the backup on S3", "deploy backup list tells what can be restored", USAGE)
+def _gap_error(gap: timelines.Gap) -> HostError:
+    end = f" to {utc(gap.until)}" if gap.until else ", and no base backup was taken since"
+    what = f"the WAL of that time was dropped: there is a gap from {utc(gap.since)}{end}"
+    return HostError(what, "the backup on S3", "deploy backup list shows what can be restored", USAGE)
 
 
-def _settings(app: App, into: Path, found: Plan, point: Point | None) -> dict[str, str]:
-    """What the server is started with: no secret is in it."""
-    told = {
-        "restore_command": restore_command(list(_fetches(app, into, found.sources))),
-        "recovery_target_timeline": str(found.timeline),
+def _recovery_settings(app: App, into: Path, chosen: Plan, point: Point | None) -> dict[str, str]:
+    """The settings for the recovery. They hold no secret."""
+    values = {
+        "restore_command": restore_command(list(_archive_commands(app, into, chosen.sources))),
+        "recovery_target_timeline": str(chosen.timeline),
         "recovery_target_action": "promote",
-        # nobody asks it before it has recovered, and so it needs no more room than this host gives
+        # no sessions during recovery, so the limits may be lower than on the host of the backup
         "hot_standby": "off",
     }
     if point is not None:
-        return told | {"recovery_target_name": point.name}
-    if found.until is not None:
-        return told | {"recovery_target_time": timelines.format_instant(found.until)}
-    return told
+        return values | {"recovery_target_name": point.name}
+    if chosen.until is not None:
+        return values | {"recovery_target_time": timelines.format_instant(chosen.until)}
+    return values
 
 
 def restore_command(commands: Sequence[str]) -> str:
-    """Ask for a file of WAL in one place after the other, each of which says 1 when it has none.
+    """A shell command that tries each command until one has the WAL file. A command exits with 1 if it lacks the file.
 
-    Whatever else goes wrong must not pass for the end of the WAL: above 125, PostgreSQL gives up its recovery.
+    Any other error must not look like the end of the WAL: with a status above 125, PostgreSQL aborts recovery.
     """
-    asked = "s=1; " + "".join(f"[ $s -ne 1 ] || {{ {command}; s=$?; }}; " for command in commands)
-    return asked + "[ $s -le 1 ] || exit 255; exit $s"
+    script = "s=1; " + "".join(f"[ $s -ne 1 ] || {{ {command}; s=$?; }}; " for command in commands)
+    return script + "[ $s -le 1 ] || exit 255; exit $s"
 
 
-def _fetches(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
-    """A command for each epoch that may have the WAL, newest first; not for one that came to no archive."""
+def _archive_commands(app: App, into: Path, sources: Sequence[str]) -> Iterator[str]:
+    """A command for each epoch with an archive, newest first."""
     backup, store = settings.backup(app), backup_epochs.bucket(app)
     for epoch in sources:
         if store.get(f"{repository_path(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
             continue
         options = (f"--repo1-path={repository_path(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
         yield " ".join([*command_line(app, "archive-get", *options), "%f", '"%p"'])
-
-
-def without_target(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a recovery to the end of the WAL: nothing was written after the instant that was wanted."""
-    return {name: value for name, value in settings.items() if name not in _TARGETS}
-
-
-_TARGETS = ("recovery_target_time", "recovery_target_name", "recovery_target_lsn")

@@ -1,7 +1,8 @@
-"""`hostctl APP stream ACTION` for PostgreSQL: which copy counts, a cluster that is not here, what is archived where.
+"""The replication of a cluster: decides which copy is current, creates or restores a missing cluster, and sets the
+epoch of the archive.
 
-The server itself archives, and the tail streams; this sees that they know where to, and that nothing of another host's
-is overwritten. An epoch is worth something once it has a base backup: until then one is owed.
+The server archives its WAL and the WAL stream sends the rest. This module configures both, so that they never overwrite
+the copy of another host. A new epoch requires a full base backup: nothing can be restored from it before.
 """
 
 from __future__ import annotations
@@ -23,77 +24,83 @@ from hostctl.sqlite.stream.replication import BusyError as BusyError
 from hostctl.sqlite.stream.replication import exclusive as exclusive
 
 POLL = 0.1
-ARCHIVED = 120.0  # seconds that the archiver may take for what waits
-AGAIN = "deploy backup status tells what is so now"
+ARCHIVED = 120.0  # seconds that the archiver may take for all waiting segments
+STATUS = "deploy backup status"
 
 
 # ---------------------------------------------------------------------------------------------- start
 
 
 def start(app: App, host: Host, allow_empty: bool = False) -> Json:
-    """See that the server runs as it is configured, and is archived; returns whether anything was changed.
+    """Start the server with its configuration, and its archiving. Restore or create a cluster that is missing.
 
-    Restores, or makes, a cluster that is not here. Raises HostError.
+    Returns whether anything was changed. Raises HostError.
     """
-    wanted = cluster.require(app)
+    config = cluster.require(app)
     make_directory(app.backup, 0o700)
-    if wanted.backup is None:
-        made = create.create(app)
-        return {"changed": _run(app, host) or made}
+    if config.backup is None:
+        created = create.create(app)
+        return {"changed": _start_server(app, host) or created}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     with exclusive(app):
-        told = _decided(app, wanted.backup, host, allow_empty)
-        changed = _archive(app, host, bool(told.get("changed")))
+        outcome = _follow_decision(app, config.backup, allow_empty)
+        changed = _archive(app, host, bool(outcome.get("changed")))
     if state.full_required(app) is not None:
         start_backup(app, host)
-    return {**told, "changed": changed}
+    return {**outcome, "changed": changed}
 
 
-def _decided(app: App, backup: Backup, host: Host, allow_empty: bool) -> Json:
-    mine, present = epochs.local(app), settings.has_data(app)
-    seen, unanswered = epochs.try_read_bucket(app, hurried=mine is not None and present)
-    decision = epochs.decide(mine, present, seen, allow_empty)
-    told: Json = {"decision": decision.name.lower()}
+def _follow_decision(app: App, backup: Backup, allow_empty: bool) -> Json:
+    """Decide which copy is current, and act on it; returns the decision and what was done."""
+    own_epoch, present = epochs.local(app), settings.has_data(app)
+    bucket, unanswered = epochs.try_read_bucket(app, hurried=own_epoch is not None and present)
+    decision = epochs.decide(own_epoch, present, bucket, allow_empty)
+    outcome: Json = {"decision": decision.name.lower()}
     if decision is Decision.STREAM:
-        if seen.asked and mine is not None:
-            epochs.save(app, backup, mine._replace(published=True, replaces=None))
-        return told
-    if decision is Decision.SUPERSEDED and seen.current is not None:
-        # what is archived goes into an epoch of this host's own, where it harms nobody
-        return {**told, "superseded": epochs.mark_superseded(app, seen.current)}
-    return {**told, "changed": True, **_act(app, backup, decision, mine, seen, unanswered)}
+        if bucket.asked and own_epoch is not None:
+            epochs.save(app, backup, own_epoch._replace(published=True, replaces=None))
+        return outcome
+    if decision is Decision.SUPERSEDED and bucket.current is not None:
+        # this host archives into an epoch of its own, so it overwrites nothing
+        return {**outcome, "superseded": epochs.mark_superseded(app, bucket.current)}
+    return {**outcome, "changed": True, **_act(app, backup, decision, own_epoch, bucket, unanswered)}
 
 
 def _act(
-    app: App, backup: Backup, decision: Decision, mine: Epoch | None, seen: BucketState, unanswered: HostError | None
+    app: App,
+    backup: Backup,
+    decision: Decision,
+    own_epoch: Epoch | None,
+    bucket: BucketState,
+    unanswered: HostError | None,
 ) -> Json:
     if decision is Decision.PUBLISH:
         epochs.publish(app, epochs.bucket(app))
         return {}
-    if decision is Decision.RESTORE and seen.current is not None:
-        return _restore(app, backup, seen.current)
+    if decision is Decision.RESTORE and bucket.current is not None:
+        return _restore(app, backup, bucket.current)
     if decision in (Decision.EMPTY, Decision.EMPTY_LATER):
-        return _first(app, backup, None, decision is Decision.EMPTY)
+        return _open_first(app, backup, None, decision is Decision.EMPTY)
     if decision in (Decision.FIRST, Decision.REOPEN):
-        return _first(app, backup, mine, True)
-    raise epochs.start_refusal(app, decision, seen, unanswered, app.cluster_data, backup.prefix)
+        return _open_first(app, backup, own_epoch, True)
+    raise epochs.start_refusal(app, decision, bucket, unanswered, app.cluster_data, backup.prefix)
 
 
-def _first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
-    """An epoch that goes on from nothing that is in the bucket."""
-    made = create.create(app)
-    mine = epochs.new_local(app, backup, parent, "the bucket named no epoch")
-    epochs.save(app, backup, mine._replace(replaces=None))
+def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
+    """Open an epoch that continues no copy in the bucket, with a new cluster if there is none."""
+    created = create.create(app)
+    own_epoch = epochs.new_local(app, backup, parent, "the bucket named no epoch")
+    epochs.save(app, backup, own_epoch._replace(replaces=None))
     state.require_full(app, "the epoch is new")
     if publish:
         epochs.publish(app, epochs.bucket(app))
-    return {"made": made}
+    return {"made": created}
 
 
 def _restore(app: App, backup: Backup, current: Epoch) -> Json:
-    """Bring back what the copy has, and go on from it in an epoch of this host's own."""
-    begun, into = time.time(), app.cluster / "fetched"
+    """Restore the current copy, and continue it in an epoch of this host."""
+    started, into = time.time(), app.cluster / "fetched"
     cluster.make_directories(app)
     if not app.cluster_bin.is_symlink():
         cluster.use_version(app, cluster.installed_majors()[-1])
@@ -101,59 +108,59 @@ def _restore(app: App, backup: Backup, current: Epoch) -> Json:
     restored = pgbackrest.restore(app, into)
     cluster.use_version(app, cluster.data_major(into))
     with scratch_server.recovered(app, into, restored.settings, archive=True):
-        pass  # stopped clean, on a timeline of its own
+        pass  # shut down cleanly, on a timeline of its own
     epochs.new_local(app, backup, current, "restored on a new host")
     state.require_full(app, "restored on a new host")
     _place(app, into)
     epochs.publish(app, epochs.bucket(app))
-    return {"restored": restored.label, "seconds": round(time.time() - begun, 3)}
+    return {"restored": restored.label, "seconds": round(time.time() - started, 3)}
 
 
 def _place(app: App, source: Path) -> None:
-    """To the cluster's name; what bears it without being one goes aside."""
+    """Rename a data directory to the cluster's; an invalid one in its place is kept in `aside`."""
     if app.cluster_data.exists():
-        grave = app.cluster / "aside" / transition_id()
-        make_directory(grave, 0o700)
-        app.cluster_data.rename(grave / "data")
+        kept = app.cluster / "aside" / transition_id()
+        make_directory(kept, 0o700)
+        app.cluster_data.rename(kept / "data")
     source.rename(app.cluster_data)
     sync_directory(app.cluster)
 
 
-# ---------------------------------------------------------------------------------------------- what runs
+# ---------------------------------------------------------------------------------------------- server and WAL stream
 
 
-def _run(app: App, host: Host) -> bool:
-    """The server runs, with its configuration as it is now; returns whether it did not."""
-    ran = host.systemd.show(app.cluster_unit)[0].runs
+def _start_server(app: App, host: Host) -> bool:
+    """Start the server and apply its configuration; returns whether anything was changed."""
+    was_running = host.systemd.show(app.cluster_unit)[0].runs
     cluster.start(app, host)
-    return bool(cluster.apply_configuration(app, host)) or not ran
+    return bool(cluster.apply_configuration(app, host)) or not was_running
 
 
 def _archive(app: App, host: Host, moved: bool) -> bool:
-    """Server, repository and tail of this host's epoch; returns whether anything was changed."""
-    mine = epochs.local(app)
-    if mine is None:
-        raise HostError("this host has no epoch", str(app.backup), AGAIN)
-    configured = pgbackrest.configure(app, mine.epoch)
+    """Start the server, its archiving and the WAL stream for this host's epoch; returns whether it changed anything."""
+    own_epoch = epochs.local(app)
+    if own_epoch is None:
+        raise HostError("this host has no epoch", str(app.backup), STATUS)
+    reconfigured = pgbackrest.configure(app, own_epoch.epoch)
     ensure_repository(app)
-    ran = _run(app, host)
+    server_changed = _start_server(app, host)
     timelines.record_live(app)
-    streams = ensure_wal_stream(app, host, configured or moved)
-    return configured or ran or streams or moved
+    stream_started = ensure_wal_stream(app, host, reconfigured or moved)
+    return reconfigured or server_changed or stream_started or moved
 
 
 def ensure_repository(app: App) -> bool:
     """Create the epoch's repository; False while S3 does not answer: the monitor tries again."""
-    mine = epochs.local(app)
-    prepared = app.backup / "prepared.json"
-    if mine is None or (read_json(prepared) or {}).get("epoch") == mine.epoch:
-        return mine is not None
+    own_epoch = epochs.local(app)
+    record = app.backup / "prepared.json"
+    if own_epoch is None or (read_json(record) or {}).get("epoch") == own_epoch.epoch:
+        return own_epoch is not None
     try:
-        epochs.bucket(app, hurried=True).check()  # pgBackRest takes its time to find out
+        epochs.bucket(app, hurried=True).check()  # pgBackRest takes long to report it
         pgbackrest.create_repository(app)
     except HostError:
         return False
-    write_json(prepared, {"epoch": mine.epoch, "at": time.time()})
+    write_json(record, {"epoch": own_epoch.epoch, "at": time.time()})
     return True
 
 
@@ -173,9 +180,9 @@ def start_backup(app: App, host: Host) -> None:
 
 
 def switch_epoch(app: App, host: Host, epoch: Epoch, at: float | None = None) -> None:
-    """Archive into another epoch of this host's from now on; a base backup is owed. Raises HostError.
+    """Archive into another epoch of this host from now on; it requires a full base backup. Raises HostError.
 
-    `at`: the instant whose data the server goes on from, where that is known.
+    `at`: the instant whose data the server continues, where that is known.
     """
     pgbackrest.configure(app, epoch.epoch)
     state.require_full(app, epoch.why or "the epoch is new")
@@ -184,44 +191,41 @@ def switch_epoch(app: App, host: Host, epoch: Epoch, at: float | None = None) ->
     ensure_wal_stream(app, host, anew=True)
 
 
-# ---------------------------------------------------------------------------------------------- until it is there
+# ---------------------------------------------------------------------------------------------- waiting
 
 
 def archive_all(app: App, host: Host, patience: float = ARCHIVED) -> None:
     """End the current segment, and wait until all segments are archived. Raises HostError."""
-    (found,) = cluster.query(cluster.live_server(app), "SELECT pg_walfile_name(pg_switch_wal())")
-    begun = host.clock()
-    while left := unarchived(app, found[0]):
-        if host.clock() - begun > patience:
-            what = f"{len(left)} segments of PostgreSQL's log are not archived after {patience:.0f} s: "
-            what += archive_error(app)
-            raise HostError(what, "the backup on S3", AGAIN)
+    ((last,),) = cluster.query(cluster.live_server(app), "SELECT pg_walfile_name(pg_switch_wal())")
+    started = host.clock()
+    while waiting := unarchived(app, last):
+        if host.clock() - started > patience:
+            what = f"{len(waiting)} segments of WAL are not archived after {patience:.0f} s: {archive_error(app)}"
+            raise HostError(what, "the backup on S3", STATUS)
         host.sleep(POLL)
 
 
 def unarchived(app: App, until: str = "~") -> list[str]:
-    """The segments, histories and backup marks that wait to be archived, up to a segment."""
+    """The names of the segments, history files and backup labels that wait to be archived, up to a segment."""
     names = (path.name.removesuffix(".ready") for path in (app.cluster_data / "pg_wal/archive_status").glob("*.ready"))
     return sorted(name for name in names if name <= until)
 
 
 def archive_error(app: App) -> str:
-    """The archiver's last error, in its own words where they are known."""
+    """The archiver's last error."""
     if (app.cluster / "dropping").exists():
-        return "they are dropped"
-    return pgbackrest.last_error(app) or "the archiver does not say why"
+        return "WAL is dropped now"
+    return pgbackrest.last_error(app) or "the archiver reports no error"
 
 
 def wait_until_stored(app: App, patience: float, host: Host) -> None:
     """Wait until everything that is committed now is on S3, in the archive or the WAL stream. Raises HostError."""
     timeline = timelines.live_timeline(app)
-    (found,) = cluster.query(cluster.live_server(app), "SELECT pg_current_wal_flush_lsn()")
-    at, begun = timelines.parse_lsn(found[0]), host.clock()
-    while not wal_stream.has_sent(app, timeline, at):
-        if host.clock() - begun > patience:
-            error = (wal_stream.last_note(app) or {}).get("error") or "the tail does not say why"
-            raise HostError(f"what was written is not on S3 after {patience:.0f} s: {error}", app.tail_unit, AGAIN)
+    ((flushed,),) = cluster.query(cluster.live_server(app), "SELECT pg_current_wal_flush_lsn()")
+    lsn, started = timelines.parse_lsn(flushed), host.clock()
+    while not wal_stream.has_sent(app, timeline, lsn):
+        if host.clock() - started > patience:
+            state = wal_stream.last_state(app)
+            error = (state and state["error"]) or "the WAL stream reports no error"
+            raise HostError(f"the last write is not on S3 after {patience:.0f} s: {error}", app.tail_unit, STATUS)
         host.sleep(POLL)
-
-
-# ---------------------------------------------------------------------------------------------- refusing

@@ -1,11 +1,11 @@
-"""The tail: the end of the WAL, as far as the archive has not got it yet, streamed to S3 a few times a second.
+"""The WAL stream: sends the WAL that is not archived yet to S3 a few times a second.
 
-What lies below the flush position is never changed again, every record carries a CRC, and replay stops at the first
-record that is not whole. So any prefix of a segment is good for a restore, and chunks of it are all that is needed:
-`<prefix>/<epoch>/tail/<segment>/<from>-<to>`, removed once the archive has the segment.
+WAL below the flush position never changes, every record has a CRC, and replay stops at the first incomplete record. So
+any prefix of a segment can be restored, and the stream stores pieces of segments under
+`<prefix>/<epoch>/tail/<segment>/<from>-<to>`, which it deletes once the archive has the segment.
 
-A chunk is MAGIC, an HMAC of where it belongs and of what follows, and the bytes, compressed and then, with a key,
-encrypted by openssl. Each is bound to its place, so a chunk of anything else, or half of one, is not used.
+An object is MAGIC, an HMAC over its place and the rest, and the WAL, compressed and, with a key, encrypted by openssl.
+The HMAC binds it to its place, so an incomplete object, or one from another place, is not used.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import select
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 from hostctl.backup import epochs, s3, settings
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, make_directory, read_json, write_atomic, write_json
+from hostctl.common.files import make_directory, read_json, write_atomic, write_json
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres.archive import timelines
@@ -35,18 +35,18 @@ from hostctl.postgres.server import cluster
 
 MAGIC = b"HPT1"
 MAC = 32  # bytes of the HMAC
-LARGEST = 4 << 20  # bytes of WAL in one chunk
-PACE = 8  # chunks that are removed at most between two that are sent
-ROUNDS = 200_000  # of PBKDF2: the key may be a phrase that a person chose
+LARGEST = 4 << 20  # bytes of WAL in one piece
+DELETIONS = 8  # at most, between two pieces that are sent
+ROUNDS = 200_000  # of PBKDF2: the key may be a passphrase
 ANSWER = 10.0  # seconds that the server may take to answer
-AGAIN = 1.0  # seconds before a server, or a store, that does not answer is asked again
-TOLD = 0.5  # seconds between two notes of a tail that gets on
-IDLE = 5.0  # and of one that has nothing to do
-FRESH = 15.0  # seconds after which what a note says is not the state of now any more
-READERS = 8
+RETRY = 1.0  # seconds before the next request to a server or store that does not answer
+BUSY = 0.5  # seconds between two states of a stream that sends
+IDLE = 5.0  # and of one that has nothing to send
+FRESH = 15.0  # seconds after which a state is out of date
+READERS = 8  # requests at once
 SEGMENT = re.compile(r"[0-9A-F]{24}")
-CHUNK = re.compile(r"/tail/([0-9A-F]{24})/([0-9a-f]{8})-([0-9a-f]{8})$")
-ASKED = (
+PIECE_KEY = re.compile(r"/tail/([0-9A-F]{24})/([0-9a-f]{8})-([0-9a-f]{8})$")
+POSITION = (
     "SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_current_wal_flush_lsn()::text END, "
     "CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END, "
     "coalesce(last_archived_wal, ''), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size') "
@@ -55,9 +55,9 @@ ASKED = (
 
 
 class ServerPosition(NamedTuple):
-    """What the server says: how far its WAL is on disk, on which timeline, and up to where it is archived (0: unknown).
+    """The position up to which the server's WAL is on disk, its timeline, and the archived position (0: unknown).
 
-    Positions in bytes of WAL, `size` is that of a segment.
+    Positions in bytes of WAL; `size` is the size of a segment in bytes.
     """
 
     flushed: int
@@ -67,18 +67,30 @@ class ServerPosition(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Bytes of one segment, from and to within it."""
+    """The bytes of a segment from `begin` to `end`."""
 
     segment: str
     begin: int
     end: int
 
 
+class StreamState(TypedDict):
+    """tail.json: when it was written, the positions, since when a write waits for S3, and the last error."""
+
+    at: float
+    epoch: str
+    timeline: int
+    sent: str
+    flushed: str
+    behind_since: float | None
+    error: str | None
+
+
 # ---------------------------------------------------------------------------------------------- pure
 
 
 def parse(line: str) -> ServerPosition | None:
-    """The server's answer; None while it recovers, and for what is no answer."""
+    """The position in the server's answer; None during recovery, and for an invalid answer."""
     fields = line.strip().split("|")
     if len(fields) != 4 or not SEGMENT.fullmatch(fields[1]) or not fields[3].isdigit():
         return None
@@ -89,57 +101,57 @@ def parse(line: str) -> ServerPosition | None:
 
 
 def segment_number(segment: str, size: int) -> int:
-    """Which segment it is, counted from the beginning of the WAL."""
+    """The number of the segment, counted from the beginning of the WAL."""
     return int(segment[8:16], 16) * ((1 << 32) // size) + int(segment[16:24], 16)
 
 
 def segment_name(timeline: int, at: int, size: int) -> str:
-    """The segment that holds a position."""
+    """The name of the segment that holds a position."""
     high, low = divmod(at // size, (1 << 32) // size)
     return f"{timeline:08X}{high:08X}{low:08X}"
 
 
-def next_piece(sent: int, seen: ServerPosition) -> Piece | None:
-    """What to send next, when everything below `sent` is sent; None when that is all."""
-    at = max(sent, seen.archived)
-    if at >= seen.flushed:
+def next_piece(sent: int, position: ServerPosition) -> Piece | None:
+    """The next piece to send after everything below `sent`; None without one."""
+    at = max(sent, position.archived)
+    if at >= position.flushed:
         return None
-    begin = at % seen.size
-    end = min(begin + LARGEST, seen.size, begin + seen.flushed - at)
-    return Piece(segment_name(seen.timeline, at, seen.size), begin, end)
+    begin = at % position.size
+    end = min(begin + LARGEST, position.size, begin + position.flushed - at)
+    return Piece(segment_name(position.timeline, at, position.size), begin, end)
 
 
 def contiguous(pieces: Iterable[tuple[int, int]], read: Callable[[int, int], bytes | None]) -> bytes:
     """The bytes of a segment from its beginning up to the first hole.
 
-    `read` gives a chunk's bytes, or None for one that is damaged or another's: it counts as if it were not there.
+    `read` returns the bytes of a piece, or None for a damaged or foreign one, which counts as missing.
     """
-    found = b""
+    content = b""
     for begin, end in sorted(pieces):
-        if begin > len(found):
+        if begin > len(content):
             break
-        data = read(begin, end) if end > len(found) else None
+        data = read(begin, end) if end > len(content) else None
         if data is not None and len(data) == end - begin:
-            found += data[len(found) - begin :]
-    return found
+            content += data[len(content) - begin :]
+    return content
 
 
 def parse_key(key: str) -> Piece | None:
-    """The piece that an object of the bucket holds; None for another object."""
-    found = CHUNK.search(key)
-    return Piece(found[1], int(found[2], 16), int(found[3], 16)) if found else None
+    """The piece with that key in the bucket; None for the key of another object."""
+    match = PIECE_KEY.search(key)
+    return Piece(match[1], int(match[2], 16), int(match[3], 16)) if match else None
 
 
 def piece_key(piece: Piece) -> str:
-    """The object's name below the tail of its epoch."""
+    """The key of a piece, relative to the WAL stream of its epoch."""
     return f"{piece.segment}/{piece.begin:08x}-{piece.end:08x}"
 
 
-# ---------------------------------------------------------------------------------------------- chunks
+# ---------------------------------------------------------------------------------------------- sealing
 
 
 class Sealer:
-    """Seals chunks of one epoch, and opens them."""
+    """Seals the pieces of one epoch, and opens them."""
 
     def __init__(self, epoch: str, key: str | None) -> None:
         self.epoch = epoch
@@ -147,37 +159,37 @@ class Sealer:
         self._phrase = phrase or None
 
     def seal(self, piece: Piece, data: bytes) -> bytes:
-        """The object that holds a piece. Raises HostError when openssl refuses."""
+        """The content of the object for a piece. Raises HostError when openssl fails."""
         packed = zlib.compress(data, 1)
         payload = packed if self._phrase is None else _openssl("-e", self._phrase, packed)
-        return MAGIC + self._proof(piece, payload) + payload
+        return MAGIC + self._hmac(piece, payload) + payload
 
     def open(self, piece: Piece, sealed: bytes) -> bytes | None:
-        """The bytes of a piece; None for what was not sealed as that piece, of this epoch and with this key."""
+        """The bytes of a piece; None unless they were sealed as that piece, in this epoch and with this key."""
         proof, payload = sealed[len(MAGIC) : len(MAGIC) + MAC], sealed[len(MAGIC) + MAC :]
-        if not sealed.startswith(MAGIC) or not hmac.compare_digest(proof, self._proof(piece, payload)):
+        if not sealed.startswith(MAGIC) or not hmac.compare_digest(proof, self._hmac(piece, payload)):
             return None
         data = zlib.decompress(payload if self._phrase is None else _openssl("-d", self._phrase, payload))
         return data if len(data) == piece.end - piece.begin else None
 
-    def _proof(self, piece: Piece, payload: bytes) -> bytes:
+    def _hmac(self, piece: Piece, payload: bytes) -> bytes:
         return hmac.digest(self._mac, f"{self.epoch}/{piece_key(piece)}\n".encode() + payload, "sha256")
 
 
 @functools.cache
 def derive_keys(key: str) -> tuple[str, bytes]:
-    """The phrase that openssl gets, and the key of the proofs: neither tells anything of the other."""
+    """The passphrase for openssl and the key of the HMAC, derived independently of each other."""
     strong = hashlib.pbkdf2_hmac("sha256", key.encode(), b"homeport tail", ROUNDS)
     return hmac.digest(strong, b"encryption", "sha256").hex(), hmac.digest(strong, b"proof", "sha256")
 
 
 def _openssl(direction: str, phrase: str, data: bytes) -> bytes:
-    """AES-256 in counter mode with a salt of its own for every chunk. Raises HostError."""
+    """Encrypt or decrypt by AES-256 in counter mode, with a salt for each piece. Raises HostError."""
     source, sink = os.pipe()
     try:
         os.write(sink, phrase.encode() + b"\n")
         os.close(sink)
-        # the phrase is as random as a key: its salt needs no work
+        # the passphrase is random already: one iteration is enough
         argv = ["openssl", "enc", direction, "-aes-256-ctr", "-pbkdf2", "-iter", "1", "-pass", f"fd:{source}"]
         done = subprocess.run(argv, input=data, capture_output=True, check=False, pass_fds=(source,), timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -193,39 +205,40 @@ def _openssl(direction: str, phrase: str, data: bytes) -> bytes:
 
 
 def prefix(store: s3.Bucket, epoch: str) -> str:
-    """Where an epoch's tail is in the bucket."""
+    """The prefix of an epoch's WAL stream in the bucket."""
     return f"{store.prefix}/{epoch}/tail/"
 
 
 def restore_segments(app: App, store: s3.Bucket, epoch: str, into: Path) -> int:
-    """Write the segments of an epoch's WAL stream into a restored data directory, each as far as it is stored.
+    """Write the segments of an epoch's WAL stream into a restored data directory, each up to its first hole.
 
-    Returns the bytes of WAL. PostgreSQL asks the archive first, so a segment that it has does no harm. Raises
+    Returns the bytes of WAL. PostgreSQL prefers the archive, so a segment that is also archived does no harm. Raises
     HostError.
     """
     pieces: dict[str, list[Piece]] = {}
-    for one in store.list(prefix(store, epoch)):
-        if (piece := parse_key(one.key)) is not None:
+    for stored in store.list(prefix(store, epoch)):
+        if (piece := parse_key(stored.key)) is not None:
             pieces.setdefault(piece.segment, []).append(piece)
     size = int(cluster.control_data(cluster.Server(app.cluster_bin, into, into))["Bytes per WAL segment"])
     sealer = _sealer(app, epoch)
-    return sum(_laid(store, sealer, found, size, into) for found in pieces.values())
+    return sum(_restore_segment(store, sealer, stored, size, into) for stored in pieces.values())
 
 
-def _laid(store: s3.Bucket, sealer: Sealer, pieces: Sequence[Piece], size: int, into: Path) -> int:
+def _restore_segment(store: s3.Bucket, sealer: Sealer, pieces: Sequence[Piece], size: int, into: Path) -> int:
+    """Write one segment; returns the bytes of WAL in it."""
     with ThreadPoolExecutor(READERS) as pool:
-        opened = dict(zip(pieces, pool.map(lambda piece: _opened(store, sealer, piece), pieces), strict=True))
+        opened = dict(zip(pieces, pool.map(lambda piece: _fetch(store, sealer, piece), pieces), strict=True))
     segment = pieces[0].segment
     data = contiguous([piece[1:] for piece in pieces], lambda begin, end: opened[Piece(segment, begin, end)])[:size]
     if data:
         _own(into, into / "pg_wal" / segment, data.ljust(size, b"\0"))
-        # half a segment must never be archived under the name of the whole one
+        # an incomplete segment must never be archived under the name of the segment
         _own(into, into / "pg_wal/archive_status" / f"{segment}.done", b"")
     return len(data)
 
 
 def _own(data: Path, target: Path, content: bytes) -> None:
-    """A file of the one to whom the data belongs."""
+    """Write a file that belongs to the owner of the data."""
     owner = data.stat()
     for directory in [target.parent] if not target.parent.exists() else []:
         make_directory(directory, 0o700)
@@ -234,9 +247,9 @@ def _own(data: Path, target: Path, content: bytes) -> None:
     os.chown(target, owner.st_uid, owner.st_gid)
 
 
-def _opened(store: s3.Bucket, sealer: Sealer, piece: Piece) -> bytes | None:
-    found = store.get(prefix(store, sealer.epoch) + piece_key(piece))
-    return sealer.open(piece, found[0]) if found else None
+def _fetch(store: s3.Bucket, sealer: Sealer, piece: Piece) -> bytes | None:
+    stored = store.get(prefix(store, sealer.epoch) + piece_key(piece))
+    return sealer.open(piece, stored[0]) if stored else None
 
 
 def _sealer(app: App, epoch: str) -> Sealer:
@@ -248,7 +261,7 @@ def _sealer(app: App, epoch: str) -> Sealer:
 
 
 class Session:
-    """A psql that stays connected. Raises HostError when the server does not answer."""
+    """A psql that stays connected."""
 
     def __init__(self, server: cluster.Server) -> None:
         argv: list[str | Path] = [server.bin / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", server.socket]
@@ -262,17 +275,17 @@ class Session:
         self._where = str(server.socket)
 
     def ask(self) -> ServerPosition | None:
-        """Where the server is now; None while it recovers."""
+        """The server's current position; None during recovery. Raises HostError when the server does not answer."""
         stdin, stdout = self._psql.stdin, self._psql.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
         assert stdout is not None  # noqa: S101
         with suppress(BrokenPipeError):
-            stdin.write(ASKED)
+            stdin.write(POSITION)
             stdin.flush()
         ready, _, _ = select.select([stdout], [], [], ANSWER)
         line = stdout.readline() if ready else ""
         if not line:
-            raise HostError("PostgreSQL does not answer the tail", self._where, "deploy backup status")
+            raise HostError("PostgreSQL does not answer the WAL stream", self._where, "deploy backup status")
         return parse(line)
 
     def close(self) -> None:
@@ -280,20 +293,20 @@ class Session:
         self._psql.communicate()
 
 
-def start_position(wal: Path, seen: ServerPosition) -> int:
-    """Where to begin: after the archived WAL, or, when the server does not know, with the first segment that waits."""
-    if seen.archived:
-        return seen.archived
+def start_position(wal: Path, position: ServerPosition) -> int:
+    """The position to start from: the archived one, or, if it is unknown, the first segment that is not archived."""
+    if position.archived:
+        return position.archived
     waiting = sorted(path.name[:24] for path in (wal / "archive_status").glob("*.ready"))
-    own = [one for one in waiting if SEGMENT.fullmatch(one) and int(one[:8], 16) == seen.timeline]
-    current = (seen.flushed - 1) // seen.size * seen.size
-    return min(current, segment_number(own[0], seen.size) * seen.size) if own else current
+    names = [name for name in waiting if SEGMENT.fullmatch(name) and int(name[:8], 16) == position.timeline]
+    current = (position.flushed - 1) // position.size * position.size
+    return min(current, segment_number(names[0], position.size) * position.size) if names else current
 
 
 def read_piece(wal: Path, piece: Piece) -> bytes | None:
-    """The bytes of a piece from the server's log; None when the segment is gone (and so archived).
+    """The bytes of a piece from the server's WAL; None when the segment is gone, and so archived.
 
-    An archived segment gets another name, then other bytes: so what was read counts only if the name is still its own.
+    PostgreSQL renames an archived segment, then overwrites it: so the bytes count only if the file still has its name.
     """
     path = wal / piece.segment
     try:
@@ -306,146 +319,157 @@ def read_piece(wal: Path, piece: Piece) -> bytes | None:
     return data if same and len(data) == piece.end - piece.begin else None
 
 
-# ---------------------------------------------------------------------------------------------- the pump
+# ---------------------------------------------------------------------------------------------- sending
 
 
 class Sender:
-    """What one session has sent of one timeline, and which pieces are in the bucket."""
+    """Sends the WAL of one timeline, and deletes the pieces that are archived."""
 
-    def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, seen: ServerPosition) -> None:
+    def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, position: ServerPosition) -> None:
         self.app, self.store, self.sealer = app, store, sealer
         self.wal = app.cluster_data / "pg_wal"
-        self.timeline, self.sent = seen.timeline, start_position(self.wal, seen)
-        self.lies: list[Piece] | None = None  # not known before the bucket was asked
-        self.behind: float | None = None
+        self.timeline, self.sent = position.timeline, start_position(self.wal, position)
+        self.stored: list[Piece] | None = None  # None until the bucket was listed
+        self.behind_since: float | None = None
         self.error: str | None = None
-        self.noted, self.told = 0.0, -1
+        self.written_at, self.written_position = 0.0, -1
 
-    def step(self, seen: ServerPosition) -> None:
-        """Send what is new, and remove what the archive has. What S3 refuses is tried again the next time."""
-        if seen.flushed > max(self.sent, seen.archived):
-            self.behind = self.behind or time.time()
-        before = (self.behind, self.error)
+    def step(self, position: ServerPosition) -> None:
+        """Send new WAL, and delete archived pieces. After an error of S3, the next call tries again."""
+        if position.flushed > max(self.sent, position.archived):
+            self.behind_since = self.behind_since or time.time()
+        before = (self.behind_since, self.error)
         try:
-            self._send(seen)
-            self._remove(seen)
+            self._send(position)
+            self._remove(position)
             self.error = None
         except HostError as error:
             self.error = error.what
-        self._note(seen, before)
+        self._write_state(position, before)
 
-    def _send(self, seen: ServerPosition) -> None:
-        while (piece := next_piece(self.sent, seen)) is not None:
-            start = segment_number(piece.segment, seen.size) * seen.size
+    def _send(self, position: ServerPosition) -> None:
+        while (piece := next_piece(self.sent, position)) is not None:
+            start = segment_number(piece.segment, position.size) * position.size
             data = read_piece(self.wal, piece)
             if data is not None:
-                self._tell()
+                self._publish_timeline()
                 self.store.put(prefix(self.store, self.sealer.epoch) + piece_key(piece), self.sealer.seal(piece, data))
-                self._known().append(piece)
-            elif seen.archived <= start:
-                # a log without this segment has archived it, and the statistics are late
-                self.sent = start + seen.size
+                self._stored_pieces().append(piece)
+            elif position.archived <= start:
+                # the segment was archived, and the statistics do not show it yet
+                self.sent = start + position.size
                 continue
             self.sent = start + piece.end
-        self.sent = max(self.sent, seen.archived)
-        self.behind = None
+        self.sent = max(self.sent, position.archived)
+        self.behind_since = None
 
-    def _tell(self) -> None:
-        """What is sent is of use only where the bucket says that its timeline counts."""
-        if self.lies is None or self.error is not None:
+    def _publish_timeline(self) -> None:
+        """Publish the record of timelines: a restore uses only pieces of a timeline in that record."""
+        if self.stored is None or self.error is not None:
             timelines.publish(self.app)
 
-    def _known(self) -> list[Piece]:
-        """What lies in the bucket; of other timelines only what is too old to be of use."""
-        if self.lies is None:
+    def _stored_pieces(self) -> list[Piece]:
+        """The pieces in the bucket; of other timelines only those older than the retention."""
+        if self.stored is None:
             oldest = time.time() - settings.backup(self.app).retention
-            listed = [
-                (parse_key(one.key), one.modified) for one in self.store.list(prefix(self.store, self.sealer.epoch))
-            ]
-            own = f"{self.timeline:08X}"
-            self.lies = [p for p, at in listed if p is not None and (p.segment[:8] == own or at < oldest)]
-        return self.lies
+            objects = self.store.list(prefix(self.store, self.sealer.epoch))
+            listed = [(parse_key(stored.key), stored.modified) for stored in objects]
+            timeline = f"{self.timeline:08X}"
+            self.stored = [p for p, at in listed if p is not None and (p.segment[:8] == timeline or at < oldest)]
+        return self.stored
 
-    def _remove(self, seen: ServerPosition) -> None:
-        known = self._known()
-        done = [piece for piece in known if self._needless(piece, seen)][:PACE]
-        for piece in done:
+    def _remove(self, position: ServerPosition) -> None:
+        stored = self._stored_pieces()
+        archived = [piece for piece in stored if self._may_delete(piece, position)][:DELETIONS]
+        for piece in archived:
             self.store.delete(prefix(self.store, self.sealer.epoch) + piece_key(piece))
-            known.remove(piece)
+            stored.remove(piece)
 
-    def _needless(self, piece: Piece, seen: ServerPosition) -> bool:
+    def _may_delete(self, piece: Piece, position: ServerPosition) -> bool:
         other = piece.segment[:8] != f"{self.timeline:08X}"
-        return other or (segment_number(piece.segment, seen.size) + 1) * seen.size <= seen.archived
+        return other or (segment_number(piece.segment, position.size) + 1) * position.size <= position.archived
 
-    def _note(self, seen: ServerPosition, before: tuple[float | None, str | None]) -> None:
-        """Write down how far it is: at once when that changes, else now and then."""
-        now, often = time.time(), TOLD if self.told != self.sent else IDLE
-        if before == (self.behind, self.error) and now - self.noted < often:
+    def _write_state(self, position: ServerPosition, before: tuple[float | None, str | None]) -> None:
+        """Write the state: at once when `behind_since` or `error` has changed, else at intervals."""
+        now, interval = time.time(), BUSY if self.written_position != self.sent else IDLE
+        if before == (self.behind_since, self.error) and now - self.written_at < interval:
             return
-        told: Json = {"at": now, "epoch": self.sealer.epoch, "timeline": self.timeline}
-        told |= {"sent": timelines.format_lsn(self.sent), "flushed": timelines.format_lsn(seen.flushed)}
-        told |= {"behind_since": self.behind, "error": self.error}
-        write_json(self.app.backup / "tail.json", told, durable=False)
-        self.noted, self.told = now, self.sent
+        state: StreamState = {
+            "at": now,
+            "epoch": self.sealer.epoch,
+            "timeline": self.timeline,
+            "sent": timelines.format_lsn(self.sent),
+            "flushed": timelines.format_lsn(position.flushed),
+            "behind_since": self.behind_since,
+            "error": self.error,
+        }
+        write_json(self.app.backup / "tail.json", state, durable=False)
+        self.written_at, self.written_position = now, self.sent
 
 
 # ---------------------------------------------------------------------------------------------- the service
 
 
-def run(app: App, host: Host, enough: Callable[[], bool] = lambda: False) -> Json:
-    """Stream until `enough`, through restarts of the server and absences of S3."""
+def stream(app: App, host: Host, stop: Callable[[], bool] = lambda: False) -> None:
+    """Stream until `stop` returns true, through restarts of the server and failures of S3."""
     make_directory(app.backup, 0o700)
-    while not enough():
+    while not stop():
         with suppress(HostError, OSError, zlib.error):
-            _session(app, host, enough)
-        if not enough():
-            host.sleep(AGAIN)
-    return {}
+            _stream_session(app, host, stop)
+        if not stop():
+            host.sleep(RETRY)
 
 
-def _session(app: App, host: Host, enough: Callable[[], bool]) -> None:
-    """Stream as long as the server answers and stays on its timeline, into the epoch of the beginning."""
-    mine = epochs.local(app)
-    if mine is None:
+def _stream_session(app: App, host: Host, stop: Callable[[], bool]) -> None:
+    """Stream into this host's epoch as long as the server answers and the epoch stays the same."""
+    own_epoch = epochs.local(app)
+    if own_epoch is None:
         return
     store = s3.Bucket(settings.backup(app), settings.credentials(app), connect=3.0, total=20.0, tries=1)
-    interval, sealer, pump = settings.backup(app).interval, _sealer(app, mine.epoch), None
+    interval, sealer = settings.backup(app).interval, _sealer(app, own_epoch.epoch)
+    sender: Sender | None = None
     session = Session(cluster.live_server(app))
     try:
-        while not enough():
-            begun = host.clock()
-            seen = session.ask()
-            if seen is not None:
-                pump = pump if pump and pump.timeline == seen.timeline else Sender(app, store, sealer, seen)
-                pump.step(seen)
-                if pump.error is not None and not _same(app, mine.epoch):
+        while not stop():
+            started = host.clock()
+            position = session.ask()
+            if position is not None:
+                if sender is None or sender.timeline != position.timeline:
+                    sender = Sender(app, store, sealer, position)
+                sender.step(position)
+                if sender.error is not None and not _is_own_epoch(app, own_epoch.epoch):
                     return
-            host.sleep(max(AGAIN if pump is None or pump.error else 0.0, interval - (host.clock() - begun)))
+            host.sleep(max(RETRY if sender is None or sender.error else 0.0, interval - (host.clock() - started)))
     finally:
         session.close()
 
 
-def _same(app: App, epoch: str) -> bool:
-    mine = epochs.local(app)
-    return mine is not None and mine.epoch == epoch
+def _is_own_epoch(app: App, epoch: str) -> bool:
+    own_epoch = epochs.local(app)
+    return own_epoch is not None and own_epoch.epoch == epoch
 
 
-def last_note(app: App) -> Mapping[str, object] | None:
-    """The state that a running WAL stream wrote last; None when it is out of date."""
-    found = read_json(app.backup / "tail.json")
-    return found if found is not None and time.time() - found["at"] < FRESH else None
+def last_state(app: App) -> StreamState | None:
+    """The state that the running WAL stream wrote last; None when it is out of date."""
+    state = written_state(app)
+    return state if state is not None and time.time() - state["at"] < FRESH else None
+
+
+def written_state(app: App) -> StreamState | None:
+    """The state that a WAL stream wrote last, however old; None without one."""
+    return cast(StreamState | None, read_json(app.backup / "tail.json"))
 
 
 def lag(app: App) -> float | None:
-    """Seconds since the oldest write that may not be on S3; None when no tail runs."""
-    found = last_note(app)
-    if found is None:
+    """Seconds since the oldest write that may not be on S3; None when no WAL stream runs."""
+    state = last_state(app)
+    if state is None:
         return None
-    since = found["behind_since"]
-    return round(time.time() - float(str(since)), 3) if since is not None else 0.0
+    since = state["behind_since"]
+    return round(time.time() - since, 3) if since is not None else 0.0
 
 
 def has_sent(app: App, timeline: int, at: int) -> bool:
     """Whether the WAL stream, or the archive, has all WAL of a timeline below a position."""
-    found = last_note(app)
-    return found is not None and found["timeline"] == timeline and timelines.parse_lsn(str(found["sent"])) >= at
+    state = last_state(app)
+    return state is not None and state["timeline"] == timeline and timelines.parse_lsn(state["sent"]) >= at

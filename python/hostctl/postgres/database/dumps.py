@@ -1,6 +1,6 @@
-"""pg_dump and pg_restore: a database as one file, and such a file as a second database beside the live one.
+"""pg_dump and pg_restore: a database as one file, and such a file as a second database in the live cluster.
 
-hostctl's own schema is left out: it tells how far a copy of the cluster got, and a dump is none.
+A dump excludes hostctl's schema: its rows show how far a copy of the cluster goes, and a dump is no such copy.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Cluster, Server
 
 LOCK_WAIT = "60s"  # that a table may be locked by a migration
-SPARE = 256 << 20  # bytes that stay free: the live server's log is on the same disk, and ends with it
-LOOK = 1.0  # seconds between two looks at the disk
-# a line of the table of contents: number, two numbers of the server's, then what it is, its schema and its name
+SPARE = 256 << 20  # bytes that stay free: the live server's WAL is on the same disk
+DISK_POLL = 1.0  # seconds
+# a line of the table of contents: a number, two of the server's numbers, then kind, schema and name
 ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<kind>EXTENSION|COMMENT) - (?:EXTENSION )?(?P<name>\S+)")
-COPIED = "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname"
+EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname"
 
 
 def dump(server: Server, database: str, target: Path, sql: bool = False) -> Path:
-    """Write a consistent copy into a new file of root's own: pg_dump's own form, or SQL text. Raises HostError."""
+    """Write a consistent copy into a new file that only root can read: in pg_dump's custom format, or as SQL.
+
+    Raises HostError.
+    """
     form = "plain" if sql else "custom"
     argv: list[str | Path] = [server.bin / "pg_dump", f"--format={form}", "--exclude-schema=homeport"]
     argv += [f"--lock-wait-timeout={LOCK_WAIT}", "-h", server.socket, "-U", cluster.SUPERUSER, "-d", database]
@@ -48,7 +51,7 @@ def dump(server: Server, database: str, target: Path, sql: bool = False) -> Path
     sync_directory(target.parent)
     if done.returncode != 0:
         target.unlink()
-        fix = "mend what it says, and try again"
+        fix = "correct the cause, and try again"
         raise HostError(f"pg_dump: {cluster.error_line(done.stderr)}", f"database {database} at {server.socket}", fix)
     return target
 
@@ -58,7 +61,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def contents(server: Server, file: Path) -> list[str]:
-    """The table of contents of a dump. Raises HostError (usage) for what is none that this version can read."""
+    """The lines of a dump's table of contents. Raises HostError (usage) for a file that this version cannot read."""
     with file.open("rb") as source:
         argv: list[str | Path] = [server.bin / "pg_restore", "--list"]
         done = subprocess.run(
@@ -72,91 +75,93 @@ def contents(server: Server, file: Path) -> list[str]:
             cwd="/",
         )
     if done.returncode != 0:
-        what = f"this is no dump that PostgreSQL's pg_restore can read: {cluster.error_line(done.stderr)}"
+        what = f"pg_restore cannot read the dump: {cluster.error_line(done.stderr)}"
         raise HostError(what, str(file), "make it with deploy db dump, or pg_dump --format=custom", USAGE)
     return done.stdout.splitlines()
 
 
-def without_extensions(listed: Sequence[str], present: Sequence[str]) -> list[str]:
-    """The table of contents without extensions that are there already: only their owner could comment on them."""
-    return [line for line in listed if not ((found := ENTRY.match(line)) and found["name"] in present)]
+def without_extensions(lines: Sequence[str], present: Sequence[str]) -> list[str]:
+    """The table of contents without extensions that exist already: only their owner can comment on them."""
+    return [line for line in lines if not ((entry := ENTRY.match(line)) and entry["name"] in present)]
 
 
 # ---------------------------------------------------------------------------------------------- a second database
 
 
-def load(server: Server, wanted: Cluster, file: Path, name: str) -> None:
-    """Make the database `name` from a dump, whole and analysed, as the app's own role. Raises HostError; what was made
-    stays until `drop`.
+def load(server: Server, config: Cluster, file: Path, name: str) -> None:
+    """Create the database `name` from a dump as the app's role, and analyze it. Raises HostError; the database stays
+    until `drop_database`.
 
-    The dump's statements are somebody's from elsewhere, so they never run as the server's superuser. Extensions that
-    the live database has are made beforehand, since the app's role may not be allowed to.
+    The dump's statements are not trusted, so they never run as the server's superuser. Extensions of the live database
+    are created first, since the app's role may lack the privilege.
     """
-    listed = contents(server, file)
+    lines = contents(server, file)
     drop_database(server, name)
-    bound = {"name": name, "user": wanted.user}
+    bound = {"name": name, "user": config.user}
     cluster.query(
         server, 'CREATE DATABASE :"name" OWNER :"user" TEMPLATE template0', bound=bound, timeout=row_counts.SHORT
     )
     cluster.query(server, 'REVOKE CONNECT, TEMPORARY ON DATABASE :"name" FROM PUBLIC', bound=bound)
-    present = [row[0] for row in cluster.query(server, COPIED, wanted.name)]
+    present = [row[0] for row in cluster.query(server, EXTENSIONS, config.name)]
     for extension in present:
-        cluster.query(server, 'CREATE EXTENSION IF NOT EXISTS :"one" CASCADE', name, bound={"one": extension})
-    _restored(server, wanted, file, name, without_extensions(listed, present))
-    inspect.write_canary(server, wanted._replace(name=name))
+        cluster.query(
+            server, 'CREATE EXTENSION IF NOT EXISTS :"extension" CASCADE', name, bound={"extension": extension}
+        )
+    _restore(server, config, file, name, without_extensions(lines, present))
+    inspect.write_canary(server, config._replace(name=name))
     cluster.query(server, "ANALYZE", name, timeout=row_counts.PATIENCE)
 
 
 def drop_database(server: Server, name: str) -> None:
-    """Remove a database that may be gone already. Raises HostError."""
+    """Delete a database, if it exists. Raises HostError."""
     cluster.query(server, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)', bound={"name": name}, timeout=600)
 
 
-def _restored(server: Server, wanted: Cluster, file: Path, name: str, entries: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="homeport-") as own, file.open("rb") as source:
-        listing, log = Path(own) / "list", Path(own) / "log"
+def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="homeport-") as directory, file.open("rb") as source:
+        listing, log = Path(directory) / "list", Path(directory) / "log"
         listing.write_text("".join(f"{line}\n" for line in entries))
-        # the link to the programs is in a directory of root's and postgres'
+        # the app's user cannot enter the directory of the link to the programs
         program = (server.bin / "pg_restore").resolve()
         argv: list[str | Path] = [program, "--exit-on-error", "--no-owner", "--no-privileges"]
         argv += ["--no-publications", "--no-subscriptions", "--no-security-labels", f"--use-list={listing}"]
-        argv += ["-h", server.socket, "-U", wanted.user, "-d", name]
-        for path in (Path(own), listing):
-            set_owner(path, wanted.user)
+        argv += ["-h", server.socket, "-U", config.user, "-d", name]
+        for path in (Path(directory), listing):
+            set_owner(path, config.user)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                as_user(wanted.user, argv),
+                as_user(config.user, argv),
                 stdin=source,
                 stdout=output,
                 stderr=output,
-                # whatever database.parameters say of every session
+                # overrides what database.parameters set for every session
                 env=cluster.environment() | {"PGOPTIONS": "-c default_transaction_read_only=off"},
                 cwd="/",
                 start_new_session=True,
             )
-            status = _watched(process, server.data)
+            status = _wait_with_free_disk(process, server.data)
         if status != 0:
             what = f"pg_restore: {cluster.error_line(log.read_text(errors='replace'))}"
-            raise HostError(what, str(file), "mend the dump, or load another one", USAGE)
+            raise HostError(what, str(file), "correct the dump, or load another one", USAGE)
 
 
 def as_user(user: str, argv: Sequence[str | Path]) -> list[str]:
-    """The command that runs `argv` as a user of the system; it ends when whoever runs it does."""
+    """The command that runs `argv` as a system user; it ends when its parent process ends."""
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all", "--pdeathsig=TERM"]
-    return [*become, "--", *(str(one) for one in argv)]
+    return [*become, "--", *(str(argument) for argument in argv)]
 
 
 def set_owner(path: Path, user: str) -> None:
-    """What the user's program is to read belongs to the user."""
+    """Give a file to the user, whose program reads it."""
     shutil.chown(path, user)
 
 
-def _watched(process: subprocess.Popen[bytes], disk: Path) -> int:
-    """The exit status of what fills the disk, which it must not do to its end. Raises HostError."""
+def _wait_with_free_disk(process: subprocess.Popen[bytes], disk: Path) -> int:
+    """The exit status of the process. Ends it, and raises HostError, when the disk is almost full."""
     try:
         while True:
             try:
-                return process.wait(LOOK)
+                return process.wait(DISK_POLL)
             except subprocess.TimeoutExpired:
                 if shutil.disk_usage(disk).free < SPARE:
                     what = f"the disk is full: less than {SPARE >> 20} MB are free"

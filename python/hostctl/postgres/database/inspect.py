@@ -1,27 +1,29 @@
-"""What is in an app's database: what copies are compared by, and the numbered rows that tell how far a copy got.
+"""The state of an app's database, by which copies are compared, and the numbered rows that show how far a copy goes.
 
-A look is one transaction, so it is of one moment, and it only reads. It waits for nobody, and whoever wants to change a
-table waits for it: so it names itself to the server, and its query ends when its asker is gone.
+The state is read in one read-only transaction, so it is of one moment. Changes of a table's definition wait for it: so
+it has an application name, and the server cancels its query when the client is gone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from hostctl.backup.compare import Canary, DatabaseState, Table
 from hostctl.common.errors import HostError
 from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Cluster, Server
 
-KEPT = 10_000  # numbered rows
+KEPT_ROWS = 10_000  # numbered rows
 PATIENCE = 6 * 3600.0  # seconds for the largest table
 CANARY_PATIENCE = 30.0  # seconds for one numbered row
 LOCK_PATIENCE = 60.0  # seconds that a table may be locked by a migration
 
-# Texts of values depend on a session's settings: the same ones for every look. No help from other processes, so that
-# the live server keeps its cores.
+# a kind, and its values
+Fact = list[str | int | float]
+
+# The text of a value depends on the session's settings, so they are the same for every copy. No parallel workers, so
+# that the live server keeps its cores.
 SESSION = f"""
 SET application_name = 'hostctl look';
 SET search_path = pg_catalog;
@@ -33,12 +35,12 @@ SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmlbinary = 'base64';
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 """
 
-# Every transaction below it had ended when the look began, so the rows that they wrote can only become fewer: what is
-# written later, on the live server or in a copy, does not count (age: how many transactions ago, as a signed number).
+# Every transaction below the horizon had ended when the state was read, so their rows can only become fewer. Rows that
+# are written later, on the live server or in a copy, do not count (age: how many transactions ago, a signed number).
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon \\gset\n"
 OLD = "age(t.xmin) NOT BETWEEN 0 AND age((:'horizon'::xid8)::xid)"
 
-# What recovery empties (unlogged) and what holds no rows of its own is left out; large objects are the app's as well.
+# Without tables that recovery empties (unlogged) and relations that hold no rows; large objects are the app's, too.
 APP = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'homeport')"
 TABLES = f"""
 SELECT format($$SELECT json_build_array('table', %L, count(*),
@@ -58,8 +60,8 @@ WHERE c.relkind = 'r' AND c.relname = 'schema_migrations' AND a.attname = 'versi
 ORDER BY n.nspname \\gexec
 """  # noqa: S608 - no value from outside
 
-# A copy of a cluster has its catalogs as they were, numbers of objects included: so their rows are the schema. Of
-# pg_class only what the app's definitions say; the rest of it is the server's bookkeeping.
+# A copy of a cluster has the same catalogs, object ids included: so their rows are the schema. Of pg_class only the
+# columns that the app's definitions set; the server changes the others.
 SCHEMA = f"""
 WITH app AS (SELECT n.oid FROM pg_namespace n WHERE {APP}),
 relation AS (SELECT c.* FROM pg_class c JOIN app ON app.oid = c.relnamespace),
@@ -91,47 +93,47 @@ SELECT json_build_array('canary', coalesce(min(n), 0), coalesce(max(n), 0), coun
 \\endif
 """
 
-# Made where it is missing, such as in a database that was loaded. One writer at a time, so that no number is left out.
+# The table is created where it is missing, such as in a loaded database. One writer at a time, so no number is skipped.
 WRITE_CANARY = f"""
 SELECT to_regclass('homeport.canary') IS NULL AS absent \\gset
 \\if :absent
-{{furnish}};
+{{create_table}};
 \\endif
 BEGIN;
 SET LOCAL synchronous_commit = on;
 LOCK TABLE homeport.canary IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO homeport.canary SELECT coalesce(max(n), 0) + 1, clock_timestamp() FROM homeport.canary RETURNING n;
-DELETE FROM homeport.canary WHERE n <= (SELECT max(n) FROM homeport.canary) - {KEPT};
+DELETE FROM homeport.canary WHERE n <= (SELECT max(n) FROM homeport.canary) - {KEPT_ROWS};
 COMMIT;
 """  # noqa: S608 - no value from outside
 
 
 def read_state(server: Server, database: str, before: DatabaseState | None = None) -> DatabaseState:
-    """What is in the database, as of one moment. Raises HostError.
+    """The state of the database at one moment. Raises HostError.
 
-    With what was seen before, its tables are seen up to the same transaction: see compare.Table.
+    `before` is an earlier state: the tables are then read up to the same transaction as there (see compare.Table).
     """
     horizon = _horizon(before)
     bound = {} if horizon is None else {"horizon": str(horizon)}
     script = SESSION + ("" if bound else HORIZON)
     script += "SELECT json_build_array('horizon', :'horizon');\n" + TABLES + MIGRATIONS + SCHEMA + CANARY + "COMMIT;\n"
-    return _seen(_asked(server, database, script, PATIENCE, bound))
+    return _parse_state(_query_json(server, database, script, PATIENCE, bound))
 
 
 def _horizon(before: DatabaseState | None) -> int | None:
     return next((table.upto for table in before.tables.values()), None) if before else None
 
 
-def _asked(server: Server, database: str, script: str, timeout: float, bound: dict[str, str]) -> list[list[Any]]:
-    """The rows of a script each of whose results is one column of JSON, which has no line break in it."""
+def _query_json(server: Server, database: str, script: str, timeout: float, bound: dict[str, str]) -> list[Fact]:
+    """The rows of a script; each result is one column of JSON without line breaks."""
     printed = cluster.query(server, script, database, timeout=timeout, bound=bound)
     return [json.loads(line) for row in printed for line in row[0].splitlines() if line]
 
 
-def _seen(told: Iterable[list[Any]]) -> DatabaseState:
+def _parse_state(facts: Iterable[Fact]) -> DatabaseState:
     tables: dict[str, Table] = {}
     versions, schema, canary, at, horizon = set(), "", Canary(0, 0, 0), 0.0, 0
-    for kind, *values in told:
+    for kind, *values in facts:
         match kind:
             case "horizon":
                 horizon = int(values[0])
@@ -147,18 +149,18 @@ def _seen(told: Iterable[list[Any]]) -> DatabaseState:
 
 
 def migrations(server: Server, database: str) -> tuple[int, ...]:
-    """The migrations that the app has recorded; empty without any. Raises HostError."""
-    return _seen(_asked(server, database, SESSION + MIGRATIONS + "COMMIT;\n", CANARY_PATIENCE, {})).versions
+    """The versions of the migrations that the app has recorded, if any. Raises HostError."""
+    return _parse_state(_query_json(server, database, SESSION + MIGRATIONS + "COMMIT;\n", CANARY_PATIENCE, {})).versions
 
 
-def write_canary(server: Server, wanted: Cluster) -> int:
-    """Write the next numbered row, on disk when this returns, and forget the oldest; returns its number.
+def write_canary(server: Server, config: Cluster) -> int:
+    """Write the next numbered row, durable when this returns, and delete the oldest; returns its number.
 
     Raises HostError.
     """
-    furnish = ";\n".join(one.format(user=':"user"') for one in cluster.FURNISH)
-    script = "SET application_name = 'hostctl canary';\n" + WRITE_CANARY.format(furnish=furnish)
-    told = cluster.query(server, script, wanted.name, timeout=CANARY_PATIENCE, bound={"user": wanted.user})
-    if not told or not told[0][0].strip().isdecimal():
-        raise HostError("the numbered row was not written", f"database {wanted.name} at {server.socket}", "deploy logs")
-    return int(told[0][0])
+    create_table = ";\n".join(statement.format(user=':"user"') for statement in cluster.CANARY_DDL)
+    script = "SET application_name = 'hostctl canary';\n" + WRITE_CANARY.format(create_table=create_table)
+    rows = cluster.query(server, script, config.name, timeout=CANARY_PATIENCE, bound={"user": config.user})
+    if not rows or not rows[0][0].strip().isdecimal():
+        raise HostError("the numbered row was not written", f"database {config.name} at {server.socket}", "deploy logs")
+    return int(rows[0][0])

@@ -1,4 +1,4 @@
-"""What is told of a database in short: the rows of its tables, and whether hostctl's numbered rows are whole."""
+"""Short facts about a database: the rows of each table, its size, and the range of hostctl's numbered rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Server
 
 PATIENCE = 6 * 3600.0  # seconds for the largest table
-SHORT = 60.0  # seconds for a question that reads no table as a whole
+SHORT = 60.0  # seconds for a query that reads no whole table
 COUNTS = """
 SET application_name = 'hostctl look';
 SET lock_timeout = '60s';
@@ -27,14 +27,14 @@ SELECT coalesce(min(n), 0), coalesce(max(n), 0), count(*) FROM homeport.canary;
 
 
 def rows(server: Server, database: str) -> dict[str, int]:
-    """How many rows each table of the app has; one of the schema public goes by its name alone. Raises HostError."""
+    """The rows of each table of the app; names in the schema public have no prefix. Raises HostError."""
     return {name: int(count) for name, count in cluster.query(server, COUNTS, database, timeout=PATIENCE)}
 
 
 def canary(server: Server, database: str) -> Canary:
-    """hostctl's numbered rows. Raises HostError."""
-    found = cluster.query(server, CANARY, database, timeout=SHORT)
-    return Canary(*map(int, found[0])) if found else Canary(0, 0, 0)
+    """The range and number of hostctl's numbered rows. Raises HostError."""
+    result = cluster.query(server, CANARY, database, timeout=SHORT)
+    return Canary(*map(int, result[0])) if result else Canary(0, 0, 0)
 
 
 def database_names(server: Server) -> set[str]:
@@ -44,5 +44,5 @@ def database_names(server: Server) -> set[str]:
 
 def size(server: Server, database: str) -> int:
     """Bytes of a database on disk. Raises HostError."""
-    asked = "SELECT pg_database_size(:'name')"
-    return int(cluster.query(server, asked, bound={"name": database}, timeout=SHORT)[0][0])
+    sql = "SELECT pg_database_size(:'name')"
+    return int(cluster.query(server, sql, bound={"name": database}, timeout=SHORT)[0][0])

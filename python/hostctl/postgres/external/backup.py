@@ -1,4 +1,4 @@
-"""A database on somebody else's server: what can be told of it, and that its backups are its provider's."""
+"""`hostctl APP backup` and `stream` with a database on a server of a provider, which makes the backups."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hostctl.host.host import Host
 
 
 def summary(app: App, _: Host) -> Json:
-    """Whose it is. Nothing of it is on this host."""
-    told = read_json(app.database) or {}
-    return {"engine": "external", "url": told.get("url"), "pool": told.get("pool"), "disk": None, "backup": None}
+    """The settings of the database; none of its data is on this host."""
+    config = read_json(app.database) or {}
+    return {"engine": "external", "url": config.get("url"), "pool": config.get("pool"), "disk": None, "backup": None}
 
 
 def listing(app: App) -> Json:
-    """Raises HostError (usage), as everything below."""
+    """Raises HostError (usage), as every function below."""
     raise settings.no_backup_error(app)
 
 
@@ -38,7 +38,7 @@ def check(app: App) -> Json:
 
 
 def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
-    """Nothing streams from here. Raises HostError (usage), but for a start: there is nothing to do then."""
+    """Do nothing for a start. Raises HostError (usage) for any other action."""
     if action == "start":
         return {"changed": False}
     raise settings.no_backup_error(app)

@@ -1,4 +1,4 @@
-"""Data of another instant of a database on somebody else's server: only its provider has it."""
+"""`hostctl APP restore` with a database on a server of a provider: only the provider has its backups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hostctl.journal.engine import Work
 
 
 def restorable_range(app: App, _: Host) -> tuple[float, float]:
-    """Raises HostError (usage), as everything here."""
+    """Raises HostError (usage), as every function without a docstring here."""
     raise _refused(app)
 
 
@@ -52,7 +52,7 @@ def kept_data(_: App) -> Mapping[str, int]:
 
 
 def delete_kept_data(_: App, name: str) -> None:
-    """There is none of that name: see `kept`."""
+    """Do nothing: there is no kept data."""
 
 
 def scratch_directory(app: App) -> Path:
@@ -68,5 +68,5 @@ def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host
 
 
 def _refused(app: App) -> HostError:
-    what = f"the database of {app.name} is on a server of its provider's, and so are its backups"
+    what = f"the database of {app.name} and its backups are on a server of its provider"
     return HostError(what, "database.engine: external", "restore it with the provider's own tools", USAGE)

@@ -1,4 +1,4 @@
-"""The first cluster of an app."""
+"""Creation of an app's cluster."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from hostctl.postgres.server.cluster import (
 
 
 def create(app: App) -> bool:
-    """Make the app's cluster with its role and its empty database; returns whether there was none.
+    """Create the app's cluster with its role and its empty database; False when there is a cluster already.
 
-    With checksums and in C.UTF-8. Made beside and renamed, so a cluster that is there is whole. Raises HostError.
+    The cluster has checksums and the locale C.UTF-8. It is renamed to its place once it is complete.
+
+    Raises HostError.
     """
-    wanted, part = require(app), app.cluster / "data.new"
+    config, new_data = require(app), app.cluster / "data.new"
     if app.cluster_data.exists():
         return False
-    installed = installed_majors()
-    if not installed:
+    majors = installed_majors()
+    if not majors:
         raise HostError("no PostgreSQL server is installed", str(VERSIONS), "deploy provision")
-    use_version(app, installed[-1])
-    scratch_server.remove_leftovers(part)
-    make_postgres_directory(part)
-    initdb(app.cluster_bin, part)
-    # not by `postgres --single`: what is made there gets numbers of the system's own, and pg_upgrade meets them again
-    with scratch_server.server(app, part, archive=True) as server:
-        query(server, ROLE, bound={"user": wanted.user, "name": wanted.name})
-        create_canary_table(server, wanted, wanted.name)
-    sync(app.cluster_bin, part)
-    part.replace(app.cluster_data)
+    use_version(app, majors[-1])
+    scratch_server.remove_leftovers(new_data)
+    make_postgres_directory(new_data)
+    initdb(app.cluster_bin, new_data)
+    # not by `postgres --single`, which assigns object ids of the system's range: pg_upgrade would meet them again
+    with scratch_server.server(app, new_data, archive=True) as server:
+        query(server, ROLE, bound={"user": config.user, "name": config.name})
+        create_canary_table(server, config, config.name)
+    sync(app.cluster_bin, new_data)
+    new_data.replace(app.cluster_data)
     sync_directory(app.cluster)
     return True

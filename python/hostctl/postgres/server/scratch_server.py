@@ -1,6 +1,6 @@
-"""A server on a data directory beside the live one: to bring a copy to an instant, and to look into it.
+"""A temporary server on another data directory than the live one, to recover a copy to an instant and to query it.
 
-It has a socket of its own, little memory, and ends with this process, however that ends. It archives nothing.
+It has a socket of its own and little memory, it archives nothing, and it ends when this process ends for any reason.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hostctl.common.errors import HostError
 from hostctl.common.files import unlink
 from hostctl.core.paths import App
-from hostctl.postgres.archive import pgbackrest
 from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Server
 
 POLL = 0.05  # seconds
-STOP = 600.0  # seconds that the last checkpoint may take
-LEFT = 60.0  # seconds that the server of a killed run may take to end
-SHOWN = 5  # lines of PostgreSQL's own
-STATUS = 7  # the line of postmaster.pid that says whether sessions are let in, from 0
+STOP = 600.0  # seconds that the shutdown checkpoint may take
+KILL = 60.0  # seconds that a server may take to end after a signal
+SHOWN = 5  # lines of PostgreSQL's log in an error
+STATUS_LINE = 7  # of postmaster.pid, counted from 0: whether the server accepts sessions
 MEMORY = {"shared_buffers": "64MB", "huge_pages": "off", "max_worker_processes": "8", "jit": "off", "autovacuum": "off"}
-ALONE = {
+ISOLATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "port": "5432",
     "ssl": "off",
-    "hot_standby": "off",  # nobody is let in before recovery has ended; nor need the limits be those of the live server
+    "hot_standby": "off",  # no session during recovery, so the limits may be lower than the live server's
     "primary_conninfo": "",
     "synchronous_standby_names": "",
     "restart_after_crash": "off",
@@ -43,83 +42,97 @@ ALONE = {
     "archive_command": "",
     "archive_library": "",
 }
-TOLD = {
+LOGGING = {
     "logging_collector": "off",
     "log_destination": "stderr",
     "log_min_messages": "warning",
-    "log_line_prefix": "",
+    "log_line_prefix": "%e ",  # the SQLSTATE
     "lc_messages": "C",
 }
 
-ENDED = "recovery ended before configured recovery target was reached"
+DISK_FULL = "53100"
+DISK_IS_FULL = ("the disk is full", "free some space on the host (df -h), and try again")
+# of a recovery that has read all WAL before the target: PostgreSQL has no SQLSTATE for that alone
+UNCLASSIFIED = ("XX000", "F0000")
+TARGETS = ("recovery_target_time", "recovery_target_name", "recovery_target_lsn")
+ENDED_BEFORE = "SELECT coalesce(pg_last_xact_replay_timestamp() <= :'target'::timestamptz, true)"
 
-# what PostgreSQL says when it cannot bring the data to the wanted instant: what that means, and what to do
-MEANINGS = {
-    ENDED: (
-        "the archive ends before the instant that was asked for",
-        "deploy backup list tells what there is; name an earlier time",
+# what an error of a recovery means, and the fix. These have no SQLSTATE: the words choose the explanation, nothing else
+EXPLANATIONS = {
+    "recovery ended before configured recovery target was reached": (
+        "the archive ends before the requested instant",
+        "choose an earlier time: deploy backup list shows what can be restored",
     ),
     "requested recovery stop point is before consistent recovery point": (
-        "the instant that was asked for is before the base backup was complete",
-        "deploy backup list tells what there is; name a later time",
+        "the requested instant is before the end of the base backup",
+        "choose a later time: deploy backup list shows what can be restored",
     ),
-    "No space left on device": (
-        "the disk is full",
-        "free some space on the host (df -h), and try again",
-    ),
+    "No space left on device": DISK_IS_FULL,  # of a restore_command
     "checkpoint record": (
-        "the archive lacks the beginning of the base backup's log",
-        "deploy backup drill tells what is sound; restore another time",
+        "the archive lacks the first WAL of the base backup",
+        "restore another time: deploy backup drill shows up to when the backup is sound",
     ),
 }
-GRAVE = re.compile(r"(FATAL|PANIC|ERROR):\s+")
+SEVERE = re.compile(r"(FATAL|PANIC|ERROR):\s+")
+PREFIX = re.compile(rf"({cluster.SQLSTATE}) (?=[A-Z0-9]+:  )")  # of a line of the log
 
 
 @contextmanager
 def server(
     app: App, directory: Path, archive: bool = False, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """A server on `directory`, once its recovery, which `settings` describe, has ended; stopped clean afterwards.
+    """A server on `directory`, after the recovery that `settings` describe; it is shut down cleanly at the end.
 
-    With `archive` its data is to be the live one's: what it writes is safe against a power cut, and its log is kept for
-    the live server to archive. Raises HostError with PostgreSQL's own words.
+    With `archive` its data becomes the live data: writes are durable, and WAL is kept for the live server to archive.
+    Raises HostError with PostgreSQL's errors; its `reason` is the SQLSTATE of the last one.
     """
     remove_leftovers(directory)
     with tempfile.TemporaryDirectory(prefix="homeport-") as name:
-        own = Path(name)
+        socket = Path(name)
         if os.geteuid() == 0:
-            shutil.chown(own, cluster.SUPERUSER, cluster.SUPERUSER)
-        log = own / "log"
-        process = _started(directory, log, _options(app, directory, own, archive) | dict(settings or {}))
+            shutil.chown(socket, cluster.SUPERUSER, cluster.SUPERUSER)
+        log = socket / "log"
+        process = _start(directory, log, _options(app, directory, socket, archive) | dict(settings or {}))
         try:
-            _recovered(process, directory, log)
-            yield Server(programs(directory), directory, own)
-            _stopped(process, log, directory)
+            _wait_until_ready(process, directory, log)
+            yield Server(programs(directory), directory, socket)
+            _shut_down(process, log, directory)
         finally:
-            _ended(process)
+            _quit(process)
 
 
 @contextmanager
 def recovered(
     app: App, directory: Path, settings: Mapping[str, str], archive: bool = False
 ) -> Iterator[tuple[Server, bool]]:
-    """As `server`, also where the log ends before the wanted time: then it is brought to the end of the log.
+    """As `server`, but where the WAL ends before the target time, recovery goes to the end of the WAL.
 
-    Gives the server, and whether the time was reached. Raises HostError.
+    Yields the server, and whether the target time was reached. Raises HostError.
     """
+    target = settings.get("recovery_target_time")
     with ExitStack() as stack:
         try:
-            found = stack.enter_context(server(app, directory, archive, settings))
+            copy, reached = stack.enter_context(server(app, directory, archive, settings)), True
         except HostError as error:
-            if ENDED not in error.what or "recovery_target_time" not in settings:
+            if target is None or error.reason not in UNCLASSIFIED:
                 raise
-            found = stack.enter_context(server(app, directory, archive, pgbackrest.without_target(settings)))
-            yield found, False
-        else:
-            yield found, True
+            copy, reached = stack.enter_context(server(app, directory, archive, without_target(settings))), False
+            if not _ended_before(copy, target):
+                raise  # the WAL goes beyond the target: recovery failed for another reason
+        yield copy, reached
 
 
-def _started(directory: Path, log: Path, options: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _ended_before(server: Server, target: str) -> bool:
+    """Whether no transaction that recovery replayed is later than the target time."""
+    return cluster.query(server, ENDED_BEFORE, bound={"target": target}) == [["t"]]
+
+
+def without_target(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a recovery to the end of the WAL."""
+    return {name: value for name, value in settings.items() if name not in TARGETS}
+
+
+def _start(directory: Path, log: Path, options: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with open(log, "wb", opener=_private) as output:
         return subprocess.Popen(
             _command(directory, options),
@@ -138,39 +151,44 @@ def _private(path: str, flags: int) -> int:
 
 def _options(app: App, directory: Path, socket: Path, archive: bool) -> dict[str, str]:
     return {
-        # the app's own: extensions that are loaded at the start, and who may come in
+        # the app's configuration: extensions that are loaded at the start, and access rules
         "config_file": str(app.database.with_name("postgresql.conf")),
         "data_directory": str(directory),
         "unix_socket_directories": str(socket),
         "archive_mode": "on" if archive else "off",
         "fsync": "on" if archive else "off",
-        **ALONE,
+        **ISOLATION,
         **MEMORY,
-        **TOLD,
+        **LOGGING,
     }
 
 
 def programs(data: Path) -> Path:
-    """The programs of the major version that made the data, which need not be the live server's. Raises HostError."""
-    found = cluster.VERSIONS / str(cluster.data_major(data)) / "bin"
-    if not (found / "postgres").exists():
-        version = found.parent.name
-        raise HostError(f"PostgreSQL {version} is not installed", str(found), f"apt-get install postgresql-{version}")
-    return found
+    """The directory of the programs of the data's major version, which may differ from the live server's.
+
+    Raises HostError when they are not installed.
+    """
+    version = cluster.data_major(data)
+    directory = cluster.VERSIONS / str(version) / "bin"
+    if not (directory / "postgres").exists():
+        raise HostError(
+            f"PostgreSQL {version} is not installed", str(directory), f"apt-get install postgresql-{version}"
+        )
+    return directory
 
 
 def _command(directory: Path, options: Mapping[str, str]) -> list[str]:
-    told = [item for name, value in options.items() for item in ("-c", f"{name}={value}")]
-    command = cluster.as_postgres([programs(directory) / "postgres", "-D", directory, *told])
-    # after the change of user, which would forget it
+    arguments = [item for name, value in options.items() for item in ("-c", f"{name}={value}")]
+    command = cluster.as_postgres([programs(directory) / "postgres", "-D", directory, *arguments])
+    # set after the change of user, which would clear it
     return ["setpriv", "--pdeathsig=QUIT", *(command[1:] if command[0] == "setpriv" else ["--", *command])]
 
 
-# ---------------------------------------------------------------------------------------------- how it goes
+# ---------------------------------------------------------------------------------------------- lifecycle
 
 
-def _recovered(process: subprocess.Popen[bytes], directory: Path, log: Path) -> None:
-    """Wait until sessions are let in. However long recovery takes: as long as the server runs, it gets on."""
+def _wait_until_ready(process: subprocess.Popen[bytes], directory: Path, log: Path) -> None:
+    """Wait until the server accepts sessions, without a time limit: recovery of a large database takes long."""
     while _status(directory) != "ready":
         if process.poll() is not None:
             raise server_error(log.read_text(errors="replace"), directory)
@@ -179,60 +197,65 @@ def _recovered(process: subprocess.Popen[bytes], directory: Path, log: Path) -> 
 
 def _status(directory: Path) -> str:
     try:
-        return (directory / "postmaster.pid").read_text().splitlines()[STATUS].strip()
+        return (directory / "postmaster.pid").read_text().splitlines()[STATUS_LINE].strip()
     except (OSError, IndexError):
         return ""
 
 
-def _stopped(process: subprocess.Popen[bytes], log: Path, directory: Path) -> None:
-    """Stop it with a checkpoint, so that there is nothing to recover."""
+def _shut_down(process: subprocess.Popen[bytes], log: Path, directory: Path) -> None:
+    """Shut the server down with a checkpoint, so that its next start has nothing to recover."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP)
     except subprocess.TimeoutExpired:
-        raise HostError(f"the server beside did not stop within {STOP:g} s", str(directory), "try again") from None
+        raise HostError(f"the temporary server did not stop within {STOP:g} s", str(directory), "try again") from None
     if process.returncode != 0:
         raise server_error(log.read_text(errors="replace"), directory)
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """At once, whatever it does: when this is needed its data is worth nothing."""
+def _quit(process: subprocess.Popen[bytes]) -> None:
+    """End a server that still runs, at once: its data is not used after a failure."""
     if process.poll() is None:
         process.send_signal(signal.SIGQUIT)
         try:
-            process.wait(LEFT)
+            process.wait(KILL)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def server_error(log: str, directory: Path) -> HostError:
-    """Why a server ended, by what it wrote."""
+    """The error of a server that ended, from its log. `reason` is the SQLSTATE of the last error, if it has one."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    grave = [line for line in lines if GRAVE.search(line)] or lines
-    shown = "\n".join(grave[-SHOWN:]) or "it said nothing"
-    for words, (what, fix) in MEANINGS.items():
-        if any(words in line for line in grave):
-            return HostError(f"{what}; PostgreSQL says:\n{shown}", str(directory), fix)
-    what = f"PostgreSQL cannot run on the copy; it says:\n{shown}"
-    return HostError(what, str(directory), "deploy backup drill tells what is sound; restore another time")
+    severe = [line for line in lines if SEVERE.search(line)] or lines
+    states = [match[1] for line in severe if (match := PREFIX.match(line))]
+    shown = "\n".join(PREFIX.sub("", line, count=1) for line in severe[-SHOWN:]) or "it wrote no message"
+    what, fix = DISK_IS_FULL if DISK_FULL in states else _explain(severe)
+    return HostError(f"{what}; PostgreSQL reports:\n{shown}", str(directory), fix, reason=(states or [""])[-1])
 
 
-# ---------------------------------------------------------------------------------------------- what a killed run left
+def _explain(errors: Sequence[str]) -> tuple[str, str]:
+    """What the errors mean, and the fix."""
+    known = (explanation for words, explanation in EXPLANATIONS.items() if any(words in line for line in errors))
+    fix = "restore another time: deploy backup drill shows up to when the backup is sound"
+    return next(known, ("PostgreSQL cannot run on the copy", fix))
+
+
+# ---------------------------------------------------------------------------------------------- leftovers
 
 
 def remove_leftovers(directory: Path) -> None:
     """End the server that a killed run may have left on the directory, and remove its lock file. Idempotent."""
     server = Server(Path(), directory, Path())
     pid = cluster.postmaster_pid(server)
-    # another process may have got the number since; a server's working directory is its data
-    if pid is not None and _works_in(pid, directory):
+    # the process id may have been reused; a server's working directory is its data directory
+    if pid is not None and _runs_in(pid, directory):
         _end(pid)
     if (directory / "postmaster.pid").exists():
         unlink(directory / "postmaster.pid")
 
 
-def _works_in(pid: int, directory: Path) -> bool:
+def _runs_in(pid: int, directory: Path) -> bool:
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
     except OSError:
@@ -243,9 +266,9 @@ def _end(pid: int) -> None:
     with suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
-            for how in (signal.SIGQUIT, signal.SIGKILL):
-                signal.pidfd_send_signal(handle, how)
-                if select.select([handle], [], [], LEFT)[0]:
+            for signal_number in (signal.SIGQUIT, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, signal_number)
+                if select.select([handle], [], [], KILL)[0]:
                     return
         finally:
             os.close(handle)

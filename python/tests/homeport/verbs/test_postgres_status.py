@@ -26,7 +26,7 @@ def told(database: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     archive = {
         "bucket": "backups", "prefix": "shop", "epoch": "e1", "opened": 1795240000.0, "stream": "active",
         "lag": 0.21, "max_lag": 60.0, "superseded": None, "owed": None, "drill": DRILL, "last_good": DRILL,
-        "next_drill": 1795300000.0, "left_open": None, "service": "the tail of the log", "archiver": ARCHIVER,
+        "next_drill": 1795300000.0, "left_open": None, "service": "the WAL stream", "archiver": ARCHIVER,
         "dropping": None, "timeline": 1, "gaps": [], "encrypted": False, "full": FULL, "newest": INCREMENTAL, **more,
     }  # fmt: skip
     server = {
@@ -72,7 +72,7 @@ CLOSED = {"since": 1795250000.0, "until": 1795250600.0}
         ({"full": None}, "full backup  NONE yet"),
         ({"owed": {"since": "now", "why": "a gap"}}, "required     a full backup since now: a gap"),
         ({"encrypted": True}, "encrypted    with the key named by backup.encryption_key"),
-        ({"stream": "failed"}, "NOT STREAMING (the tail of the log is failed)"),
+        ({"stream": "failed"}, "NOT STREAMING (the WAL stream is failed)"),
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_should_be_stands_out(more: dict[str, Any], says: str) -> None:

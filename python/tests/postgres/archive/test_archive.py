@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from objectstore import Store
@@ -83,7 +85,7 @@ def test_a_host_that_is_lost_under_writes_comes_back_elsewhere_without_a_gap(new
     assert one.start()["superseded"]["epoch"] == listed[0]["epoch"]
     rows(one, 100_001, 100_002)
     assert "took over" in str(one.watch()["error"])
-    assert troubles(one)[0].startswith("what is written here is archived apart, and does not count")
+    assert troubles(one)[0].startswith("writes on this host are archived into an epoch that is not current")
     one.backed_up()
     two.settled()
     assert restored(two) == found
@@ -234,7 +236,7 @@ def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> 
 
 def test_with_a_key_nothing_in_the_bucket_can_be_read_without_it(new_host: Callable[..., Host], store: Store) -> None:
     one = new_host(encrypted=True)
-    with pytest.raises(HostError, match="encryption key was never sent"):
+    with pytest.raises(HostError, match="encryption key is not on this host"):
         one.start()
     one.keep_keys("a phrase that nobody guesses")
     one.start()
@@ -268,3 +270,38 @@ def test_the_watch_starts_a_server_that_is_dead(host: Host) -> None:
     assert host.watch()["error"] == "PostgreSQL did not run"
     assert host.watch()["error"] is None
     assert monitor.known_bases(host.app)
+
+
+def test_a_recovery_goes_to_the_end_of_the_wal_only_if_that_is_before_its_target(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.start()
+    middle = rows(host, 1, 10)
+    rows(host, 11, 20)
+    host.backed_up()
+    later = time.time() + 3600
+    assert restored(host, middle) == list(range(1, 11))
+    assert restored(host, later) == list(range(1, 21))
+
+    # a failure of another kind, before a target that the WAL has: no other data in place of what was asked for
+    attempts = fail_first(monkeypatch)
+    with pytest.raises(HostError, match="interrupted"):
+        restored(host, middle)
+    assert len(attempts) == 2
+    attempts.clear()
+    assert restored(host, later) == list(range(1, 21))
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let the first start of a temporary server fail; returns the list of starts."""
+    attempts: list[object] = []
+    real = scratch_server.server
+
+    def server(*args: Any) -> AbstractContextManager[cluster.Server]:
+        attempts.append(args)
+        if len(attempts) == 1:
+            raise HostError("interrupted", reason="XX000")
+        return real(*args)
+
+    monkeypatch.setattr(scratch_server, "server", server)
+    return attempts

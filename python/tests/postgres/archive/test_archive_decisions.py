@@ -1,4 +1,4 @@
-"""When a base backup is due, when log is dropped, how pgBackRest is configured, what a monitor is told: no server."""
+"""When a base backup is due, when WAL is dropped, how pgBackRest is configured, what a monitor is told: no server."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_repository_is_the_epochs_own_and_reached_as_the_backup_says(app: Ap
 def test_pgbackrests_words_are_told_without_its_clock_and_processes() -> None:
     said = "2026-11-21 14:01:18.609 P00  WARN: x\n2026-11-21 14:01:18.609 P01  ERROR: [082]: unable to push\n HINT: y\n"
     assert pgbackrest.error_text(said) == "unable to push"
-    assert pgbackrest.error_text("\n") == "it does not say why"
+    assert pgbackrest.error_text("\n") == "it wrote no message"
 
 
 def one(**more: Any) -> Json:
@@ -90,12 +90,12 @@ def test_what_pgbackrest_knows_of_base_backups_is_read_without_those_that_went_w
     wanted = Base("20261121-140137F", "full", 97.0, 101.0, 2, 0x5000028, 0x5000100, 30_873_453, 3_784_199)
     assert pgbackrest.parse_info(text) == [wanted]
     assert pgbackrest.parse_info("[]") == []
-    with pytest.raises(HostError, match="cannot be understood"):
+    with pytest.raises(HostError, match="output of pgbackrest info is invalid"):
         pgbackrest.parse_info(json.dumps([{"backup": [one(lsn=None)]}]))
 
 
 def status(**more: object) -> Json:
-    backup: Json = {"stream": "active", "service": "the tail of the log", "superseded": None, "lag": 0.1, "max_lag": 60}
+    backup: Json = {"stream": "active", "service": "the WAL stream", "superseded": None, "lag": 0.1, "max_lag": 60}
     backup |= {"watch": {"at": 100.0, "error": None}, "opened": 50.0, "drill": None, "last_good": None}
     backup |= {"schedule": "weekly", "gaps": [], "dropping": None, "run": {"ok": True, "found": []}}
     return {"engine": "postgres", "server": "active", "indexes": [], "disk": None, "backup": backup | more}
@@ -108,7 +108,7 @@ def test_a_sound_database_is_nobodys_trouble() -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"stream": "failed"}, "the tail of the log is failed"),
+        ({"stream": "failed"}, "the WAL stream is failed"),
         ({"dropping": {"at": 100.0}}, "log is dropped since"),
         ({"gaps": [Gap(90.0)._asdict()]}, "until the next full backup"),
         ({"run": {"ok": False, "found": ["no room"]}}, "the last base backup failed: no room"),

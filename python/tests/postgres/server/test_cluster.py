@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from pgworld import Host
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import Layout
 from hostctl.postgres import upgrade
+from hostctl.postgres.database import data_swap
 from hostctl.postgres.server import cluster, create, scratch_server
 
 DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres (deleted)"
@@ -26,7 +30,7 @@ DELETED = "7f00-7f01 r-xp 00000000 08:01 42 /usr/lib/postgresql/17/bin/postgres 
     ],
 )
 def test_code_that_was_replaced_on_disk_is_told_from_all_else_that_is_mapped(line: str, found: str | None) -> None:
-    assert cluster._gone(line) == found
+    assert cluster._deleted_file(line) == found
 
 
 def test_rows_keep_newlines_quotes_and_empty_fields() -> None:
@@ -46,28 +50,61 @@ def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, m
     create.create(host.app)
     monkeypatch.setattr(cluster, "installed_majors", lambda: [cluster.data_major(host.app.cluster_data)])
 
-    with pytest.raises(HostError, match="newest that is installed"):
+    with pytest.raises(HostError, match="newest installed version"):
         upgrade.plan(host.app)
 
 
 def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> None:
     """pg_upgrade meets again whatever has a number of the system's own."""
     create.create(host.app)
-    wanted = cluster.require(host.app)
+    config = cluster.require(host.app)
 
     with scratch_server.server(host.app, host.app.cluster_data, archive=True) as server:
         oids = "SELECT min(oid::int8) FROM pg_class WHERE relnamespace = 'homeport'::regnamespace"
-        (found,) = cluster.query(server, oids, wanted.name)
+        (found,) = cluster.query(server, oids, config.name)
         told = "SELECT datname FROM pg_database WHERE has_database_privilege('public', datname, 'CONNECT')"
         open_to_all = cluster.query(server, told)
         (checksums,) = cluster.query(server, "SHOW data_checksums")
         bound = cluster.query(server, "SELECT :'x'", bound={"x": "it's\nü"})
-        with pytest.raises(HostError, match='relation "nope" does not exist'):
+        with pytest.raises(HostError, match=r'^PostgreSQL: ERROR:  relation "nope" does not exist$') as missing:
             cluster.query(server, "SELECT * FROM nope")
+        rename = 'ALTER DATABASE :"name" RENAME TO other'
+        with server_session(server, config.name), pytest.raises(HostError) as busy:
+            cluster.query(server, rename, bound={"name": config.name})
+        with server_session(server, config.name):
+            data_swap.rename(server, {config.name: "other"})
 
     assert int(found[0]) >= 16384
     assert open_to_all == [["template0"]]  # which lets nobody in
     assert (checksums, bound) == (["on"], [["it's\nü"]])
+    assert (missing.value.reason, busy.value.reason) == ("42P01", cluster.OBJECT_IN_USE)
+
+
+@contextmanager
+def server_session(server: cluster.Server, database: str) -> Iterator[None]:
+    """A session that stays in the database."""
+    argv = [server.bin / "psql", "-XAtq", "-h", server.socket, "-U", cluster.SUPERUSER, "-d", database]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as psql:
+        assert psql.stdin is not None
+        assert psql.stdout is not None
+        psql.stdin.write(b"SELECT 1;\n")
+        psql.stdin.flush()
+        assert psql.stdout.readline() == b"1\n"
+        yield
+        psql.kill()
+
+
+@pytest.mark.parametrize(
+    ("printed", "state"),
+    [
+        ("psql:<stdin>:3: WARNING:  25P01: there is no transaction\npsql:<stdin>:4: ERROR:  55006: in use\n", "55006"),
+        ("ERROR:  42P01: no such relation\nLOCATION:  parserOpenTable, parse_relation.c:1392\n", "42P01"),
+        ("psql:<stdin>:1: WARNING:  01000: careful\n", ""),
+        ("psql: error: connection to server on socket failed: FATAL:  role does not exist\n", ""),
+    ],
+)
+def test_the_sqlstate_of_an_error_is_read(printed: str, state: str) -> None:
+    assert cluster.sqlstate(printed) == state
 
 
 @pytest.mark.parametrize(

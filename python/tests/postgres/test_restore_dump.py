@@ -204,7 +204,7 @@ def test_no_room_is_told_before_anything_is_dumped(host: Host, monkeypatch: pyte
 
 def test_a_disk_that_fills_while_a_dump_is_loaded_stops_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dumps, "SPARE", 1 << 60)
-    monkeypatch.setattr(dumps, "LOOK", 0.0)
+    monkeypatch.setattr(dumps, "DISK_POLL", 0.0)
     doing = work(host, given(host, dumped(host)))
     doing.journal.begin("fetch")
     with pytest.raises(HostError, match="the disk is full"):

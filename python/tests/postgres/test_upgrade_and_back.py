@@ -167,7 +167,7 @@ def test_killed_while_pg_upgrade_works_the_old_data_is_whole_and_archived_as_bef
     monkeypatch.setattr(cluster, "run_as_postgres", cut)
     doing = work(host, UPGRADE, "upgrade")
     doing.journal.begin("data")
-    upgrade._empty(host.app, VERSION)
+    upgrade._create_cluster(host.app, VERSION)
     with pytest.raises(Killed):
         upgrade.replace(doing)
     monkeypatch.undo()

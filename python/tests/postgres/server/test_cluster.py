@@ -43,7 +43,8 @@ def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> 
     printed = f'Restoring ok\n*failure*\nConsult the last few lines of "{log}" for\nthe probable cause\n'
 
     assert upgrade._error_text(printed).endswith("pg_restore: error: it cannot be")
-    assert upgrade._error_text("Checking ok\nYour installation contains an error\nFailure, exiting\n").startswith("Your")
+    printed = "Checking ok\nYour installation contains an error\nFailure, exiting\n"
+    assert upgrade._error_text(printed).startswith("Your")
 
 
 def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,6 +385,32 @@ class Gap(TypedDict):
     until: float | None
 
 
+class ArchiverStatus(TypedDict):
+    """PostgreSQL's archiver: the last archived segment, whether it fails, and how many files wait."""
+
+    archived: str | None
+    archived_at: float | None
+    fails: bool
+    failures: int
+    waiting: int
+
+
+class BaseBackup(TypedDict):
+    """A base backup of PostgreSQL; `at` is its end."""
+
+    label: str
+    kind: str
+    at: float
+    bytes: int
+
+
+class DroppedWal(TypedDict):
+    """WAL of PostgreSQL is dropped since `at`; `since` is the last archived instant."""
+
+    at: float
+    since: float
+
+
 class BackupStatus(TypedDict):
     """The backup in the status; the keys after `left_open` are PostgreSQL's."""
 
@@ -407,13 +433,13 @@ class BackupStatus(TypedDict):
     next_drill: NotRequired[float | None]
     service: NotRequired[str]
     apart: NotRequired[str]
-    archiver: NotRequired[Json | None]
-    dropping: NotRequired[Json | None]
+    archiver: NotRequired[ArchiverStatus | None]
+    dropping: NotRequired[DroppedWal | None]
     timeline: NotRequired[int | None]
     gaps: NotRequired[list[Gap]]
     encrypted: NotRequired[bool]
-    full: NotRequired[Json | None]
-    newest: NotRequired[Json | None]
+    full: NotRequired[BaseBackup | None]
+    newest: NotRequired[BaseBackup | None]
     run: NotRequired[BackupRun | None]
 
 
@@ -429,6 +455,8 @@ class InvalidIndex(TypedDict):
 
     name: str
     repair: str
+    table: NotRequired[str]
+    leftover: NotRequired[bool]
 
 
 class DatabaseStatus(TypedDict):

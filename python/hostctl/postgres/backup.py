@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TypedDict
+from typing import cast
 
 from hostctl.backup import drill as drills
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import restore_points, s3, settings, state
 from hostctl.backup import summary as backup_summary
 from hostctl.backup.epochs import Epoch
-from hostctl.common.documents import DrillResult
+from hostctl.common.documents import (
+    ArchiverStatus,
+    BackupStatus,
+    BaseBackup,
+    DrillResult,
+    InvalidIndex,
+    MonitorResult,
+)
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json
 from hostctl.core.lock import MOMENT
@@ -32,28 +39,6 @@ SERVER = (
     "(SELECT coalesce(pg_database_size(oid), 0) FROM pg_database WHERE datname = :'name')"
 )
 QUICK = 5.0  # seconds that the server may take for a status
-
-
-# ---------------------------------------------------------------------------------------------- documents
-
-
-class ArchiverSummary(TypedDict):
-    """The server's archiver: the last archived segment, whether it fails, and how many files wait."""
-
-    archived: str | None
-    archived_at: float | None
-    fails: bool
-    failures: int
-    waiting: int
-
-
-class BaseSummary(TypedDict):
-    """A base backup; `at` is its end."""
-
-    label: str
-    kind: str
-    at: float
-    bytes: int
 
 
 # ---------------------------------------------------------------------------------------------- summary
@@ -79,16 +64,16 @@ def _server_facts(app: App, config: cluster.Cluster) -> dict[str, str | int | No
     return dict(zip(names, [row[0].split()[0], *map(int, row[1:])], strict=True))
 
 
-def _invalid_indexes(app: App, config: cluster.Cluster) -> list[Json]:
+def _invalid_indexes(app: App, config: cluster.Cluster) -> list[InvalidIndex]:
     """The indexes that a failed concurrent build left invalid; none while the server does not answer."""
     try:
         query = partial(cluster.query, cluster.live_server(app), database=config.name, timeout=QUICK)
-        return [index._asdict() for index in migrate.invalid_indexes(query)]
+        return [cast(InvalidIndex, index._asdict()) for index in migrate.invalid_indexes(query)]
     except HostError:
         return []
 
 
-def _backup(app: App, host: Host) -> Json | None:
+def _backup(app: App, host: Host) -> BackupStatus | None:
     document = backup_summary.common_summary(app, host, app.tail_unit)
     if document is None:
         return None
@@ -100,17 +85,17 @@ def _backup(app: App, host: Host) -> Json | None:
     document |= {"timeline": live and live.timeline}
     document |= {"gaps": [gap._asdict() for gap in line.gaps], "encrypted": settings.backup(app).encrypted}
     document |= {"full": _newest(bases, "full"), "newest": _newest(bases, None)}
-    return document | {"run": read_json(app.backup / "run.json")}
+    return cast(BackupStatus, document | {"run": read_json(app.backup / "run.json")})
 
 
-def _lag_at_check(watch: Json | None) -> float | None:
+def _lag_at_check(watch: MonitorResult | None) -> float | None:
     """The lag at the last check of the monitor, plus the time since."""
-    if watch is None or watch.get("lag") is None:
+    if watch is None or (lag := watch.get("lag")) is None:
         return None
-    return round(float(watch["lag"]) + time.time() - float(watch["at"]), 3)
+    return round(lag + time.time() - watch["at"], 3)
 
 
-def _archiver(app: App) -> ArchiverSummary | None:
+def _archiver(app: App) -> ArchiverStatus | None:
     try:
         archiver = monitor.read_archiver(app)
     except (HostError, ValueError):
@@ -124,7 +109,7 @@ def _archiver(app: App) -> ArchiverSummary | None:
     }
 
 
-def _newest(bases: Sequence[Base], kind: str | None) -> BaseSummary | None:
+def _newest(bases: Sequence[Base], kind: str | None) -> BaseBackup | None:
     """The newest base backup of a kind, or of any."""
     candidates = [base for base in bases if kind is None or base.kind == kind]
     if not candidates:

@@ -12,7 +12,7 @@ from hostctl.postgres.archive import monitor, replication, wal_stream
 def run_action(app: App, action: str, host: Host, allow_empty: bool = False) -> Json:
     """Perform `hostctl APP stream ACTION`. Raises HostError."""
     if action == "start":
-        return replication.start(app, host, allow_empty)
+        return {**replication.start(app, host, allow_empty)}
     if action == "tail":
         wal_stream.stream(app, host)
         return {}

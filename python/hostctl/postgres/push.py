@@ -12,6 +12,7 @@ from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.journal.engine import Work
 from hostctl.postgres import connections_check, migrate
+from hostctl.postgres.archive.pgbackrest import PointPosition
 from hostctl.postgres.database import dumps, inspect, row_counts
 from hostctl.postgres.server import cluster
 from hostctl.postgres.server.cluster import Cluster, Server
@@ -60,7 +61,12 @@ def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     if own_epoch is None:
         return document | _dump(app, config, server, directory), f"no backup: {config.name} was dumped"
     at, lsn, file = cluster.query(server, CREATE_POINT, bound={"name": work.journal.id})[0]
-    position = {"epoch": own_epoch.epoch, "name": work.journal.id, "timeline": int(file[:8], 16), "lsn": lsn}
+    position: PointPosition = {
+        "epoch": own_epoch.epoch,
+        "name": work.journal.id,
+        "timeline": int(file[:8], 16),
+        "lsn": lsn,
+    }
     line = f"{config.name} at {lsn}: {sum(rows.values())} rows in {len(rows)} tables"
     return document | {"files": {}, "position": position, "at": float(at)}, line
 

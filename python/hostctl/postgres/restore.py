@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from hostctl.backup import restore_points, state
 from hostctl.backup.recovery_target import (
@@ -33,7 +33,7 @@ from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
 from hostctl.postgres.archive import epoch_branch, pgbackrest, replication, timelines
-from hostctl.postgres.archive.pgbackrest import Point
+from hostctl.postgres.archive.pgbackrest import Point, PointPosition
 from hostctl.postgres.database import data_swap, dumps, inspect, row_counts
 from hostctl.postgres.server import cluster, scratch_server
 from hostctl.postgres.server.cluster import Server
@@ -113,8 +113,8 @@ def _point(app: App, data: DataSource) -> Point | None:
     if data["point"] is None:
         return None
     point = restore_points.load(app, data["point"])
-    position = point["position"]
-    assert position is not None  # noqa: S101 - a point of a cluster has a position or a dump
+    assert point["position"] is not None  # noqa: S101 - a point of a cluster has a position or a dump
+    position = cast(PointPosition, point["position"])
     return Point(position["name"], point["at"], position["epoch"], position["timeline"], position["lsn"])
 
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypedDict, cast
+from typing import NamedTuple, cast
 
 from hostctl.backup import epochs, s3, state, units
 from hostctl.backup.settings import Backup
+from hostctl.common.documents import DroppedWal, MonitorResult
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, append_json, read_json, unlink, write_json
 from hostctl.common.timestamps import utc
@@ -55,13 +56,6 @@ class Archiver(NamedTuple):
         return self.failed_at > self.archived_at
 
 
-class DropMarker(TypedDict):
-    """The marker that WAL is dropped, and a line of gaps.jsonl: when it was written, and the last archived instant."""
-
-    at: float
-    since: float
-
-
 # ---------------------------------------------------------------------------------------------- pure
 
 
@@ -100,7 +94,7 @@ def check(app: App, host: Host) -> Json:
     except replication.BusyError as other:
         return {"left_to": other.what}  # such as a provisioning; the next check is in a minute
     write_json(app.backup / "watch.json", result)
-    return result
+    return {**result}
 
 
 def is_paused(app: App) -> bool:
@@ -114,9 +108,9 @@ def is_paused(app: App) -> bool:
     return False
 
 
-def _check_all(app: App, backup: Backup, host: Host) -> Json:
+def _check_all(app: App, backup: Backup, host: Host) -> MonitorResult:
     before = read_json(app.backup / "watch.json") or {}
-    result: Json = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
+    result: MonitorResult = {"at": time.time(), "lag": None, "canary": before.get("canary"), "error": None}
     errors = [_check_server(app, host)]
     _truncate(pgbackrest.log_file(app))
     if cluster.accepts_sessions(cluster.live_server(app)):
@@ -236,9 +230,9 @@ def drop_marker(app: App) -> Path:
     return app.cluster / "dropping"
 
 
-def dropping_since(app: App) -> DropMarker | None:
+def dropping_since(app: App) -> DroppedWal | None:
     """Since when WAL is dropped; None while it is not."""
-    return cast(DropMarker | None, read_json(drop_marker(app)))
+    return cast(DroppedWal | None, read_json(drop_marker(app)))
 
 
 def drop_wal(app: App, archiver: Archiver) -> None:
@@ -246,7 +240,7 @@ def drop_wal(app: App, archiver: Archiver) -> None:
     now = time.time()
     since = archiver.archived_at or now
     timelines.change(app, lambda line: line._replace(gaps=(*line.gaps, Gap(since))))
-    marker: DropMarker = {"at": now, "since": since}
+    marker: DroppedWal = {"at": now, "since": since}
     append_json(app.backup / "gaps.jsonl", marker, durable=True)
     state.require_full(app, "WAL was dropped because it could not be archived")
     write_json(drop_marker(app), marker, mode=0o644)

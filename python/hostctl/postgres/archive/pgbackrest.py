@@ -41,6 +41,15 @@ LOG_END = 8192  # bytes of a log that are read
 ARCHIVE = 60  # seconds that a backup waits for its WAL to be archived
 
 
+class PointPosition(TypedDict):
+    """The position in a restore point's document."""
+
+    epoch: str
+    name: str
+    timeline: int
+    lsn: str
+
+
 class Point(NamedTuple):
     """A restore point: its name in the WAL, its time and its position. `lsn` is in PostgreSQL's format."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TypedDict
 
 from hostctl.backup import epochs, settings, state, units
 from hostctl.backup.epochs import BucketState, Decision, Epoch
 from hostctl.backup.settings import Backup
 from hostctl.common.errors import HostError
-from hostctl.common.files import Json, make_directory, read_json, sync_directory, write_json
+from hostctl.common.files import make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Host
@@ -28,10 +29,22 @@ ARCHIVED = 120.0  # seconds that the archiver may take for all waiting segments
 STATUS = "deploy backup status"
 
 
+class StartOutcome(TypedDict, total=False):
+    """What a start decided and did: `made` a cluster, or `restored` a base backup in some seconds."""
+
+    decision: str
+    changed: bool
+    paused: object
+    superseded: object
+    made: bool
+    restored: str
+    seconds: float
+
+
 # ---------------------------------------------------------------------------------------------- start
 
 
-def start(app: App, host: Host, allow_empty: bool = False) -> Json:
+def start(app: App, host: Host, allow_empty: bool = False) -> StartOutcome:
     """Start the server with its configuration, and its archiving. Restore or create a cluster that is missing.
 
     Returns whether anything was changed. Raises HostError.
@@ -51,12 +64,12 @@ def start(app: App, host: Host, allow_empty: bool = False) -> Json:
     return {**outcome, "changed": changed}
 
 
-def _follow_decision(app: App, backup: Backup, allow_empty: bool) -> Json:
+def _follow_decision(app: App, backup: Backup, allow_empty: bool) -> StartOutcome:
     """Decide which copy is current, and act on it; returns the decision and what was done."""
     own_epoch, present = epochs.local(app), settings.has_data(app)
     bucket, unanswered = epochs.try_read_bucket(app, hurried=own_epoch is not None and present)
     decision = epochs.decide(own_epoch, present, bucket, allow_empty)
-    outcome: Json = {"decision": decision.name.lower()}
+    outcome: StartOutcome = {"decision": decision.name.lower()}
     if decision is Decision.STREAM:
         if bucket.asked and own_epoch is not None:
             epochs.save(app, backup, own_epoch._replace(published=True, replaces=None))
@@ -74,7 +87,7 @@ def _act(
     own_epoch: Epoch | None,
     bucket: BucketState,
     unanswered: HostError | None,
-) -> Json:
+) -> StartOutcome:
     if decision is Decision.PUBLISH:
         epochs.publish(app, epochs.bucket(app))
         return {}
@@ -87,7 +100,7 @@ def _act(
     raise epochs.start_refusal(app, decision, bucket, unanswered, app.cluster_data, backup.prefix)
 
 
-def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> Json:
+def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> StartOutcome:
     """Open an epoch that continues no copy in the bucket, with a new cluster if there is none."""
     created = create.create(app)
     own_epoch = epochs.new_local(app, backup, parent, "the bucket named no epoch")
@@ -98,7 +111,7 @@ def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -
     return {"made": created}
 
 
-def _restore(app: App, backup: Backup, current: Epoch) -> Json:
+def _restore(app: App, backup: Backup, current: Epoch) -> StartOutcome:
     """Restore the current copy, and continue it in an epoch of this host."""
     started, into = time.time(), app.cluster / "fetched"
     cluster.make_directories(app)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple, NotRequired, TypedDict, cast
 
 from hostctl.backup import epochs, s3, settings
+from hostctl.common import documents
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, read_json, write_json
 from hostctl.core.lock import MOMENT, Flock
@@ -88,18 +89,11 @@ class SpanDocument(TypedDict):
     at: float | None
 
 
-class GapDocument(TypedDict):
-    """A `Gap` as JSON."""
-
-    since: float
-    until: float | None
-
-
 class LineDocument(TypedDict):
     """The object TIMELINES of an epoch."""
 
     spans: list[SpanDocument]
-    gaps: list[GapDocument]
+    gaps: list[documents.Gap]
     histories: dict[str, str]
     system: str
 
@@ -222,7 +216,7 @@ def to_json(line: Line) -> LineDocument:
     """The line as JSON, for the host and the bucket."""
     return {
         "spans": [cast(SpanDocument, span._asdict()) for span in line.spans],
-        "gaps": [cast(GapDocument, gap._asdict()) for gap in line.gaps],
+        "gaps": [cast(documents.Gap, gap._asdict()) for gap in line.gaps],
         "histories": {str(number): text for number, text in line.histories.items()},
         "system": line.system,
     }

@@ -238,9 +238,12 @@ def error_line(errors: str) -> str:
 
 
 def sqlstate(errors: str) -> str:
-    """The SQLSTATE of the first error in psql's verbose output; "" without one, such as for a failed connection."""
+    """The SQLSTATE of the error that ended a script, from psql's verbose output; "" without one.
+
+    It is that of the last message: warnings come before. A failed connection has no SQLSTATE.
+    """
     states = re.findall(rf"^(?:psql:[^:\n]*:\d+: )?\w+:  ({SQLSTATE}): ", errors, re.MULTILINE)
-    return next((state for state in states if state[:2] not in ("00", "01", "02")), "")  # notices and warnings
+    return str(states[-1]) if states else ""
 
 
 def accepts_sessions(server: Server) -> bool:

@@ -100,7 +100,6 @@ def server_session(server: cluster.Server, database: str) -> Iterator[None]:
     [
         ("psql:<stdin>:3: WARNING:  25P01: there is no transaction\npsql:<stdin>:4: ERROR:  55006: in use\n", "55006"),
         ("ERROR:  42P01: no such relation\nLOCATION:  parserOpenTable, parse_relation.c:1392\n", "42P01"),
-        ("psql:<stdin>:1: WARNING:  01000: careful\n", ""),
         ("psql: error: connection to server on socket failed: FATAL:  role does not exist\n", ""),
     ],
 )

@@ -1,1 +1,1 @@
-"""What the source of an app says: mix project, Elixir code, runtime configuration."""
+"""Reads facts from the source of an app: its mix project, its Elixir code, its runtime configuration."""

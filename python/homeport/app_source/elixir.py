@@ -1,7 +1,7 @@
 """Finds values, keys, repositories and routes in Elixir source. The source is never run.
 
-It keeps two texts of the same length, so that a position in one is a position in the other: `code` is the source with
-comments blanked, `bones` has the content of strings blanked as well.
+A Source has two texts with the same positions: in `code` comments are blanked, in `skeleton` the content of strings as
+well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Source:
     """One file of Elixir."""
 
     def __init__(self, text: str) -> None:
-        self.code, self.bones = blanked(text)
+        self.code, self.skeleton = blanked(text)
 
     def keyword(self, function: str, key: str) -> str:
         """The value of a key in the list that a function returns: an atom's name or a string; "" if none."""
@@ -27,14 +27,14 @@ class Source:
         return self._literal(at) if at is not None else ""
 
     def keys(self, function: str, key: str) -> list[str]:
-        """The keys of the list under a key, whether it is written there or in the function called there."""
+        """The keys of the list that is the value of a key, literally or by a call of a function of the file."""
         at = self._value(function, key)
         inner = self._list_at(at) if at is not None else None
         return [name for name, _ in self._entries(*inner)] if inner else []
 
     def tuples(self) -> set[str]:
         """The first atoms of all tuples: the dependencies, among others."""
-        return set(re.findall(r"\{\s*:([a-z_]\w*)", self.bones))
+        return set(re.findall(r"\{\s*:([a-z_]\w*)", self.skeleton))
 
     def has_key(self, name: str) -> bool:
         """Whether a key of that name, in quotes, is anywhere in the file."""
@@ -43,17 +43,17 @@ class Source:
     def repos(self) -> list[tuple[str, str]]:
         """The modules that use Ecto.Repo, each after the application that configures it."""
         found = []
-        for use in _REPO.finditer(self.bones):
-            named = list(_MODULE.finditer(self.bones, 0, use.start()))
-            if named and (app := _OTP_APP.search(self.bones, use.end())):
+        for use in _REPO.finditer(self.skeleton):
+            named = list(_MODULE.finditer(self.skeleton, 0, use.start()))
+            if named and (app := _OTP_APP.search(self.skeleton, use.end())):
                 found.append((app[1], named[-1][1]))
         return found
 
     def routes(self) -> list[str]:
-        """The paths of `get` routes with the scopes around them, and paths that plugs are given."""
+        """The paths of `get` routes, with those of the scopes around them, and the paths in the options of plugs."""
         scopes, pending = [""], ""
         found: list[str] = []
-        for match in _ROUTING.finditer(self.bones):
+        for match in _ROUTING.finditer(self.skeleton):
             path = self._string(match.end()) if match["verb"] else ""
             if match["verb"] == "scope":
                 pending = path.rstrip("/")  # for the `do` that follows
@@ -74,23 +74,23 @@ class Source:
         return dict(self._entries(*inner)).get(key) if inner else None
 
     def _body_list(self, function: str) -> tuple[int, int] | None:
-        match = re.search(rf"\bdefp?\s+{re.escape(function)}\b(\s*\(\s*\))?\s*,?\s*do\b:?", self.bones)
-        start = self.bones.find("[", match.end()) if match else -1
+        match = re.search(rf"\bdefp?\s+{re.escape(function)}\b(\s*\(\s*\))?\s*,?\s*do\b:?", self.skeleton)
+        start = self.skeleton.find("[", match.end()) if match else -1
         return (start, self._closing(start)) if start >= 0 else None
 
     def _closing(self, start: int) -> int:
         depth = 0
-        for at in range(start, len(self.bones)):
-            depth += (self.bones[at] in _OPEN) - (self.bones[at] in _CLOSE)
+        for at in range(start, len(self.skeleton)):
+            depth += (self.skeleton[at] in _OPEN) - (self.skeleton[at] in _CLOSE)
             if depth == 0:
                 return at
-        return len(self.bones)
+        return len(self.skeleton)
 
     def _entries(self, start: int, end: int) -> Iterator[tuple[str, int]]:
-        """The keys of the list between two brackets, each with where its value begins."""
+        """The keys of the list between two brackets, each with the position of its value."""
         at = start + 1
         while at < end:
-            if self.bones[at] in _OPEN:
+            if self.skeleton[at] in _OPEN:
                 at = self._closing(at)
             elif self._is_code(at) and (match := _KEY.match(self.code, at)):
                 yield match["plain"] or match["quoted"], match.end()
@@ -99,17 +99,17 @@ class Source:
 
     def _is_code(self, at: int) -> bool:
         """Whether a word or a string may begin here."""
-        return self.bones[at] == self.code[at] and not _WORD.match(self.bones[at - 1])
+        return self.skeleton[at] == self.code[at] and not _WORD.match(self.skeleton[at - 1])
 
     def _literal(self, at: int) -> str:
         match = _LITERAL.match(self.code, at)
         if match and match["attribute"]:
-            set_there = re.search(rf"^\s*@{match['attribute']}\s", self.bones, re.MULTILINE)
-            return self._literal(set_there.end() - 1) if set_there else ""
+            assignment = re.search(rf"^\s*@{match['attribute']}\s", self.skeleton, re.MULTILINE)
+            return self._literal(assignment.end() - 1) if assignment else ""
         return next((part for part in match.groups() if part), "") if match else ""
 
     def _list_at(self, at: int) -> tuple[int, int] | None:
-        match = re.compile(r"\s*(?P<list>\[)|\s*(?P<function>[a-z_]\w*)").match(self.bones, at)
+        match = re.compile(r"\s*(?P<list>\[)|\s*(?P<function>[a-z_]\w*)").match(self.skeleton, at)
         if match and match["list"]:
             return match.start("list"), self._closing(match.start("list"))
         return self._body_list(match["function"]) if match else None

@@ -69,11 +69,11 @@ def reads(source: Source) -> list[Read]:
 
 def _reads(source: Source) -> Iterator[Read]:
     blocks, head = [_Block("", "always")], 0
-    for token in _TOKENS.finditer(source.bones):
+    for token in _TOKENS.finditer(source.skeleton):
         if token["head"]:
             head = token.start()
         elif token["open"]:
-            blocks.append(_opened(blocks[-1], source.bones[head : token.start()], token["open"]))
+            blocks.append(_opened(blocks[-1], source.skeleton[head : token.start()], token["open"]))
         elif token["other"] and len(blocks) > 1:
             blocks[-1] = _Block("", _worse(blocks[-2].need, _below(blocks[-1].head, otherwise=True)))
         elif token["clause"] and _BY_ENVIRONMENT.fullmatch(blocks[-1].head):
@@ -112,7 +112,7 @@ def _read(source: Source, call: re.Match[str], need: Need) -> Read | None:
     if written is None:
         return None
     line = source.code.count("\n", 0, call.start()) + 1
-    before = _CONTINUED.sub(r"\1 ", source.bones[max(0, call.start() - 400) : call.start()]).rpartition("\n")[2]
+    before = _CONTINUED.sub(r"\1 ", source.skeleton[max(0, call.start() - 400) : call.start()]).rpartition("\n")[2]
     # the clause `:prod ->` is in `need` already
     own = _worse(need, "perhaps") if _BRANCH.search(before.rpartition(":prod ->")[2]) else need
     # Dotenvy also reads files, which may be part of the release
@@ -125,17 +125,17 @@ def _required(source: Source, call: re.Match[str], written: re.Match[str]) -> bo
     if word == "fetch_env!":
         return True
     if word.endswith("env!"):
-        return source.bones[call.end() : _end(source.bones, call.end())].count(",") < 2
-    return word == "get_env" and bool(_OR_RAISE.match(source.bones, written.end()))
+        return source.skeleton[call.end() : _end(source.skeleton, call.end())].count(",") < 2
+    return word == "get_env" and bool(_OR_RAISE.match(source.skeleton, written.end()))
 
 
-def _end(bones: str, start: int) -> int:
+def _end(skeleton: str, start: int) -> int:
     """Where the call's arguments end: at the bracket that closes them, else with the line."""
-    if not bones[start:].startswith("("):
-        return bones.find("\n", start) % (len(bones) + 1)
+    if not skeleton[start:].startswith("("):
+        return skeleton.find("\n", start) % (len(skeleton) + 1)
     depth = 0
-    for at in range(start, len(bones)):
-        depth += (bones[at] in "([{") - (bones[at] in ")]}")
+    for at in range(start, len(skeleton)):
+        depth += (skeleton[at] in "([{") - (skeleton[at] in ")]}")
         if depth == 0:
             return at
-    return len(bones)
+    return len(skeleton)

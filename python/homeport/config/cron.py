@@ -43,7 +43,7 @@ def _refused(event: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     if done.returncode == 0:
-        return "its time never comes" if re.search(r"Next elapse: never", done.stdout) else ""
+        return "it never occurs" if re.search(r"Next elapse: never", done.stdout) else ""
     return "systemd-analyze calendar says " + " ".join(done.stderr.split())[:200]
 
 

@@ -44,7 +44,7 @@ _FIELDS = (
 def calendar_events(schedule: str) -> list[str]:
     """The calendar events of systemd for a schedule: one; two for a crontab with days of the month and of the week.
 
-    Raises ValueError for an invalid crontab, and for one whose time never comes.
+    Raises ValueError for an invalid crontab, and for one that never occurs.
     """
     if schedule.startswith("@"):
         return calendar_events(_macro(schedule))
@@ -59,7 +59,7 @@ def is_crontab(schedule: str) -> bool:
 def _macro(word: str) -> str:
     """The crontab that a word such as @daily stands for. Raises ValueError."""
     if word == "@reboot":
-        raise ValueError("is no time: what an app does once at its start belongs into the app")
+        raise ValueError("is not a schedule: start such work in the app itself")
     if word not in MACROS:
         raise ValueError(f"must be one of {', '.join(MACROS)}")
     return MACROS[word]
@@ -75,7 +75,7 @@ def _events(fields: list[str]) -> list[str]:
     alternatives = [(day, every_weekday), (every_day, weekdays)] if both else [(day, weekdays)]
     events = [_event(minute, hour, days, month, on) for days, on in alternatives if _exists(days, month)]
     if not events:
-        raise ValueError("never comes: no such month has such a day")
+        raise ValueError("never occurs: no such month has such a day")
     return list(dict.fromkeys(events))
 
 

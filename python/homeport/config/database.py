@@ -221,7 +221,7 @@ def _backup_mistakes(backup: Backup) -> Mistakes:
     if backup.retention < backup.snapshot_interval:
         mistakes.append((("retention",), "must be as long as snapshot_interval, or there is nothing to restore from"))
     if backup.full_interval < backup.snapshot_interval:
-        mistakes.append((("full_interval",), "must be as long as snapshot_interval: what lies between is incremental"))
+        mistakes.append((("full_interval",), "must be as long as snapshot_interval: backups between are incremental"))
     if not backup.archive_timeout.is_integer():
         mistakes.append((("archive_timeout",), "must be whole seconds"))
     if backup.bucket and "." in backup.bucket and not backup.path_style:

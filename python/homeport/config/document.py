@@ -93,7 +93,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 def _syntax(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "it cannot be read"
     if "'\\t'" in problem:
-        return "a tab stands here; YAML is indented with spaces"
+        return "a tab; YAML is indented with spaces"
     if "another document" in problem or "single document" in (error.context or ""):
         return "a second document begins here (`---`); the file must hold one"
     return f"not valid YAML: {problem}"
@@ -172,7 +172,7 @@ def _merged(reading: _Reading, value: yaml.Node, path: Path) -> Tree:
 def _scalar(reading: _Reading, node: yaml.ScalarNode, path: Path) -> Scalar:
     text = str(node.value)
     if not _encodable(text):
-        reading.problem(node, path, "holds half of a surrogate pair, which is no text")
+        reading.problem(node, path, "is not text: it has half of a surrogate pair")
         return ""
     kind = node.tag.removeprefix(_CORE)
     if node.style is not None or kind not in ("null", "bool", "int", "float"):

@@ -88,7 +88,7 @@ OWN = {
     "zero_damaged_pages": _SAFE,
     "ignore_": _SAFE,
     "allow_system_table_mods": _SAFE,
-    "restart_after_crash": "the server comes back by itself",
+    "restart_after_crash": "the server restarts by itself",
 }
 
 

@@ -177,7 +177,7 @@ def _engine(project: Project | None) -> str:
 
 
 _WHY_SETTINGS = (
-    "  # Without these settings the streamed copy has holes, so a push asks the app for them. They belong in",
+    "  # Without these settings the backup would have gaps, so every push checks them. They belong in",
     "  # config/runtime.exs, below `if config_env() == :prod do`:",
 )
 
@@ -233,7 +233,5 @@ def _app_findings(project: Project) -> list[str]:
         found.append(f"database: {name}, {_BACKUP_TEXTS[project.database]}")
     if project.database and not project.migrate:
         found.append("no rel/overlays/bin/migrate: mix phx.gen.release writes one, then set release.commands.migrate")
-    found.append(
-        f"health route: {project.health}" if project.health else "no health route: health.path asks for / instead"
-    )
+    found.append(f"health route: {project.health}" if project.health else "no health route found: health.path is /")
     return found

@@ -254,7 +254,7 @@ def bucket(value: object) -> str:
     if ".." in name or ".-" in name or "-." in name or re.fullmatch(r"[\d.]+\.[\d.]+", name):
         raise ValueError("must be no IP address, and have a letter or digit on both sides of each dot")
     if name.startswith(_BUCKET_PREFIXES) or name.endswith(_BUCKET_SUFFIXES):
-        raise ValueError("begins or ends with what S3 keeps for itself")
+        raise ValueError("has a prefix or suffix that S3 reserves")
     if name == PLACEHOLDER_BUCKET:
         raise ValueError("is still the placeholder: write the name of your bucket")
     return name

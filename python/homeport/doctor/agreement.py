@@ -52,9 +52,8 @@ def of_clock(ahead: float) -> Finding:
     if abs(ahead) < SKEW_SECONDS:
         return Finding(OK, "the host's and this machine's agree")
     says = f"the host's is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    return Finding(
-        ERROR if abs(ahead) > WRONG_SECONDS else WARNING, says, "timedatectl set-ntp true, on the one that is wrong"
-    )
+    fix = "on the machine whose clock is wrong: timedatectl set-ntp true"
+    return Finding(ERROR if abs(ahead) > WRONG_SECONDS else WARNING, says, fix)
 
 
 def secrets(context: Context) -> list[Finding]:
@@ -63,7 +62,7 @@ def secrets(context: Context) -> list[Finding]:
     missing = [name for name, value in values.items() if value is None]
     if not values:
         return ok("none are declared")
-    kept = f"; the host keeps what it has of {', '.join(missing)}" if missing else ""
+    kept = f"; the host keeps its values of {', '.join(missing)}" if missing else ""
     return ok(f"{len(values) - len(missing)} of {len(values)} are given here{kept}")
 
 

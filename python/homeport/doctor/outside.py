@@ -19,13 +19,13 @@ DAY = 86_400
 SOON = 14 * DAY  # seconds; Caddy renews when a third of the time is left
 LETS_ENCRYPT = "letsencrypt.org"
 NEWER = "put a newer certificate into the file named in domains, then run: deploy certs push"
-NOT_ASKED = "verify.address says where the host is: DNS is not asked"
+NO_DNS = "verify.address is set, so DNS does not matter"
 
 
 def names(context: Context) -> list[Finding]:
     """Whether every name resolves to addresses of the host only."""
     if context.config.verify.address:
-        return skipped(NOT_ASKED)
+        return skipped(NO_DNS)
     host_addresses = preflight.resolve(context.address) | set((context.host or {}).get("addresses", []))
     return [of_name(domain.name, preflight.resolve(domain.name), host_addresses) for domain in context.config.domains]
 
@@ -50,7 +50,7 @@ def _record_types(addresses: Iterable[str]) -> str:
 def authorities(context: Context) -> Iterable[Finding]:
     """Whether CAA records let Let's Encrypt certify the names. Skipped for another authority, whose name is unknown."""
     if context.config.verify.address:
-        return skipped(NOT_ASKED)
+        return skipped(NO_DNS)
     if context.config.acme.directory:
         return skipped("acme.directory is another authority's, whose name in DNS is not known")
     issued = [domain.name for domain in context.config.domains if not domain.certificate]

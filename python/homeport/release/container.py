@@ -82,7 +82,7 @@ def _prune(engine: str, release: str, root: Path, report: Report) -> None:
 
 
 def base_file(image: str) -> str:
-    """The Containerfile of an image with mix. It is a tagged image of its own, which pruning the app's layers keeps."""
+    """The Containerfile of an image with mix. The image has a tag, so that `_prune` does not remove it."""
     install = f"apt-get update && apt-get install -y --no-install-recommends {PACKAGES}"
     return f"FROM {image}\nRUN command -v mix >/dev/null || ({install})\n"
 

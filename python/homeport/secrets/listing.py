@@ -23,7 +23,7 @@ def rows(loaded: Loaded, environ: Mapping[str, str]) -> list[Json]:
 
 def table(rows: list[Json]) -> list[str]:
     """The rows for a person, in columns."""
-    nowhere = "nowhere here: the host keeps its own"
+    nowhere = "not set here: the host keeps its value"
     return columns([(row["name"], row["for"] or "nobody", row["from"] or nowhere) for row in rows])
 
 

@@ -15,7 +15,7 @@ from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.secrets import document, files, password
 
-# as many characters as `mix phx.gen.secret` makes: Plug wants 64 of a SECRET_KEY_BASE
+# 64 characters, the least that Plug accepts for a SECRET_KEY_BASE
 RANDOM_BYTES = 48
 
 

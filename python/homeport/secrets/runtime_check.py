@@ -109,10 +109,10 @@ def _level(read: Read) -> int:
 
 def _finding(read: Read, file: str) -> Finding:
     levels: tuple[Level, ...] = ("error", "warning", "note")
-    says = ("is needed to start", "is needed under some condition", "is read if it is there")
+    says = ("is needed to start", "is needed under some condition", "is read if it is set")
     level = _level(read)
     fix = f"a secret: name it in env.secret, then deploy secrets set {read.name}; anything else: put it in env.clear"
-    return Finding(levels[level], read.name, f"{says[level]}, and nothing gives it", f"{file}:{read.line}", fix)
+    return Finding(levels[level], read.name, f"{says[level]}, and nothing sets it", f"{file}:{read.line}", fix)
 
 
 def _secrets_without_value(loaded: Loaded, supplied: set[str]) -> Iterator[Finding]:

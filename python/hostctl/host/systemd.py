@@ -130,7 +130,7 @@ class Systemd:
         done = _call("systemd-analyze", "calendar", "--", event)
         if done.returncode != 0:
             return " ".join(done.stderr.split())[:300]
-        return "its time never comes" if "Next elapse: never" in done.stdout else ""
+        return "it never occurs" if "Next elapse: never" in done.stdout else ""
 
     def daemon_reload(self) -> None:
         """Have systemd read the unit files again. Raises HostError."""

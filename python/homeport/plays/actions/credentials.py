@@ -36,7 +36,7 @@ EXAMPLES = """
 
 
 class ActionModule(Action):
-    """Returns {"changed": bool}. A name without a value keeps what the host has."""
+    """Returns {"changed": bool}. A name without a value keeps the key that the host has."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
         names = args["names"]

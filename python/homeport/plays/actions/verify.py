@@ -35,7 +35,7 @@ options:
         description: The domain that it redirects to.
         type: str
 notes:
-  - Runs on the controller and asks nothing of the host but HTTPS.
+  - Runs on the controller, and reaches the host by HTTPS only.
 extends_documentation_fragment:
   - homeport.deploy.action
   - homeport.deploy.action.inventory

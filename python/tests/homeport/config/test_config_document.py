@@ -24,7 +24,7 @@ UNUSABLE = [
     ("null\n", "deploy.yml", "the file is empty"),
     ("- a\n- b\n", "deploy.yml:1", "the file must hold a map of keys, such as `app: shop`"),
     ("\nshop\n", "deploy.yml:2", "the file must hold a map of keys, such as `app: shop`"),
-    ("app: shop\n\thost: a\n", "deploy.yml:2", "a tab stands here; YAML is indented with spaces"),
+    ("app: shop\n\thost: a\n", "deploy.yml:2", "a tab; YAML is indented with spaces"),
     (
         "app: shop\n---\napp: b\n",
         "deploy.yml:2",
@@ -77,7 +77,7 @@ TRAPS = [
     ("? [a, b]\n: c", "a key must be plain text"),
     ("env: &e {clear: *e}", "env.clear: contains itself through an alias"),
     ("env: {<<: [1]}", "env.<<: must name a map, such as `<<: *base`"),
-    ('hooks_path: "\\ud800"', "hooks_path: holds half of a surrogate pair, which is no text"),
+    ('hooks_path: "\\ud800"', "hooks_path: is not text: it has half of a surrogate pair"),
 ]  # fmt: skip
 
 

@@ -59,7 +59,7 @@ MISTAKES = [
     (more("endpoint: 'http://10.0.0.5:9000'", "backup"), ["deploy.yml:5 backup.endpoint: must begin with https:// for postgres: pgBackRest requires it"]),
     (more("archive_timeout: 0", "backup"), ['deploy.yml:5 backup.archive_timeout: must be a duration such as "500ms", "30s", "5m" or "1h", from 1s to 1h (got 0)']),
     (more("archive_timeout: 1.5s", "backup"), ["deploy.yml:5 backup.archive_timeout: must be whole seconds"]),
-    (more("full_interval: 1h", "backup"), ["deploy.yml:5 backup.full_interval: must be as long as snapshot_interval: what lies between is incremental"]),
+    (more("full_interval: 1h", "backup"), ["deploy.yml:5 backup.full_interval: must be as long as snapshot_interval: backups between are incremental"]),
     (more("max_wal: 16M", "backup"), ['deploy.yml:5 backup.max_wal: must be a size such as "512M" or "2G", at least 64M (got "16M")']),
     (more("encryption_key: BACKUP_ACCESS_KEY_ID", "backup"), ["deploy.yml:5 backup.encryption_key: BACKUP_ACCESS_KEY_ID is one of the bucket's own keys as well"]),
     (more("encryption_key: hunter2/and+more", "backup"), ["deploy.yml:5 backup.encryption_key: must be a name alone, such as BACKUP_SECRET_ACCESS_KEY; values come from deploy.secrets.yml or the environment of `deploy`"]),

@@ -385,7 +385,7 @@ def test_a_push_refuses_it_before_anything_is_built_or_sent(shop: Project) -> No
     done = shop.deploy("push")
 
     assert done.returncode == 2
-    assert "config/runtime.exs:8 API_KEY: is needed to start, and nothing gives it" in done.stderr
+    assert "config/runtime.exs:8 API_KEY: is needed to start, and nothing sets it" in done.stderr
     assert done.stdout == ""
 
 

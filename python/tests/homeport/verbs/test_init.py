@@ -509,10 +509,10 @@ sources = st.text() | st.lists(pieces, max_size=40).map("".join)
 def test_the_two_texts_of_a_source_line_up(text: str) -> None:
     source = Source(text)
 
-    assert len(source.code) == len(source.bones) == len(text)
+    assert len(source.code) == len(source.skeleton) == len(text)
     assert source.code.count("\n") == text.count("\n")
-    for code, bones, given_ in zip(source.code, source.bones, text, strict=True):
-        assert bones in (code, " ")
+    for code, skeleton, given_ in zip(source.code, source.skeleton, text, strict=True):
+        assert skeleton in (code, " ")
         assert code in (given_, " ")
 
 

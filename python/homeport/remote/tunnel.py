@@ -17,6 +17,7 @@ from homeport.ssh import connection
 LOCAL = "127.0.0.1"
 PORT = 15432  # the default local port; a local server may have 5432
 OPEN = "open"
+FOREIGN = "foreign"  # `listener` in hostctl's status
 _NO_POSTGRES = {
     "sqlite": ("SQLite is a file, which has no server to connect to", "deploy db console"),
     "external": ("the database is on an external server", "connect to the URL that the app has"),
@@ -43,10 +44,16 @@ def postgres(session: Session, port: int) -> Forwarding:
 
 
 def instance(session: Session, local: int | None) -> Forwarding:
-    """The forwarding to the live instance, bypassing the edge. Raises HomeportError if nothing is live."""
+    """The forwarding to the live instance, bypassing the edge.
+
+    Raises HomeportError if nothing is live, or if a process that is not the instance's listens on its port.
+    """
     live = session.hostctl.call("status")["live"] or {}
     if not (port := live.get("port")):
         raise HomeportError(f"nothing of {session.app} is live", session.target.host, "deploy push")
+    if live.get("listener") == FOREIGN:
+        what = f"a process that is not of {live['instance']} listens on its port {port}"
+        raise HomeportError(what, session.target.host, "on the host: ss -ltnp tells which process it is")
     return loopback(port, local)
 
 

@@ -521,6 +521,8 @@ class LiveRelease(TypedDict):
     restarts: int
     digest: str | None
     who: str | None
+    # whose its port is: "own", "foreign" (a process that is not of the instance listens there) or "none"
+    listener: str
 
 
 class Health(TypedDict):

@@ -38,7 +38,11 @@ def problem(host: Host, unit: str, port: int, domain: str, path: str, answer: An
     """
     if not answer.is_success:
         return explain(answer, domain, path)
-    holder = host.listener(unit, port)
+    return listener_problem(host.listener(unit, port), unit, port)
+
+
+def listener_problem(holder: str, unit: str, port: int) -> str:
+    """Why the answers from a unit's port do not count, by whose the port is; "" if they do."""
     if holder == listeners.FOREIGN:
         return f"a process that is not of {unit} listens on its port {port} (ss -ltnp tells which)"
     return f"nothing of {unit} listens on its port {port}" if holder == listeners.NOBODY else ""

@@ -23,6 +23,7 @@ from hostctl.core.paths import App
 from hostctl.cron import commands
 from hostctl.edge import maintenance
 from hostctl.host import disk as host_disk
+from hostctl.host import listeners
 from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
 from hostctl.instance import health
@@ -41,10 +42,11 @@ def status(app: App, host: Host) -> Status:
     drains = journal.draining(app)
     units = host.systemd.show(*([app.unit(live)] if live else []), *(app.unit(d.previous or "") for d in drains))
     unit = units[0] if live else None
+    listener = host.listener(app.unit(live), records.port(app, live) or 0) if live else listeners.NOBODY
     document: Status = {
         "app": app.name,
-        "live": _live(app, live, record, unit),
-        "health": _health(app, host, live, record, names),
+        "live": _live(app, live, record, unit, listener),
+        "health": _health(app, host, live, record, names, listener),
         "maintenance": maintenance.current(app),
         "lock": lock.holder(app),
         "transition": transition(app),
@@ -70,7 +72,7 @@ def database(app: App, host: Host) -> DatabaseStatus | None:
     return backup.summary(app, host)
 
 
-def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> LiveRelease | None:
+def _live(app: App, live: str | None, record: Json, unit: Unit | None, listener: str) -> LiveRelease | None:
     if live is None or unit is None:
         return None
     return {
@@ -83,16 +85,18 @@ def _live(app: App, live: str | None, record: Json, unit: Unit | None) -> LiveRe
         "restarts": unit.restarts,
         "digest": record.get("digest"),
         "who": record.get("who"),
+        "listener": listener,
     }
 
 
-def _health(app: App, host: Host, live: str | None, record: Json, names: list[str]) -> Health:
+def _health(app: App, host: Host, live: str | None, record: Json, names: list[str], listener: str) -> Health:
     number = records.port(app, live) if live else None
     if number is None or not names or "settings" not in record:
         return {"ok": False, "status": 0, "text": "nothing is live"}
     path = record["settings"]["health"]["path"]
     answer = host.get(number, names[0], path, PROBE)
-    why = health.problem(host, app.unit(live or ""), number, names[0], path, answer)
+    foreign = health.listener_problem(listener, app.unit(live or ""), number)
+    why = foreign if answer.is_success else health.explain(answer, names[0], path)
     return {"ok": not why, "status": answer.status, "text": why}
 
 

@@ -162,6 +162,12 @@ def test_the_live_instance_is_reached_at_its_own_port_or_at_another_here(
     assert words[words.index("-L") + 1] == f"127.0.0.1:{here}:127.0.0.1:21007"
 
 
+def test_a_port_that_another_process_has_taken_is_not_forwarded(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live_at(monkeypatch, {"instance": "my-shop@1.service", "port": 21007, "listener": "foreign"})
+    with pytest.raises(HomeportError, match="not of my-shop@1"):
+        tunnel.instance(begun(""), None)
+
+
 def test_where_nothing_is_live_no_way_leads_to_it(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
     live_at(monkeypatch, None)
     with pytest.raises(HomeportError, match="nothing of my-shop is live"):

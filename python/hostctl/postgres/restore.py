@@ -7,10 +7,8 @@ live cluster; then the databases are renamed.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -204,14 +202,14 @@ def _restore_cluster(
     started, config = host.clock(), cluster.require(app)
     _flush(app, host)
     _remove(into)
-    disk.require_space(app.cluster, _size(app.cluster_data), "the restored data")
+    disk.require_space(app.cluster, disk.used_space(app.cluster_data), "the restored data")
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
     with scratch_server.recovered(app, into, restored.settings, archive=live) as (server, reached):
         content = _inspect(server, config.name)
         if dump is not None:
             dumps.dump(server, config.name, dump)
     seconds = round(host.clock() - started, 3)
-    return {**content, "reached": reached, "bytes": _size(into), "seconds": seconds}
+    return {**content, "reached": reached, "bytes": disk.used_space(into), "seconds": seconds}
 
 
 def _flush(app: App, host: Host) -> None:
@@ -229,16 +227,6 @@ def _inspect(server: Server, name: str) -> Content:
         raise broken_data_error(name, f"has gaps: {numbered.missing} of hostctl's numbered rows are missing")
     versions = list(inspect.migrations(server, name))
     return {"tables": row_counts.rows(server, name), "versions": versions, "canary": list(numbered)}
-
-
-def _size(directory: Path) -> int:
-    """The bytes on disk of a directory in which files may appear and disappear."""
-    total = 0
-    for root, _, names in os.walk(directory):
-        for name in names:
-            with suppress(FileNotFoundError):
-                total += Path(root, name).lstat().st_blocks * 512
-    return total
 
 
 # ---------------------------------------------------------------------------------------------- replacement

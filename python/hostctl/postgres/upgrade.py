@@ -47,7 +47,7 @@ def plan(app: App) -> UpgradePlan:
     if new <= old:
         what = f"the app's PostgreSQL {old} is the newest installed version"
         raise HostError(what, str(cluster.VERSIONS), "install a newer one: apt-get install postgresql-VERSION", USAGE)
-    return {"from": str(old), "to": str(new), "bytes": _size(app.cluster_data)}
+    return {"from": str(old), "to": str(new), "bytes": disk.used_space(app.cluster_data)}
 
 
 def _versions(work: Work) -> tuple[int, int]:
@@ -55,11 +55,6 @@ def _versions(work: Work) -> tuple[int, int]:
     assert work.data is not None  # noqa: S101 - a transition with these steps has it
     upgrade = work.data["upgrade"]
     return upgrade["from"], upgrade["to"]
-
-
-def _size(directory: Path) -> int:
-    """The bytes on disk of a directory."""
-    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
 # ---------------------------------------------------------------------------------------------- prepare
@@ -71,7 +66,7 @@ def prepare(work: Work) -> str:
     The app serves meanwhile.
     """
     app, (_, new) = work.app, _versions(work)
-    disk.require_space(app.cluster, _size(app.cluster_data) + SPARE, "the upgraded data")
+    disk.require_space(app.cluster, disk.used_space(app.cluster_data) + SPARE, "the upgraded data")
     backup = _verify_backup(work)
     data, programs = _new_data(app), _programs(new)
     _create_cluster(app, new)

@@ -21,6 +21,7 @@ from hostctl.backup import state
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
+from hostctl.host import disk
 from hostctl.host.host import Host as RealHost
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
@@ -275,7 +276,7 @@ def test_what_cannot_be_had_is_refused_with_the_reason(host: Host, monkeypatch: 
     assert caught.value.code == USAGE
     with pytest.raises(HostError, match="there is no restore point"):
         source(host, point="20260101T000000000Z-aaaaaa")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0, "total": 1})())
+    monkeypatch.setattr(disk, "space", lambda _: {"free": 0, "total": 1, "inodes": 1, "inodes_free": 1})
     doing = work(host, source(host))
     with pytest.raises(HostError, match="the disk is full"):
         restore.fetch(doing)

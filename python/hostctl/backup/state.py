@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
 
 from hostctl.common.documents import ErrorDocument, FullRequired
 from hostctl.common.errors import HostError
 from hostctl.common.files import make_directory, read_json, unlink, write_json
+from hostctl.core import lock
 from hostctl.core.paths import App
+
+OTHER = 600.0  # seconds for which an action waits for another one, which may take a snapshot
+
+
+class BusyError(HostError):
+    """Another process works on the replication."""
+
+
+@contextmanager
+def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
+    """Work on the replication alone in the block. Raises BusyError when another process does not end in time."""
+    make_directory(app.backup, 0o700)
+    busy = BusyError("another process works on the stream", str(app.backup), "try again")
+    with lock.hold(app.backup / "lock", busy, patience):
+        yield
 
 
 class Pause(TypedDict):

@@ -292,6 +292,13 @@ class Followed(TypedDict):
 # ---------------------------------------------------------------------------------------------- data
 
 
+class FileCopy(TypedDict):
+    """The size of a copy in bytes, and its SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
 Point = TypedDict(
     "Point",
     {
@@ -300,8 +307,8 @@ Point = TypedDict(
         # what was live when the point was taken, and the release whose migrations it precedes
         "release": str,
         "for": str,
-        # copies, by name: bytes and sha256; empty where `position` names the place in the backup
-        "files": Json,
+        # copies, by name; empty where `position` names the place in the backup
+        "files": dict[str, FileCopy],
         "position": Json | None,
         # the migrations that the database names as applied, and the rows of each table by database
         "versions": NotRequired[list[int]],
@@ -441,6 +448,20 @@ class BackupStatus(TypedDict):
     full: NotRequired[BaseBackup | None]
     newest: NotRequired[BaseBackup | None]
     run: NotRequired[BackupRun | None]
+
+
+# the key `from` is no name in Python
+TimeRange = TypedDict("TimeRange", {"from": float, "to": float})
+
+
+class KeptEntry(TypedDict):
+    """Kept data: bytes on the disk, the place, and why it was kept ("" when unknown)."""
+
+    id: str
+    since: float
+    bytes: int
+    path: str
+    why: str
 
 
 class KeptSpace(TypedDict):

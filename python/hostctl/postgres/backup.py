@@ -165,7 +165,7 @@ def drill(app: App, host: Host) -> DrillResult:
 
 def takeover(app: App, host: Host) -> Epoch:
     """Archive this host's cluster into a new epoch, which is current from now on. Raises HostError."""
-    with replication.exclusive(app, patience=MOMENT):
+    with state.exclusive(app, patience=MOMENT):
         epoch = backup_epochs.takeover(app)
         if settings.has_data(app):
             replication.switch_epoch(app, host, epoch)

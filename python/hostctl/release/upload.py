@@ -8,10 +8,10 @@ import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 from hostctl.common.errors import FAILED, USAGE, HostError
-from hostctl.common.files import Json, file_digest, make_directory, read_json, sync_directory, write_json
+from hostctl.common.files import file_digest, make_directory, read_json, sync_directory, write_json
 from hostctl.common.names import matches
 from hostctl.core import lock
 from hostctl.core.paths import App
@@ -20,6 +20,20 @@ from hostctl.host import disk
 PIECE = 1 << 20
 RESERVE = 64 << 20  # bytes that an upload leaves free for the journal and the app
 SILENCE = 15.0  # seconds without data until an upload fails; ssh on the laptop fails after as many
+
+
+class PartialUpload(TypedDict):
+    """An upload in progress: the received bytes, and the SHA-256 of the whole stream."""
+
+    bytes: int
+    transfer: str | None
+
+
+class Received(TypedDict):
+    """The number of received bytes of a transfer, and whether it is complete."""
+
+    held: int
+    complete: bool
 
 
 class Upload:
@@ -50,9 +64,9 @@ def artifact_digests(app: App) -> list[str]:
     return [path.stem for path in sorted(tars, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def partial(app: App) -> Json:
+def partial(app: App) -> dict[str, PartialUpload]:
     """The uploads in progress, by digest: `bytes` received, and the `transfer`."""
-    uploads: Json = {}
+    uploads: dict[str, PartialUpload] = {}
     for path in app.artifacts.glob("*.part"):
         about = read_json(path.with_name(path.name + ".json"))
         if about is not None and matches("digest", path.stem):
@@ -60,7 +74,9 @@ def partial(app: App) -> Json:
     return uploads
 
 
-def receive(app: App, digest: str, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]) -> Json:
+def receive(
+    app: App, digest: str, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]
+) -> Received:
     """Receive one piece of a transfer from `stream`; when it is complete, decode and check it. Raises HostError.
 
     Returns `held`, the number of received bytes, and `complete`.
@@ -76,7 +92,7 @@ def receive(app: App, digest: str, transfer: str, offset: int, total: int, base:
 
 def _receive(
     app: App, upload: Upload, transfer: str, offset: int, total: int, base: str | None, stream: IO[bytes]
-) -> Json:
+) -> Received:
     have = upload.received(transfer)
     if offset != have and offset != 0:
         raise HostError(

@@ -68,7 +68,7 @@ def drill(app: App, host: Host) -> DrillResult:
 
 def takeover(app: App, host: Host) -> epochs.Epoch:
     """Replicate this host's files into a new epoch, which is current from now on. Raises HostError."""
-    with replication.exclusive(app, patience=MOMENT):
+    with state.exclusive(app, patience=MOMENT):
         # a running Litestream writes to the earlier epoch
         host.systemd.stop(app.stream_unit)
         try:

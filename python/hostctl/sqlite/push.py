@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hostctl.backup import restore_points, settings
 from hostctl.backup.settings import Database, Databases
+from hostctl.common.documents import FileCopy
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.core.paths import App
@@ -72,9 +73,9 @@ def missing_space(app: App, present: Sequence[Database]) -> int:
     return max(0, need + restore_points.RESERVE - disk.space(app.points)["free"])
 
 
-def _copies(present: Sequence[Database], directory: Path) -> Json:
+def _copies(present: Sequence[Database], directory: Path) -> dict[str, FileCopy]:
     """Copy the databases; returns size in bytes and digest of each copy, by name."""
-    copies: Json = {}
+    copies: dict[str, FileCopy] = {}
     for database in present:
         target = directory / database.name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

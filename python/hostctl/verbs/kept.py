@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from hostctl import engines
 from hostctl.common import files
-from hostctl.common.documents import KeptSpace
+from hostctl.common.documents import KeptEntry, KeptSpace
 from hostctl.common.errors import LOCKED, USAGE, HostError
-from hostctl.common.files import Json
 from hostctl.common.names import matches
 from hostctl.common.timestamps import utc
 from hostctl.core import audit
@@ -37,7 +36,7 @@ class KeptData(NamedTuple):
     directory: bool
 
 
-def every(app: App) -> list[Json]:
+def every(app: App) -> list[KeptEntry]:
     """All kept data, oldest first: `id`, `since` in seconds since the epoch, `bytes` on the disk, `path`, and `why` (""
     when it is not known). Databases of a server that does not answer are missing.
     """
@@ -50,7 +49,7 @@ def space(app: App) -> KeptSpace:
     return {"count": len(sizes), "bytes": sum(sizes)}
 
 
-def find(app: App, name: str) -> Json:
+def find(app: App, name: str) -> KeptEntry:
     """The kept data with that id. Raises HostError (usage) when there is none, (locked) while its transition runs."""
     return _document(app, _find(app, name))
 
@@ -66,7 +65,7 @@ def _find(app: App, name: str) -> KeptData:
     return kept
 
 
-def forget(app: App, name: str, who: str, origin: str) -> Json:
+def forget(app: App, name: str, who: str, origin: str) -> KeptEntry:
     """Delete kept data for good. Returns what `find` showed. Raises HostError as `find`."""
     kept = _find(app, name)
     document = _document(app, kept)
@@ -122,7 +121,7 @@ def _known_databases(app: App) -> list[KeptData]:
         return []
 
 
-def _document(app: App, kept: KeptData) -> Json:
+def _document(app: App, kept: KeptData) -> KeptEntry:
     path = kept.path if kept.directory else f"the database {kept.path}"
     return {"id": kept.id, "since": kept.since, "bytes": kept.bytes, "path": path, "why": _why(app, kept.id)}
 

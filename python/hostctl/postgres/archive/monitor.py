@@ -89,9 +89,9 @@ def check(app: App, host: Host) -> Json:
     if backup is None:
         return {"error": _check_server(app, host)}
     try:
-        with replication.exclusive(app, patience=0):
+        with state.exclusive(app, patience=0):
             result = _check_all(app, backup, host)
-    except replication.BusyError as other:
+    except state.BusyError as other:
         return {"left_to": other.what}  # such as a provisioning; the next check is in a minute
     write_json(app.backup / "watch.json", result)
     return {**result}

@@ -21,8 +21,6 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres.archive import pgbackrest, timelines, wal_stream
 from hostctl.postgres.server import cluster, create, scratch_server
-from hostctl.sqlite.stream.replication import BusyError as BusyError
-from hostctl.sqlite.stream.replication import exclusive as exclusive
 
 POLL = 0.1
 ARCHIVED = 120.0  # seconds that the archiver may take for all waiting segments
@@ -56,7 +54,7 @@ def start(app: App, host: Host, allow_empty: bool = False) -> StartOutcome:
         return {"changed": _start_server(app, host) or created}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
-    with exclusive(app):
+    with state.exclusive(app):
         outcome = _follow_decision(app, config.backup, allow_empty)
         changed = _archive(app, host, bool(outcome.get("changed")))
     if state.full_required(app) is not None:

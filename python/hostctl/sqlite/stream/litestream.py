@@ -21,6 +21,7 @@ from urllib.parse import quote
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, settings
 from hostctl.backup.settings import Backup, Databases
+from hostctl.common.documents import TimeRange
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.common.net import http
@@ -393,7 +394,7 @@ def times_of(ltx_objects: Sequence[LtxObject]) -> list[float]:
     return [] if first is None else sorted({ltx.at for ltx in ltx_objects if ltx.at >= first})
 
 
-def restorable_range(app: App, dbs: Databases, epoch: str, name: str) -> Json | None:
+def restorable_range(app: App, dbs: Databases, epoch: str, name: str) -> TimeRange | None:
     """The first and last time to which a database of an epoch can be restored; None without any. Raises HostError."""
     times = restorable_times(app, dbs, epoch, name)
     return {"from": times[0], "to": times[-1]} if times else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from typing import cast
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Backup, Databases
@@ -36,9 +37,9 @@ def check(app: App, host: Host) -> Json:
     if _left_to_others(app):
         return {"paused": True}
     try:
-        with replication.exclusive(app, patience=0):
+        with state.exclusive(app, patience=0):
             result = _check(app, dbs, dbs.backup, host)
-    except replication.BusyError as busy:
+    except state.BusyError as busy:
         return {"left_to": busy.what}  # such as provisioning; the next check is in a minute
     if result["error"] is None and (required := state.full_required(app)) is not None:
         result["error"] = _take_full(app, host, required)
@@ -64,8 +65,8 @@ def _take_full(app: App, host: Host, required: FullRequired) -> str | None:
 
 
 def _check(app: App, dbs: Databases, backup: Backup, host: Host) -> MonitorResult:
-    before, begun = read_json(app.backup / "watch.json") or {}, time.time()
-    arrived, canary = before.get("arrived"), before.get("canary")
+    begun, before = time.time(), cast("MonitorResult | None", read_json(app.backup / "watch.json"))
+    arrived, canary = (before.get("arrived"), before.get("canary")) if before else (None, None)
     not_current = _check_epoch(app, host)
     if epochs.superseded(app) is not None:
         return {"at": begun, "lag": None, "canary": canary, "error": not_current, "arrived": arrived}
@@ -171,10 +172,10 @@ def _write_error(app: App) -> str:
     return ""
 
 
-def _measure_delay(app: App, dbs: Databases, before: Json, written: float) -> Delay:
+def _measure_delay(app: App, dbs: Databases, before: MonitorResult | None, written: float) -> Delay:
     """The delay of S3, including the canary just written. Without Litestream it is that of the last result."""
     try:
         delay = lag.measure(app, dbs, before)
     except HostError:
-        delay = Delay(before.get("arrived") or 0.0, before.get("since"))
+        delay = Delay((before and before.get("arrived")) or 0.0, before.get("since") if before else None)
     return delay._replace(since=delay.since or written)

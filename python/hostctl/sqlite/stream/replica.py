@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup.settings import Database, Databases
+from hostctl.common.documents import TimeRange
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.paths import App
@@ -50,7 +51,7 @@ class Replica:
             raise HostError("there is no backup to restore", "the backup on S3", "deploy backup status")
         return float(first["from"]), float(last["to"])
 
-    def _ranges(self, app: App, dbs: Databases, epochs: Iterable[backup_epochs.Epoch]) -> Iterator[Json]:
+    def _ranges(self, app: App, dbs: Databases, epochs: Iterable[backup_epochs.Epoch]) -> Iterator[TimeRange]:
         for epoch in epochs:
             times = litestream.restorable_range(app, dbs, epoch.epoch, dbs.main.name)
             if times is not None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 
 from hostctl.backup import epochs, s3, settings, state
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.documents import FullRequired
 from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, make_directory
-from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.sqlite.database import files
@@ -27,7 +25,6 @@ BACK = 60.0  # seconds for which a start waits until Litestream has every databa
 SLOWEST = 10 << 20  # bytes a second that Litestream reads of them, at least
 AWAY = 3.0  # seconds of waiting after which the start checks whether S3 answers
 POLL = 0.1
-OTHER = 600.0  # seconds for which an action waits for another one, which may take a snapshot
 
 
 # ---------------------------------------------------------------------------------------------- what the unit calls
@@ -204,7 +201,7 @@ def restart(app: App, host: Host, why: str) -> None:
     A snapshot that was required opens an epoch: in the old one Litestream's next compaction could restore damaged
     pages. Raises HostError; Litestream runs in any case. Nothing is stopped while S3 does not answer.
     """
-    with exclusive(app):
+    with state.exclusive(app):
         dbs, required = settings.require(app), state.full_required(app)
         state.require_full(app, why)
         epochs.bucket(app).check()
@@ -237,16 +234,3 @@ def _snapshot(app: App, dbs: Databases, required: FullRequired | None) -> None:
     if required is not None:
         epochs.publish(app, epochs.bucket(app))
     state.full_taken(app)
-
-
-class BusyError(HostError):
-    """Another process works on the replication."""
-
-
-@contextlib.contextmanager
-def exclusive(app: App, patience: float = OTHER) -> Iterator[None]:
-    """A lock for work on the replication. Raises BusyError when another process does not end in time."""
-    make_directory(app.backup, 0o700)
-    busy = BusyError("another process works on the stream", str(app.backup), "try again")
-    with lock.hold(app.backup / "lock", busy, patience):
-        yield

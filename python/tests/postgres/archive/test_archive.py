@@ -228,7 +228,7 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
 def test_the_watch_leaves_the_stream_to_whoever_is_at_work_on_it(host: Host) -> None:
     host.start()
     before = host.watch()
-    with replication.exclusive(host.app):
+    with state.exclusive(host.app):
         assert host.watch() == {"left_to": "another process works on the stream"}
     assert before["error"] is None
     assert host.verb("status")["database"]["backup"]["watch"] == before

@@ -16,7 +16,7 @@ from homeport.config.problems import Path, key_text
 
 _NO_IMAGE = "is not needed: a release is sent to the host as it is, without an image"
 
-# keys of Kamal's deploy.yml (kamal-deploy.org/docs/configuration) that have another name here
+# keys of Kamal's deploy.yml (kamal-deploy.org/docs/configuration) that have another name expected
 KAMAL = {
     "service": "in Homeport this is app",
     "image": _NO_IMAGE,
@@ -78,9 +78,9 @@ def _message(path: Path) -> str:
     text = key_text(path)
     if text in KAMAL:
         return KAMAL[text]
-    name, here = str(path[-1]), _expected_keys(path[:-1])
-    hint = _variable_hint(path) or _similar_key_hint(name, here) or _section_hint(name)
-    return f"unknown key{hint} (expected one of: {', '.join(here)})"
+    name, expected = str(path[-1]), _expected_keys(path[:-1])
+    hint = _variable_hint(path) or _similar_key_hint(name, expected) or _section_hint(name)
+    return f"unknown key{hint} (expected one of: {', '.join(expected)})"
 
 
 def _expected_keys(parent: Path) -> tuple[str, ...]:
@@ -99,10 +99,10 @@ def _variable_hint(path: Path) -> str:
     return ""
 
 
-def _similar_key_hint(name: str, here: tuple[str, ...]) -> str:
+def _similar_key_hint(name: str, expected: tuple[str, ...]) -> str:
     if any(name in keys for keys in levels().values()):
         return ""
-    close = get_close_matches(name.lower().replace("-", "_")[:40], here, 1, 0.7)
+    close = get_close_matches(name.lower().replace("-", "_")[:40], expected, 1, 0.7)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 

@@ -89,8 +89,8 @@ def _base(ctx: click.Context) -> Path | None:
     """The deploy.yml that the command line names, else the nearest one in the current directory or above it."""
     for config in _configs(ctx):
         return Path(config).expanduser()
-    here = Path.cwd()
-    return next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    current = Path.cwd()
+    return next((folder / FILE for folder in (current, *current.parents) if (folder / FILE).is_file()), None)
 
 
 def _configs(ctx: click.Context | None) -> Iterator[Any]:

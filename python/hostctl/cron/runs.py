@@ -157,7 +157,7 @@ def _launch(app: App, name: str, host: Host) -> Begun:
         # BindsTo: the program ends with its service, however that ends
         own = ["Type=exec", f"RuntimeMaxSec={job['timeout']:g}", f"BindsTo={jobs.service(app, name)}"]
         argv = one_off.command(_argv(app, live, job))
-        return Begun(live, job, host.systemd.watched(jobs.unit(app, name), argv, [*properties, *own]))
+        return Begun(live, job, host.systemd.spawn(jobs.unit(app, name), argv, [*properties, *own]))
     finally:
         files.unlink(environment)
 

@@ -13,14 +13,14 @@ from typing import IO
 
 from hostctl.common.errors import FAILED, HostError
 
-SHOWN = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
-BEGINNING = 0.02  # seconds between two checks of a unit that starts
+UNIT_PROPERTIES = "ActiveState,SubState,NRestarts,Result,MainPID,MemoryCurrent,Job"
+START_POLL_SECONDS = 0.02  # seconds between two checks of a unit that starts
 UNIT_EXISTS = "unit exists"  # the reason of a HostError: another unit of that name has not been unloaded yet
 CONTROL = Path("/run/systemd/system.control")  # where systemd keeps what `set-property --runtime` has set
-LONGEST = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
+CALL_SECONDS = 660  # seconds; a stop takes as long as the unit's TimeoutStopSec, which is 600 at most
 
 
-def _call(*args: str, timeout: float = LONGEST) -> subprocess.CompletedProcess[str]:
+def _call(*args: str, timeout: float = CALL_SECONDS) -> subprocess.CompletedProcess[str]:
     return subprocess.run(args, capture_output=True, text=True, errors="replace", check=False, timeout=timeout)
 
 
@@ -31,7 +31,7 @@ class Unit:
         self.state = properties.get("ActiveState", "unknown")
         self.sub = properties.get("SubState", "unknown")
         self.result = properties.get("Result", "")
-        # a start that waits for another unit: nothing has run yet, and nothing has ended
+        # a start that waits for another unit: nothing has run yet
         self.queued = properties.get("Job", "") not in ("", "0")
         self.restarts = int(properties.get("NRestarts") or 0)
         memory = properties.get("MemoryCurrent", "")
@@ -48,10 +48,10 @@ def parse_show(text: str) -> list[dict[str, str]]:
     return [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in blocks]
 
 
-def _utc(shown: dict[str, str]) -> float | None:
+def _next_elapse(properties: dict[str, str]) -> float | None:
     """When a timer fires next, from its properties in `systemctl show --timestamp=utc`; None if it does not."""
     try:
-        return calendar.timegm(time.strptime(shown.get("NextElapseUSecRealtime", ""), "%a %Y-%m-%d %H:%M:%S UTC"))
+        return calendar.timegm(time.strptime(properties.get("NextElapseUSecRealtime", ""), "%a %Y-%m-%d %H:%M:%S UTC"))
     except ValueError:
         return None
 
@@ -65,12 +65,12 @@ class Systemd:
     """The calls that hostctl needs."""
 
     def show(self, *units: str) -> list[Unit]:
-        """The state of each unit, in order; one that was never seen is inactive."""
+        """The state of each unit, in order; that of an unknown unit is inactive."""
         if not units:
             return []
-        done = _call("systemctl", "show", "-p", SHOWN, "--", *units)
-        found = [Unit(block) for block in parse_show(done.stdout)]
-        return found + [Unit({})] * (len(units) - len(found))
+        done = _call("systemctl", "show", "-p", UNIT_PROPERTIES, "--", *units)
+        states = [Unit(block) for block in parse_show(done.stdout)]
+        return states + [Unit({})] * (len(units) - len(states))
 
     def control_group(self, unit: str) -> str:
         """The control group of a unit that runs, a path below /sys/fs/cgroup; "" for one that does not."""
@@ -88,7 +88,7 @@ class Systemd:
             )
 
     def stop(self, unit: str) -> None:
-        """Stop a unit and wait until it has ended; one that is not there is stopped already.
+        """Stop a unit and wait until it has ended. Does nothing for a unit that does not exist.
 
         Raises HostError.
         """
@@ -120,13 +120,13 @@ class Systemd:
         """For each timer, in order: whether it is active, and when it fires next, in seconds since the epoch."""
         if not timers:
             return []
-        shown = "ActiveState,NextElapseUSecRealtime"
-        done = _call("systemctl", "show", "--timestamp=utc", "-p", shown, "--", *timers)
-        found = [(one.get("ActiveState") == "active", _utc(one)) for one in parse_show(done.stdout)]
-        return found + [(False, None)] * (len(timers) - len(found))
+        properties = "ActiveState,NextElapseUSecRealtime"
+        done = _call("systemctl", "show", "--timestamp=utc", "-p", properties, "--", *timers)
+        states = [(timer.get("ActiveState") == "active", _next_elapse(timer)) for timer in parse_show(done.stdout)]
+        return states + [(False, None)] * (len(timers) - len(states))
 
     def calendar_error(self, event: str) -> str:
-        """What is wrong with a calendar event of systemd.time(7); "" if it is valid."""
+        """The fault of a calendar event of systemd.time(7); "" if it is valid."""
         done = _call("systemd-analyze", "calendar", "--", event)
         if done.returncode != 0:
             return " ".join(done.stderr.split())[:300]
@@ -152,7 +152,7 @@ class Systemd:
         return _call("systemctl", "cat", "--", unit).stdout
 
     def journal(self, unit: str, lines: int) -> str:
-        """The last lines a unit wrote."""
+        """The last lines that a unit has written."""
         _call("journalctl", "--sync")
         return _call("journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(lines), "-u", unit).stdout
 
@@ -188,16 +188,16 @@ class Systemd:
         ]
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False).returncode
 
-    def watched(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Run a command as a transient unit, its output into the journal; returns when it has started or ended.
+    def spawn(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command as a transient unit with its output in the journal; returns when it has started or ended.
 
-        The process that is returned ends as the command does, with its exit status.
+        The returned process ends with the command, and with its exit status.
         """
         options = [item for line in properties for item in ("-p", line)]
         command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={unit}", *options, "--", *argv]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         while process.poll() is None and self.show(unit)[0].state in ("inactive", "activating", "unknown"):
-            time.sleep(BEGINNING)
+            time.sleep(START_POLL_SECONDS)
         return process
 
     def running_inside(self, unit: str) -> bool:

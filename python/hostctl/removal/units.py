@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hostctl.common.errors import HostError
 from hostctl.edge import caddy
-from hostctl.host.systemd import LONGEST
+from hostctl.host.systemd import CALL_SECONDS
 
 PROC = Path("/proc")
 DYING = 10.0  # seconds for a killed process to end
@@ -32,7 +32,7 @@ class Machine:
     def stop(self, units: Sequence[str]) -> None:
         """Stop units, wait until they have ended, and reset their failures. A unit that is gone counts as stopped."""
         for verb in ("stop", "reset-failed") if units else ():
-            subprocess.run(["systemctl", verb, "--", *units], capture_output=True, check=False, timeout=LONGEST)
+            subprocess.run(["systemctl", verb, "--", *units], capture_output=True, check=False, timeout=CALL_SECONDS)
         if left := sorted({*units} & {*self.units()}):
             raise HostError(f"systemd does not stop {left[0]}", left[0], f"systemctl stop {left[0]}, and try again")
 
@@ -72,7 +72,7 @@ class Machine:
             time.sleep(0.02)
 
     def _call(self, *argv: str) -> str:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=LONGEST)
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=CALL_SECONDS)
         if done.returncode != 0:
             said = done.stderr.strip()[-500:] or f"exit status {done.returncode}"
             raise HostError(f"{' '.join(argv[:2])} failed: {said}", argv[-1], "correct that, and try again")

@@ -81,7 +81,7 @@ class Systemd(FakeSystemd):
     def running_inside(self, unit: str) -> bool:
         return unit == self.inside
 
-    def watched(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> Program:
+    def spawn(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> Program:
         self.begun.append((unit, list(argv), list(properties)))
         return Program(self.status)
 
@@ -369,7 +369,7 @@ def test_a_run_that_a_restore_ends_is_interrupted_though_its_program_says_that_a
             assert cron_runs.stop_all(runs.app, host(runs)) == ["report"]
             return 0
 
-    monkeypatch.setattr(systemd(runs), "watched", lambda *_: Endless(0))
+    monkeypatch.setattr(systemd(runs), "spawn", lambda *_: Endless(0))
     assert run(runs)["result"] == "interrupted"
     systemd(runs).states.clear()
     assert commands.status(runs.app, host(runs))[0]["failures"] == 0
@@ -389,7 +389,7 @@ def test_a_run_that_was_cut_short_is_told_so_and_counts_for_nothing(
     def killed(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(systemd(runs), "watched", killed)
+    monkeypatch.setattr(systemd(runs), "spawn", killed)
     with pytest.raises(Killed):
         run(runs)
 

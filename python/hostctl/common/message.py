@@ -44,15 +44,15 @@ class Post(NamedTuple):
 # ---------------------------------------------------------------------------------------------- notices
 
 
-def of_transition(app: str, asked: Json, result: Result, git: Json | None) -> Notice:
-    """The notice that a transition ended. `asked` is its journal, `git` the commit of its release."""
-    verb, error = str(asked["verb"]), result["error"]
-    facts: Json = {"transition": asked.get("id"), "verb": verb, "who": asked["who"], "from": asked["from"]}
+def of_transition(app: str, journal: Json, result: Result, git: Json | None) -> Notice:
+    """The notice that a transition ended. `git` is the commit of its release."""
+    verb, error = str(journal["verb"]), result["error"]
+    facts: Json = {"transition": journal.get("id"), "verb": verb, "who": journal["who"], "from": journal["from"]}
     facts |= {key: result.get(key) for key in ("release", "previous", "result", "code")}
     if error is not None:
-        return failure(app, verb, str(asked["who"]), error, {**facts, "live": result.get("previous")})
+        return failure(app, verb, str(journal["who"]), error, {**facts, "live": result.get("previous")})
     event = ROLLBACK if verb == "rollback" else SUCCESS
-    done = f"{_act(verb, str(asked['who']))} is done, {result['release']} is live"
+    done = f"{_act(verb, str(journal['who']))} is done, {result['release']} is live"
     return Notice(event, True, f"{app}: {done}", _commit(git), facts)
 
 

@@ -1,4 +1,4 @@
-"""app.json: what provisioning wrote down about the app."""
+"""app.json: the settings of the app that provisioning writes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from hostctl.core.paths import App
 
 
 def load(app: App) -> Json:
-    """app.json, checked.
-
-    Raises HostError (usage) when the app is not provisioned or the file is not as it should be.
-    """
+    """The content of app.json. Raises HostError (usage) when the app is not provisioned or the file is invalid."""
     app.require()
-    found = read_json(app.config)
-    if (
-        found is None
-        or found.get("app") != app.name
-        or not matches("app", found.get("user"))
-        or found["user"] == "root"
-    ):
+    config = read_json(app.config)
+    if config is None or config.get("app") != app.name or not _is_app_user(config.get("user")):
         raise HostError("app.json cannot be read, or is not this app's", str(app.config), "deploy provision", USAGE)
-    found.setdefault("deployers", [])
-    found.setdefault("domains", [])
-    return found
+    config.setdefault("deployers", [])
+    config.setdefault("domains", [])
+    return config
+
+
+def _is_app_user(name: object) -> bool:
+    return matches("app", name) and name != "root"
 
 
 def domains(app: App, settings: Settings) -> list[str]:

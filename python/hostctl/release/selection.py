@@ -1,4 +1,4 @@
-"""Selects releases: the target of a rollback, and what to prune. Pure functions."""
+"""Selects releases: the target of a rollback, and those to prune. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 from hostctl.common.documents import Point, Record
 from hostctl.common.errors import FAILED, USAGE, HostError
 
-KEPT_FAILURES = 2
+KEPT_FAILURES = 2  # releases that failed
 KEPT_ARTIFACTS = 3
 KEPT_TRANSITIONS = 50
 
 
 class Candidate(NamedTuple):
-    """A release to select from. `lived` is when it last went live, 0.0 for never."""
+    """A release to select from. `lived`: when it last went live (0.0: never); `withdrawn`: a rollback replaced it."""
 
     release: str
     state: str
@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
 def candidate(record: Record, present: bool, running: bool) -> Candidate:
     """The candidate of a record."""
     git = record.get("git")
-    lived = [e["at"] for e in record["history"] if e["state"] == "live"]
+    lived = [change["at"] for change in record["history"] if change["state"] == "live"]
     why = record["history"][-1].get("why", "") if record["history"] else ""
     return Candidate(
         record["release"],
@@ -43,36 +43,36 @@ def candidate(record: Record, present: bool, running: bool) -> Candidate:
     )
 
 
-def rollback_target(all_seen: Sequence[Candidate], live: str | None, wanted: str | None) -> str:
-    """The release to go back to: the one named (id, prefix or git sha), else the last that was live before
-    `live`.
+def rollback_target(candidates: Sequence[Candidate], live: str | None, reference: str | None) -> str:
+    """The target of a rollback: the release of the `reference` (id, prefix or git sha), else the last that was live
+    before `live`.
 
-    A release that was itself taken back is no default: somebody found it bad. Raises HostError with the
-    reason.
+    A withdrawn release is not the default, since a person found it bad. Raises HostError.
     """
     if live is None:
         raise _refused("nothing is live, so there is nothing to go back from", "deploy push")
-    if wanted is None:
-        return _default_target(all_seen, live)
-    return _named_target(all_seen, live, wanted)
+    if reference is None:
+        return _default_target(candidates, live)
+    return _named_target(candidates, live, reference)
 
 
-def _default_target(all_seen: Sequence[Candidate], live: str) -> str:
-    lived = [one for one in all_seen if one.lived and one.release != live and one.present and one.state != "failed"]
-    good = [one for one in lived if not one.withdrawn]
+def _default_target(candidates: Sequence[Candidate], live: str) -> str:
+    lived = [each for each in candidates if each.lived and each.release != live and each.present]
+    lived = [each for each in lived if each.state != "failed"]
+    good = [each for each in lived if not each.withdrawn]
     if good:
-        return max(good, key=lambda one: (one.lived, one.release)).release
+        return max(good, key=lambda each: (each.lived, each.release)).release
     if lived:
         raise _refused("every earlier release was taken back before", f"deploy rollback {lived[-1].release}")
     raise _refused(f"{live} is the only release that was ever live", "deploy push")
 
 
-def _named_target(all_seen: Sequence[Candidate], live: str, wanted: str) -> str:
-    found = matching(all_seen, wanted)
-    if len(found) != 1:
-        what = "no release matches" if not found else f"{len(found)} releases match"
-        raise _refused(f"{what} {wanted}", "deploy releases", USAGE)
-    target = found[0]
+def _named_target(candidates: Sequence[Candidate], live: str, reference: str) -> str:
+    matches = matching(candidates, reference)
+    if len(matches) != 1:
+        what = "no release matches" if not matches else f"{len(matches)} releases match"
+        raise _refused(f"{what} {reference}", "deploy releases", USAGE)
+    target = matches[0]
     if target.release == live:
         raise _refused(f"{live} is live already", "deploy releases")
     if target.state == "failed" or not target.lived:
@@ -85,51 +85,51 @@ def _named_target(all_seen: Sequence[Candidate], live: str, wanted: str) -> str:
     return target.release
 
 
-def check_point(found: Point, wanted: str | None, agreed: str | None) -> None:
-    """Whether a rollback with data may go to the restore point that was found. Raises HostError.
-
-    Its data belongs to one release alone, and what a person agreed to must be what still is so.
+def check_point(point: Point, reference: str | None, confirmed: str | None) -> None:
+    """Raises HostError unless a rollback with data may use the restore point: its data belongs to the release of the
+    `reference`, and it is still the point that the person `confirmed`.
     """
-    if wanted is not None and not found["release"].startswith(wanted):
-        what = f"the data can only go back to {found['release']}, to which the restore point belongs"
+    if reference is not None and not point["release"].startswith(reference):
+        what = f"the data can only go back to {point['release']}, to which the restore point belongs"
         raise _refused(what, "deploy rollback --with-data, without a release", USAGE)
-    if agreed is not None and found["id"] != agreed:
-        raise _refused("another release went live meanwhile", "deploy rollback --with-data, and look again")
+    if confirmed is not None and point["id"] != confirmed:
+        raise _refused("another release went live meanwhile", "run deploy rollback --with-data again")
 
 
-def matching(all_seen: Sequence[Candidate], wanted: str) -> list[Candidate]:
-    """The releases that a word names: by id, by its beginning, or by git sha; the newest where a sha was
-    pushed twice.
-    """
-    by_id = [one for one in all_seen if one.release.startswith(wanted)]
+def matching(candidates: Sequence[Candidate], reference: str) -> list[Candidate]:
+    """The releases whose id or git sha begins with the reference; of several with the same sha only the newest."""
+    by_id = [each for each in candidates if each.release.startswith(reference)]
     if by_id:
         return by_id
-    by_sha = [one for one in all_seen if len(wanted) >= 7 and one.sha.startswith(wanted.lower())]
-    same = {one.sha for one in by_sha}
-    usable = [one for one in by_sha if one.lived and one.present] or by_sha
-    return [max(usable, key=lambda one: one.release)] if len(same) == 1 else by_sha
+    by_sha = [each for each in candidates if len(reference) >= 7 and each.sha.startswith(reference.lower())]
+    shas = {each.sha for each in by_sha}
+    usable = [each for each in by_sha if each.lived and each.present] or by_sha
+    return [max(usable, key=lambda each: each.release)] if len(shas) == 1 else by_sha
 
 
 def _refused(what: str, fix: str, code: int = FAILED) -> HostError:
     return HostError(what, "releases on the host", fix, code)
 
 
-def prunable(all_seen: Sequence[Candidate], live: str | None, retain: int) -> list[str]:
-    """What to remove: good releases beyond the `retain` last live ones, failures beyond the newest two.
+def prunable(candidates: Sequence[Candidate], live: str | None, retain: int) -> list[str]:
+    """The releases to remove: good ones except the `retain` last live ones, failed ones except the newest two.
 
-    Never what is live, runs, or is still staged.
+    Never a release that is live, runs, or is staged.
     """
-    good = [one for one in all_seen if one.state in ("live", "superseded") and one.release != live]
-    good.sort(key=lambda one: (one.lived, one.release), reverse=True)
-    failed = sorted((one for one in all_seen if one.state == "failed"), key=lambda one: one.release, reverse=True)
-    beyond = good[max(0, retain - (live is not None)) :] + failed[KEPT_FAILURES:]
-    return sorted(one.release for one in beyond if not one.running and one.release != live)
+    good = [each for each in candidates if each.state in ("live", "superseded") and each.release != live]
+    good.sort(key=lambda each: (each.lived, each.release), reverse=True)
+    failed = sorted(
+        (each for each in candidates if each.state == "failed"), key=lambda each: each.release, reverse=True
+    )
+    excess = good[max(0, retain - (live is not None)) :] + failed[KEPT_FAILURES:]
+    return sorted(each.release for each in excess if not each.running and each.release != live)
 
 
-def kept_artifacts(all_seen: Sequence[Candidate], live: str | None) -> set[str]:
-    """The digests whose tars stay: those of the live release and of the newest ones, as bases for deltas; the newest
-    may have failed, and be pushed again once its settings are mended.
+def kept_artifacts(candidates: Sequence[Candidate], live: str | None) -> set[str]:
+    """The digests of the artifacts to keep as bases for deltas: those of the live, the staged and the newest releases.
+
+    The newest may have failed, and is pushed again once its settings are corrected.
     """
-    newest = sorted(all_seen, key=lambda one: one.release, reverse=True)
-    kept = [one.digest for one in newest[:KEPT_ARTIFACTS]]
-    return {*kept, *(one.digest for one in all_seen if one.release == live or one.state == "staged")}
+    newest = sorted(candidates, key=lambda each: each.release, reverse=True)
+    digests = [each.digest for each in newest[:KEPT_ARTIFACTS]]
+    return {*digests, *(each.digest for each in candidates if each.release == live or each.state == "staged")}

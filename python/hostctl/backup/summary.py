@@ -13,9 +13,19 @@ def common_summary(app: App, host: Host, unit: str) -> Json | None:
     backup = settings.configured(app)
     if backup is None:
         return None
-    mine, last = epochs.local(app), drill.last_result(app)
-    told: Json = {"bucket": backup.bucket, "prefix": backup.prefix, "stream": host.systemd.show(unit)[0].state}
-    told |= {"epoch": mine.epoch if mine else None, "opened": mine.opened if mine else None}
-    told |= {"max_lag": backup.max_lag, "watch": read_json(app.backup / "watch.json")}
-    told |= {"superseded": epochs.superseded(app), "owed": state.full_required(app), "schedule": backup.drill}
-    return told | {"drill": last, "last_good": last["last_good"] if last else None, "left_open": None}
+    epoch, last = epochs.local(app), drill.last_result(app)
+    return {
+        "bucket": backup.bucket,
+        "prefix": backup.prefix,
+        "stream": host.systemd.show(unit)[0].state,
+        "epoch": epoch.epoch if epoch else None,
+        "opened": epoch.opened if epoch else None,
+        "max_lag": backup.max_lag,
+        "watch": read_json(app.backup / "watch.json"),
+        "superseded": epochs.superseded(app),
+        "owed": state.full_required(app),
+        "schedule": backup.drill,
+        "drill": last,
+        "last_good": last["last_good"] if last else None,
+        "left_open": None,
+    }

@@ -1,4 +1,4 @@
-"""`hostctl APP backup` for SQLite: files, replicated by Litestream."""
+"""SQLite's part of `hostctl APP backup`: files, replicated by Litestream."""
 
 from __future__ import annotations
 
@@ -16,44 +16,53 @@ from hostctl.sqlite.database import files
 from hostctl.sqlite.stream import drill as drilling
 from hostctl.sqlite.stream import lag, litestream, replication
 
-OPEN = (
+LEFT_OPEN = (
     "the app may checkpoint by itself (database.unsafe_checkpoints: allow): a crash of Litestream under writes can "
     "leave a hole in the backup until a snapshot is forced after it, which only a drill finds; wal_autocheckpoint = 0 "
     "in the app ends that"
 )
-EPOCHS = 10  # of the newest that a list looks into: each takes a few requests
+EPOCHS = 10  # the newest epochs, which a list reads: each takes a few requests
 
 
 def summary(app: App, host: Host) -> Json:
-    """The main database's path and sizes, and its backup. As Backups has it."""
+    """The main database's path and sizes, and its backup: see `Backups` in engines.py."""
     dbs = settings.require(app)
     main = dbs.main.path
-    told: Json = {"engine": "sqlite", "path": str(main), "bytes": files.size_with_wal(main), "unsafe": dbs.unsafe}
-    told |= {"disk": disk.space(main.parent) if main.parent.is_dir() else None, "log_bytes": files.wal_size(main)}
-    return told | {"backup": _backup(app, dbs, host)}
+    return {
+        "engine": "sqlite",
+        "path": str(main),
+        "bytes": files.size_with_wal(main),
+        "unsafe": dbs.unsafe,
+        "disk": disk.space(main.parent) if main.parent.is_dir() else None,
+        "log_bytes": files.wal_size(main),
+        "backup": _backup(app, dbs, host),
+    }
 
 
 def _backup(app: App, dbs: Databases, host: Host) -> Json | None:
-    told = backup_summary.common_summary(app, host, app.stream_unit)
-    if told is None:
+    common = backup_summary.common_summary(app, host, app.stream_unit)
+    if common is None:
         return None
-    told |= {"lag": lag.lag(app, dbs, told["watch"])}
-    return told | ({"schedule": DAILY, "left_open": OPEN} if dbs.unsafe else {})
+    unsafe = {"schedule": DAILY, "left_open": LEFT_OPEN} if dbs.unsafe else {}
+    return {**common, "lag": lag.lag(app, dbs, common["watch"]), **unsafe}
 
 
 def listing(app: App) -> Json:
-    """Restore points on this host, and per epoch of the bucket what can be restored."""
+    """The restore points on this host, and the epochs of the bucket with the times that can be restored."""
     dbs, bucket, last = settings.require(app), epochs.bucket(app), drills.last_result(app)
-    told: Json = {"points": restore_points.all_points(app), "last_good": last["last_good"] if last else None}
-    return told | {"epochs": [_of_epoch(app, dbs, epoch) for epoch in epochs.chain(bucket)[:EPOCHS]]}
+    return {
+        "points": restore_points.all_points(app),
+        "last_good": last["last_good"] if last else None,
+        "epochs": [_of_epoch(app, dbs, epoch) for epoch in epochs.chain(bucket)[:EPOCHS]],
+    }
 
 
 def _of_epoch(app: App, dbs: Databases, epoch: epochs.Epoch) -> Json:
     ranges = {
         database.name: litestream.restorable_range(app, dbs, epoch.epoch, database.name) for database in dbs.databases
     }
-    told: Json = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
-    return told | {"databases": ranges}
+    facts = {"epoch": epoch.epoch, "host": epoch.host, "opened": epoch.opened, "parent": epoch.parent}
+    return {**facts, "databases": ranges}
 
 
 def run(app: App, host: Host) -> None:

@@ -15,8 +15,8 @@ from hostctl.sqlite.stream import replication
 
 def databases(app: App, _: Host) -> list[Json]:
     """`name`, `path` and `bytes` of each file. Raises HostError (usage)."""
-    listed = settings.require(app).databases
-    return [{"name": one.name, "path": str(one.path), "bytes": disk.size(one.path)} for one in listed]
+    databases = settings.require(app).databases
+    return [{"name": each.name, "path": str(each.path), "bytes": disk.size(each.path)} for each in databases]
 
 
 def snapshot(app: App, host: Host) -> None:
@@ -45,7 +45,7 @@ def resume(app: App, host: Host) -> None:
 
 
 def delete(app: App) -> None:
-    """Delete the files and what SQLite and Litestream keep beside them. Raises HostError (usage)."""
+    """Delete the files and their sidecars. Raises HostError (usage)."""
     for database in settings.require(app).databases:
         for path in (database.path, *file_swap.sidecar_paths(database.path)):
             files.remove(path)

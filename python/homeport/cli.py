@@ -136,18 +136,18 @@ def main(argv: list[str] | None = None) -> None:
         # a bug in Homeport; its message may contain a secret
         import traceback
 
-        print(_redacted(traceback.format_exc()), end="", file=sys.stderr)
+        print(_redact(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(ExitCode.FAILED)
 
 
-def _redacted(text: str) -> str:
+def _redact(text: str) -> str:
     """The text without the value of any secret that this process has read; imports nothing if it has read none."""
     redact = sys.modules.get("homeport.core.redact")
     return str(redact.redactor()(text)) if redact else text
 
 
 def _report(error: HomeportError) -> int:
-    error = HomeportError(_redacted(error.what), _redacted(error.where), _redacted(error.fix), error.code)
+    error = HomeportError(_redact(error.what), _redact(error.where), _redact(error.fix), error.code)
     # --json is looked up in the raw arguments, because the error may precede their parsing
     if "--json" in sys.argv:
         import json

@@ -10,7 +10,7 @@ from typing import Any
 
 from homeport.config.accessories import KINDS
 from homeport.config.database import ENGINES
-from homeport.config.descriptions import inner_section, joint, of_fields
+from homeport.config.descriptions import inner_section, of_fields, separator
 from homeport.config.fields import PATTERNS, Section
 from homeport.config.model import Config
 from hostctl.common.documents import Json
@@ -48,14 +48,14 @@ def _section(name: str) -> str:
     inner = inner_section(field.annotation)
     assert inner is not None  # noqa: S101 - page() asks for sections alone
     required = "Required. " if field.is_required() else ""
-    keys = "".join(_keys(inner, f"{name}{joint(field.annotation)}."))
+    keys = "".join(_keys(inner, f"{name}{separator(field.annotation)}."))
     return f"## {name}\n\n{_wrapped(required + of_fields(Config)[name])}\n\n{keys}"
 
 
 def _keys(section: type[Section], path: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         if inner := inner_section(field.annotation):
-            yield from _keys(inner, f"{path}{name}{joint(field.annotation)}.")
+            yield from _keys(inner, f"{path}{name}{separator(field.annotation)}.")
         else:
             yield _key(section, name, path)
 

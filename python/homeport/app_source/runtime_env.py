@@ -73,7 +73,7 @@ def _reads(source: Source) -> Iterator[Read]:
         if token["head"]:
             head = token.start()
         elif token["open"]:
-            blocks.append(_opened(blocks[-1], source.skeleton[head : token.start()], token["open"]))
+            blocks.append(_block(blocks[-1], source.skeleton[head : token.start()], token["open"]))
         elif token["other"] and len(blocks) > 1:
             blocks[-1] = _Block("", _worse(blocks[-2].need, _below(blocks[-1].head, otherwise=True)))
         elif token["clause"] and _BY_ENVIRONMENT.fullmatch(blocks[-1].head):
@@ -84,7 +84,7 @@ def _reads(source: Source) -> Iterator[Read]:
             yield read
 
 
-def _opened(around: _Block, head: str, word: str) -> _Block:
+def _block(around: _Block, head: str, word: str) -> _Block:
     condition = head.strip() if word == "do" else "fn"
     return _Block(condition, _worse(around.need, _below(condition, otherwise=False)))
 
@@ -117,10 +117,10 @@ def _read(source: Source, call: re.Match[str], need: Need) -> Read | None:
     own = _worse(need, "perhaps") if _BRANCH.search(before.rpartition(":prod ->")[2]) else need
     # Dotenvy also reads files, which may be part of the release
     dotenv = call["call"].endswith("env!") and "fetch" not in call["call"]
-    return Read(written["name"], line, _required(source, call, written), _worse(own, "perhaps") if dotenv else own)
+    return Read(written["name"], line, _is_required(source, call, written), _worse(own, "perhaps") if dotenv else own)
 
 
-def _required(source: Source, call: re.Match[str], written: re.Match[str]) -> bool:
+def _is_required(source: Source, call: re.Match[str], written: re.Match[str]) -> bool:
     word = call["call"].removeprefix("System.")
     if word == "fetch_env!":
         return True

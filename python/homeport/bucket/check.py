@@ -79,7 +79,7 @@ def check(loaded: Loaded, keys: Keys | None = None) -> list[str]:
     _check_region(store, listed)
     _remove_old_probes(store, listed)
     _write_and_remove(store)
-    return [*_clock(listed), *_required(store)]
+    return [*_clock(listed), *_require_features(store)]
 
 
 def create(loaded: Loaded, keys: Keys | None = None) -> list[str]:
@@ -188,16 +188,16 @@ def _clock(listed: Json) -> list[str]:
     return [f"the clock of this machine is {abs(ahead):.0f} s {direction} the store's; at 900 s the store refuses"]
 
 
-def _required(store: Store) -> list[str]:
+def _require_features(store: Store) -> list[str]:
     require = store.backup.require
     if "versioning" in require or "object_lock" in require:
         versioning = store.ask("read its versioning", "get_bucket_versioning")
         if versioning.get("Status") != "Enabled":
             raise errors.missing_feature(store.loaded, "has no versioning", "versioning")
-    return _required_lock(store) if "object_lock" in require else []
+    return _require_lock(store) if "object_lock" in require else []
 
 
-def _required_lock(store: Store) -> list[str]:
+def _require_lock(store: Store) -> list[str]:
     lock = _lock_of(store)
     if lock is None:
         raise errors.missing_feature(store.loaded, "has no object lock", "object_lock")

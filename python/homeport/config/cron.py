@@ -27,12 +27,12 @@ def schedule(value: object) -> str:
     events = calendar_events(value)
     if not all(_EVENT.fullmatch(event) for event in events) and not (value.startswith("@") or is_crontab(value)):
         raise ValueError(EXPECTED)
-    if events == [value] and (reason := _refused(value)):
+    if events == [value] and (reason := _systemd_error(value)):
         raise ValueError(f"is no schedule: {reason}")
     return value
 
 
-def _refused(event: str) -> str:
+def _systemd_error(event: str) -> str:
     """The error of this machine's systemd for a calendar event; "" if there is none, or no systemd."""
     program = shutil.which("systemd-analyze")
     if program is None:

@@ -78,7 +78,7 @@ class Database(Section):
     is for an app that cannot be changed: holes are then closed as far as possible, and the backup is verified daily.
     """
 
-    pool: Annotated[int, BeforeValidator(values.whole(1, 500)), between(1, 500)] = 10
+    pool: Annotated[int, BeforeValidator(values.whole_number(1, 500)), between(1, 500)] = 10
     """The connections of one instance, from 1 to 500. The app receives the number as POOL_SIZE; PostgreSQL accepts
     twice as many and 15 more, because two instances run during a push.
     """

@@ -24,11 +24,11 @@ def of_fields(section: type[Section]) -> dict[str, str]:
     """The description of each field of a section, by the field's name: one line, and below it an example or nothing."""
     tree = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(tree, ast.ClassDef)  # noqa: S101 - the source of a class is one
-    pairs = (_described(field, text) for field, text in pairwise(tree.body))
+    pairs = (_description(field, text) for field, text in pairwise(tree.body))
     return {name: text for name, text in pairs if name}
 
 
-def _described(field: ast.stmt, text: ast.stmt) -> tuple[str, str]:
+def _description(field: ast.stmt, text: ast.stmt) -> tuple[str, str]:
     if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
         return "", ""
     docstring = text.value.value if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) else ""
@@ -46,7 +46,7 @@ def _below(section: type[Section], path: str) -> Iterator[tuple[str, str]]:
     for name, field in section.model_fields.items():
         yield path + name, descriptions[name]
         if inner := inner_section(field.annotation):
-            yield from _below(inner, f"{path}{name}{joint(field.annotation)}.")
+            yield from _below(inner, f"{path}{name}{separator(field.annotation)}.")
 
 
 def inner_section(annotation: Any) -> type[Section] | None:
@@ -56,6 +56,6 @@ def inner_section(annotation: Any) -> type[Section] | None:
     return next((found for each in get_args(annotation) if (found := inner_section(each))), None)
 
 
-def joint(annotation: Any) -> str:
+def separator(annotation: Any) -> str:
     """The part of a path between a key and the keys of the sections that it lists or maps; "" for one section."""
     return {tuple: ITEM, dict: f".{NAMED}"}.get(get_origin(annotation), "")

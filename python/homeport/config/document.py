@@ -140,7 +140,7 @@ def _map(reading: _Reading, node: yaml.MappingNode, path: Path) -> Tree:
     merged: Tree = {}
     for key, value in node.value:
         if key.tag == f"{_CORE}merge":
-            merged = {**_merged(reading, value, path), **merged}
+            merged = {**_merge_sources(reading, value, path), **merged}
         elif (name := _name(reading, key, path)) is not None:
             if name in own:
                 what = f"is there twice, first in line {own[name].origin.line}: keep one"
@@ -157,7 +157,7 @@ def _name(reading: _Reading, key: yaml.Node, path: Path) -> str | None:
     return None
 
 
-def _merged(reading: _Reading, value: yaml.Node, path: Path) -> Tree:
+def _merge_sources(reading: _Reading, value: yaml.Node, path: Path) -> Tree:
     sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
     tree: Tree = {}
     for source in sources:

@@ -63,7 +63,7 @@ PathText = Annotated[str, BeforeValidator(values.path)]
 UrlPath = Annotated[str, BeforeValidator(values.url_path)]
 HttpsUrl = Annotated[str, BeforeValidator(values.https_url)]
 Email = Annotated[str, BeforeValidator(values.email)]
-Flag = Annotated[bool, BeforeValidator(values.flag)]
+Flag = Annotated[bool, BeforeValidator(values.boolean)]
 FileName = Annotated[str, BeforeValidator(values.database_file)]
 CredentialName = Annotated[str, BeforeValidator(values.secret_name("BACKUP_SECRET_ACCESS_KEY"))]
 UrlName = Annotated[str, BeforeValidator(values.secret_name("DATABASE_URL"))]
@@ -73,7 +73,7 @@ KeyringEntry = Annotated[str, BeforeValidator(values.keyring_entry)]
 Program = Annotated[str, BeforeValidator(values.program)]
 Sql = Annotated[str, BeforeValidator(values.sql)]
 Address = Annotated[str, BeforeValidator(values.address)]
-Port = Annotated[int, BeforeValidator(values.whole(1, 65535)), between(1, 65535)]
+Port = Annotated[int, BeforeValidator(values.whole_number(1, 65535)), between(1, 65535)]
 
 
 class Section(BaseModel):

@@ -337,7 +337,7 @@ class Config(Section):
     drain_timeout: Seconds = 30.0
     """How long the old instance keeps its open connections (websockets, long downloads) after the switch."""
 
-    retain_releases: Annotated[int, BeforeValidator(values.whole(2, 100)), between(2, 100)] = 5
+    retain_releases: Annotated[int, BeforeValidator(values.whole_number(2, 100)), between(2, 100)] = 5
     """How many good releases are kept on the host for a rollback, from 2 to 100."""
 
     limits: Limits = Limits()

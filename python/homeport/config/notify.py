@@ -41,7 +41,7 @@ class Notify(Section):
     """
 
 
-def _listed(data: object) -> object:
+def _empty_if_null(data: object) -> object:
     return () if data is None else data
 
 
@@ -51,4 +51,4 @@ def _once(receivers: tuple[Notify, ...]) -> tuple[Notify, ...]:
     return receivers
 
 
-Receivers = Annotated[tuple[Notify, ...], BeforeValidator(_listed), AfterValidator(_once)]
+Receivers = Annotated[tuple[Notify, ...], BeforeValidator(_empty_if_null), AfterValidator(_once)]

@@ -115,7 +115,7 @@ def show_size(count: int) -> str:
     return str(count)
 
 
-def whole(least: int, most: int) -> Callable[[object], int]:
+def whole_number(least: int, most: int) -> Callable[[object], int]:
     """A parser of a whole number between two limits."""
 
     def parse(value: object) -> int:
@@ -126,7 +126,7 @@ def whole(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
-def flag(value: object) -> bool:
+def boolean(value: object) -> bool:
     """A boolean. Raises ValueError for any other value, such as 1 or "yes"."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")

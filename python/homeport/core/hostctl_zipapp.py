@@ -150,7 +150,7 @@ def _sources() -> list[tuple[bytes, bytes]]:
     return [(path.relative_to(package.parent).as_posix().encode(), path.read_bytes()) for path in files]
 
 
-def packed() -> Path:
+def pack() -> Path:
     """The zipapp in the user's cache, packed if need be. Its name has the digest of its source."""
     # two versions of Homeport may provision at the same time
     target = user_cache_path("homeport") / f"hostctl-{_digest(_sources())[:12]}.pyz"

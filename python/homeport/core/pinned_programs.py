@@ -35,7 +35,7 @@ class Program:
 
 
 @cache
-def pinned() -> dict[str, Program]:
+def programs() -> dict[str, Program]:
     """Every pinned program by name."""
     table = json.loads(files("homeport.core").joinpath("pinned_programs.json").read_text())
     return {name: Program(name=name, **entry) for name, entry in table.items()}
@@ -55,9 +55,9 @@ def fetch(name: str, machine: str) -> Path:
 
 
 def _entry(name: str, machine: str) -> tuple[Program, str]:
-    program = pinned().get(name)
+    program = programs().get(name)
     if program is None:
-        fix = f"use one of {', '.join(pinned())}"
+        fix = f"use one of {', '.join(programs())}"
         raise HomeportError(f"there is no pinned program {name!r}", "pinned_programs.json", fix)
     if machine not in program.sha256:
         fix = f"use a machine of {' or '.join(program.sha256)}"

@@ -60,14 +60,14 @@ def _sources() -> Iterator[Path]:
 
 
 def _host_variables(host_vars: dict[str, Any]) -> dict[str, Any]:
-    return {name: _stamped(name, value) for name, value in host_vars.items() if _is_of_host(name)}
+    return {name: _stamp_value(name, value) for name, value in host_vars.items() if _is_of_host(name)}
 
 
 def _is_of_host(name: str) -> bool:
     return not name.startswith("ansible_") and name not in LAPTOP_ONLY
 
 
-def _stamped(name: str, value: Any) -> Any:
+def _stamp_value(name: str, value: Any) -> Any:
     """The value; for a file that is copied to the host, the digest of its content."""
     if name == "homeport_acme_ca":
         return _digest(value)

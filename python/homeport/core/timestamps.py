@@ -14,14 +14,16 @@ TIMES = (
 )
 
 
-def dated(value: Any) -> Any:
+def with_iso_times(value: Any) -> Any:
     """A document of hostctl with every time converted to UTC in ISO 8601."""
     if isinstance(value, dict):
-        return {key: iso(item) if key in TIMES and _seconds(item) else dated(item) for key, item in value.items()}
-    return [dated(item) for item in value] if isinstance(value, list) else value
+        return {
+            key: iso(item) if key in TIMES and _is_number(item) else with_iso_times(item) for key, item in value.items()
+        }
+    return [with_iso_times(item) for item in value] if isinstance(value, list) else value
 
 
-def parsed(text: str) -> float:
+def parse_time(text: str) -> float:
     """Seconds since the epoch, of a time in ISO 8601; one without a zone is this machine's. Raises ValueError."""
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
@@ -29,5 +31,5 @@ def parsed(text: str) -> float:
         raise ValueError(str(error)) from None
 
 
-def _seconds(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -17,7 +17,7 @@ from homeport.core import redact
 from homeport.core.errors import ExitCode, HomeportError
 from homeport.core.humanize import duration, size
 from homeport.core.provision_stamp import NeedsProvisionError
-from homeport.core.timestamps import dated
+from homeport.core.timestamps import with_iso_times
 from homeport.deployment import notify, preflight, provision
 from homeport.plays import hooks
 from homeport.plays.actions.switch import live_release, push_spec
@@ -166,7 +166,7 @@ def _result(verb: str, played: PlayResult, shown: PushScreen, seconds: float) ->
         "bytes_sent": played.results.get("upload", {}).get("bytes_sent", 0),
         "seconds": round(seconds, 3),
         "url": played.results.get("verify", {}).get("url"),
-        "kept": dated(switched.get("kept")),
+        "kept": with_iso_times(switched.get("kept")),
         "env_changes": switched.get("env_changes"),
     }
 

@@ -21,7 +21,7 @@ def host_answer(context: Context) -> Json:
     return context.host
 
 
-def provisioned(context: Context) -> list[Finding]:
+def provisioning(context: Context) -> list[Finding]:
     """Whether the host was provisioned with these roles, settings and programs."""
     host = host_answer(context)
     if host["stamp"] == context.session.host_vars["homeport_stamp"]:

@@ -13,7 +13,7 @@ from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok
 SLOW_SECONDS = 1.0
 
 
-def pinned(context: Context) -> list[Finding]:
+def pinned_key(context: Context) -> list[Finding]:
     """Whether the host's key is pinned."""
     target = context.session.target
     if host_key.is_pinned(target.known_hosts, host_key.resolve(target)):

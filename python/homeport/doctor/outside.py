@@ -85,10 +85,12 @@ def of_port(port: int, address: str, filtered: bool) -> Finding:
 def certificates(context: Context) -> list[Finding]:
     """The certificate of every name, checked as a browser checks it."""
     root = context.loaded.path(context.config.acme.root) if context.config.acme.root else None
-    return [_served(domain, context.address, str(root) if root else None) for domain in context.config.domains]
+    return [
+        _check_certificate(domain, context.address, str(root) if root else None) for domain in context.config.domains
+    ]
 
 
-def _served(domain: Domain, address: str, root: str | None) -> Finding:
+def _check_certificate(domain: Domain, address: str, root: str | None) -> Finding:
     name = domain.name
     fix = NEWER if domain.certificate else "deploy doctor after a minute; on the host: journalctl -u caddy"
     trust = ssl.create_default_context(cafile=root)

@@ -22,10 +22,10 @@ Tell = Callable[[str], None]
 STATES = (OK, SKIPPED, WARNING, ERROR)
 HOST_SECONDS = 180.0
 
-LOGIN_CHECKS = (Check("host key", login.pinned), Check("login", login.login))
+LOGIN_CHECKS = (Check("host key", login.pinned_key), Check("login", login.login))
 SHELL_CHECKS = (Check("shell", login.shell),)
 OTHER_CHECKS = (
-    Check("provisioned", agreement.provisioned, needs_host=True),
+    Check("provisioned", agreement.provisioning, needs_host=True),
     Check("build", agreement.builds, needs_host=True),
     Check("clock", agreement.clock, needs_host=True),
     Check("dns", outside.names),
@@ -45,7 +45,7 @@ def run_checks(session: Session, tell: Tell) -> list[Json]:
     context = Context(session)
     findings = _run(LOGIN_CHECKS, context, tell)
     host: Json = {}
-    if worst(findings) == ERROR:
+    if worst_state(findings) == ERROR:
         findings += run_check("host", partial(skipped, "nobody can log in"))
     else:
         findings += _run(SHELL_CHECKS, context, tell)
@@ -93,6 +93,6 @@ def known_secrets(session: Session) -> Secrets:
         return {}
 
 
-def worst(findings: Sequence[Json]) -> str:
+def worst_state(findings: Sequence[Json]) -> str:
     """The most severe state of the findings; "ok" without any."""
     return max((finding["state"] for finding in findings), key=STATES.index, default=OK)

@@ -32,7 +32,7 @@ def path_or_none(text: str | None) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _named(kind: str, expected: str) -> Callable[..., Any]:
+def _checked_by(kind: str, expected: str) -> Callable[..., Any]:
     """The callback of an option or argument that refuses here what hostctl would refuse on the host."""
 
     def check(_: click.Context, __: click.Parameter, value: Value) -> Value:
@@ -44,12 +44,12 @@ def _named(kind: str, expected: str) -> Callable[..., Any]:
     return check
 
 
-a_release = _named("reference", "a release id, the beginning of one, or a git commit")
-a_transition = _named("transition", "an id as deploy backup list shows it")
-a_job = _named("job", "the name of a job in deploy.yml")
-an_accessory = _named("accessory", "the name of an accessory, such as redis")
+a_release = _checked_by("reference", "a release id, the beginning of one, or a git commit")
+a_transition = _checked_by("transition", "an id as deploy backup list shows it")
+a_job = _checked_by("job", "the name of a job in deploy.yml")
+an_accessory = _checked_by("accessory", "the name of an accessory, such as redis")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-a_line = _named("line", "one line of at most 400 characters")
+a_line = _checked_by("line", "one line of at most 400 characters")
 lock_wait = click.option(
     "--lock-wait",
     type=click.IntRange(0, 86_400),

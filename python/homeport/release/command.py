@@ -43,10 +43,10 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], report: Report, 
             process.kill()
             raise
     if process.returncode != 0:
-        raise _failed(argv, process.returncode, list(last), cwd, fix)
+        raise _failure(argv, process.returncode, list(last), cwd, fix)
 
 
-def _failed(argv: Sequence[str], status: int, last: list[str], cwd: Path, fix: str) -> HomeportError:
+def _failure(argv: Sequence[str], status: int, last: list[str], cwd: Path, fix: str) -> HomeportError:
     output = "".join(f"\n    {line}" for line in last)
     what = f"`{shlex.join(argv)}` failed with status {status}{':' if output else ''}{output}"
     return HomeportError(what, str(cwd), fix or "correct what the command reports, then try again")

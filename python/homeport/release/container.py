@@ -53,11 +53,11 @@ def build(
     if containerfile:
         run(build_command(engine, containerfile, root, out, env), root, env, report)
     else:
-        _generated(root, release, variables, report, engine, codename or DEFAULT_CODENAME, out)
+        _build_generated(root, release, variables, report, engine, codename or DEFAULT_CODENAME, out)
     return tree.find(out, release)
 
 
-def _generated(
+def _build_generated(
     root: Path, release: str, env: dict[str, str], report: Report, engine: str, codename: str, out: Path
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="homeport-") as temporary:

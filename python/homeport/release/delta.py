@@ -39,7 +39,7 @@ def make(new_tar: Path, base_tar: Path | None = None) -> Stream:
     patch = _delta(base, new) if _usable(base, new) else None
     if patch is not None and len(patch) <= len(new) // 10:
         return _stream(patch, base_tar)
-    whole = _whole(new)
+    whole = _compress_whole(new)
     if patch is not None and len(patch) < len(whole):
         return _stream(patch, base_tar)
     return _stream(whole, None)
@@ -70,7 +70,7 @@ def _patch(base: bytes, new: bytes, level: int) -> bytes:
     return _compress(zstd.ZstdCompressor(options=options, zstd_dict=prefix), new)
 
 
-def _whole(new: bytes) -> bytes:
+def _compress_whole(new: bytes) -> bytes:
     options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: WHOLE,
         zstd.CompressionParameter.checksum_flag: 1,

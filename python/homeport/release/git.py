@@ -43,7 +43,7 @@ def files(root: Path) -> list[str] | None:
     return None if listed is None else sorted(set(listed.split("\0")) - {""})
 
 
-def tracked(root: Path) -> frozenset[str]:
+def tracked_files(root: Path) -> frozenset[str]:
     """The tracked files, relative to `root`; empty without git."""
     return frozenset((_git(root, "ls-files", "-z") or "").split("\0"))
 

@@ -30,11 +30,11 @@ class Project(NamedTuple):
 def read(root: Path) -> Project:
     """The project at `root`, umbrella or not. Raises HomeportError if there is none."""
     try:
-        text = _uncommented(root / "mix.exs")
+        text = _read_uncommented(root / "mix.exs")
     except FileNotFoundError:
         fix = "run deploy in the directory of the app's mix.exs, or push a built release with --artifact"
         raise HomeportError("there is no mix project here", str(root), fix, ExitCode.USAGE) from None
-    texts = {"": text} | {_relative(root, path): _uncommented(path) for path in _children(root, text)}
+    texts = {"": text} | {_relative(root, path): _read_uncommented(path) for path in _children(root, text)}
     return Project(
         root,
         any(DEPENDENCY.search(text) for text in texts.values()),
@@ -78,5 +78,5 @@ def _relative(root: Path, mix_exs: Path) -> str:
     return mix_exs.parent.relative_to(root).as_posix()
 
 
-def _uncommented(path: Path) -> str:
+def _read_uncommented(path: Path) -> str:
     return COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))

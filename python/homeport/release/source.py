@@ -25,7 +25,7 @@ def names(root: Path) -> list[str]:
     """
     listed = git.files(root)
     candidates = listed if listed is not None else list(_walk(root))
-    tracked = git.tracked(root)
+    tracked = git.tracked_files(root)
     return [name for name in candidates if os.path.lexists(root / name) and (name in tracked or not _secret(name))]
 
 

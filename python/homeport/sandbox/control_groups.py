@@ -35,11 +35,11 @@ def remove(name: str) -> None:
     """Remove the sandbox's group and the groups of its systemd, once its killed processes have left them."""
     deadline = time.monotonic() + _LEAVE_SECONDS
     for group in _groups(name):
-        while group.exists() and not _removed(group) and time.monotonic() < deadline:
+        while group.exists() and not _try_remove(group) and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
-def _removed(group: Path) -> bool:
+def _try_remove(group: Path) -> bool:
     try:
         for directory, _, _ in os.walk(group, topdown=False):
             Path(directory).rmdir()

@@ -40,13 +40,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def lock(name: str) -> Iterator[None]:
     """Hold the lock of this name during the block; waits until no other process of this machine holds it."""
-    with _lock(LOCKS / f"{name}.lock"):
+    with _open_locked(LOCKS / f"{name}.lock"):
         yield
 
 
-def _lock(path: Path) -> TextIO:
+def _open_locked(path: Path) -> TextIO:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

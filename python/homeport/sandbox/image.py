@@ -51,16 +51,16 @@ def key(suite: str, archives: Sequence[sources.Source]) -> str:
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16]
 
 
-def cached(suite: str) -> Path:
+def cache_path(suite: str) -> Path:
     """The path of the tar of a suite, which may not exist yet."""
     return CACHE / f"{suite}-{key(suite, sources.of_machine(suite))}.tar"
 
 
 def fetch(suite: str) -> Path:
     """The tar of a suite, from the cache; otherwise it is created, which takes about a minute."""
-    tar = cached(suite)
+    tar = cache_path(suite)
     CACHE.mkdir(parents=True, exist_ok=True)
-    with durable.locked(f"image-{suite}"):
+    with durable.lock(f"image-{suite}"):
         if not tar.is_file():
             _make(suite, sources.of_machine(suite), tar)
             _forget_others(suite, tar)

@@ -54,7 +54,7 @@ def up(name: str = DEFAULT, suite: str = "trixie", report: Report = _silent, wee
     if not privilege.is_root():
         privilege.rerun_as_root(["up", "--name", name, "--suite", suite, "--weed", str(weed)])
         return running(name)
-    with durable.locked(f"sandbox-{name}"):
+    with durable.lock(f"sandbox-{name}"):
         current = get(name)
         if current is not None and current.state == "up":
             return _same_suite(current, suite)
@@ -81,7 +81,7 @@ def down(name: str = DEFAULT, report: Report = _silent) -> bool:
     if not privilege.is_root():
         privilege.rerun_as_root(["down", "--name", name])
         return True
-    with durable.locked(f"sandbox-{name}"):
+    with durable.lock(f"sandbox-{name}"):
         _clear(name, report)
     _remove_shared_if_unused()
     return True
@@ -105,7 +105,7 @@ def reboot(name: str = DEFAULT, hard: bool = False, report: Report = _silent) ->
 
 def _cut_power(name: str) -> None:
     current = state.load(name)
-    if current is not None and state.supervised(current):
+    if current is not None and state.is_supervised(current):
         os.kill(current.pid, signal.SIGUSR1)
 
 
@@ -134,7 +134,7 @@ def running(name: str) -> Sandbox:
 
 def _make(name: str, suite: str, report: Report, weed: Path) -> Sandbox:
     _clear(name, report)
-    with _step(report if not image.cached(suite).is_file() else _silent, f"make Debian {suite}"):
+    with _step(report if not image.cache_path(suite).is_file() else _silent, f"make Debian {suite}"):
         tar = image.fetch(suite)
     try:
         return _build(_allot(name, suite), tar, weed, report)
@@ -145,7 +145,7 @@ def _make(name: str, suite: str, report: Report, weed: Path) -> Sandbox:
 
 
 def _allot(name: str, suite: str) -> state.State:
-    with durable.locked("addresses"):
+    with durable.lock("addresses"):
         slot = addresses.allot(state.slots_taken(besides=name))
         if slot is None:
             raise HomeportError("every address is taken", addresses.SUBNET, "deploy sandbox down --name NAME")
@@ -215,7 +215,7 @@ def _wait_for_host(sandbox: Sandbox, previous: str = "") -> None:
 
 def _check_alive(sandbox: Sandbox, deadline: float) -> None:
     current = state.load(sandbox.name)
-    if current is not None and state.supervised(current) and time.monotonic() < deadline:
+    if current is not None and state.is_supervised(current) and time.monotonic() < deadline:
         return
     log = sandbox.directory / "logs" / "host.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
@@ -238,7 +238,7 @@ def _clear(name: str, report: Report) -> None:
 
 
 def _remove_shared_if_unused() -> None:
-    with durable.locked("addresses"):
+    with durable.lock("addresses"):
         if state.names():
             return
         network.remove_bridge_if_unused()

@@ -36,7 +36,7 @@ _IPTABLES_RULES = (
 
 def connect(sandbox: Sandbox) -> None:
     """Create both namespaces and links, and the bridge if this is the first sandbox."""
-    with durable.locked("network"):
+    with durable.lock("network"):
         _make_bridge()
     slot = sandbox.slot
     _join(sandbox.namespace, slot.host_link, slot.host)
@@ -59,7 +59,7 @@ def disconnect(name: str, slot: int | None) -> None:
 
 def remove_bridge_if_unused() -> None:
     """Remove the bridge, the route out and the changed setting, if no sandbox uses the bridge."""
-    with durable.locked("network"):
+    with durable.lock("network"):
         links = json.loads(run("ip", "-json", "link", "show"))
         if not any(link.get("master") == BRIDGE for link in links):
             succeeds("ip", "link", "delete", BRIDGE)

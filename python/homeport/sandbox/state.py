@@ -66,12 +66,12 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] == "Z" else int(fields[19])
 
 
-def supervised(state: State) -> bool:
+def is_supervised(state: State) -> bool:
     """Whether the supervisor of the state runs: a process with its number and its start time."""
     return state.pid > 0 and start_time(state.pid) == state.started
 
 
 def to_sandbox(state: State) -> Sandbox:
     """The sandbox with its current state."""
-    up = state.ready and supervised(state)
+    up = state.ready and is_supervised(state)
     return Sandbox(state.name, state.suite, Slot(state.slot), "up" if up else "down")

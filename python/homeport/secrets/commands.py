@@ -23,9 +23,9 @@ def output(command: str, what: str, where: str, environ: Mapping[str, str]) -> s
         done = subprocess.run(words, stdin=stdin, stdout=subprocess.PIPE, env=dict(environ), check=False)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise _failed(f"the command for {what} cannot be run: {reason}", where, words[0]) from None
+        raise _failure(f"the command for {what} cannot be run: {reason}", where, words[0]) from None
     if done.returncode != 0:
-        raise _failed(f"the command for {what} ended with status {done.returncode}", where, words[0])
+        raise _failure(f"the command for {what} ended with status {done.returncode}", where, words[0])
     return _text(done.stdout, what, where, words[0])
 
 
@@ -33,9 +33,9 @@ def _text(printed: bytes, what: str, where: str, program: str) -> str:
     try:
         text = printed.decode()
     except UnicodeDecodeError:
-        raise _failed(f"the command for {what} prints text that is not UTF-8", where, program) from None
+        raise _failure(f"the command for {what} prints text that is not UTF-8", where, program) from None
     if not (value := without_last_newline(text)):
-        raise _failed(f"the command for {what} prints nothing", where, program)
+        raise _failure(f"the command for {what} prints nothing", where, program)
     return value
 
 
@@ -44,6 +44,6 @@ def without_last_newline(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _failed(what: str, where: str, program: str) -> HomeportError:
+def _failure(what: str, where: str, program: str) -> HomeportError:
     fix = f"run the command by hand, log in to {program} if it asks for that, or correct the command"
     return HomeportError(what, where, fix, ExitCode.USAGE)

@@ -30,7 +30,7 @@ def edit(
     `refuse` raises HomeportError for a text with mistakes; `edit_again` gets that error, and decides.
     Raises HomeportError (exit code 1) if the editor fails; nothing has changed then.
     """
-    with _signals_handled(), private_directory.directory() as private:
+    with _handle_signals(), private_directory.directory() as private:
         file = private / name
         private_directory.write(file, text)
         while True:
@@ -61,12 +61,12 @@ def _run(editor: list[str], file: Path, environ: Mapping[str, str]) -> None:
         status = subprocess.run([*editor, str(file)], env=dict(environ), check=False).returncode
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise _failed(f"the editor cannot be run: {reason}", editor, ExitCode.USAGE) from None
+        raise _failure(f"the editor cannot be run: {reason}", editor, ExitCode.USAGE) from None
     if status != 0:
-        raise _failed(f"the editor ended with status {status}, and nothing has changed", editor, ExitCode.FAILED)
+        raise _failure(f"the editor ended with status {status}, and nothing has changed", editor, ExitCode.FAILED)
 
 
-def _failed(what: str, editor: list[str], code: ExitCode) -> HomeportError:
+def _failure(what: str, editor: list[str], code: ExitCode) -> HomeportError:
     return HomeportError(what, editor[0], "run deploy secrets edit again, or set another EDITOR", code)
 
 
@@ -79,7 +79,7 @@ def _read(file: Path) -> str:
 
 
 @contextmanager
-def _signals_handled() -> Iterator[None]:
+def _handle_signals() -> Iterator[None]:
     """Leave Ctrl-C to the editor, and end in order on SIGHUP and SIGTERM, so that the file is wiped."""
     handlers = {signal.SIGINT: _ignore, signal.SIGTERM: _exit, signal.SIGHUP: _exit}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

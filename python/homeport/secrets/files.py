@@ -45,7 +45,7 @@ class SecretsFile:
         return display_path(self.path)
 
     @property
-    def encrypted(self) -> bool:
+    def is_encrypted(self) -> bool:
         """Whether the file on disk is encrypted."""
         return self.data is not None and ansible_vault.is_sealed(self.data)
 

@@ -78,7 +78,7 @@ def replace(loaded: Loaded, key: str, password: str) -> None:
         _keyring(loaded, lambda library: library.set_password(SERVICE, sources.keyring, password))
 
 
-def pending(loaded: Loaded) -> SecretStr | None:
+def pending_password(loaded: Loaded) -> SecretStr | None:
     """The new password of an interrupted rotation; None without one."""
     exists = loaded.config.secrets.password_file and pending_file(loaded).exists()
     return SecretStr(_read_file(pending_file(loaded))) if exists else None

@@ -65,7 +65,7 @@ class Rotation:
 
 def begin(loaded: Loaded, environ: Mapping[str, str]) -> Rotation:
     """Open the files of all destinations beside deploy.yml that the password opens. Raises HomeportError."""
-    old, new = password.find(loaded, environ), password.pending(loaded)
+    old, new = password.find(loaded, environ), password.pending_password(loaded)
     opened, others = list[files.SecretsFile](), list[str]()
     for path in _secrets_files(loaded):
         try:

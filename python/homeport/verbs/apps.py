@@ -26,10 +26,10 @@ def command(options: Options, as_json: bool) -> None:
 
     A destination with an `app` name of its own is a separate app; DESTINATION shows as which it was provisioned.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    apps = dated(begin(options).hostctl.call("apps")["apps"])
+    apps = with_iso_times(begin(options).hostctl.call("apps")["apps"])
     print(json.dumps(apps) if as_json else "\n".join(table(apps)))
 
 

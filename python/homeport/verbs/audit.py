@@ -25,11 +25,11 @@ def command(options: Options, count: int, as_json: bool) -> None:
 
     The audit is a file on the host.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
     from homeport.screen import env_changes
 
-    entries = dated(begin(options).hostctl.call("audit", "-n", str(count))["audit"])
+    entries = with_iso_times(begin(options).hostctl.call("audit", "-n", str(count))["audit"])
     if as_json:
         print(json.dumps(entries))
         return

@@ -38,13 +38,13 @@ def command() -> None:
 @common
 def status(options: Options, check: bool, as_json: bool) -> None:
     """Show the lag of the backup and the last drill that proved it."""
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
     session = begin(options)
     answer = session.hostctl.call("backup", "status")
     trouble = answer["trouble"]
-    state = dated(answer)
+    state = with_iso_times(answer)
     if as_json:
         print(json.dumps(state))
     elif not options.quiet:
@@ -87,10 +87,10 @@ def drill(options: Options, as_json: bool) -> None:
 @common
 def list_command(options: Options, as_json: bool) -> None:
     """List what can be restored: the restore points, and the epochs in the bucket with their times."""
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    listed = dated(begin(options).hostctl.call("backup", "list"))
+    listed = with_iso_times(begin(options).hostctl.call("backup", "list"))
     if as_json:
         print(json.dumps(listed))
     elif not options.quiet:
@@ -127,11 +127,11 @@ def forget(options: Options, id_: str, yes: bool, as_json: bool) -> None:
     """Delete kept data for good, such as the data that a restore replaced. `deploy backup list` shows the ids."""
     from homeport.core.humanize import size
     from homeport.core.performer import performer_options
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
     host = begin(options).hostctl
-    kept = dated(host.call("backup", "forget", "--id", id_, "--plan"))
+    kept = with_iso_times(host.call("backup", "forget", "--id", id_, "--plan"))
     what = f"{size(kept['bytes'])} of data, kept since {kept['since']}"
     confirm.confirm(f"{what} ({kept['why'] or 'reason unknown'}), will be deleted for good.", yes)
     host.call("backup", "forget", "--id", id_, *performer_options())
@@ -191,10 +191,10 @@ def _fix(result: Json) -> str:
 
 
 def _print(options: Options, as_json: bool, answer: Json, text: str) -> None:
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
 
     if as_json:
-        print(json.dumps(dated(answer)))
+        print(json.dumps(with_iso_times(answer)))
     elif not options.quiet:
         click.echo(text)
 
@@ -212,13 +212,13 @@ def lines(state: Json) -> list[str]:
         return [no_backup(state["database"])]
     postgres = state["database"].get("engine") == "postgres"
     rows = [
-        ("SUPERSEDED", _superseded(backup["superseded"])),
+        ("SUPERSEDED", _superseded_text(backup["superseded"])),
         ("bucket", f"s3://{backup['bucket']}/{backup['prefix']}"),
         ("epoch", f"{backup['epoch']} since {backup['opened']}" if backup["epoch"] else "none yet"),
         ("stream", f"{lag_text(backup)}; the limit is {backup['max_lag']:g} s"),
         ("drill", drill_text(backup)),
         ("next drill", backup["next_drill"] or "not scheduled"),
-        ("required", _required(backup["owed"], "a full backup" if postgres else "a snapshot")),
+        ("required", _required_text(backup["owed"], "a full backup" if postgres else "a snapshot")),
         ("left open", backup.get("left_open") or ""),
         *(postgres_rows.archive(backup) if postgres else ()),
         *(("trouble", reason) for reason in state["trouble"]),
@@ -226,11 +226,11 @@ def lines(state: Json) -> list[str]:
     return [f"{name:<12} {text}" for name, text in rows if text]
 
 
-def _required(required: Json | None, what: str) -> str:
+def _required_text(required: Json | None, what: str) -> str:
     return f"{what} since {required['since']}: {required['why']}" if required else ""
 
 
-def _superseded(superseded: Json | None) -> str:
+def _superseded_text(superseded: Json | None) -> str:
     if not superseded:
         return ""
     return f"{superseded.get('why') or 'another host has taken over'}; to take it back: deploy backup takeover"

@@ -31,10 +31,10 @@ def command(options: Options, as_json: bool) -> None:
 
 
 def _list(options: Options, as_json: bool) -> None:
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    certificates = dated(begin(options).hostctl.call("certs", "list")["certificates"])
+    certificates = with_iso_times(begin(options).hostctl.call("certs", "list")["certificates"])
     print(json.dumps(certificates) if as_json else "\n".join(table(certificates)))
 
 

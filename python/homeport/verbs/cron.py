@@ -50,9 +50,9 @@ def command(options: Options, as_json: bool) -> None:
 
 
 def _show(answer: Json, as_json: bool) -> None:
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
 
-    jobs = dated(answer["jobs"])
+    jobs = with_iso_times(answer["jobs"])
     print(json.dumps(jobs) if as_json else "\n".join(table(jobs)))
 
 
@@ -81,7 +81,7 @@ def run(options: Options, name: str, detach: bool, as_json: bool) -> None:
 
 def _wait(session: Session, name: str, started: float, as_json: bool) -> NoReturn:
     """Wait until the job has ended, show its result, and exit with the status that it means."""
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.long_jobs import follow
     from homeport.screen.screen import Screen
 
@@ -91,7 +91,7 @@ def _wait(session: Session, name: str, started: float, as_json: bool) -> NoRetur
     good = ended["result"] == "ok"
     screen.end(name, "" if good else ended["error"] or ended["result"], ok=good)
     if as_json:
-        print(json.dumps(dated({"job": name, **{key: value for key, value in ended.items() if key != "at"}})))
+        print(json.dumps(with_iso_times({"job": name, **{key: value for key, value in ended.items() if key != "at"}})))
     else:
         _log(session, name, started)
     sys.exit(ExitCode.DONE if good else ExitCode.FAILED)

@@ -57,7 +57,7 @@ def console(options: Options, write: bool, database: str | None) -> None:
         "db",
         "console",
         *(["--write"] if write else []),
-        *_named(database),
+        *_database_option(database),
         *performer_options(),
     ]
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -86,7 +86,7 @@ def dump(options: Options, file: Path | None, sql: bool, force: bool, database: 
     session = begin(options)
     ending = "sql" if sql else _ENDINGS.get(session.loaded.config.database.engine, "db")
     target = file or Path(f"{session.app}-{compact(time.time())}.{ending}")
-    words = ["db", "dump", *(["--sql"] if sql else []), *_named(database)]
+    words = ["db", "dump", *(["--sql"] if sql else []), *_database_option(database)]
     received = database_transfer.fetch(session, words, target, Screen(quiet=options.quiet), force=force)
     if as_json:
         print(json.dumps({"file": str(target), "bytes": received}))
@@ -168,5 +168,5 @@ def upgrade(options: Options, yes: bool, as_json: bool) -> None:
     transition.follow(session, begun["transition"], as_json=as_json)
 
 
-def _named(database: str | None) -> list[str]:
+def _database_option(database: str | None) -> list[str]:
     return ["--database", database] if database else []

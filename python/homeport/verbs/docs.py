@@ -43,7 +43,7 @@ def command(section: str | None, as_json: bool) -> None:
     `deploy docs schema` prints the JSON Schema of deploy.yml, which editors use to complete and check it.
     """
     if section is None:
-        print(json.dumps(listed()) if as_json else "\n".join(table(listed())))
+        print(json.dumps(section_rows()) if as_json else "\n".join(table(section_rows())))
     else:
         text = page(section).read_text(encoding="utf-8")
         print(json.dumps({"section": section, "text": text}) if as_json else text, end="\n" if as_json else "")
@@ -77,7 +77,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return "deploy docs lists the sections; deploy config KEY explains a key of deploy.yml"
 
 
-def listed() -> list[dict[str, str]]:
+def section_rows() -> list[dict[str, str]]:
     """Name, title and folder of every section."""
     return [{"section": name, "title": _title(path), "folder": path.parent.name} for name, path in sections().items()]
 

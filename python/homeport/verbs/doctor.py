@@ -33,7 +33,7 @@ def command(options: Options, as_json: bool) -> None:
 
     Changes nothing. A check that fails does not stop the others. Exit status: 0 no fault; 1 warnings; 5 errors.
     """
-    from homeport.doctor.runner import run_checks, worst
+    from homeport.doctor.runner import run_checks, worst_state
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen
 
@@ -44,11 +44,11 @@ def command(options: Options, as_json: bool) -> None:
     screen.end("doctor", summary(findings))
     if as_json:
         subject = {"app": session.app, "destination": session.loaded.destination, "host": session.target.host}
-        print(json.dumps({**subject, "worst": worst(findings), "checks": findings}))
+        print(json.dumps({**subject, "worst": worst_state(findings), "checks": findings}))
     else:
         for line in lines([finding for finding in findings if not options.quiet or finding["state"] in CODES]):
             print(line)
-    sys.exit(CODES.get(worst(findings), ExitCode.DONE))
+    sys.exit(CODES.get(worst_state(findings), ExitCode.DONE))
 
 
 def summary(findings: list[Json]) -> str:

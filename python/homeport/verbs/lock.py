@@ -59,10 +59,10 @@ def release(options: Options, force: bool) -> None:
 @common
 def status(options: Options, as_json: bool) -> None:
     """Show who holds the lock."""
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    lock = dated(begin(options).hostctl.call("lock", "status")["lock"])
+    lock = with_iso_times(begin(options).hostctl.call("lock", "status")["lock"])
     if as_json:
         print(json.dumps({"lock": lock}))
     elif lock:

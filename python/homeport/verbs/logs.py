@@ -7,7 +7,7 @@ import time
 
 import click
 
-from homeport.core.timestamps import parsed
+from homeport.core.timestamps import parse_time
 from homeport.options.options import Options, a_line, a_release, common
 
 EPILOG = """Examples:
@@ -39,7 +39,7 @@ def a_time(_: click.Context, __: click.Parameter, value: str | None) -> float | 
     except ValueError:
         pass
     try:
-        return parsed(value)
+        return parse_time(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither like 10m, 2h or 3d nor like 2026-11-21T04:00") from None
 

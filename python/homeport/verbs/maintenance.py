@@ -66,7 +66,7 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     then, such as websockets and long polls, are closed.
     """
     from homeport.core.performer import performer_options
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.deployment.maintenance_page import page
     from homeport.remote.session import begin
 
@@ -75,7 +75,7 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
     spec |= {"allow": allow, "retry_after": retry_after}
     answer = session.hostctl.send("maintenance", spec, "on", *performer_options())
     if as_json:
-        print(json.dumps(dated(answer)))
+        print(json.dumps(with_iso_times(answer)))
     elif not options.quiet:
         print("\n".join(on_lines(answer)))
 
@@ -86,10 +86,10 @@ def on(options: Options, message: str, allow: list[str], retry_after: int, as_js
 def off(options: Options, as_json: bool) -> None:
     """Show the app again."""
     from homeport.core.performer import performer_options
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    answer = dated(begin(options).hostctl.call("maintenance", "off", *performer_options()))
+    answer = with_iso_times(begin(options).hostctl.call("maintenance", "off", *performer_options()))
     if as_json:
         print(json.dumps(answer))
     elif not options.quiet:
@@ -104,10 +104,10 @@ def off(options: Options, as_json: bool) -> None:
 @common
 def status(options: Options, as_json: bool) -> None:
     """Show whether the page is on, since when, and which addresses still reach the app."""
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    answer = dated(begin(options).hostctl.call("maintenance", "status"))
+    answer = with_iso_times(begin(options).hostctl.call("maintenance", "status"))
     print(json.dumps(answer) if as_json else line(answer["maintenance"]))
 
 

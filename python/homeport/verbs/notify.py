@@ -26,10 +26,10 @@ def command(options: Options, as_json: bool) -> None:
     The host sends the result of every push, rollback, restore and drill, and reports when trouble with the database
     begins and ends. This machine sends failures from before the host is involved, such as a failed build.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    receivers = dated(begin(options).hostctl.call("notify", "list")["receivers"])
+    receivers = with_iso_times(begin(options).hostctl.call("notify", "list")["receivers"])
     print(json.dumps(receivers) if as_json else "\n".join(table(receivers)))
 
 

@@ -26,10 +26,10 @@ def command(options: Options, as_json: bool) -> None:
 
     ENV names the variables that differ from those of the release that was live before.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
-    releases = dated(begin(options).hostctl.call("releases")["releases"])[::-1]
+    releases = with_iso_times(begin(options).hostctl.call("releases")["releases"])[::-1]
     print(json.dumps(releases) if as_json else "\n".join(table(releases)))
 
 

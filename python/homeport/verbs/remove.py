@@ -47,15 +47,15 @@ def command(
     provisions. After an interruption, run the same command again. Exit status: 0 removed; 1 nothing changed; 2 usage;
     3 undone, the app serves again; 4 somebody else holds the lock; 5 a person must look.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
     from homeport.screen.screen import Screen
 
     session = begin(options)
-    host, screen = privileged(session), Screen(quiet=options.quiet)
+    host, screen = privileged_hostctl(session), Screen(quiet=options.quiet)
     planned = host.call("remove", "plan")
     if only_plan or planned["gone"]:
-        print(json.dumps(dated(planned)) if as_json else "\n".join(plan_lines(planned, keep_data)))
+        print(json.dumps(with_iso_times(planned)) if as_json else "\n".join(plan_lines(planned, keep_data)))
         return
     for line in plan_lines(planned, keep_data):
         screen.say(line)
@@ -63,13 +63,13 @@ def command(
     words = [*(["--keep-data"] if keep_data else []), *(["--force"] if force else []), "--lock-wait", str(lock_wait)]
     result = _remove(host, words, screen)
     if as_json:
-        print(json.dumps(dated(result)))
+        print(json.dumps(with_iso_times(result)))
     else:
         for line in lines(session.app, session.target.host, result):
             screen.say(line)
 
 
-def privileged(session: Session) -> Hostctl:
+def privileged_hostctl(session: Session) -> Hostctl:
     """hostctl as the user who provisions, the only one who may remove an app.
 
     SUDO_USER is unset, as provisioning does: by this variable hostctl recognises a user who may only push.
@@ -126,7 +126,7 @@ def plan_lines(planned: Json, keep_data: bool) -> list[str]:
         *(f"database  {_database(one)}, {'kept' if keep_data else 'removed'}" for one in planned["databases"]),
         f"backup    {_backup(planned)}",
         *([f"users     {', '.join(planned['users'])}"] if planned["users"] else []),
-        *_unfinished(planned["unfinished"]),
+        *_unfinished_lines(planned["unfinished"]),
     ]
 
 
@@ -148,7 +148,7 @@ def _backup(planned: Json) -> str:
     return "NONE: the app's data is kept on the host"
 
 
-def _unfinished(entry: Json | None) -> list[str]:
+def _unfinished_lines(entry: Json | None) -> list[str]:
     from hostctl.common.timestamps import iso
 
     if entry is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from homeport.core.timestamps import parsed
+from homeport.core.timestamps import parse_time
 from homeport.options.options import Options, a_line, common, lock_wait
 from hostctl.common.documents import Json
 from hostctl.common.names import matches
@@ -37,7 +37,7 @@ def _a_time(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     if value is None:
         return None
     try:
-        return parsed(value)
+        return parse_time(value)
     except ValueError:
         expected = "a time such as 2026-11-21T10:03:22Z, or 2026-11-21T10:03:22 in this machine's zone"
         raise click.BadParameter(f"{value!r} is not {expected}") from None
@@ -135,12 +135,12 @@ def _to_file(session: Session, words: list[str], file: Path, force: bool, as_jso
 
 
 def _rehearse(session: Session, words: list[str], as_json: bool) -> None:
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote import hostctl
 
     host = hostctl.over_ssh(session.app, session.target, LONGEST_SECONDS)
     rehearsed = host.call("restore", "--dry-run", *words)
-    print(json.dumps(dated(rehearsed)) if as_json else "\n".join(lines(rehearsed)))
+    print(json.dumps(with_iso_times(rehearsed)) if as_json else "\n".join(lines(rehearsed)))
 
 
 def lines(rehearsed: Json) -> list[str]:

@@ -44,14 +44,14 @@ def edit(options: Options) -> None:
     from homeport.config.secret_names import names, without_secrets
     from homeport.secrets import document, editor, files
 
-    loaded = _loaded(options)
+    loaded = _load(options)
     opened = files.open_own(loaded, os.environ, plain=True)
     before = opened.text or document.new_text(names(loaded.config))
     clean = without_secrets(loaded.config, os.environ)
     after = editor.edit(
         before, opened.path.name, clean, lambda new: _accept(document.read(new, opened.name), opened.name), _edit_again
     )
-    if after == before and opened.encrypted:
+    if after == before and opened.is_encrypted:
         _say(options, "nothing changed")
         return
     files.save(opened, after)
@@ -69,11 +69,11 @@ def set_command(options: Options, name: tuple[str, ...]) -> None:
     from homeport.secrets import document, files
     from homeport.secrets.listing import user
 
-    secret, loaded = _name(name), _loaded(options)
+    secret, loaded = _name(name), _load(options)
     value = _read_value(secret)
     opened = files.open_own(loaded, os.environ)
     _learn(secret, value)
-    files.save(opened, document.put(_readable(opened), secret, value))
+    files.save(opened, document.put(_checked_text(opened), secret, value))
     _say(options, f"{secret} is set in {opened.name}{_next(options, user(loaded, secret))}")
     _warn_about(loaded, secret)
 
@@ -85,8 +85,8 @@ def unset(options: Options, name: tuple[str, ...]) -> None:
     """Remove secrets from the file. The host keeps its values."""
     from homeport.secrets import document, files
 
-    opened = files.open_own(_loaded(options), os.environ)
-    new, known = _readable(opened), opened.values
+    opened = files.open_own(_load(options), os.environ)
+    new, known = _checked_text(opened), opened.values
     if missing := [each for each in name if each not in known]:
         fix = "deploy secrets list"
         raise HomeportError(f"the file has no {', '.join(missing)}", opened.name, fix, ExitCode.USAGE)
@@ -103,7 +103,7 @@ def list_command(options: Options, as_json: bool) -> None:
     """List the secrets: the name, the user and the source of each value. Runs no command of env.secret."""
     from homeport.secrets.listing import rows, table
 
-    listed = rows(_loaded(options), os.environ)
+    listed = rows(_load(options), os.environ)
     if as_json:
         print(json.dumps(listed))
     elif listed:
@@ -123,7 +123,7 @@ def rotate(options: Options, name: str | None, vault: bool) -> None:
     """
     if vault == bool(name):
         raise click.UsageError("name a secret, or say --vault")
-    loaded = _loaded(options)
+    loaded = _load(options)
     text = _rotate_vault(loaded) if vault else _rotate(loaded, str(name))
     _say(options, text + ("" if vault else _next(options, "app")))
 
@@ -139,7 +139,7 @@ def check(options: Options, as_json: bool) -> None:
     """
     from homeport.secrets.runtime_check import all_findings
 
-    findings = all_findings(_loaded(options), os.environ)
+    findings = all_findings(_load(options), os.environ)
     if as_json:
         print(json.dumps([each.as_dict() for each in findings]))
     elif findings:
@@ -150,7 +150,7 @@ def check(options: Options, as_json: bool) -> None:
         sys.exit(ExitCode.USAGE)
 
 
-def _loaded(options: Options) -> Any:
+def _load(options: Options) -> Any:
     from homeport.config.layers import load
 
     return load(options.config, options.destination)
@@ -207,7 +207,7 @@ def _learn(name: str, value: str) -> None:
     redact.learn({name: SecretStr(value)})
 
 
-def _readable(opened: Any) -> str:
+def _checked_text(opened: Any) -> str:
     """The text of an opened file. Raises HomeportError if the file has a mistake."""
     _ = opened.values
     return str(opened.text)

@@ -31,11 +31,11 @@ def command(options: Options, check: bool, as_json: bool) -> None:
     With --check the exit status is 0 only if also the backup's lag is within its limit, its drills pass and are recent,
     the disk has free space, and the certificate is valid for at least 14 days.
     """
-    from homeport.core.timestamps import dated
+    from homeport.core.timestamps import with_iso_times
     from homeport.remote.session import begin
 
     session = begin(options)
-    answer = dated(session.hostctl.call("status"))
+    answer = with_iso_times(session.hostctl.call("status"))
     status = {
         "app": session.app,
         "destination": session.loaded.destination,

@@ -91,8 +91,8 @@ def test_locks_that_nobody_holds_are_forgotten_and_held_ones_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(durable, "LOCKS", tmp_path / "locks")
-    with durable.locked("held"):
-        with durable.locked("free"):
+    with durable.lock("held"):
+        with durable.lock("free"):
             pass
         durable.forget_locks()
         assert [path.name for path in (tmp_path / "locks").iterdir()] == ["held.lock"]
@@ -102,5 +102,5 @@ def test_locks_that_nobody_holds_are_forgotten_and_held_ones_kept(
 
 def test_a_lock_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable, "LOCKS", tmp_path / "locks")
-    with durable.locked("one"), (tmp_path / "locks/one.lock").open() as other, pytest.raises(BlockingIOError):
+    with durable.lock("one"), (tmp_path / "locks/one.lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

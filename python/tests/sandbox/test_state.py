@@ -43,20 +43,20 @@ def test_a_sandbox_that_is_still_being_made_is_not_up() -> None:
 
 
 def test_a_process_number_that_is_anothers_by_now_is_no_supervisor() -> None:
-    assert not state.supervised(replace(MINE, started=MINE.started + 1))
+    assert not state.is_supervised(replace(MINE, started=MINE.started + 1))
 
 
 def test_a_supervisor_that_ended_is_not_running() -> None:
     process = subprocess.Popen(["sleep", "60"])
     known = replace(MINE, pid=process.pid, started=state.start_time(process.pid))
-    assert state.supervised(known)
+    assert state.is_supervised(known)
     process.kill()
     process.wait()
-    assert not state.supervised(known)
+    assert not state.is_supervised(known)
 
 
 def test_a_state_without_a_supervisor_is_not_running() -> None:
-    assert not state.supervised(replace(MINE, pid=0, started=0))
+    assert not state.is_supervised(replace(MINE, pid=0, started=0))
 
 
 def test_the_slots_of_others_are_taken_and_ones_own_is_not() -> None:

@@ -84,11 +84,11 @@ class ActionModule(Action):
             fix = "set release.build: host in deploy.yml; provisioning then installs the build tools on the host"
             raise HomeportError(f"the release can only be built on the host: {plan.reason}", "release.build", fix)
         events.step(self.step, "note", f"{plan.strategy}: {plan.reason}")
-        built = self._on_host(root) if plan.strategy == "host" else self._take(self._here(plan.strategy, root))
+        built = self._on_host(root) if plan.strategy == "host" else self._take(self._build_here(plan.strategy, root))
         return {**built, "git": described, "says": f"{plan.strategy}: {plan.reason}"}
 
     @contextmanager
-    def _here(self, strategy: str, root: Path) -> Iterator[Path]:
+    def _build_here(self, strategy: str, root: Path) -> Iterator[Path]:
         settings = self.vars["homeport_build"]
         yield build.build(
             strategy,

@@ -48,7 +48,7 @@ class ActionModule(Action):
         facts = host.call("inspect")
         # the lock first, because a push that needs provisioning must not provision a locked app
         if holder := manual_lock(facts):
-            raise locked(holder, host.where)
+            raise lock_error(holder, host.where)
         if facts["stamp"] != args["stamp"]:
             raise NeedsProvisionError(host.where)
         return {"facts": facts}
@@ -60,7 +60,7 @@ def manual_lock(facts: Json) -> Json | None:
     return lock if lock and lock.get("manual") else None
 
 
-def locked(holder: Json, where: str) -> HomeportError:
+def lock_error(holder: Json, where: str) -> HomeportError:
     """The error that names the holder of the lock."""
     who = f"{holder['who']} from {holder['from']} since {iso(holder['since'])}"
     message = f": {holder['message']}" if holder.get("message") else ""

@@ -48,5 +48,5 @@ class ActionModule(Action):
 
     def act(self, args: Json, task_vars: Json) -> Json:
         if args["name"] == "hostctl":
-            return {"path": str(hostctl_zipapp.packed())}
+            return {"path": str(hostctl_zipapp.pack())}
         return {"path": str(pinned_programs.fetch(args["name"], args.get("architecture", "")))}

@@ -52,11 +52,11 @@ class ActionModule(Action):
         spec = push_spec(task_vars, args["digest"], args["git"] or None, datetime.now(UTC))
         planned = self.hostctl(task_vars).send("plan", {**spec, "secrets": read_secrets(task_vars)})
         sent = _bytes(task_vars["homeport_app"], args["digest"], Path(args["tar"]), args["host"]["artifacts"])
-        pending = _pending(Path(args["tar"]), planned["migrations"])
+        pending = _pending_migrations(Path(args["tar"]), planned["migrations"])
         return {"plan": {**planned, "release": spec["release"], "bytes": sent, "pending": pending}}
 
 
-def _pending(tar: Path, applied: list[str]) -> list[str] | None:
+def _pending_migrations(tar: Path, applied: list[str]) -> list[str] | None:
     """The Ecto migrations that the live release does not have; None if the release's tar has no migrations."""
     if not tar.name:
         return None

@@ -117,8 +117,8 @@ def described(told: dict[str, Any], section: type[Section], path: str) -> dict[s
     for name, each in body["properties"].items():
         found[path + name] = each["description"]
         if inner := inner_section(section.model_fields[name].annotation):
-            joint = (
+            separator = (
                 "[]" if "items" in json.dumps(each) else ".<name>" if "additionalProperties" in json.dumps(each) else ""
             )
-            found |= described(SCHEMA["$defs"][inner.__name__], inner, f"{path}{name}{joint}.")
+            found |= described(SCHEMA["$defs"][inner.__name__], inner, f"{path}{name}{separator}.")
     return found

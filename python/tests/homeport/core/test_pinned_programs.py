@@ -34,7 +34,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pin(monkeypatch: pytest.MonkeyPatch, content: bytes, executable: str = "tool") -> None:
     sums = dict.fromkeys(("x86_64", "aarch64"), hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(
-        pinned_programs, "pinned", lambda: {"tool": Program("tool", "tool-bin", "1.2", executable, sums)}
+        pinned_programs, "programs", lambda: {"tool": Program("tool", "tool-bin", "1.2", executable, sums)}
     )
 
 
@@ -43,7 +43,7 @@ def kept(tmp_path: Path) -> list[str]:
 
 
 def test_every_pinned_program_has_a_sum_for_both_architectures() -> None:
-    for program in pinned_programs.pinned().values():
+    for program in pinned_programs.programs().values():
         assert set(program.sha256) == {"x86_64", "aarch64"}
         assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in program.sha256.values())
 

@@ -58,7 +58,7 @@ def test_what_the_host_tells_comes_between(checks: list[str], monkeypatch: pytes
     monkeypatch.setattr("homeport.remote.hostctl.over_ssh", lambda *_, **__: told)
     found = runner.run_checks(Session(), lambda _: None)  # type: ignore[arg-type]
     assert states(found) == [("login", OK), ("shell", OK), ("host", OK), ("disk", WARNING), ("clock", OK), ("dns", OK)]
-    assert runner.worst(found) == WARNING
+    assert runner.worst_state(found) == WARNING
 
 
 def test_a_host_that_cannot_be_asked_hides_nothing_else(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

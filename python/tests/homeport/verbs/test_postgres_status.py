@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from homeport.core.timestamps import dated
+from homeport.core.timestamps import with_iso_times
 from homeport.verbs import backup, status
 
 DRILL = {"at": 1795255402.0, "ok": True, "bytes": 12_300_000, "seconds": 1.23, "found": [], "up_to": 1795255400.0}
@@ -34,7 +34,7 @@ def told(database: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         "version": "17.6", "max_connections": 35, "connections": 12, "bytes": 31_000_000, "pool": 10, "indexes": [],
         "backup": archive, **(database or {}),
     }  # fmt: skip
-    found: dict[str, Any] = dated({"database": server, "trouble": []})
+    found: dict[str, Any] = with_iso_times({"database": server, "trouble": []})
     return found
 
 
@@ -126,7 +126,7 @@ def test_a_list_has_the_base_backups_and_the_gaps_of_each_epoch() -> None:
         "epoch": "e1", "opened": 1795240000.0, "host": "web", "bases": [base], "gaps": [CLOSED],
         "databases": {"shop": {"from": 1795250000.0, "to": 1795255402.0}},
     }  # fmt: skip
-    assert backup.restorable(dated({"points": [], "epochs": [epoch], "last_good": None})) == [
+    assert backup.restorable(with_iso_times({"points": [], "epochs": [epoch], "last_good": None})) == [
         "epoch  e1  opened 2026-11-21T05:46:40Z by web",
         "       shop  from 2026-11-21T08:33:20Z to 2026-11-21T10:03:22Z",
         "       full   2026-11-21T08:33:20Z (20261121-100000F, 31.0 MB)",

@@ -47,7 +47,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
     session = SimpleNamespace(app="shop", target=SimpleNamespace(host="192.0.2.10"))
     monkeypatch.setattr("homeport.remote.session.begin", lambda _: session)
-    monkeypatch.setattr(remove, "privileged", lambda _: made)
+    monkeypatch.setattr(remove, "privileged_hostctl", lambda _: made)
     return made
 
 
@@ -159,7 +159,7 @@ def test_it_is_done_as_who_provisions(monkeypatch: pytest.MonkeyPatch, user: str
 
     monkeypatch.setattr(connection, "run", ran)
     target = connection.Target("192.0.2.10", user, Path("known_hosts"))
-    remove.privileged(SimpleNamespace(app="shop", provision_target=target)).call("remove", "plan")  # type: ignore[arg-type]
+    remove.privileged_hostctl(SimpleNamespace(app="shop", provision_target=target)).call("remove", "plan")  # type: ignore[arg-type]
     assert seen == [[*prefix, "/usr/local/sbin/hostctl", "shop", "remove", "plan"]]
 
 

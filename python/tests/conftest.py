@@ -36,7 +36,9 @@ _WITH_HOSTS = {"host", "release", "sandbox"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    elsewhere = {item.path.parent.name for item in items if item.get_closest_marker("host")} - _WITH_HOSTS
+    tests = Path(__file__).parent
+    with_host = {item.path.parent for item in items if item.get_closest_marker("host")}
+    elsewhere = {folder.relative_to(tests).as_posix() for folder in with_host} - _WITH_HOSTS
     if elsewhere:
         raise pytest.UsageError(f"bin/test looks for no test on a real host in {', '.join(sorted(elsewhere))}")
     items.sort(key=lambda item: LONGEST_FIRST.get(item.path.name, len(LONGEST_FIRST)))

@@ -1,12 +1,14 @@
 """The edge's configuration: one snippet per app, joined into one file that Caddy loads.
 
 What is on disk is the truth: a reboot serves it. A snippet that Caddy would refuse is found before it is written
-(`check`), so that one app's mistake never takes down another.
+(`check`), so that one app's mistake never takes down another. Caddy's program runs as Caddy's user here too: its
+directories, with the socket that it is asked by, are that user's.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -15,10 +17,12 @@ from pathlib import Path
 from hostctl.common.documents import Json
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import write_atomic
+from hostctl.host.boundary.users import command_as
 
 SETTINGS = Path("/etc/homeport/edge")
 CONFIG = Path("/etc/caddy/caddy.json")
 CADDY = "/usr/local/bin/caddy"
+USER, HOME = "caddy", "/var/lib/caddy"
 ADMIN = "unix//run/caddy/admin.sock"
 # how often Caddy looks whether a certificate is to be renewed: as often as a person who asked for it likes to wait
 RENEW_INTERVAL = "30s"
@@ -63,14 +67,21 @@ def _render(config: Json) -> str:
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
+def command(*args: str) -> list[str]:
+    """The command that runs Caddy's program as its own user."""
+    return command_as(USER, [CADDY, *args])
+
+
 def _caddy(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CADDY, *args], capture_output=True, text=True, check=False, timeout=60)
+    env = {"HOME": HOME, "XDG_CONFIG_HOME": f"{HOME}/config", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command(*args), env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
 def _validate(config: Json) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as candidate:
         candidate.write(_render(config))
         candidate.flush()
+        os.fchmod(candidate.fileno(), 0o644)  # as the configuration itself, which Caddy's user reads
         done = _caddy("validate", "--config", candidate.name)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word from caddy"])[-1]

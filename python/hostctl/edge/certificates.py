@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from hostctl.core import audit
 from hostctl.core.actor import Actor
 from hostctl.core.paths import PROGRAM, App
 from hostctl.edge import caddy, custom_certificates
+from hostctl.host.boundary import users
 from hostctl.host.host import Host
 from hostctl.release import app_config
 
@@ -79,11 +81,14 @@ def every(app: App) -> list[Json]:
     """Each name's certificate, times in seconds since the epoch; without one, what the authority said, if anything."""
     known, given = names(app), custom_names(app)
     refusals = refused(caddy_log(time.time() - 86_400), known)
+    kept = _stored([name for name in known if name not in given])
     found = [(name, certificate.presented(name)) for name in known]
-    return [
-        {**describe(name, der, None if name in given else stored(name), refusals.get(name)), "own": name in given}
-        for name, der in found
-    ]
+    return [{**describe(name, der, kept.get(name), refusals.get(name)), "own": name in given} for name, der in found]
+
+
+def _stored(wanted: Sequence[str]) -> dict[str, tuple[float, Json] | None]:
+    """`stored` of each name, read by Caddy's own user, whose directory it is."""
+    return users.run_as(users.find(caddy.USER), lambda: {name: stored(name) for name in wanted}) if wanted else {}
 
 
 def describe(name: str, der: bytes | None, kept: tuple[float, Json] | None, refusal: str | None) -> Json:
@@ -169,8 +174,9 @@ def _renew(app: App, who: Actor, host: Host) -> Json:
         raise HostError("Caddy does not run", "caddy.service", "deploy provision", FAILED)
     begun = time.time()
     # whatever ends the renewal, a kill included: what is on the disk is loaded again
-    after = f"ExecStopPost={caddy.CADDY} reload --config {caddy.CONFIG} --address {caddy.ADMIN}"
-    host.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], [after])
+    again = shlex.join(caddy.command("reload", "--config", str(caddy.CONFIG), "--address", caddy.ADMIN))
+    after = [f"ExecStopPost={again}", f"Environment=HOME={caddy.HOME}"]
+    host.systemd.background(unit(app), [PROGRAM, app.name, "certs", "renew"], after)
     audit.note(app, who.name, who.origin, "certs renew", ", ".join(wanted))
     return {"started": begun}
 

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 import tempfile
 import threading
 import time
@@ -320,3 +321,19 @@ def test_a_handle_of_the_parent_directory_alone_is_kept_open(base: Path) -> None
             with contextlib.suppress(OSError):
                 os.close(handles._open_by_steps(directory.handle, name, os.O_RDONLY, 0))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@needs_root
+def test_a_program_that_root_runs_as_a_user_is_that_user_and_no_more(nobody: User) -> None:
+    group = f"--regid={nobody.gid}"
+    argv = [
+        group if one.startswith("--regid") else one for one in users.command_as("nobody", ["cat", "/proc/self/status"])
+    ]
+    told = dict(
+        line.split(":\t", 1)
+        for line in subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+    )
+    assert set(told["Uid"].split()) == {str(nobody.uid)}
+    assert set(told["Gid"].split()) == {str(nobody.gid)}
+    assert {int(told[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert told["NoNewPrivs"] == "1"

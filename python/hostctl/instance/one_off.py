@@ -51,5 +51,18 @@ def properties(app: App, live: str, name: str, path: Path, host: Host) -> list[s
     return [*shared, *own, "TimeoutStopSec=10"]
 
 
+def walls(app: App, name: str, path: Path, host: Host) -> list[str]:
+    """The settings of the unit of a program that is not the release's: the app's user in the instance's confinement.
+
+    It has the variables that `environment.seal` wrote to `path`, no secret of the app's, and writes only to a /tmp of
+    its own. Raises HostError if the app has no unit, or not one of its own user.
+    """
+    unit = app.unit(app.live() or "none")
+    shared = confinement.require(host.systemd.text(unit), "none", app_config.load(app)["user"], unit)
+    shared = confinement.without(shared, *OWN, "LoadCredential", "WorkingDirectory=", "StateDirectory")
+    own = [environment.credential_setting(path), f"Description={app.name}, {name}"]
+    return [*shared, *own, "TimeoutStopSec=10"]
+
+
 def _runtime(app: App, name: str) -> str:
     return f"homeport-{app.name}/{name}"

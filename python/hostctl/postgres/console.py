@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from hostctl.common.errors import DONE, USAGE, HostError
+from hostctl.common.files import make_directory, unlink
+from hostctl.common.names import transition_id
 from hostctl.core.paths import App
-from hostctl.host import disk
-from hostctl.host.accounts import become
+from hostctl.host import disk, terminal
+from hostctl.host.host import Host
+from hostctl.instance import one_off
 from hostctl.postgres.database import dumps, row_counts
 from hostctl.postgres.server import cluster
+from hostctl.release import environment
 
 IDLE = "30min"  # a console that a lost connection left open would hold its locks for ever
 
@@ -37,33 +39,41 @@ def open_console(app: App, name: str, write: bool) -> int:
     server, user = cluster.live_server(app), cluster.require(app).user
     # the app's user cannot enter the directory of the link to the programs
     program = (server.bin / "psql").resolve()
-    become(user)
-    return run_psql(program, _environment(server.socket, name, user, write), name, write)
+    return run_psql(app, program, _variables(server.socket, name, user, write), name, write)
 
 
-def run_psql(program: str | Path, environment: Mapping[str, str], name: str, write: bool) -> int:
-    """Run psql on standard input and output. Ctrl-C cancels the statement and does not end the console.
+def run_psql(app: App, program: str | Path, variables: Mapping[str, str], name: str, write: bool) -> int:
+    """Run psql on standard input and output, as the app's user in the instance's confinement: `\\!` and `\\copy` reach
+    no further than the app. Ctrl-C on a terminal cancels the statement and does not end the console.
 
     Returns the exit code. Raises HostError.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if terminal:
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if on_terminal:
         mode = (
             "writable; each statement is committed at once, unless you BEGIN"
             if write
             else "read only, --write to change"
         )
         print(f"{name}: {mode}; \\? for help, \\q to quit", flush=True)
-    process = subprocess.Popen([str(program), *_style(terminal)], env=environment)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        code = process.wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if code != 0:
+    if _confined(app, [str(program), *_style(on_terminal)], variables, on_terminal, Host()) != 0:
         fix = "correct the statement" if write else "correct the statement; --write lets it change the data"
         raise HostError("psql ended with the error above", f"database {name}", fix)
     return DONE
+
+
+def _confined(app: App, argv: list[str], variables: Mapping[str, str], on_terminal: bool, host: Host) -> int:
+    """Run a program in a unit of its own. Returns its exit status. Raises HostError."""
+    unit = f"db-{transition_id()}"
+    # a password among the variables is in no argument: systemd decrypts the file for the unit alone
+    path = app.state / "asked" / f"{unit}.cred"
+    make_directory(path.parent, 0o700)
+    environment.seal(path, variables)
+    try:
+        properties = ["Type=exec", *one_off.walls(app, unit, path, host)]
+        return terminal.foreground(app.helper_unit(unit), one_off.command(argv), properties, on_terminal, host)
+    finally:
+        unlink(path)
 
 
 def _style(terminal: bool) -> list[str]:
@@ -72,7 +82,7 @@ def _style(terminal: bool) -> list[str]:
     return always if terminal else [*always, "-qAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-P", "pager=off"]
 
 
-def _environment(socket: Path, name: str, user: str, write: bool) -> dict[str, str]:
+def _variables(socket: Path, name: str, user: str, write: bool) -> dict[str, str]:
     terminal = {key: os.environ[key] for key in ("TERM", "COLUMNS", "LINES", "PAGER") if key in os.environ}
     settings = {"idle_session_timeout": IDLE, "idle_in_transaction_session_timeout": IDLE}
     settings |= {"default_transaction_read_only": "off" if write else "on"}

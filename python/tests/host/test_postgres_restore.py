@@ -175,6 +175,13 @@ def test_a_time_that_cannot_be_restored_is_refused_with_the_range(app: Project, 
 # ---------------------------------------------------------------------------------------------- dump, load, console
 
 
+def test_a_shell_of_the_console_is_behind_the_walls_of_the_instance(app: Project) -> None:
+    asked = console(app, "\\! grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; id -un\n")
+    assert asked.stdout == f"NoNewPrivs:\t1\nSeccomp:\t2\n{APP}\n"
+    for command in (f"ls {STATE}/releases/*/secrets", "sudo -n true", "touch /var/lib/x", "ls /root"):
+        assert console(app, f"\\! {command} >/dev/null 2>&1 && echo works\n").stdout == ""
+
+
 def test_a_dump_is_taken_away_and_loaded_and_the_old_database_is_kept(app: Project, tmp_path: Path) -> None:
     first = write(app, 100) | rows(app)
     file = tmp_path / "now.dump"

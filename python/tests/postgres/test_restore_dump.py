@@ -29,12 +29,25 @@ from hostctl.verbs import kept as kept_aside
 
 RELEASE = "20260101T000000Z-abcdef0"
 CONSOLE = """
-import sys
+import subprocess, sys
 from pathlib import Path
+from hostctl.common import files
 from hostctl.core.paths import Layout
-from hostctl.postgres import console
+from hostctl.host import credentials, terminal
+from hostctl.host.systemd import Systemd
+from hostctl.release import envfile
 from hostctl.verbs import db
-console.become = lambda user: None  # the role has no user of the system here
+
+def foreground(unit, argv, properties, tty, host):
+    # the role has no user of the system here, and systemd is not asked
+    assert [one for one in properties if one.startswith("User=")][-1] == "User=shop", properties
+    (path,) = [one.rpartition(":")[2] for one in properties if one.startswith("LoadCredentialEncrypted=")]
+    variables = envfile.parse(Path(path).read_text())
+    return subprocess.run(argv[4:], env=variables).returncode
+
+terminal.foreground = foreground
+credentials.write = lambda path, name, value: files.write_atomic(path, value)
+Systemd.text = lambda *_: "[Service]\\nUser=shop\\nLoadCredentialEncrypted=secret:/x\\n"
 sys.exit(db.console(Layout(Path(sys.argv[1])).app("shop"), None, sys.argv[2] == "write", "ann", "laptop"))
 """
 

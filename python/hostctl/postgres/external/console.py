@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
-from hostctl.host.accounts import become
 from hostctl.postgres.console import run_psql
 from hostctl.postgres.external import connection
 from hostctl.postgres.server import cluster
@@ -30,8 +29,7 @@ def open_console(app: App, name: str, write: bool) -> int:
     env = connection.environment(app, connection.url(app, app.live())) | ({} if write else {"PGOPTIONS": READ_ONLY})
     psql = connection.program("psql")
     env |= {"TERM": os.environ.get("TERM", "dumb"), "PSQL_HISTORY": os.devnull}
-    become(connection.require(app).user)
-    return run_psql(psql, env, name, write)
+    return run_psql(app, psql, env, name, write)
 
 
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:

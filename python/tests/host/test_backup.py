@@ -33,20 +33,26 @@ STATE = f"/var/lib/homeport/{APP}/backup"
 STREAM, DRILL = f"homeport-{APP}-litestream.service", f"homeport-{APP}-drill.service"
 
 # An app with SQLite's default settings, while Litestream is away: what Litestream had not seen is checkpointed, and the
-# log begins anew. Litestream notices where the place up to which it had read is written over; so that place is far
-# behind the few frames that follow.
+# log begins anew. Litestream notices that where the place up to which it had read is written over, and where the log
+# still holds frames of a time that it does not know. So the reader keeps the log from beginning anew until what follows
+# that place has filled the whole file, and then it begins anew once.
 UNSAFE = f"""
-import sqlite3, subprocess
-connection = sqlite3.connect("{DATABASE}", isolation_level=None)
+import os, sqlite3, subprocess
+log = "{DATABASE}-wal"
+connection, reader = (sqlite3.connect("{DATABASE}", isolation_level=None) for _ in range(2))
 def write(rows):
     for _ in range(rows):
         connection.execute("INSERT INTO entries(body, checksum) VALUES (hex(randomblob(100)), '')")
 def salt():
-    with open("{DATABASE}-wal", "rb") as file:
+    with open(log, "rb") as file:
         return file.read(24)[16:]
-write(100)
+write(10)
+reader.execute("BEGIN").execute("SELECT count(*) FROM entries").fetchall()
 subprocess.run(["systemctl", "stop", "{STREAM}"], check=True)
-write(5)
+size = os.stat(log).st_size
+while os.stat(log).st_size <= size:
+    write(100)
+reader.execute("COMMIT")
 before = salt()
 while salt() == before:
     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()

@@ -542,8 +542,8 @@ class LiveRelease(TypedDict):
     restarts: int
     digest: str | None
     who: str | None
-    # whose its port is: "own", "foreign" (a process that is not of the instance listens there) or "none"
-    listener: str
+    # "foreign": a process that is not of the instance listens on its port
+    listener: NotRequired[str]
 
 
 class Health(TypedDict):

@@ -75,7 +75,7 @@ def database(app: App, host: Host) -> DatabaseStatus | None:
 def _live(app: App, live: str | None, record: Json, unit: Unit | None, listener: str) -> LiveRelease | None:
     if live is None or unit is None:
         return None
-    return {
+    document: LiveRelease = {
         "release": live,
         "git": record.get("git"),
         "since": records.live_since(cast("Record", record)) if record else None,
@@ -85,8 +85,10 @@ def _live(app: App, live: str | None, record: Json, unit: Unit | None, listener:
         "restarts": unit.restarts,
         "digest": record.get("digest"),
         "who": record.get("who"),
-        "listener": listener,
     }
+    if listener == listeners.FOREIGN:
+        document["listener"] = listener
+    return document
 
 
 def _health(app: App, host: Host, live: str | None, record: Json, names: list[str], listener: str) -> Health:

@@ -352,6 +352,13 @@ def test_status_believes_nobody_else_who_answers_on_the_port(world: World) -> No
     told = status.status(world.app, world)["health"]  # type: ignore[arg-type]
     assert (told["ok"], told["status"]) == (False, 200)
     assert f"a process that is not of shop@{release}" in told["text"]
+    found = status.status(world.app, world)["live"]  # type: ignore[arg-type]
+    assert found is not None
+    assert found["listener"] == "foreign"
+    world.foreign.clear()
+    found = status.status(world.app, world)["live"]  # type: ignore[arg-type]
+    assert found is not None
+    assert "listener" not in found
 
 
 def test_each_instance_has_a_port_of_its_own(world: World) -> None:

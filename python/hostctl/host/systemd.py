@@ -56,11 +56,6 @@ def _next_elapse(properties: dict[str, str]) -> float | None:
         return None
 
 
-def forget_restrictions(unit: str) -> None:
-    """Delete what `restrict_ports` has set for a unit that is stopped; systemd itself keeps it until a reboot."""
-    shutil.rmtree(CONTROL / f"{unit}.d", ignore_errors=True)
-
-
 def refusal_reason(answer: str) -> str:
     """The reason of systemd-run's refusal, whose exit status is always 1: UNIT_EXISTS, or "" for any other."""
     return UNIT_EXISTS if "was already loaded or has a fragment file" in answer else ""
@@ -106,7 +101,7 @@ class Systemd:
                 FAILED,
             )
         _call("systemctl", "reset-failed", "--", unit)
-        forget_restrictions(unit)
+        shutil.rmtree(CONTROL / f"{unit}.d", ignore_errors=True)
 
     def restrict_ports(self, unit: str, denied: Sequence[str], allowed: int) -> None:
         """Until the unit is stopped or the host reboots, its processes can listen on one port alone of those denied.

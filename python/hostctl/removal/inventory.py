@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hostctl.common.names import matches
 from hostctl.core.paths import App, Layout
+from hostctl.host.systemd import CONTROL
 
 PREFIX = "homeport-"
 SLICE = ".slice"
@@ -47,9 +48,10 @@ def app_names(layout: Layout) -> set[str]:
 
 
 def unit_files(app: App) -> list[Path]:
-    """The app's unit files, their drop-ins, and the links that enable them."""
+    """The app's unit files, their drop-ins, the links that enable them, and what is set for a unit until a reboot."""
     home, apps = app.layout.root / UNITS, {*app_names(app.layout), app.name}
-    found = [*home.glob("*"), *home.glob("*.wants/*"), *home.glob("*.requires/*")]
+    control = app.layout.root / CONTROL.relative_to("/")
+    found = [*home.glob("*"), *home.glob("*.wants/*"), *home.glob("*.requires/*"), *control.glob("*")]
     return sorted(path for path in found if owner_of_unit(path.name.removeprefix("."), apps) == app.name)
 
 

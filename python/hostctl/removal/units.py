@@ -14,7 +14,6 @@ from pathlib import Path
 
 from hostctl.common.errors import HostError
 from hostctl.edge import caddy
-from hostctl.host import systemd
 from hostctl.host.systemd import CALL_SECONDS
 
 PROC = Path("/proc")
@@ -34,8 +33,6 @@ class Machine:
         """Stop units, wait until they have ended, and reset their failures. A unit that is gone counts as stopped."""
         for verb in ("stop", "reset-failed") if units else ():
             subprocess.run(["systemctl", verb, "--", *units], capture_output=True, check=False, timeout=CALL_SECONDS)
-        for unit in units:
-            systemd.forget_restrictions(unit)
         if left := sorted({*units} & {*self.units()}):
             raise HostError(f"systemd does not stop {left[0]}", left[0], f"systemctl stop {left[0]}, and try again")
 

@@ -68,6 +68,7 @@ def furnished(world: World) -> FakeMachine:
             f"etc/homeport/edge/apps/{app}.json",
             f"etc/homeport/edge/certificates/{app}/a.pem",
             f"etc/systemd/system/{app}@.service",
+            f"run/systemd/system.control/{app}@20260101T000000Z-abcdefg.service.d/50-SocketBindDeny.conf",
             f"etc/systemd/system/homeport-{app}-watch.timer",
             f"etc/systemd/system/homeport-{app}-watch.service",
             f"etc/systemd/system/homeport-{app}-watch.service.d/more.conf",

@@ -89,7 +89,9 @@ def _send(instance: Instance, request: str) -> socket.socket:
     app, release = instance.app, instance.release
     try:
         connection = peers.connect(folder(app), name(release), instance.user, instance.group)
-        connection.sendall(packet(request))
+        # an agent that refuses us has closed before it is asked, or after: either is an answer without packets
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(packet(request))
     except OSError as error:
         raise _unreachable(app, release, (error.strerror or str(error)).lower()) from None
     return connection

@@ -16,11 +16,11 @@ from hostctl.host import credentials
 # The files that take longest, in the order in which they begin. Where several processes share the tests by file (--dist
 # loadfile --no-loadscope-reorder), a file of several minutes must not be the last to begin.
 _LONGEST = """
-test_postgres_upgrade test_stream test_faults test_markers test_upgrade test_load test_failures
-test_postgres_restore test_postgres_load test_backup test_restore test_apps test_shell test_postgres_backup test_remove
-test_second_app test_ledger test_postgres_provision test_own_certificates test_accessories test_host
-test_cron test_env
-test_postgres_drill test_archive test_backup_stream test_upgrade_and_back test_restore_archive test_postgres_push
+test_stream test_faults test_upgrade test_restore test_postgres_restore test_apps test_postgres_load test_remove
+test_postgres_backup test_markers test_ledger test_postgres_provision test_second_app test_load test_failures
+test_accessories test_postgres_upgrade test_backup test_env test_host test_cron test_notify test_shell
+test_own_certificates
+test_postgres_drill test_archive test_restore_archive test_backup_stream test_upgrade_and_back test_postgres_push
 test_host_data_kill test_host_kill
 """
 LONGEST_FIRST = {f"{name}.py": place for place, name in enumerate(_LONGEST.split())}

@@ -19,7 +19,7 @@ from typing import NotRequired, TypedDict
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
 from hostctl.core.schema import flag, list_of, mistakes, name, text
-from hostctl.host.boundary.handles import Directory, give
+from hostctl.host.boundary.handles import Directory, UntrustedError, give
 from hostctl.host.boundary.users import User
 
 _MOVE = "move it away, then deploy provision"
@@ -83,7 +83,7 @@ def _differing(path: Path, act: Act, check: bool) -> Change | None:
     try:
         with Directory(path.parent) as parent:
             return act(parent, path, check)
-    except PermissionError as error:
+    except UntrustedError as error:
         what = f"root does not write {path}: another user than root can change {error.filename}"
         fix = f"chown root {error.filename}; chmod go-w {error.filename}"
         raise HostError(what, str(error.filename), fix) from None

@@ -24,6 +24,10 @@ _MOST_LINKS = 40  # as the kernel follows
 _MISSING = (errno.ENOSYS, errno.EPERM)  # openat2 before Linux 5.6, and where a filter of system calls does not know it
 
 
+class UntrustedError(PermissionError):
+    """A lesser user can exchange a part of a path; that part is the file name of the error."""
+
+
 class Directory:
     """A directory, and what lies beneath it. Names may have slashes; one with `..` or of another place is refused.
 
@@ -34,7 +38,7 @@ class Directory:
         """Open a directory by its path, which is resolved as ever: no lesser user may own a part of it. With a handle
         the path is but its name.
 
-        Raises PermissionError if the directory is not root's or this process's user's, or others can write to it.
+        Raises UntrustedError if the directory is not root's or this process's user's, or others can write to it.
         """
         self.path = path
         self.handle = _trusted(path) if handle is None else handle
@@ -130,7 +134,7 @@ class Directory:
 def _trusted(path: Path) -> int:
     """A handle to a directory, no part of whose path a lesser user can exchange. A link counts as what it leads to.
 
-    Raises PermissionError, with that part as its file name, for one that is neither root's nor this process's own, and
+    Raises UntrustedError, with that part as its file name, for one that is neither root's nor this process's own, and
     for one in which others may write.
     """
     _check_trusted(path.absolute())
@@ -143,7 +147,7 @@ def _check_trusted(path: Path, links: int = 0) -> None:
         if stat.S_ISLNK(found.st_mode) and links < _MOST_LINKS:
             _check_trusted(part.parent / part.readlink(), links + 1)
         elif found.st_uid not in (0, os.geteuid()) or _others_write(found):
-            raise PermissionError(errno.EPERM, "another user can change the directory", str(part))
+            raise UntrustedError(errno.EPERM, "another user can change the directory", str(part))
 
 
 def _others_write(found: os.stat_result) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -168,3 +169,14 @@ def test_a_user_that_is_not_there_is_refused(base: Path) -> None:
 def test_an_entry_that_is_not_understood_is_refused(wrong: dict[str, object]) -> None:
     document = {"directories": [], "files": [{**entry(Path("/x"), content=""), **wrong}], "absent": [], "check": False}
     assert mistakes(SPEC, document) == ["files is not valid"]
+
+
+def test_a_file_that_even_root_may_not_replace_is_not_told_as_a_place_of_another_user(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), "conf")  # chattr +i
+
+    monkeypatch.setattr(handles.Directory, "write", refused)
+    with pytest.raises(PermissionError, match="Operation not permitted"):
+        converge(spec(files=(entry(base / "conf", content="x"),)))

@@ -21,6 +21,10 @@ PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 5.0
 
 
+class NotProvisionedError(HomeportError):
+    """There is no hostctl on the host, or the user may not run it."""
+
+
 class Run(Protocol):
     """Runs one command line on the host. Raises HomeportError when the connection fails."""
 
@@ -69,7 +73,7 @@ def parse(status: int, out: bytes, err: bytes, where: str) -> Json:
 def _no_answer(status: int, err: bytes, where: str) -> HomeportError:
     lines = err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
     if any(sign in lines[-1] for sign in ("not found", "password is required", "not allowed", "No such file")):
-        return HomeportError("the host is not provisioned for this app", where, "deploy setup", ExitCode.FAILED)
+        return NotProvisionedError("the host is not provisioned for this app", where, "deploy setup", ExitCode.FAILED)
     return HomeportError(f"hostctl gave no answer: {lines[-1]}", where, "deploy provision", ExitCode.PERSON)
 
 

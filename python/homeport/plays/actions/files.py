@@ -7,8 +7,9 @@ from typing import Any
 
 from ansible.plugins.loader import lookup_loader
 
-from homeport.core.errors import HomeportError
+from homeport.core.errors import ExitCode, HomeportError
 from homeport.plays.action import Action
+from homeport.remote.hostctl import NotProvisionedError
 from hostctl.common.documents import Json
 
 DOCUMENTATION = """
@@ -93,10 +94,11 @@ class ActionModule(Action):
     def _changes(self, spec: Json, task_vars: Json) -> list[Json]:
         try:
             changes: list[Json] = self.root_hostctl("host", task_vars).send("converge", spec)["changed"]
-        except HomeportError:
-            if not self._task.check_mode:
+        except HomeportError as error:
+            # in check mode nothing has installed the hostctl that would know; an older one refuses the arguments
+            missing = isinstance(error, NotProvisionedError) or error.code == ExitCode.USAGE
+            if not (self._task.check_mode and missing):
                 raise
-            # in check mode hostctl may not be installed
             return [{"path": each["path"], "before": None} for each in (*spec["directories"], *spec["files"])]
         return changes
 

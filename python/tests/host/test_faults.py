@@ -110,7 +110,9 @@ def check_next_push(app: Project, artifact: Path) -> None:
 # ---------------------------------------------------------------------------------------------- power
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["reboot", "power cut"])
+@pytest.mark.parametrize(
+    "hard", [pytest.param(False, id="reboot", marks=pytest.mark.full), pytest.param(True, id="power cut")]
+)
 def test_after_a_reboot_the_live_release_serves_again_without_the_laptop(
     app: Project, artifacts: dict[int, Path], hard: bool
 ) -> None:
@@ -131,8 +133,10 @@ def serves(app: Project, release: str) -> bool:
 
 @pytest.mark.parametrize(
     ("phase", "switches"),
-    [("migrate", {"HELLO_SLOW_MIGRATION_MS": "30000"}), ("health", {"HELLO_SLOW_BOOT_MS": "9000"})],
-    ids=["migrate", "health"],
+    [
+        pytest.param("migrate", {"HELLO_SLOW_MIGRATION_MS": "30000"}, id="migrate"),
+        pytest.param("health", {"HELLO_SLOW_BOOT_MS": "9000"}, id="health", marks=pytest.mark.full),
+    ],
 )
 def test_after_a_power_cut_in_the_middle_of_a_push_the_last_good_release_serves(
     app: Project, artifacts: dict[int, Path], phase: str, switches: dict[str, str]
@@ -169,8 +173,10 @@ def test_after_a_power_cut_during_the_drain_the_new_release_serves(app: Project,
 
 @pytest.mark.parametrize(
     ("phase", "switches"),
-    [("migrate", {"HELLO_SLOW_MIGRATION_MS": "30000"}), ("health", {"HELLO_SLOW_BOOT_MS": "9000"})],
-    ids=["migrate", "health"],
+    [
+        pytest.param("migrate", {"HELLO_SLOW_MIGRATION_MS": "30000"}, id="migrate", marks=pytest.mark.full),
+        pytest.param("health", {"HELLO_SLOW_BOOT_MS": "9000"}, id="health"),
+    ],
 )
 def test_a_transition_that_is_killed_on_the_host_is_undone(
     app: Project, artifacts: dict[int, Path], phase: str, switches: dict[str, str]

@@ -184,6 +184,7 @@ def test_a_release_whose_settings_would_spoil_the_backup_is_refused_and_the_live
     assert writer.missing(rows(app)) == []
 
 
+@pytest.mark.full
 def test_where_unsafe_checkpoints_are_allowed_the_push_goes_on_and_says_what_stays_open(
     app: Project, releases: dict[str, Path]
 ) -> None:

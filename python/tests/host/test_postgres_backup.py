@@ -115,6 +115,7 @@ def newest_base(app: Project) -> str:
     return max((one for one in files if f"/{newest}/" in one.key), key=lambda one: one.size).key
 
 
+@pytest.mark.full
 def test_a_damaged_backup_is_loud_and_a_full_one_is_taken_by_itself(app: Project) -> None:
     good = backup(app, "drill", "--json").json
     store, key = bucket(app), newest_base(app)

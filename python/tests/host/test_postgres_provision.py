@@ -106,6 +106,7 @@ def test_the_watch_restarts_a_server_whose_program_an_update_has_replaced(app: P
     assert "an update replaced" in told["message"]
 
 
+@pytest.mark.full
 def test_without_a_database_its_units_are_gone_and_its_data_is_kept(app: Project) -> None:
     app.configure(database={"engine": "none"}, backup={"bucket": None})
 

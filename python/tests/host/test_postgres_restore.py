@@ -231,7 +231,10 @@ def useless(app: Project, tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("how", ["left alone", "kill -9", "power cut"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param("left alone", marks=pytest.mark.full), pytest.param("kill -9", marks=pytest.mark.full), "power cut"],
+)
 def test_data_with_which_the_app_is_not_healthy_is_undone_however_that_ends(
     app: Project, useless: Path, how: str
 ) -> None:

@@ -306,7 +306,7 @@ def test_data_with_which_the_app_is_not_healthy_is_undone(app: Project, useless:
     assert write(app, 20) <= rows(app)
 
 
-@pytest.mark.parametrize("how", ["kill -9", "power cut"])
+@pytest.mark.parametrize("how", [pytest.param("kill -9", marks=pytest.mark.full), "power cut"])
 def test_killed_with_the_new_data_in_place_the_old_data_serves_again(app: Project, useless: Path, how: str) -> None:
     write(app, 100)
     before, streamed, release = content(app), epoch(app), app.live()

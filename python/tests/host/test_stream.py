@@ -213,6 +213,7 @@ def test_a_second_provision_changes_nothing_and_leaves_litestream_running(
     assert same_process
 
 
+@pytest.mark.full
 def test_another_interval_restarts_litestream_without_losing_a_write(app: Project) -> None:
     before = show(app, STREAM, "MainPID")
     with writing(app) as writer:
@@ -282,6 +283,7 @@ def plain_ansible(app: Project, *keys: str) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.mark.full
 def test_without_a_value_the_host_keeps_the_keys_that_it_has(app: Project) -> None:
     before = on_host(app.box, f"sha256sum /etc/homeport/{APP}/backup.env")
 
@@ -334,6 +336,7 @@ def test_a_host_that_cannot_ask_s3_starts_no_app_on_an_empty_file_and_restores_w
 # ---------------------------------------------------------------------------------------------- off and on again
 
 
+@pytest.mark.full
 def test_an_app_that_lets_go_of_its_database_keeps_it_and_what_it_writes_meanwhile_is_on_s3_later(app: Project) -> None:
     before = on_host(app.box, f"stat -c %i {DATABASE}")
     described = (app.root / "deploy.yml").read_text()
@@ -460,6 +463,7 @@ def test_a_second_host_goes_on_from_where_the_first_was_lost_and_the_first_one_n
     assert late.missing(rows(app)) == []
 
 
+@pytest.mark.full
 @needs_root
 def test_where_s3_cannot_be_asked_a_new_host_begins_only_by_a_persons_word(app: Project, second: Project) -> None:
     lose(second)

@@ -354,6 +354,7 @@ def test_the_rest_goes_on(host: Host, upgraded: Json) -> None:
     assert on_host(project.box, "systemctl list-units --plain --no-legend --state=failed") == ""
 
 
+@pytest.mark.full
 def test_the_older_laptop_reads_the_newer_host_and_provisions_it_back_before_it_pushes(
     host: Host, upgraded: Json, measured: Any
 ) -> None:

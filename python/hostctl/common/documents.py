@@ -293,10 +293,11 @@ class Followed(TypedDict):
 
 
 class FileCopy(TypedDict):
-    """The size of a copy in bytes, and its SHA-256."""
+    """The size of a copy in bytes, its SHA-256, and the rows of each table, which those of an older Homeport lack."""
 
     bytes: int
     sha256: str
+    tables: NotRequired[dict[str, int]]
 
 
 Point = TypedDict(

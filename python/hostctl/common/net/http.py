@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostctl.common.net import tls
@@ -33,12 +32,13 @@ PROBE = {
 
 
 class Server(NamedTuple):
-    """Whom to ask. The certificate must be for `host`; `address` is where to connect if that is elsewhere."""
+    """Whom to ask. The certificate must be for `host`; `address` is where to connect if that is elsewhere, or a
+    connection."""
 
     host: str
     port: int = 80
     tls: ssl.SSLContext | None = None
-    address: tuple[str, int] | Path | None = None
+    address: tuple[str, int] | socket.socket | None = None
 
     @property
     def authority(self) -> str:
@@ -95,14 +95,15 @@ def request(
             raise MalformedAnswerError(f"{type(error).__name__}: {error}") from error
 
 
+def load() -> None:
+    """Import what `request` needs: a process that forks does it once, and not in every child."""
+    import http.client  # noqa: F401
+
+
 def _connected(server: Server, timeout: float) -> socket.socket:
     address = server.address or (server.host, server.port)
-    if isinstance(address, Path):
-        plain = socket.socket(socket.AF_UNIX)
-        plain.settimeout(timeout)
-        with _closed_on_error(plain):
-            plain.connect(str(address))
-        return plain
+    if isinstance(address, socket.socket):
+        return address
     plain = socket.create_connection(address, timeout)
     with _closed_on_error(plain):
         # head and body are two packets: the second does not wait for the first's acknowledgement

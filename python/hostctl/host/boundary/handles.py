@@ -74,6 +74,18 @@ class Directory:
             raise PermissionError(errno.EPERM, "not a plain file of its own", str(self.path / name))
         return handle
 
+    def stat(self, name: str) -> os.stat_result | None:
+        """What is there now, a link itself and not what it leads to; None if nothing is."""
+        try:
+            with self.parent(name) as (parent, last):
+                return os.stat(last, dir_fd=parent, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self) -> list[str]:
+        """The names in this directory."""
+        return sorted(os.listdir(self.handle))  # noqa: PTH208 - of a handle
+
     @contextlib.contextmanager
     def within(self, name: str) -> Iterator[Directory]:
         """The directory beneath this one."""
@@ -84,7 +96,7 @@ class Directory:
 
     def write(self, name: str, data: bytes, owner: User | None = None, mode: int = 0o600) -> None:
         """Replace a file, durably, by one that is the owner's (root's without one). Nobody sees a part of it."""
-        with self._parent(name) as (parent, last):
+        with self.parent(name) as (parent, last):
             part = f".{last}.new"
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part, dir_fd=parent)
@@ -99,7 +111,7 @@ class Directory:
 
     def make(self, name: str) -> None:
         """Make a directory, which must not be there yet, of which only this process's user can read anything."""
-        with self._parent(name) as (parent, last):
+        with self.parent(name) as (parent, last):
             os.mkdir(last, 0o700, dir_fd=parent)
 
     def give(self, name: str, owner: User, mode: int = 0o700) -> None:
@@ -112,16 +124,16 @@ class Directory:
 
     def rename(self, old: str, new: str) -> None:
         """Rename what is there, a link itself and not what it leads to."""
-        with self._parent(old) as (source, before), self._parent(new) as (target, after):
+        with self.parent(old) as (source, before), self.parent(new) as (target, after):
             os.rename(before, after, src_dir_fd=source, dst_dir_fd=target)
 
     def unlink(self, name: str) -> None:
         """Remove a file or a link; one that is not there is no error."""
-        with self._parent(name) as (parent, last), contextlib.suppress(FileNotFoundError):
+        with self.parent(name) as (parent, last), contextlib.suppress(FileNotFoundError):
             os.unlink(last, dir_fd=parent)
 
     @contextlib.contextmanager
-    def _parent(self, name: str) -> Iterator[tuple[int, str]]:
+    def parent(self, name: str) -> Iterator[tuple[int, str]]:
         """A handle to the directory in which a name is, and its last part."""
         path = PurePosixPath(_relative(name))
         handle = self.open(str(path.parent), _DIRECTORY) if len(path.parts) > 1 else os.dup(self.handle)
@@ -129,6 +141,17 @@ class Directory:
             yield handle, path.name
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def owned(path: Path) -> Iterator[Directory]:
+    """A directory of a lesser user's, whose name is in a directory of root's.
+
+    A link of that name is root's, and counts as what it leads to. Raises OSError.
+    """
+    real = Path(os.path.realpath(path))
+    with Directory(real.parent) as parent, parent.within(real.name) as found:
+        yield found
 
 
 def _trusted(path: Path) -> int:

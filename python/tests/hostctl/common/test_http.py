@@ -145,16 +145,17 @@ def test_time_is_up_however_slowly_the_answer_comes(reply: Reply) -> None:
         assert time.monotonic() - begun < 5
 
 
-def test_a_socket_of_the_file_system_is_asked(tmp_path: Path) -> None:
+def test_a_connection_that_is_open_is_used(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen()
     with serving(listening, sends(OK)) as seen:
-        assert http.request(Server("localhost", address=path), "GET", "/info", limits=SHORT).body == b"hello"
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        assert http.request(Server("localhost", address=connection), "GET", "/info", limits=SHORT).body == b"hello"
     assert b"\r\nHost: localhost\r\n" in seen[0]
-    with pytest.raises(ConnectionRefusedError):
-        http.request(Server("localhost", address=path), "GET", "/", limits=SHORT)
+    assert connection.fileno() == -1
 
 
 @pytest.mark.parametrize(

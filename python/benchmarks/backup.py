@@ -187,7 +187,7 @@ def kill_both(at: Bench) -> None:
 
 
 def ask(at: Bench) -> None:
-    socket = f"/run/homeport-{APP}-litestream/litestream.sock"
+    socket = f"/run/homeport-{APP}-litestream/socket/litestream.sock"
     program = (
         "$(systemctl show -P ExecStart " + STREAM + " | grep -o '/usr/local/lib/homeport/litestream[^ ;]*' | head -1)"
     )

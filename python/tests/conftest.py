@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hostctl.common.errors import HostError
 from hostctl.host import credentials
+from hostctl.host.boundary.users import User
+from hostctl.sqlite.database import files, owner
+from hostctl.sqlite.stream import litestream
 
 # The files that take longest, in the order in which they begin. Where several processes share the tests by file (--dist
 # loadfile --no-loadscope-reorder), a file of several minutes must not be the last to begin.
@@ -81,6 +87,27 @@ def pytest_configure() -> None:
 def key_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd-creds needs root and a key of this machine: tests of a host have the real one."""
     monkeypatch.setattr(credentials, "_creds", _creds)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def apps_user_is_the_tests_own() -> Iterator[None]:
+    """An app of a host in a directory has no user of its own: what its user does to its files, the tests' own does."""
+    me = User("me", os.getuid(), os.getgid(), ())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(owner, "find", lambda name: me)
+        patched.setattr(owner, "run", lambda name, work, seconds=None: json.loads(json.dumps(work())))
+        patched.setattr(owner, "become", lambda name: None)
+        patched.setattr(owner, "hold", _hold)
+        patched.setattr(litestream, "control_group", lambda app: None)
+        yield
+
+
+@contextlib.contextmanager
+def _hold(name: str, paths: Sequence[Path]) -> Iterator[None]:
+    with contextlib.ExitStack() as transactions:
+        for path in paths:
+            transactions.enter_context(files.hold(path))
+        yield
 
 
 def _creds(verb: str, option: str, name: str, given: bytes) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import nullcontext, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import Json, read_json, write_atomic
 from hostctl.core.paths import App
+from hostctl.host.boundary import handles
 from hostctl.release import envfile
 
 ACCESS = "LITESTREAM_ACCESS_KEY_ID"
@@ -33,6 +35,42 @@ class Database(NamedTuple):
 
     name: str
     path: Path
+
+    @property
+    def directory(self) -> Path:
+        """The app's data directory, in which the app's user can change everything."""
+        return self.path.parents[len(PurePosixPath(self.name).parts) - 1]
+
+    def stat(self, suffix: str = "") -> os.stat_result | None:
+        """The file, or the one beside it whose name ends so; None without it. No link is followed.
+
+        Raises HostError where a directory on the way is a link.
+        """
+        try:
+            with handles.owned(self.directory) as directory:
+                return directory.stat(self.name + suffix)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            what = f"a part of the path cannot be followed ({(error.strerror or str(error)).lower()})"
+            raise HostError(what, str(self.path), "replace a link by the directory itself") from None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything of that name."""
+        return self.stat() is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 without one."""
+        found = self.stat()
+        return found.st_size if found else 0
+
+    @property
+    def log_size(self) -> int:
+        """Bytes of its write-ahead log; 0 without one."""
+        found = self.stat("-wal")
+        return found.st_size if found else 0
 
 
 class Backup(NamedTuple):
@@ -73,7 +111,7 @@ class Databases(NamedTuple):
 
     def existing(self) -> tuple[Database, ...]:
         """The databases whose file exists."""
-        return tuple(database for database in self.databases if database.path.exists())
+        return tuple(database for database in self.databases if database.exists)
 
     def named(self, name: str) -> Database:
         """The database of that name. Raises HostError (usage)."""
@@ -162,7 +200,7 @@ def no_backup_error(app: App) -> HostError:
 def has_data(app: App) -> bool:
     """Whether the app's data is on this host, for every engine."""
     found = load(app)
-    return found.main.path.exists() if found else (app.cluster_data / "PG_VERSION").exists()
+    return found.main.exists if found else (app.cluster_data / "PG_VERSION").exists()
 
 
 def _parse(told: Json) -> Databases:

@@ -10,9 +10,11 @@ from hostctl import engines
 from hostctl.backup import epochs, settings, state
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
-from hostctl.core import actor, moving
+from hostctl.core import actor
 from hostctl.core.paths import App
 from hostctl.host import disk
+from hostctl.host.boundary import trees
+from hostctl.host.boundary.handles import Directory
 from hostctl.host.host import Host
 from hostctl.verbs import backup as backup_verb
 
@@ -102,10 +104,16 @@ def remove(app: App, proven: bool, kept: Path) -> list[Json]:
     moved = {app.data: "data", app.cluster: "cluster", app.aside: "aside"} | ({} if proven else {app.points: "points"})
     for source, name in moved.items():
         if disk.has_files(source):
-            moving.move(source, kept / name)
+            _move(source, kept / name)
     return [
         {"path": str(kept / name), "bytes": disk.size(kept / name)} for name in moved.values() if (kept / name).exists()
     ]
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a directory that a lesser user owns, in one of root's."""
+    with Directory(source.parent) as before, Directory(target.parent) as after:
+        trees.move(before, source.name, after, target.name)
 
 
 def _delete(app: App) -> None:

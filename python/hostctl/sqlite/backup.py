@@ -12,7 +12,6 @@ from hostctl.core.lock import MOMENT
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
-from hostctl.sqlite.database import files
 from hostctl.sqlite.stream import drill as drilling
 from hostctl.sqlite.stream import lag, litestream, replication
 
@@ -27,14 +26,14 @@ EPOCHS = 10  # the newest epochs, which a list reads: each takes a few requests
 def summary(app: App, host: Host) -> Json:
     """The main database's path and sizes, and its backup: see `Backups` in engines.py."""
     dbs = settings.require(app)
-    main = dbs.main.path
+    main = dbs.main
     return {
         "engine": "sqlite",
-        "path": str(main),
-        "bytes": files.size_with_wal(main),
+        "path": str(main.path),
+        "bytes": main.size + main.log_size,
         "unsafe": dbs.unsafe,
-        "disk": disk.space(main.parent) if main.parent.is_dir() else None,
-        "log_bytes": files.wal_size(main),
+        "disk": disk.space(main.directory) if main.directory.is_dir() else None,
+        "log_bytes": main.log_size,
         "backup": _backup(app, dbs, host),
     }
 

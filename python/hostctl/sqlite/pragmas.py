@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hostctl.backup.settings import Databases
 from hostctl.common.errors import HostError
+from hostctl.sqlite.database import owner
 
 MARK = "homeport-settings "
 MIN_BUSY_TIMEOUT = 1000  # milliseconds
@@ -86,11 +87,14 @@ def judge(connections: Sequence[Settings], dbs: Databases) -> Verdict:
     """Decide whether databases with these settings can be backed up.
 
     A file that is not streamed has no backup with any settings, so `unsafe_checkpoints` does not allow a wrong path.
+    The app's user follows the links in the paths.
     """
-    streamed = {os.path.realpath(database.path) for database in dbs.databases}
-    own = [connection for connection in connections if _real(connection) in streamed]
+    named = [*(str(database.path) for database in dbs.databases), *(connection.path for connection in connections)]
+    real = owner.run(dbs.user, lambda: {path: os.path.realpath(path) if path else "" for path in named})
+    streamed = {real[str(database.path)] for database in dbs.databases}
+    own = [connection for connection in connections if real[connection.path] in streamed]
     others = [connection for connection in connections if connection.path and connection not in own]
-    if os.path.realpath(dbs.main.path) not in map(_real, own):
+    if real[str(dbs.main.path)] not in [real[connection.path] for connection in own]:
         return Verdict(_wrong_path(connections, dbs), [])
     bad = [connection for connection in own if faults(connection, dbs.backup is not None)]
     notes = [_not_backed_up(connection) for connection in others] + [
@@ -99,10 +103,6 @@ def judge(connections: Sequence[Settings], dbs: Databases) -> Verdict:
     if not bad or dbs.unsafe:
         return Verdict(None, notes + [_remaining_risk(connection, dbs) for connection in bad])
     return Verdict(_unsafe(bad, dbs), notes)
-
-
-def _real(connection: Settings) -> str:
-    return os.path.realpath(connection.path) if connection.path else ""
 
 
 def faults(connection: Settings, streams: bool = True) -> list[str]:

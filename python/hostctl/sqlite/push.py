@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from hostctl.backup import restore_points, settings
@@ -16,7 +17,7 @@ from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.journal.engine import Work
 from hostctl.sqlite import settings_check
-from hostctl.sqlite.database import files
+from hostctl.sqlite.database import files, owner, scratch
 from hostctl.sqlite.stream import replica
 
 CATCH_UP = 15.0  # seconds that the replica may take to receive the newest writes
@@ -42,7 +43,8 @@ def applied_migrations(app: App) -> set[int] | None:
 
     Raises HostError when one cannot be read.
     """
-    tables = [files.migrations(database.path) for database in settings.require(app).existing()]
+    dbs = settings.require(app)
+    tables = [owner.migrations(dbs.user, database.path) for database in dbs.existing()]
     known = [versions for versions in tables if versions is not None]
     return {version for versions in known for version in versions} if known else None
 
@@ -52,7 +54,7 @@ def applied_migrations(app: App) -> set[int] | None:
 
 def no_point_reason(app: App) -> str | None:
     """Why no restore point is needed; None when one is."""
-    return None if settings.require(app).main.path.exists() else "none: there is no database yet"
+    return None if settings.require(app).main.exists else "none: there is no database yet"
 
 
 def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
@@ -62,25 +64,30 @@ def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     app, dbs, begun = work.app, settings.require(work.app), work.host.clock()
     present = dbs.existing()
     missing = missing_space(app, present)
-    point: Json = _position(work, dbs) if missing else {"files": _copies(present, directory), "position": None}
-    point["versions"] = list(files.read_contents(dbs.main.path).versions)
+    copied = {} if missing else _copies(app, dbs.user, present, directory)
+    point: Json = _position(work, dbs) if missing else {"files": copied, "position": None}
+    point["versions"] = list(owner.read_contents(dbs.user, dbs.main.path).versions)
     return point, _describe(point, missing, work.host.clock() - begun)
 
 
 def missing_space(app: App, present: Sequence[Database]) -> int:
     """How many bytes the disk lacks for copies of these databases; 0 when there is enough space."""
-    need = sum(files.size_with_wal(database.path) for database in present)
+    need = sum(database.size + database.log_size for database in present)
     return max(0, need + restore_points.RESERVE - disk.space(app.points)["free"])
 
 
-def _copies(present: Sequence[Database], directory: Path) -> dict[str, FileCopy]:
-    """Copy the databases; returns size in bytes and digest of each copy, by name."""
+def _copies(app: App, user: str, present: Sequence[Database], directory: Path) -> dict[str, FileCopy]:
+    """Copy the databases; returns size in bytes, digest and rows of each copy, by name."""
     copies: dict[str, FileCopy] = {}
-    for database in present:
-        target = directory / database.name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.copy(database.path, target)
-        copies[database.name] = {"bytes": target.stat().st_size, "sha256": file_digest(target)}
+    with scratch.opened(app.state / "copies", user) as work:
+        for database in present:
+            target = directory / database.name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner.run(user, partial(files.copy, database.path, work / "copy.db"), None)
+            tables = owner.read_contents(user, work / "copy.db").tables
+            scratch.take(work, "copy.db", target, user)
+            facts: FileCopy = {"bytes": target.stat().st_size, "sha256": file_digest(target), "tables": tables}
+            copies[database.name] = facts
     return copies
 
 

@@ -16,17 +16,16 @@ from hostctl.backup.recovery_target import (
 )
 from hostctl.backup.settings import Database, Databases
 from hostctl.common import files
-from hostctl.common.documents import DataSource
-from hostctl.common.errors import USAGE, HostError
+from hostctl.common.documents import DataSource, Point
+from hostctl.common.errors import LOCKED, USAGE, HostError
 from hostctl.common.files import Json, file_digest
 from hostctl.common.timestamps import utc
-from hostctl.core import moving
+from hostctl.core import lock, moving
 from hostctl.core.paths import App
 from hostctl.host import disk
 from hostctl.host.host import Host
 from hostctl.journal.engine import Work
-from hostctl.sqlite.database import file_swap
-from hostctl.sqlite.database import files as sqlite_files
+from hostctl.sqlite.database import file_swap, owner, scratch
 from hostctl.sqlite.stream import replica
 
 # ---------------------------------------------------------------------------------------------- what to restore
@@ -39,18 +38,44 @@ def restorable_range(app: App, host: Host) -> tuple[float, float]:
 
 def row_changes(app: App, data: DataSource) -> Json:
     """The rows of each table now and then, by the database's name; empty for data that only S3 has."""
-    paths = copies(app, data)
-    live = {database.name: database.path for database in settings.require(app).existing() if database.name in paths}
+    if data["point"] is None:
+        return {}
+    dbs, point = settings.require(app), restore_points.load(app, data["point"])
+    live = [database for database in dbs.existing() if database.name in point["files"]]
     return {
-        name: compare_rows(sqlite_files.read_contents(path).tables, sqlite_files.read_contents(paths[name]).tables)
-        for name, path in live.items()
+        each.name: compare_rows(owner.read_contents(dbs.user, each.path).tables, _rows(app, dbs, point, each.name))
+        for each in live
     }
+
+
+def _rows(app: App, dbs: Databases, point: Point, name: str) -> Mapping[str, int]:
+    """The rows of each table of a restore point's copy. Raises HostError."""
+    if "tables" in point["files"][name]:
+        return point["files"][name]["tables"]
+    busy = HostError("a restore point is being read", str(app.points), "try again", LOCKED)
+    with lock.hold(app.state / "counted.lock", busy), scratch.opened(app.state / "counted", dbs.user) as work:
+        _put_copy(app.points / point["id"] / name, work, name, dbs.user)
+        return owner.read_contents(dbs.user, work / name).tables
+
+
+def _put_copy(source: Path, work: Path, name: str, user: str, digest: str | None = None) -> bool:
+    """Put a copy of a file of root's into a scratch directory. Returns False if it has not the digest."""
+    part = work.with_name(f"{work.name}.part")
+    files.unlink(part)
+    try:
+        moving.copy(source, part)
+        if digest not in (None, file_digest(part)):
+            return False
+        scratch.put(part, work, name, user)
+        return True
+    finally:
+        files.unlink(part)
 
 
 def live_rows(app: App) -> dict[str, dict[str, int]]:
     """The rows of each table of the live databases."""
-    existing = settings.require(app).existing()
-    return {database.name: sqlite_files.read_contents(database.path).tables for database in existing}
+    dbs = settings.require(app)
+    return {each.name: owner.read_contents(dbs.user, each.path).tables for each in dbs.existing()}
 
 
 def copies(app: App, data: DataSource) -> dict[str, Path]:
@@ -83,79 +108,78 @@ def aside(work: Work) -> Path:
 
 
 def staged(work: Work) -> Path:
-    """The directory of the fetched files."""
-    return aside(work) / "fetched"
+    """The directory of the fetched files, the app's user's."""
+    return work.app.state / f"fetched-{work.journal.id}"
 
 
 def discard_fetched(work: Work) -> None:
     """The undo of `fetch`."""
     files.remove_tree(staged(work))
+    files.remove_tree(aside(work) / "fetched")  # of an older Homeport
     if aside(work).is_dir() and not any(aside(work).iterdir()):
         aside(work).rmdir()
 
 
 def restore_into(app: App, data: DataSource, into: Path, host: Host, only: Database | None = None) -> Json:
-    """Restore the databases of `data` below `into` and check them; `only`: just this one. Returns the facts of `check`
-    and the `seconds` of each, by name.
+    """Restore the databases of `data` into `into`, which becomes a directory of the app's user, and check them; `only`:
+    just this one. Returns the facts of `check` and the `seconds` of each, by name.
 
     Raises HostError when none can be restored, or one is damaged.
     """
     dbs, paths = settings.require(app), copies(app, data)
-    files.remove_tree(into)
-    files.make_directory(into.parent, 0o700)
-    files.make_directory(into, 0o700)
+    scratch.make(into, dbs.user)
     restored: Json = {}
     for database in [only] if only else dbs.databases:
-        target = into / database.name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         begun = host.clock()
-        if _fetch(app, dbs, database, data, paths, target, host):
-            restored[database.name] = {**check(target, is_checked=not paths), "seconds": round(host.clock() - begun, 3)}
+        if _fetch(app, dbs, database, data, paths, into, host):
+            facts = check(dbs.user, into / database.name, is_checked=not paths)
+            restored[database.name] = {**facts, "seconds": round(host.clock() - begun, 3)}
     if not restored:
         raise HostError("there is nothing to restore", str(into), "deploy backup list shows the backups", USAGE)
     return restored
 
 
 def _fetch(
-    app: App, dbs: Databases, database: Database, data: DataSource, paths: Mapping[str, Path], target: Path, host: Host
+    app: App, dbs: Databases, database: Database, data: DataSource, paths: Mapping[str, Path], into: Path, host: Host
 ) -> bool:
     """Fetch one database. Returns False for one that did not exist at that time."""
     if not paths:
-        disk.require_space(target.parent, disk.size(database.path), "the restored data")
-        return replica.of(host).fetch(app, dbs, database, target, data["at"])
+        disk.require_space(into, database.size, "the restored data")
+        return replica.of(host).fetch(app, dbs, database, into / database.name, data["at"])
     if database.name not in paths:
         return False
     if "file" in data:
-        moving.move(paths[database.name], target)
+        scratch.put(paths[database.name], into, database.name, dbs.user)
         return True
-    disk.require_space(target.parent, disk.size(paths[database.name]), "the restored data")
-    moving.copy(paths[database.name], target)
-    _check_digest(app, str(data["point"]), database.name, target)
+    disk.require_space(into, disk.size(paths[database.name]), "the restored data")
+    _fetch_copy(app, dbs.user, str(data["point"]), database.name, into)
     return True
 
 
-def _check_digest(app: App, point: str, name: str, copied: Path) -> None:
-    """Raises HostError unless the copy has the digest that the restore point recorded."""
-    if file_digest(copied) != restore_points.load(app, point)["files"][name]["sha256"]:
+def _fetch_copy(app: App, user: str, point: str, name: str, into: Path) -> None:
+    """Copy a file of a restore point. Raises HostError unless it has the digest that the point recorded."""
+    source, digest = app.points / point / name, restore_points.load(app, point)["files"][name]["sha256"]
+    if not _put_copy(source, into, name, user, digest):
         what = f"the restore point's copy of {name} is not what was written: the disk has changed it"
-        raise HostError(what, str(app.points / point / name), "restore the data from S3: deploy restore --at TIME")
+        raise HostError(what, str(source), "restore the data from S3: deploy restore --at TIME")
 
 
-def check(path: Path, is_checked: bool) -> Json:
+def check(user: str, path: Path, is_checked: bool) -> Json:
     """`bytes`, `tables`, `versions` and `canary` of a restored database. Raises HostError when it is damaged.
 
     `is_checked`: Litestream has restored it and checked its integrity.
     """
-    faults = [] if is_checked else sqlite_files.integrity_faults(path)
+    faults = [] if is_checked else owner.integrity_faults(user, path)
     if faults:
         raise broken_data_error(path.name, f"fails its integrity check: {'; '.join(faults[:3])}")
-    contents = sqlite_files.read_contents(path)
+    contents = owner.read_contents(user, path)
     first, last, count = contents.canary
     if count and last - first + 1 != count:
         raise broken_data_error(
             path.name, f"has gaps: {last - first + 1 - count} of hostctl's numbered rows are missing"
         )
-    facts = {"bytes": path.stat().st_size, "tables": dict(contents.tables), "versions": list(contents.versions)}
+    size = owner.run(user, lambda: path.stat().st_size)
+    facts = {"bytes": size, "tables": dict(contents.tables), "versions": list(contents.versions)}
     return {**facts, "canary": [first, last, count]}
 
 
@@ -168,7 +192,7 @@ def replace(work: Work) -> str:
     stopped = time.time()
     _pause_stream(work, dbs)
     _refuse_openers(dbs, work.journal.content["names"])
-    file_swap.swap(dbs, {name: staged(work) / name for name in work.journal.content["names"]}, aside(work))
+    file_swap.swap(dbs, work.journal.content["names"], staged(work), aside(work))
     files.remove_tree(staged(work))
     _stream_new_epoch(work, dbs)
     return record_kept_data(work, stopped, str(aside(work)))
@@ -184,7 +208,7 @@ def _pause_stream(work: Work, dbs: Databases) -> None:
 def _refuse_openers(dbs: Databases, names: list[str]) -> None:
     """Raises HostError for a process that has a file open: it would go on to write into the kept one."""
     for name in names:
-        if processes := file_swap.openers(dbs.named(name).path):
+        if processes := file_swap.openers(dbs.named(name)):
             what = f"{', '.join(processes)} still has the database open"
             raise HostError(what, str(dbs.named(name).path), "end it (a console, a cron job), and try again")
 
@@ -241,5 +265,11 @@ def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host
     """
     dbs = settings.require(app)
     database = dbs.named(name) if name else dbs.main
-    facts = restore_into(app, data, into, host, only=database)[database.name]
-    return into / database.name, {"name": database.name, **facts}
+    work = into.with_name(f"{into.name}.work")
+    try:
+        facts = restore_into(app, data, work, host, only=database)[database.name]
+        files.make_directory(into, 0o700)
+        scratch.take(work, database.name, into / "database", dbs.user)
+    finally:
+        files.remove_tree(work)
+    return into / "database", {"name": database.name, **facts}

@@ -55,7 +55,8 @@ class DrillWorld:
         self.path = self.app.data / "shop.db"
         self.process: subprocess.Popen[bytes] | None = None
         self.settings: Json = {}  # of Litestream, beside hostctl's own
-        for directory in (self.app.database.parent, self.app.data, self.app.backup, self.app.stream_runtime):
+        runtime = self.app.stream_runtime / litestream.SOCKETS
+        for directory in (self.app.database.parent, self.app.data, self.app.backup, runtime):
             directory.mkdir(parents=True)
         self.configure(**more)
         keys = {"access_key_id": store.access, "secret_access_key": store.secret}

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from world import Host, Writer, rows, sound
@@ -193,4 +192,5 @@ def test_a_copy_of_the_wrong_file_is_never_left_behind(host: Host) -> None:
         files.discard_fetched(doing)
     finally:
         host.store.start()
-    assert not list(Path(host.app.aside).glob("*"))
+    assert not list(host.app.aside.glob("*"))
+    assert not list(host.app.state.glob("fetched-*"))

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from world import USER, application, rows, sound
+from world import application, rows, sound
 
 from hostctl.common.errors import HostError
 from hostctl.sqlite.database import files
@@ -148,9 +148,9 @@ def test_what_is_no_database_is_damage_or_empty(tmp_path: Path, content: bytes) 
 # ------------------------------------------------------------------------------- files
 
 
-def test_a_copy_has_what_is_in_the_log_too_and_is_the_owners_alone(path: Path, tmp_path: Path) -> None:
+def test_a_copy_has_what_is_in_the_log_too_and_is_its_users_alone(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    files.copy(path, copy, USER)
+    files.copy(path, copy)
     assert rows(copy) == list(range(1, 101))
     assert sound(copy)
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -181,7 +181,7 @@ def test_nothing_is_ever_written_over_an_existing_file(path: Path, tmp_path: Pat
 
 def test_a_new_database_is_empty_in_wal_mode(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
-    files.create(path, USER)
+    files.create(path)
     assert files.read_contents(path).tables == {files.CANARY: 0}
     with application(path) as app:
         assert app.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -189,7 +189,7 @@ def test_a_new_database_is_empty_in_wal_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["shop.db", "shop.db-wal"])
-def test_root_follows_no_link_that_the_app_made(tmp_path: Path, path: Path, name: str) -> None:
+def test_no_link_that_the_app_made_is_followed(tmp_path: Path, path: Path, name: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.move(tmp_path / name, elsewhere)
     (tmp_path / name).symlink_to(elsewhere)

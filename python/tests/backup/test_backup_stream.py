@@ -502,10 +502,11 @@ def test_what_was_swapped_in_and_back_streams_on_where_it_stopped(host: Host) ->
     first = backup_epochs.local(host.app)
     assert first is not None
     replication.pause(host.app, host)  # type: ignore[arg-type]
-    other, aside = host.root / "other.db", host.app.aside / "20260101T000000000Z-aaaaaa"
-    files.create(other)
+    other, aside = host.app.state / "other", host.app.aside / "20260101T000000000Z-aaaaaa"
+    other.mkdir()
+    files.create(other / "shop.db")
     aside.parent.mkdir(exist_ok=True)
-    file_swap.swap(host.databases, {"shop.db": other}, aside)
+    file_swap.swap(host.databases, ["shop.db"], other, aside)
     backup_epochs.open_epoch(host.app, first, "a restore")
     replication.resume(host.app, host)  # type: ignore[arg-type]
     host.catch_up()

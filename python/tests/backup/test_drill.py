@@ -64,8 +64,8 @@ def test_a_good_backup_passes_and_is_measured(world: DrillWorld) -> None:
 
 def test_nothing_is_left_of_the_restored_copy(world: DrillWorld) -> None:
     world.drill()
-    assert not (world.app.backup / "drill").exists()
-    assert not list(world.app.backup.glob("**/*.db*"))
+    assert not (world.app.state / "drill").exists()
+    assert not list(world.app.state.glob("**/*.db*"))
 
 
 def test_a_good_drill_removes_the_epochs_that_the_retention_has_passed(world: DrillWorld) -> None:

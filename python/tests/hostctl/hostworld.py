@@ -50,10 +50,15 @@ class Killer:
             raise Killed
 
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.root != "\0" and event in CHANGES and any(self.root in str(arg) for arg in args[:2]):
+        if self.root != "\0" and event in CHANGES and (any(self.root in str(arg) for arg in args[:2]) or beneath(args)):
             if event == "open" and not (isinstance(args[2], int) and args[2] & 0o3):
                 return
             self.act()
+
+
+def beneath(args: tuple[Any, ...]) -> bool:
+    """Whether an act names something beneath a handle, as only that on a host does: its path is relative."""
+    return isinstance(args[0], str) and not args[0].startswith("/")
 
 
 CHANGES = {"open", "os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.chmod"}

@@ -1,5 +1,7 @@
 """Reads, writes, copies and creates SQLite files, and never checkpoints a live database.
 
+The content of an app's file is what the app wants it to be, so only a process of the app's user opens it: see `owner`.
+
 The last connection to a database checkpoints when it closes, and pages that are checkpointed while Litestream does not
 read them may never reach S3. A read-only connection cannot checkpoint: so every reader opens the file read-only, and a
 writer closes its connection while a read-only one of the same process still has the file open.
@@ -10,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import pwd
+import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,12 +53,22 @@ def connect(path: Path, write: bool = False) -> sqlite3.Connection:
     mode = "rw" if write else "ro"
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=BUSY, isolation_level=None, uri=True)
+        harden(connection)
         connection.execute("PRAGMA wal_autocheckpoint=0")
         if not write:
             connection.execute("PRAGMA query_only=1")
     except sqlite3.Error as error:
         raise sqlite_error(path, error) from None
     return connection
+
+
+def harden(connection: sqlite3.Connection) -> None:
+    """Distrust what the file says (sqlite.org/security.html): its views, triggers and checks call no function and no
+    virtual table that has effects, and no statement damages the file.
+    """
+    connection.execute("PRAGMA trusted_schema=0")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
 @contextlib.contextmanager
@@ -96,7 +109,7 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def _require_plain_files(path: Path) -> None:
-    """Raises HostError for a link or a missing database: the app owns the directory, and root follows no link in it."""
+    """Raises HostError for a link, which may be a mistake, or a missing database."""
     for name in ("", *SIDECARS):
         if path.with_name(path.name + name).is_symlink():
             what = f"{path.name}{name} is a symbolic link, which hostctl does not follow"
@@ -200,35 +213,24 @@ def integrity_faults(path: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def size_with_wal(path: Path) -> int:
-    """Bytes of a database and its write-ahead log."""
-    return (path.stat().st_size if path.exists() else 0) + wal_size(path)
-
-
-def wal_size(path: Path) -> int:
-    """Bytes of a database's write-ahead log."""
-    log = path.with_name(f"{path.name}-wal")
-    return log.stat().st_size if log.exists() else 0
-
-
-def copy(source: Path, target: Path, owner: str | None = None) -> None:
+def copy(source: Path, target: Path) -> None:
     """Make a consistent copy by SQLite's backup API, synced when this returns; `target` must not exist.
 
     Raises HostError, and then leaves no file.
     """
-    part = _new(target, owner)
+    part = _new(target)
     try:
         with reading(source) as connection, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as into:
             into.execute("PRAGMA synchronous=OFF")  # synced once, below
             connection.backup(into)
         _settle(part, target)
     finally:
-        _forget(part)
+        forget(part)
 
 
-def create(path: Path, owner: str | None = None) -> None:
+def create(path: Path) -> None:
     """Create a database in WAL mode that has only the canary's table. Raises HostError when the file exists."""
-    part = _new(path, owner)
+    part = _new(path)
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -237,37 +239,33 @@ def create(path: Path, owner: str | None = None) -> None:
     except sqlite3.Error as error:
         raise sqlite_error(path, error) from None
     finally:
-        _forget(part)
+        forget(part)
 
 
-def place(part: Path, target: Path, owner: str | None = None) -> None:
-    """Move a finished file to the place of a database. Raises HostError where a file exists: none is overwritten."""
-    with part.open("rb") as file:
-        set_owner(file.fileno(), owner)
-    _settle(part, target)
+def place(source: Path, target: Path) -> None:
+    """Move a finished file to the place of a database, also to another file system.
 
-
-def _new(target: Path, owner: str | None) -> Path:
-    """Create an empty file beside the target, of mode 0600 and with the owner. It is new, so no user prepared it."""
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        set_owner(handle, owner)
-    finally:
-        os.close(handle)
-    return part
-
-
-def set_owner(handle: int, owner: str | None) -> None:
-    """Set mode 0600 and the owner (None: unchanged). Raises HostError for an unknown user."""
-    os.fchmod(handle, 0o600)
-    if owner is None:
+    Raises HostError where a file exists: none is overwritten.
+    """
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if source.stat().st_dev == target.parent.stat().st_dev:
+        source.chmod(0o600)
+        _settle(source, target)
         return
+    part = _new(target)
     try:
-        account = pwd.getpwnam(owner)
-    except KeyError:
-        raise HostError(f"there is no user {owner}", "/etc/passwd", "deploy provision") from None
-    os.fchown(handle, account.pw_uid, account.pw_gid)
+        shutil.copyfile(source, part)
+        _settle(part, target)
+    finally:
+        forget(part)
+    source.unlink()
+
+
+def _new(target: Path) -> Path:
+    """Create an empty file beside the target, of mode 0600."""
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    return part
 
 
 def _settle(part: Path, target: Path) -> None:
@@ -282,6 +280,7 @@ def _settle(part: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def _forget(part: Path) -> None:
+def forget(part: Path) -> None:
+    """Remove a database and what SQLite keeps beside it; one that does not exist is no error."""
     for name in ("", *SIDECARS):
         part.with_name(part.name + name).unlink(missing_ok=True)

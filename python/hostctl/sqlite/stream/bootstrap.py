@@ -1,9 +1,13 @@
-"""Runs before every start of Litestream: decides which epoch to replicate into, and restores missing databases."""
+"""Runs before every start of Litestream: decides which epoch to replicate into, and restores missing databases.
+
+It runs as root, for the state of the backup is root's. What it does in the app's directory, the app's user does.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +17,16 @@ from hostctl.backup import settings, state
 from hostctl.backup.epochs import BucketState, Decision, Epoch
 from hostctl.backup.settings import Backup, Database, Databases
 from hostctl.common.errors import PERSON, HostError
-from hostctl.common.files import Json, make_directory, remove_tree, write_atomic
+from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.common.names import transition_id
-from hostctl.core import moving
 from hostctl.core.paths import App
+from hostctl.host.boundary import handles, trees
+from hostctl.host.boundary.handles import Directory
 from hostctl.host.host import Host
-from hostctl.sqlite.database import file_swap, files
+from hostctl.sqlite.database import file_swap, owner, scratch
 from hostctl.sqlite.stream import litestream
+
+_OLD_STAGE = re.compile(r"\.homeport-[0-9a-f]{8}")
 
 
 def prepare(app: App, host: Host) -> Json:
@@ -45,9 +52,9 @@ def prepare(app: App, host: Host) -> Json:
 
 def create_main(dbs: Databases) -> bool:
     """Create the main database if it is missing; returns whether it was created."""
-    if dbs.main.path.exists():
+    if dbs.main.exists:
         return False
-    files.create(dbs.main.path, dbs.user)
+    owner.create(dbs.user, dbs.main.path)
     return True
 
 
@@ -64,17 +71,37 @@ def _text(path: Path) -> str:
 
 
 def _prepare(app: App, dbs: Databases, host: Host) -> Json:
-    local, file = backup_epochs.local(app), dbs.main.path.exists()
+    local, file = backup_epochs.local(app), dbs.main.exists
     # the app waits for this; with an epoch and a file here, replication may start without an answer of S3
     bucket, unanswered = backup_epochs.try_read_bucket(app, hurried=local is not None and file)
     decision = backup_epochs.decide(local, file, bucket, state.empty_allowed(app))
     done = _act(app, dbs, decision, local, bucket, unanswered, host)
     current = backup_epochs.local(app)
     assert current is not None  # noqa: S101 - every path through _act ends with an epoch
+    remove_tree(_stage(app))  # of a restore that was killed after its last step
+    _remove_old_stages(dbs)
     litestream.adopt(dbs, current.epoch)
-    make_directory(app.stream_runtime, 0o700)
-    write_atomic(app.stream_runtime / "litestream.yml", litestream.config(app, dbs, current.epoch).encode())
+    _write_configuration(app, dbs, current.epoch)
     return {"decision": decision.name.lower(), "epoch": current.epoch, **done}
+
+
+def _write_configuration(app: App, dbs: Databases, epoch: str) -> None:
+    """Write Litestream's configuration, which has no secret, to a directory of root's; its socket lies beneath."""
+    make_directory(app.stream_runtime, 0o755)
+    write_atomic(app.stream_runtime / "litestream.yml", litestream.config(app, dbs, epoch).encode(), 0o644)
+    unlink(app.stream_runtime / litestream.OLD_SOCKET)
+    with Directory(app.stream_runtime) as directory:
+        if directory.stat(litestream.SOCKETS) is None:  # systemd makes it, but for the unit of an older Homeport
+            directory.make(litestream.SOCKETS)
+
+
+def _remove_old_stages(dbs: Databases) -> None:
+    """Remove what an older Homeport, killed while it restored, left in the app's directory."""
+    with handles.owned(dbs.main.directory) as directory:
+        for name in filter(_OLD_STAGE.fullmatch, directory.names()):
+            found = directory.stat(name)
+            if found is not None and found.st_uid == os.geteuid():
+                trees.remove(directory, name)
 
 
 def _act(
@@ -146,6 +173,11 @@ def _restore(app: App, dbs: Databases, backup: Backup, bucket: BucketState, host
     return {"restored": restored, "seconds": round(time.time() - begun, 3), "started": live}
 
 
+def _stage(app: App) -> Path:
+    """The directory of restored files, before they are moved to their places."""
+    return app.state / "restored"
+
+
 def _restore_missing(
     app: App, dbs: Databases, epochs: Sequence[Epoch], complete: Callable[[], object] | None = None
 ) -> list[str]:
@@ -154,12 +186,12 @@ def _restore_missing(
     Calls `complete` when all are fetched, before they are moved to their places. Raises HostError when no epoch has the
     main one.
     """
-    stage = dbs.main.path.with_name(f".homeport-{os.urandom(4).hex()}")
-    make_directory(stage, 0o700)
+    stage = _stage(app)
+    scratch.make(stage, dbs.user)
     try:
-        missing = [database for database in dbs.databases if not database.path.exists()]
+        missing = [database for database in dbs.databases if not database.exists]
         fetched = [database for database in missing if _fetch(app, dbs, epochs, database, stage)]
-        if not dbs.main.path.exists() and dbs.main not in fetched:
+        if not dbs.main.exists and dbs.main not in fetched:
             raise backup_epochs.lost_error(dbs.backup.prefix if dbs.backup else "")
         if complete is not None:
             complete()
@@ -171,18 +203,22 @@ def _restore_missing(
 
 
 def _fetch(app: App, dbs: Databases, epochs: Sequence[Epoch], database: Database, stage: Path) -> bool:
-    target = stage / database.name
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return litestream.fetch(app, dbs, epochs, database.name, target) is not None
+    return litestream.fetch(app, dbs, epochs, database.name, stage / database.name) is not None
 
 
 def _place(app: App, dbs: Databases, database: Database, source: Path) -> None:
     """Move the database to its place, after moving leftover sidecars to the kept data: another database's log would
     destroy it.
     """
-    kept = app.aside / transition_id()
-    for sidecar in file_swap.sidecar_paths(database.path):
-        if os.path.lexists(sidecar):
-            make_directory(kept, 0o700)
-            moving.move(sidecar, kept / sidecar.name)
-    files.place(source, database.path, dbs.user)
+    with handles.owned(database.directory) as live:
+        left = [name for name in file_swap.sidecar_names(database.name) if live.stat(name) is not None]
+        if left:
+            _keep(live, left, app.aside / transition_id())
+    owner.place(dbs.user, source, database.path)
+
+
+def _keep(live: Directory, names: Sequence[str], directory: Path) -> None:
+    make_directory(directory, 0o700)
+    with Directory(directory) as kept:
+        for name in names:
+            trees.move(live, name, kept, Path(name).name)

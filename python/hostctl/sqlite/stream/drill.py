@@ -21,10 +21,10 @@ from hostctl.backup.drill import Copy, DamagedCopyError, Work
 from hostctl.backup.settings import Database, Databases
 from hostctl.common.documents import DrillResult
 from hostctl.common.errors import HostError
-from hostctl.common.files import make_directory
+from hostctl.common.files import remove_tree
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite.database import files
+from hostctl.sqlite.database import files, owner, scratch
 from hostctl.sqlite.stream import litestream
 
 # The live database changes meanwhile, so a busy table can differ from the copy without damage (rows whose numbers are
@@ -36,12 +36,13 @@ HIDDEN = ("_homeport_", "_litestream_", "sqlite_")  # not the app's tables
 
 def run(app: App, host: Host) -> DrillResult:
     """Drill every database; returns the result as backup.drill.run does. Raises HostError."""
-    return drill.run(app, host, app.backup / "drill", partial(_prove, settings.require(app)))
+    remove_tree(app.backup / "drill")  # of a drill of an older Homeport that was killed
+    return drill.run(app, host, app.state / "drill", partial(_prove, settings.require(app)))
 
 
 def _prove(dbs: Databases, work: Work) -> Iterator[tuple[str, Copy]]:
-    make_directory(work.scratch, 0o700)
-    drill.require_space(work.scratch, max(files.size_with_wal(database.path) for database in dbs.databases))
+    scratch.make(work.scratch, dbs.user)
+    drill.require_space(work.scratch, max(database.size + database.log_size for database in dbs.databases))
     yield from ((db.name, _checked_copy(work, dbs, db)) for db in dbs.databases if _is_streamed(work, dbs, db))
 
 
@@ -50,7 +51,7 @@ def _prove(dbs: Databases, work: Work) -> Iterator[tuple[str, Copy]]:
 
 def _is_streamed(work: Work, dbs: Databases, database: Database) -> bool:
     """Whether the database exists: the app may create one of `extra` later. Raises HostError for a deleted one."""
-    if database.path.is_file():
+    if database.exists:
         return True
     if database == dbs.main or litestream.restorable_times(work.app, dbs, work.epoch, database.name):
         raise HostError(
@@ -80,24 +81,24 @@ def _round(work: Work, dbs: Databases, database: Database) -> Copy:
     if not litestream.is_running(work.app):
         raise HostError("Litestream does not run", work.app.stream_unit, "deploy backup status")
     drill.report_step(work, f"{database.name}: reading the live database")
-    before = read_state(database.path)
+    before = _read_state(dbs.user, database.path)
     # written last: a copy with this row is newer than everything in `before`
-    before = before._replace(canary=before.canary._replace(last=files.write_canary(database.path)))
+    before = before._replace(canary=before.canary._replace(last=owner.write_canary(dbs.user, database.path)))
     drill.report_step(work, f"{database.name}: waiting until it is on S3")
     litestream.wait_until_stored(work.app, database.name, max(PATIENCE, work.backup.max_lag), work.host)
     target = work.scratch / "copy.db"
-    drill.report_step(work, f"{database.name}: restoring {files.size_with_wal(database.path)} bytes")
+    drill.report_step(work, f"{database.name}: restoring {database.size + database.log_size} bytes")
     seconds = _restore(work, dbs, database, target)
     drill.report_step(work, f"{database.name}: comparing")
     try:
-        restored = _read_copy(target, before)
-        differences = compare(before, restored, read_state(database.path, before))
+        restored = _read_copy(dbs.user, target, before)
+        differences = compare(before, restored, _read_state(dbs.user, database.path, before))
         if database == dbs.main:
-            differences += verify(target, work.backup.verify)
+            differences += owner.run(dbs.user, lambda: verify(target, work.backup.verify), None)
         rows = sum(table.rows for table in restored.tables.values())
-        return Copy(differences, target.stat().st_size, seconds, restored.at, rows)
+        return Copy(differences, owner.run(dbs.user, lambda: target.stat().st_size), seconds, restored.at, rows)
     finally:
-        _remove(target)
+        _remove(dbs.user, target)
 
 
 def _restore(work: Work, dbs: Databases, database: Database, target: Path, at: float | None = None) -> float:
@@ -106,18 +107,18 @@ def _restore(work: Work, dbs: Databases, database: Database, target: Path, at: f
     try:
         litestream.restore(work.app, dbs, work.epoch, database.name, target, at)
     except HostError as error:
-        _remove(target)
+        _remove(dbs.user, target)
         raise DamagedCopyError(error.what) from None
     return work.host.clock() - begun
 
 
-def _read_copy(path: Path, before: DatabaseState | None = None) -> DatabaseState:
+def _read_copy(user: str, path: Path, before: DatabaseState | None = None) -> DatabaseState:
     """The state of a copy. Raises DamagedCopyError when SQLite finds it damaged."""
-    faults = files.integrity_faults(path)
+    faults = owner.integrity_faults(user, path)
     if faults:
         raise DamagedCopyError(f"SQLite finds the copy damaged: {'; '.join(faults[:3])}")
     try:
-        return read_state(path, before)
+        return _read_state(user, path, before)
     except HostError as error:
         raise DamagedCopyError(f"the copy cannot be read: {error.what}") from None
 
@@ -130,11 +131,11 @@ def _restorable(work: Work, dbs: Databases, database: Database, until: float) ->
         target = work.scratch / "older.db"
         try:
             _restore(work, dbs, database, target, at)
-            return _read_copy(target).canary.missing == 0
+            return _read_copy(dbs.user, target).canary.missing == 0
         except DamagedCopyError:
             return False
         finally:
-            _remove(target)
+            _remove(dbs.user, target)
 
     with contextlib.suppress(HostError):
         times = litestream.restorable_times(work.app, dbs, work.epoch, database.name)
@@ -142,12 +143,18 @@ def _restorable(work: Work, dbs: Databases, database: Database, until: float) ->
     return None
 
 
-def _remove(target: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
+def _remove(user: str, target: Path) -> None:
+    owner.run(user, lambda: files.forget(target))
 
 
 # ---------------------------------------------------------------------------------------------- contents
+
+
+def _read_state(user: str, path: Path, before: DatabaseState | None = None) -> DatabaseState:
+    """As `read_state`, by the app's user."""
+    tables, schema, versions, canary, at = owner.run(user, lambda: read_state(path, before), None)
+    read = {name: Table(*table) for name, table in tables.items()}
+    return DatabaseState(read, schema, tuple(versions), Canary(*canary), at)
 
 
 def read_state(path: Path, before: DatabaseState | None = None) -> DatabaseState:

@@ -35,7 +35,7 @@ def measure(app: App, dbs: Databases, watch: MonitorResult | None) -> Delay:
     if len(synced) == len(positions):
         return Delay(max(known, min(synced, default=0.0)), _oldest(position.behind_since for position in positions))
     carried = watch and watch.get("since")
-    pending = _oldest(litestream.oldest_pending(database.path, known) for database in present)
+    pending = _oldest(litestream.oldest_pending(database, known) for database in present)
     return Delay(known, carried or pending or known or None)
 
 

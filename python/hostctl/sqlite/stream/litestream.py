@@ -1,6 +1,7 @@
 """Litestream: its configuration, its commands, the answers of its socket, and its objects on S3.
 
-Whether a write is on S3 is read from the bucket, never from Litestream's own statement.
+Whether a write is on S3 is read from the bucket, never from Litestream's own statement. It runs as the app's user. That
+user's other processes cannot read its memory, which has the bucket's keys: nobody but root may read its program.
 """
 
 from __future__ import annotations
@@ -10,24 +11,29 @@ import datetime
 import json
 import os
 import re
+import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from hostctl.backup import epochs as backup_epochs
 from hostctl.backup import s3, settings
-from hostctl.backup.settings import Backup, Databases
+from hostctl.backup.settings import Backup, Database, Databases
 from hostctl.common.documents import TimeRange
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, make_directory, remove_tree, unlink, write_atomic
 from hostctl.common.net import http
 from hostctl.common.timestamps import iso_milliseconds
 from hostctl.core.paths import App
+from hostctl.host.boundary import handles, peers, trees
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.host.host import Host
+from hostctl.sqlite.database import owner
 
 ANSWERS = http.Limits(5.0, 5.0)  # of a request to the socket
 LONGEST = 6 * 3600.0  # seconds that a restore or a snapshot may take
@@ -38,6 +44,8 @@ L0_RETENTION = 3600
 L0_CHECK = 300
 LAST_SYNC = 30.0  # seconds for which Litestream tries to send the last writes when it is stopped
 ADOPTED = "homeport-epoch"
+SOCKETS = "socket"  # the app's user's directory, in one of root's
+OLD_SOCKET = "litestream.sock"  # of the Litestream that an older Homeport ran as root, until it is restarted
 _LTX = re.compile(r"/(\d{4})/([0-9a-f]{16})-([0-9a-f]{16})\.ltx$")
 
 
@@ -113,7 +121,7 @@ def _seconds(value: float) -> str:
 
 
 def socket_path(app: App) -> Path:
-    return app.stream_runtime / "litestream.sock"
+    return app.stream_runtime / SOCKETS / "litestream.sock"
 
 
 def state_directory(path: Path) -> Path:
@@ -127,11 +135,25 @@ def adopt(dbs: Databases, epoch: str) -> None:
     Litestream numbers transactions by epoch: with the numbers of another one its copy could not be restored.
     """
     for database in dbs.databases:
-        directory = state_directory(database.path)
-        if _adopted(directory) != epoch and database.path.parent.is_dir():
-            forget_state(database.path)
-            make_directory(directory, 0o700)
-            write_atomic(directory / ADOPTED, epoch.encode())
+        _give_up_state(database, dbs.user)
+        owner.run(dbs.user, partial(_adopt, database.path, epoch))
+
+
+def _give_up_state(database: Database, user: str) -> None:
+    """Give the state that an older Homeport's Litestream wrote as root to the app's user."""
+    name = str(state_directory(Path(database.name)))
+    with contextlib.suppress(FileNotFoundError), handles.owned(database.directory) as directory:
+        found = directory.stat(name)
+        if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+            trees.give_up(directory, name, owner.find(user))
+
+
+def _adopt(path: Path, epoch: str) -> None:
+    directory = state_directory(path)
+    if _adopted(directory) != epoch and path.parent.is_dir():
+        forget_state(path)
+        make_directory(directory, 0o700)
+        write_atomic(directory / ADOPTED, epoch.encode())
 
 
 def _adopted(directory: Path) -> str | None:
@@ -156,16 +178,19 @@ def forget_state(path: Path) -> None:
 def restore(app: App, dbs: Databases, epoch: str, name: str, target: Path, at: float | None = None) -> None:
     """Restore a database of an epoch as of `at` (seconds since the epoch; None: the newest) and check its integrity.
 
-    `target` must not exist. Raises NoBackupError when there is no such copy, HostError for every other failure.
+    `target` must not exist, and is in a directory of the app's user.
+
+    Raises NoBackupError when there is no such copy, HostError for every other failure.
     """
     when = [] if at is None else ["-timestamp", iso_milliseconds(at)]
     path = str(dbs.named(name).path)
     failure = f"{name} cannot be restored from the epoch {epoch}"
+    owner.run(dbs.user, lambda: target.parent.mkdir(mode=0o700, parents=True, exist_ok=True))
     with _one_off(app, dbs, epoch) as configuration:
         # without a copy to restore it then exits with 0 and writes no file; every other failure exits with 1
-        argv = ["restore", "-config", configuration, *when, "-if-replica-exists", "-integrity-check", "full"]
-        _run(app, dbs, [*argv, "-o", str(target), path], failure)
-    if not target.exists():
+        argv = ["restore", *_config(configuration), *when, "-if-replica-exists", "-integrity-check", "full"]
+        _run(app, dbs, configuration, [*argv, "-o", str(target), path], failure)
+    if not owner.run(dbs.user, target.exists):
         what = f"{failure}: there is no copy, or none of that time"
         raise NoBackupError(what, "the backup on S3", "deploy backup list")
 
@@ -182,17 +207,21 @@ def send_pending(app: App, dbs: Databases, epoch: str, snapshot: bool) -> None:
     present = dbs._replace(databases=dbs.existing())
     adopt(present, epoch)
     with _one_off(app, present, epoch) as configuration:
-        argv = ["replicate", "-config", configuration, "-once", *(["-force-snapshot"] if snapshot else [])]
-        _run(app, dbs, argv, "the pending writes cannot be sent to S3")
+        argv = ["replicate", *_config(configuration), "-once", *(["-force-snapshot"] if snapshot else [])]
+        _run(app, dbs, configuration, argv, "the pending writes cannot be sent to S3")
 
 
 @contextlib.contextmanager
-def _one_off(app: App, dbs: Databases, epoch: str) -> Iterator[str]:
-    make_directory(app.backup, 0o700)
-    with tempfile.NamedTemporaryFile("w", dir=app.backup, prefix=".litestream-", suffix=".yml") as file:
-        file.write(config(app, dbs, epoch, server=False))
+def _one_off(app: App, dbs: Databases, epoch: str) -> Iterator[int]:
+    """A handle to the configuration, in memory: Litestream reads it as another user, and it has no name for others."""
+    with os.fdopen(os.memfd_create("litestream.yml"), "wb") as file:
+        file.write(config(app, dbs, epoch, server=False).encode())
         file.flush()
-        yield file.name
+        yield file.fileno()
+
+
+def _config(configuration: int) -> list[str]:
+    return ["-config", f"/dev/fd/{configuration}"]
 
 
 def environment(app: App, dbs: Databases) -> dict[str, str]:
@@ -204,11 +233,13 @@ def environment(app: App, dbs: Databases) -> dict[str, str]:
     return variables
 
 
-def _run(app: App, dbs: Databases, argv: Sequence[str], failure: str) -> None:
+def _run(app: App, dbs: Databases, configuration: int, argv: Sequence[str], failure: str) -> None:
     try:
         done = subprocess.run(
             [str(dbs.litestream), *argv],
+            preexec_fn=owner.become(dbs.user),
             env=environment(app, dbs),
+            pass_fds=(configuration,),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -216,7 +247,7 @@ def _run(app: App, dbs: Databases, argv: Sequence[str], failure: str) -> None:
             check=False,
             timeout=LONGEST,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise HostError(f"{failure}: {type(error).__name__}", str(dbs.litestream), "deploy provision") from None
     if done.returncode != 0:
         raise _failed(app, failure, done.stderr + done.stdout)
@@ -241,12 +272,44 @@ def failure_reason(output: str) -> str:
 
 def request(app: App, target: str) -> Json:
     """The answer of the running Litestream; empty for an error. Raises HostError when it does not run or answer."""
+    return requests(app, target)[0]
+
+
+def requests(app: App, *targets: str) -> list[Json]:
+    """As `request`, of several answers; one process asks for all."""
     try:
-        answer = http.request(http.Server("localhost", address=socket_path(app)), "GET", target, limits=ANSWERS)
-        document = json.loads(answer.body)
-    except (OSError, ValueError) as error:
+        return _requests(app, targets)
+    except OSError as error:
         what = f"Litestream does not run: {type(error).__name__}"
         raise HostError(what, app.stream_unit, "deploy backup status") from None
+
+
+def _requests(app: App, targets: Sequence[str]) -> list[Json]:
+    name = str(socket_path(app).relative_to(app.stream_runtime))
+    with Directory(app.stream_runtime) as directory:
+        old, sockets = directory.stat(OLD_SOCKET), directory.stat(SOCKETS)
+    if old is not None or (sockets is not None and sockets.st_uid == 0):
+        # the unit of an older Homeport runs it as root, whose directory this is
+        root, name = User("root", 0, 0, ()), OLD_SOCKET if old is not None else name
+        return [_ask(app, name, root, target) for target in targets]
+    http.load()
+    user = settings.require(app).user
+    return owner.run(user, lambda: [_ask(app, name, owner.find(user), target) for target in targets])
+
+
+def control_group(app: App) -> str | None:
+    """The control group in which systemd runs Litestream; a test has none."""
+    return f"/system.slice/{app.stream_unit}"
+
+
+def _ask(app: App, name: str, user: User, target: str) -> Json:
+    """The answer of the socket `name` of that user's, in the unit's control group. Raises OSError, HostError."""
+    connection = peers.connect(app.stream_runtime, name, user, control_group(app), ANSWERS.connect)
+    answer = http.request(http.Server("localhost", address=connection), "GET", target, limits=ANSWERS)
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        raise http.MalformedAnswerError("the answer is no JSON") from None
     return document if isinstance(document, dict) and answer.status == 200 else {}
 
 
@@ -270,17 +333,17 @@ def position(app: App, name: str) -> Position:
 
     `replica_txid` may be one upload ahead of S3: `stored_txid` is exact.
     """
-    path = settings.require(app).named(name).path
-    local = int(request(app, f"/txid?path={quote(str(path))}").get("txid", 0))
-    synced = _synced(request(app, "/list"), path)
-    waiting = [(number, at) for number, at in _local_transactions(path) if synced is None or at > synced]
+    database = settings.require(app).named(name)
+    read, listed = requests(app, f"/txid?path={quote(str(database.path))}", "/list")
+    local, synced = int(read.get("txid", 0)), _synced(listed, database.path)
+    waiting = [(number, at) for number, at in _local_transactions(database) if synced is None or at > synced]
     since = min((at for _, at in waiting), default=None)
     return Position(local, min((number for number, _ in waiting), default=local + 1) - 1, since, synced)
 
 
-def oldest_pending(path: Path, after: float) -> float | None:
+def oldest_pending(database: Database, after: float) -> float | None:
     """The time of the oldest transaction after that time in Litestream's state on this disk; None without any."""
-    return min((at for _, at in _local_transactions(path) if at > after), default=None)
+    return min((at for _, at in _local_transactions(database) if at > after), default=None)
 
 
 def _synced(answer: Json, path: Path) -> float | None:
@@ -296,19 +359,23 @@ def _seconds_since_epoch(text: str) -> float:
     return datetime.datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text)).timestamp()
 
 
-def _local_transactions(path: Path) -> Iterator[tuple[int, float]]:
+def _local_transactions(database: Database) -> list[tuple[int, float]]:
     """Number and time of every transaction in Litestream's state on this disk."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(state_directory(path) / "ltx/0"):
-            match = _LTX.search(f"/0000/{entry.name}")
-            if match:
-                with contextlib.suppress(FileNotFoundError):
-                    yield int(match[3], 16), entry.stat().st_mtime
+    name = str(state_directory(Path(database.name)) / "ltx/0")
+    try:
+        with handles.owned(database.directory) as directory, directory.within(name) as transactions:
+            return [
+                (int(match[3], 16), found.st_mtime)
+                for each in transactions.names()
+                if (match := _LTX.search(f"/0000/{each}")) and (found := transactions.stat(each))
+            ]
+    except OSError:
+        return []  # there is none yet, or the app has put something else there
 
 
-def local_txid(path: Path) -> int:
+def local_txid(database: Database) -> int:
     """The newest transaction that Litestream has read from the database, running or not; 0 without any."""
-    return max((number for number, _ in _local_transactions(path)), default=0)
+    return max((number for number, _ in _local_transactions(database)), default=0)
 
 
 def wait_until_stored(app: App, name: str, patience: float, host: Host) -> int:

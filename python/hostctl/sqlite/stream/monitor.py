@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import cast
 
 from hostctl.backup import epochs, s3, settings, state
-from hostctl.backup.settings import Backup, Databases
+from hostctl.backup.settings import Backup, Database, Databases
 from hostctl.common.documents import FullRequired, MonitorResult
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json, read_json, write_json
@@ -18,7 +18,7 @@ from hostctl.core import lock
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.journal import journal
-from hostctl.sqlite.database import files
+from hostctl.sqlite.database import owner
 from hostctl.sqlite.stream import lag, litestream, replication
 from hostctl.sqlite.stream.lag import Delay
 
@@ -140,12 +140,18 @@ def _keep_running(app: App, host: Host) -> str | None:
 def _write_canaries(app: App, dbs: Databases, last: int | None) -> tuple[int | None, float]:
     """Write a canary row into every open database; returns the main database's row number, and the time."""
     number, written = last, time.time()
-    for database in dbs.existing():
-        if litestream.has_open(app, database.path):
-            with suppress(HostError):
-                row = files.write_canary(database.path)
-                number = row if database == dbs.main else number
+    for database in _open_databases(app, dbs):
+        with suppress(HostError):
+            row = owner.write_canary(dbs.user, database.path)
+            number = row if database == dbs.main else number
     return number, written
+
+
+def _open_databases(app: App, dbs: Databases) -> list[Database]:
+    """The databases that Litestream has open. A path that cannot be followed is the error of `_wait_until_stored`."""
+    with suppress(HostError):
+        return [database for database in dbs.existing() if litestream.has_open(app, database.path)]
+    return []
 
 
 def _wait_until_stored(app: App, dbs: Databases, patience: float, host: Host) -> str | None:

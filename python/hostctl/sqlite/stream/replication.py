@@ -17,7 +17,7 @@ from hostctl.common.errors import FAILED, HostError
 from hostctl.common.files import Json, make_directory
 from hostctl.core.paths import App
 from hostctl.host.host import Host
-from hostctl.sqlite.database import files
+from hostctl.sqlite.database import owner
 from hostctl.sqlite.stream import bootstrap as preparing
 from hostctl.sqlite.stream import litestream
 
@@ -118,7 +118,7 @@ def wait_until_synced(app: App, dbs: Databases, host: Host, since: float) -> Non
 
 
 def _bytes(dbs: Databases) -> int:
-    return sum(files.size_with_wal(database.path) for database in dbs.databases)
+    return sum(database.size + database.log_size for database in dbs.databases)
 
 
 def _s3_answers(app: App) -> bool:
@@ -171,7 +171,7 @@ def _missing(app: App, dbs: Databases, epoch: str) -> list[str]:
 
 
 def _is_complete(store: s3.Bucket, epoch: str, database: Database) -> bool:
-    local = litestream.local_txid(database.path)
+    local = litestream.local_txid(database)
     return litestream.stored_txid(store, epoch, database.name, local) >= local
 
 
@@ -205,9 +205,7 @@ def restart(app: App, host: Host, why: str) -> None:
         dbs, required = settings.require(app), state.full_required(app)
         state.require_full(app, why)
         epochs.bucket(app).check()
-        with contextlib.ExitStack() as transactions:
-            for database in dbs.existing():
-                transactions.enter_context(files.hold(database.path))
+        with owner.hold(dbs.user, [database.path for database in dbs.existing()]):
             _restart(app, dbs, host, required)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -18,6 +19,7 @@ from hostworld import SCRATCH
 
 from hostctl import cli
 from hostctl.backup import restore_points
+from hostctl.backup.settings import Database
 from hostctl.common.errors import FAILED, PERSON, REVERTED, USAGE, HostError
 from hostctl.common.files import file_digest, make_directory, write_json
 from hostctl.core import audit
@@ -201,7 +203,7 @@ def test_a_process_that_has_the_database_open_stops_the_exchange(
     world: DataWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, second = pushed(world)
-    monkeypatch.setattr(file_swap, "openers", lambda path: ["77 (sqlite3)"])
+    monkeypatch.setattr(file_swap, "openers", lambda database: ["77 (sqlite3)"])
     result = world.rollback_with_data()
     assert "77 (sqlite3) still has the database open" in result["error"]["what"]
     assert result["code"] == REVERTED
@@ -214,6 +216,7 @@ def test_who_has_a_database_open_is_found_by_the_file_not_its_name(tmp_path: Pat
     import sys
 
     path = tmp_path / "a.db"
+    database = Database("a.db", path)
     path.write_text("")
     (tmp_path / "other").symlink_to(path)
     code = "import sys; f = open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
@@ -222,9 +225,9 @@ def test_who_has_a_database_open_is_found_by_the_file_not_its_name(tmp_path: Pat
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
         assert running.stdout
         assert running.stdout.readline() == "open\n"
-        assert [each.split()[0] for each in file_swap.openers(path)] == [str(running.pid)]
+        assert [each.split()[0] for each in file_swap.openers(database)] == [str(running.pid)]
         running.communicate()
-    assert file_swap.openers(path) == []
+    assert file_swap.openers(database) == []
 
 
 def test_with_s3_away_the_rollback_goes_on_and_says_so(world: DataWorld) -> None:
@@ -452,14 +455,15 @@ def test_an_exchange_works_between_file_systems(
 
     pushed(world)
     world.leave_in_log("in the log")
-    rename = Path.rename
+    rename, data = os.rename, world.app.data.stat().st_ino
 
-    def refuse(self: Path, target: Path) -> Path:
-        if (self.parent == world.app.data) != (target.parent == world.app.data):
+    def refuse(old: str, new: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        inside = [handle is not None and os.fstat(handle).st_ino == data for handle in (src_dir_fd, dst_dir_fd)]
+        if inside[0] != inside[1]:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(self, target)
+        rename(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     kept = Path(world.rollback_with_data()["kept"]["aside"])
     assert world.rows() == ["before", "between"]
     assert world.rows(kept / "old/shop.db") == ["between", "after", "in the log"]

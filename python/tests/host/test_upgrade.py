@@ -270,13 +270,19 @@ def live_is(host: Host, release: str) -> None:
 # ---------------------------------------------------------------------------------------------- the upgrade
 
 
-def test_provisioning_fails_no_request_and_restarts_nothing(host: Host, upgraded: Json, measured: Any) -> None:
+def test_provisioning_fails_no_request_and_restarts_litestream_alone(host: Host, upgraded: Json, measured: Any) -> None:
     measured(f"the upgrade of {host.app} by provisioning", upgraded["load"].total)
     assert upgraded["load"].failures == []
     assert upgraded["load"].answered > 100
     assert upgraded["provisioned"]["result"] == "changed"
     assert upgraded["again"] == {"result": "unchanged", "changed": 0}
-    assert processes(host) == host.processes
+    now, stream = processes(host), f"homeport-{host.app}-litestream.service"
+    assert now.keys() == host.processes.keys()
+    # the older one runs it as root
+    restarted = {unit for unit in now if now[unit] != host.processes[unit]}
+    assert restarted == ({stream} if host.app == "ledger" else set())
+    if stream in restarted:
+        assert on_host(host.project.box, f"ps -o user= -p {now[stream]}").strip() == host.app
 
 
 def test_what_the_older_one_wrote_is_read_as_the_older_one_read_it(host: Host, upgraded: Json) -> None:

@@ -9,12 +9,13 @@ from hostctl.common.net.http import Answer
 from hostctl.host import listeners
 from hostctl.host.host import Host
 from hostctl.host.systemd import Unit
-from hostctl.instance import health
 from hostctl.journal.engine import Work
 from hostctl.release import app_config, records
 from hostctl.release.redact import redact
 
 POLL = 0.1  # seconds between two checks
+JOB_QUEUED = 2.0  # seconds in which a start job may still be queued
+LAST_LINES = 50  # of an instance's log, kept beside its record
 
 
 def wait_until_healthy(host: Host, unit: str, port: int, domain: str, check: HealthCheck) -> None:
@@ -78,12 +79,6 @@ def _meaning(status: int, host: str) -> str:
     return ""
 
 
-JOB_QUEUED = 2.0  # seconds in which a start job may still be queued
-
-
-LAST_LINES = 50
-
-
 def check_health(work: Work) -> str:
     """The step `health`: ask until the instance answers 2xx. Returns a line to show.
 
@@ -95,7 +90,7 @@ def check_health(work: Work) -> str:
     while True:
         answer = work.host.get(number, domain, check["path"], check["timeout"])
         unit = work.host.systemd.show(work.app.unit(work.release))[0]
-        why = health.problem(work.host, work.app.unit(work.release), number, domain, check["path"], answer)
+        why = problem(work.host, work.app.unit(work.release), number, domain, check["path"], answer)
         if not why and unit.state == "active":
             return f"GET {check['path']} answered {answer.status}"
         waited = work.host.clock() - begun

@@ -1,4 +1,7 @@
-"""The steps of a switch to another release, which push and rollback share: start, health, flip, verify, live."""
+"""The steps of a switch to another release, which push and rollback share: start, flip, verify, live.
+
+The step health is that of hostctl.instance.health.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +50,6 @@ def stop_new(work: Work) -> None:
     if work.app.live() == work.release:
         raise HostError(f"{work.release} is still live", str(work.app.live_link))
     work.host.systemd.stop(work.app.unit(work.release))
-
-
-# ---------------------------------------------------------------------------------------------- health
 
 
 # ---------------------------------------------------------------------------------------------- flip

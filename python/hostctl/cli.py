@@ -600,6 +600,8 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
         from hostctl.host import converge
 
         return {"changed": converge.converge(cast("converge.Spec", schema.read(converge.SPEC)))}
+    if verb == "host" and rest[:1] == ["firewall"]:
+        return _firewall(layout, list(rest[1:]))
     if verb == "edge":
         from hostctl.edge import caddy
 
@@ -612,6 +614,19 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
     raise HostError(
         "unknown arguments", "the arguments", "one of hostctl boot, host converge, edge check|apply|certificates", USAGE
     )
+
+
+def _firewall(layout: Layout, words: list[str]) -> Answer:
+    """The verbs apply APP SECONDS (reads what the app asks for on standard input), confirm, undo and forget APP."""
+    from hostctl.core import schema
+    from hostctl.host import firewall
+
+    if len(words) == 3 and words[0] == "apply":
+        wish = cast("firewall.Wish", schema.read(firewall.SPEC))
+        return firewall.apply(layout, checked("app", words[1]), wish, whole(5, 600)(words[2]))
+    if words in (["confirm"], ["undo"]):
+        return firewall.confirm(layout) if words == ["confirm"] else firewall.undo(layout)
+    raise HostError("unknown arguments", "the arguments", "hostctl host firewall apply|confirm|undo", USAGE)
 
 
 def _own_certificates(app: str) -> Answer:

@@ -73,6 +73,8 @@ KeyringEntry = Annotated[str, BeforeValidator(values.keyring_entry)]
 Program = Annotated[str, BeforeValidator(values.program)]
 Sql = Annotated[str, BeforeValidator(values.sql)]
 Address = Annotated[str, BeforeValidator(values.address)]
+OPEN_PORT = WithJsonSchema({"type": ["string", "integer"], "pattern": r"^[0-9]+(/(tcp|udp))?$"})
+OpenPort = Annotated[str, BeforeValidator(values.open_port), OPEN_PORT]
 Port = Annotated[int, BeforeValidator(values.whole_number(1, 65535)), between(1, 65535)]
 
 

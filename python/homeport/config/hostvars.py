@@ -176,6 +176,7 @@ def _app(loaded: Loaded) -> Json:
         "homeport_env": push.env,
         "homeport_env_secret": list(config.env.secret),
         "homeport_build": _build(loaded),
+        "homeport_hardening": {"firewall": config.hardening.firewall, "open": list(config.hardening.open)},
         "homeport_builds_here": config.release.build == "host",
     }
 

@@ -23,12 +23,14 @@ from homeport.config.fields import (
     Cores,
     DomainName,
     Email,
+    Flag,
     HostText,
     HttpsUrl,
     KeyName,
     KeyringEntry,
     Limit,
     Mistakes,
+    OpenPort,
     PasswordVariable,
     PathText,
     Port,
@@ -244,6 +246,18 @@ class Ssh(Section):
     """The file in which the host's key is pinned. Commit it."""
 
 
+class Hardening(Section):
+    """What protects the host itself. Each part can be turned off by its name."""
+
+    firewall: Flag = True
+    """A firewall that closes every port to other machines but SSH's, 80, 443 and `open`, whatever an app binds. It is
+    in force while one app of the host wants it. Other rules of nftables on the host stay, and count besides.
+    """
+
+    open: tuple[OpenPort, ...] = ()
+    """Ports that are open besides: 8443 or 8443/tcp, 51820/udp."""
+
+
 class Acme(Section):
     """The certificate authority; Let's Encrypt by default."""
 
@@ -366,6 +380,9 @@ class Config(Section):
 
     ssh: Ssh = Ssh()
     """How to log in on the host. Agents, jump hosts and hardware keys of ~/.ssh/config work as they are."""
+
+    hardening: Hardening = Hardening()
+    """What protects the host itself."""
 
     acme: Acme = Acme()
     """The certificate authority. Certificates come from Let's Encrypt unless another ACME directory is set."""

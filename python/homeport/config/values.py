@@ -43,6 +43,22 @@ def refuse(mistakes: list[tuple[Path, str]]) -> None:
         raise MistakesError(mistakes)
 
 
+def open_port(value: object) -> str:
+    """A port with its protocol, such as 8443/tcp, from "8443/tcp", "8443" or 8443."""
+    number, slash, protocol = str(value).partition("/")
+    if (
+        not isinstance(value, (int, str))
+        or isinstance(value, bool)
+        or not number.isascii()
+        or not number.isdigit()
+        or not 1 <= int(number) <= 65_535
+    ):
+        raise ValueError("must be a port such as 8443, 8443/tcp or 51820/udp, from 1 to 65535")
+    if protocol not in ("tcp", "udp") and slash:
+        raise ValueError("must end with /tcp or /udp, or with the number")
+    return f"{int(number)}/{protocol or 'tcp'}"
+
+
 def duration(least: float = 0.0, most: float = LONGEST_SECONDS) -> Callable[[object], float]:
     """A parser of "500ms", "30s", "5m", "1h" or a number of seconds, between two limits; returns seconds."""
     bounds = f"from {show_duration(least)} to {show_duration(most)}"

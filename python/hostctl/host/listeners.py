@@ -50,7 +50,7 @@ def of_group(group: str, proc: Path = Path("/proc")) -> list[Socket]:
     for process in _processes(group, proc):
         with suppress(OSError):  # the process has ended meanwhile
             if (process / "ns/net").readlink() == (proc / "self/ns/net").readlink():
-                found |= set(_of(process))
+                found |= set(of_process(process))
     return sorted(found)
 
 
@@ -111,7 +111,8 @@ def _inodes(process: Path) -> set[str]:
     return inodes
 
 
-def _of(process: Path) -> Iterator[Socket]:
+def of_process(process: Path) -> Iterator[Socket]:
+    """The sockets that a process, a directory of /proc, listens on."""
     inodes, low = _inodes(process), ephemeral()
     for protocol in INTERNET:
         with suppress(OSError):

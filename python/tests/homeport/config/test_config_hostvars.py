@@ -105,6 +105,7 @@ def test_the_variables_of_the_host(project: Any) -> None:
             "env": {},
         },
         "homeport_builds_here": False,
+        "homeport_hardening": {"firewall": True, "open": []},
         "homeport_limits": {"memory": 2**29, "cpu": 1.5},
         "homeport_memory": 2**29,
         "homeport_cpu": 1.5,
@@ -213,3 +214,10 @@ def test_two_people_log_in(project: Any, good: Callable[[str], str]) -> None:
     assert str(target(found)) == "deploy@198.51.100.7:2222"
     assert str(target(found, provision=True)) == "root@198.51.100.7:2222"
     assert target(found).key == Path("/k")
+
+
+def test_the_firewall_is_on_unless_deploy_yml_says_otherwise(project: Any, good: Callable[[str], str]) -> None:
+    assert host_vars(loaded(project, good("")))["homeport_hardening"] == {"firewall": True, "open": []}
+    written = good("hardening: {firewall: false, open: [8443, 51820/udp]}\n")
+    found = host_vars(loaded(project, written))["homeport_hardening"]
+    assert found == {"firewall": False, "open": ["8443/tcp", "51820/udp"]}

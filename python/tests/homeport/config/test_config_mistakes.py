@@ -13,7 +13,7 @@ from homeport.config.problems import ConfigError
 
 TOP = (
     "app, host, domains, release, env, secrets, database, backup, accessories, health, drain_timeout, retain_releases, "
-    "limits, cron, hooks_path, notify, ssh, acme, verify"
+    "limits, cron, hooks_path, notify, ssh, hardening, acme, verify"
 )
 RELEASE = "name, path, build, containerfile, env, commands, migrate_timeout, strategy"
 DURATION = 'must be a duration such as "500ms", "30s", "5m" or "1h", from'

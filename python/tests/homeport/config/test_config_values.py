@@ -58,6 +58,23 @@ def test_sizes(written: object, count: int) -> None:
     assert values.size(values.LEAST_MEMORY)(written) == count
 
 
+@pytest.mark.parametrize(
+    ("written", "port"),
+    [(25, "25/tcp"), ("25", "25/tcp"), ("8443/tcp", "8443/tcp"), ("51820/udp", "51820/udp"), ("065535", "65535/tcp")],
+)
+def test_ports_that_are_open(written: object, port: str) -> None:
+    assert values.open_port(written) == port
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["0", 65_536, "ssh", "25/sctp", "25/", "/tcp", "25/tcp/x", "25 }", "٣", -1, 2.5, True, None, [], "", "22-25/tcp"],
+)
+def test_what_is_no_port_that_can_be_opened(written: object) -> None:
+    with pytest.raises(ValueError, match="must"):
+        values.open_port(written)
+
+
 @pytest.mark.parametrize("written", ["512", "1M", "2 G", "2g", "-2G", "", None, True, 0.5, [], "1.5G"])
 def test_what_is_no_size(written: object) -> None:
     with pytest.raises(ValueError, match="must be a size"):

@@ -1,0 +1,65 @@
+"""What of this host other machines can reach now, and which programs serve it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from hostctl.host import listeners
+
+# Programs that talk to their neighbours by default on a rented server and that nobody reaches on purpose: a firewall
+# closes them without asking. By the name that the kernel has of them, of 15 characters.
+CHATTER = frozenset(
+    {"systemd-resolve", "systemd-network", "systemd-timesyn", "avahi-daemon", "rpcbind", "rpc.statd", "chronyd", "ntpd"}
+    | {"dhclient", "dhcpcd", "cups-browsed", "epmd"}
+)
+SSH = frozenset({"sshd", "sshd-session"})
+
+
+class Service(NamedTuple):
+    """A port that other machines can reach. `unit`: the control group's last part that is a unit, "" for none."""
+
+    protocol: str  # tcp or udp
+    port: int
+    program: str
+    unit: str
+
+    @property
+    def name(self) -> str:
+        """As deploy.yml has it in hardening.open."""
+        return f"{self.port}/{self.protocol}"
+
+
+def services(proc: Path = Path("/proc")) -> list[Service]:
+    """Every port that other machines can reach, in the network namespace of this process, once for each program."""
+    found: set[Service] = set()
+    for process in proc.iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):  # the process has ended meanwhile
+                found |= _of(process, proc)
+    return sorted(found)
+
+
+def _of(process: Path, proc: Path) -> set[Service]:
+    if (process / "ns/net").readlink() != (proc / "self/ns/net").readlink():
+        return set()
+    program, unit = (process / "comm").read_text().strip(), unit_of((process / "cgroup").read_text())
+    public = [each for each in listeners.of_process(process) if each.is_public]
+    return {Service(each.protocol.removesuffix("6"), each.port, program, unit) for each in public}
+
+
+def unit_of(cgroup: str) -> str:
+    """The unit of a process with this /proc/PID/cgroup: the last part of its path that names one."""
+    parts = [part for line in cgroup.splitlines() if line.count(":") >= 2 for part in line.split(":", 2)[2].split("/")]
+    units = [part for part in parts if part.endswith((".service", ".socket", ".scope"))]
+    return units[-1] if units else ""
+
+
+def ssh_ports(found: list[Service], configured: str) -> set[int]:
+    """The ports on which SSH is served: those that sshd listens on, and those that `sshd -T` prints in `configured`."""
+    listening = {each.port for each in found if each.program in SSH or each.unit in ("ssh.socket", "ssh.service")}
+    lines = (line.split() for line in configured.splitlines())
+    return listening | {
+        int(words[1]) for words in lines if len(words) == 2 and words[0] == "port" and words[1].isdigit()
+    }

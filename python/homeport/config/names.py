@@ -26,7 +26,7 @@ _UNITS = """
 """
 
 # words of hostctl's own command line and of the directories beside the apps' own
-_HOMEPORT = "homeport hostctl edge boot host"
+_HOMEPORT = "homeport hostctl edge boot host firewall"
 
 RESERVED_APPS = frozenset(f"{_USERS} {_DIRECTORIES} {_UNITS} {_HOMEPORT}".split())
 RESERVED_LOGINS = frozenset(f"{_USERS} {_HOMEPORT}".split()) - {"deploy", "admin", "debian", "ubuntu"}

@@ -17,6 +17,9 @@ from pathlib import Path
 from hostctl.common.documents import Space
 from hostctl.common.finding import ERROR, OK, WARNING, Finding, ok, skipped
 from hostctl.doctor.context import Context
+from hostctl.host import exposure
+from hostctl.host import firewall as host_firewall
+from hostctl.host.exposure import Service
 from hostctl.verbs import inspect
 
 SUITES = {"12": "bookworm", "13": "trixie"}
@@ -210,6 +213,23 @@ def of_reboot(required: bool, running: str, kernels: Sequence[str]) -> Finding:
 
 def _in_parts(version: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version)]
+
+
+def firewall(context: Context) -> list[Finding]:
+    """Whether the firewall is in force, and what it leaves open."""
+    return [of_firewall(host_firewall.state(context.app.layout), exposure.services())]
+
+
+def of_firewall(state: host_firewall.State, services: Iterable[Service]) -> Finding:
+    """Whether the firewall is as its apps want it. `services`: what would be reached without it."""
+    if state.open is not None:
+        return Finding(OK, f"the firewall leaves open {', '.join(state.open)}")
+    ports = sorted({each.name for each in services if each.name not in host_firewall.EDGE})
+    says = f"other machines can reach {', '.join(ports) or 'nothing but the edge'}"
+    if state.wanted:
+        fix = "on the host: systemctl restart homeport-firewall; then deploy provision"
+        return Finding(ERROR, f"the firewall is not in force: {says}", fix)
+    return Finding(WARNING, f"there is no firewall: {says}", "hardening.firewall: true in deploy.yml; deploy provision")
 
 
 def packages(_: Context) -> list[Finding]:

@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[[Context], Iterable[Finding]]] = {
     "units": machine.units,
     "reboot": machine.reboot,
     "packages": machine.packages,
+    "firewall": machine.firewall,
     "app": service.app,
     "edge": service.edge,
     "maintenance": service.maintenance,

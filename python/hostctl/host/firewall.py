@@ -159,6 +159,23 @@ def undo(layout: Layout) -> dict[str, object]:
     return {"undone": True}
 
 
+class State(NamedTuple):
+    """Whether an app wants a firewall, and which ports it leaves open; None where it is not in force."""
+
+    wanted: bool
+    open: list[str] | None
+
+
+def state(layout: Layout) -> State:
+    """What there is of the firewall. Needs root."""
+    places = Places.of(layout)
+    wanted = any(wish["enabled"] for wish in _wishes(places).values())
+    if not places.rules.exists() or not _in_force([]):
+        return State(wanted, None)
+    found = re.findall(r"(tcp|udp) dport \{ ([0-9, ]+) \}", places.rules.read_text())
+    return State(wanted, [f"{port}/{protocol}" for protocol, ports in found for port in ports.split(", ")])
+
+
 def forget(layout: Layout, app: str) -> None:
     """Close what an app that is removed had opened. The firewall itself stays. Raises HostError."""
     places = Places.of(layout)

@@ -263,6 +263,7 @@ def _drop_files(removal: Removal) -> None:
     app = removal.app
     mounts: list[Place] = []
     _drop_certificates(removal)
+    removal.machine.close_ports(app)
     if not removal.keep_data:
         _copy(app.audit, removal.home / app.audit.name)
     for place in inventory.places(app, removal.keep_data):

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hostctl.common.errors import HostError
+from hostctl.core.paths import App
 from hostctl.edge import caddy
+from hostctl.host import firewall
 from hostctl.host.systemd import CALL_SECONDS
 
 PROC = Path("/proc")
@@ -43,6 +45,10 @@ class Machine:
     def apply_edge(self) -> None:
         """Apply the edge's configuration on the disk."""
         caddy.apply()
+
+    def close_ports(self, app: App) -> None:
+        """Have the firewall close the ports that only this app opens."""
+        firewall.forget(app.layout, app.name)
 
     def forget_user(self, name: str) -> bool:
         """Kill the processes of a user, then delete the user and its group. Returns whether it existed."""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hostctl.common.errors import HostError
 from hostctl.common.finding import ERROR, OK, WARNING, ok, run_check
 from hostctl.doctor import machine
+from hostctl.host.exposure import Service
+from hostctl.host.firewall import State
 
 GB, MB = 10**9, 10**6
 DEBIAN = {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"}
@@ -113,6 +115,19 @@ def test_a_reboot_is_pending_when_a_newer_kernel_waits_or_a_package_asks(
     asked: bool, running: str, kernels: list[str], state: str
 ) -> None:
     assert machine.of_reboot(asked, running, kernels).state == state
+
+
+def test_a_firewall_is_well_where_it_is_in_force_and_told_where_it_is_missing() -> None:
+    found = [Service("tcp", 80, "caddy", "caddy.service"), Service("tcp", 20_001, "beam.smp", "shop@1.service")]
+    assert machine.of_firewall(State(True, ["22/tcp", "80/tcp"]), found) == (
+        OK,
+        "the firewall leaves open 22/tcp, 80/tcp",
+        "",
+    )
+    missing = machine.of_firewall(State(True, None), found)
+    assert (missing.state, "can reach 20001/tcp" in missing.says) == (ERROR, True)
+    unwanted = machine.of_firewall(State(False, None), found)
+    assert (unwanted.state, "there is no firewall" in unwanted.says) == (WARNING, True)
 
 
 def test_upgrades_of_security_are_told_by_name() -> None:

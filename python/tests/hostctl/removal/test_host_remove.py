@@ -46,6 +46,10 @@ class FakeMachine:
         KILLER.act()
         self.applied += 1
 
+    def close_ports(self, app: App) -> None:
+        KILLER.act()
+        self.closed = app.name
+
     def forget_user(self, name: str) -> bool:
         KILLER.act()
         there = name in self.own_users

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from hostctl.common import files
 from hostctl.common.errors import FAILED, USAGE, HostError
 from hostctl.common.files import read_json
+from hostctl.core import lock
 from hostctl.core.paths import Layout
 from hostctl.core.schema import flag, list_of
 from hostctl.host import exposure
@@ -22,9 +24,12 @@ from hostctl.host.exposure import CHATTER, Service
 
 TABLE = "inet homeport"
 EDGE = ("80/tcp", "443/tcp", "443/udp")
+UNIT = "homeport-firewall.service"  # loads the rules at boot
 UNDO = "homeport-firewall-undo"
+LOCK_SECONDS = 60  # how long one provisioning of the host waits for another that changes the rules
 PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|udp)")
-PROGRAM_SECONDS = 30  # the time limit of nft, sshd and systemd-run
+PROGRAM_SECONDS = 30  # the time limit of nft, sshd, systemctl and systemd-run
+NO_PROGRAM = 127  # the exit status of a shell for it
 # units whose ports the firewall is there to close: the apps' and Homeport's own
 OWN_UNITS = re.compile(r"homeport-.*|caddy\.service")
 
@@ -45,11 +50,12 @@ class Places(NamedTuple):
     wishes: Path
     rules: Path
     candidate: Path
+    lock: Path
 
     @classmethod
     def of(cls, layout: Layout) -> Places:
         base = layout.root / "etc/homeport/firewall"
-        return cls(base / "apps", base / "rules.nft", base / "candidate.nft")
+        return cls(base / "apps", base / "rules.nft", base / "candidate.nft", base / "lock")
 
 
 # ---------------------------------------------------------------------------------------------- rules
@@ -71,7 +77,11 @@ def opened(wishes: Iterable[Wish], ssh: Iterable[int]) -> list[str] | None:
 
 
 def rules(names: Sequence[str] | None) -> str:
-    """The program for `nft -f`. It replaces the table in one step, or with None removes it."""
+    """The program for `nft -f`. It replaces the table in one step, or with None removes it.
+
+    TCP is refused as by a port on which nobody listens: whoever errs learns it at once. All else is dropped.
+    A protocol without ports passes, of a tunnel or of VRRP for instance: what a tunnel carries passes here again.
+    """
     remove = f"table {TABLE}\ndelete table {TABLE}\n"
     if names is None:
         return remove
@@ -84,10 +94,11 @@ def rules(names: Sequence[str] | None) -> str:
         type filter hook input priority filter; policy drop;
         ct state vmap {{ established : accept, related : accept, invalid : drop }}
         iif lo accept
-        meta l4proto {{ icmp, ipv6-icmp }} accept
+        meta l4proto != {{ tcp, udp, udplite, sctp, dccp }} accept
         udp sport 67 udp dport 68 accept
         ip6 saddr fe80::/10 udp dport 546 accept
-{accepts}    }}
+{accepts}        meta l4proto tcp reject with tcp reset
+    }}
 }}
 """
 
@@ -117,25 +128,30 @@ def apply(layout: Layout, app: str, wish: Wish, seconds: int) -> dict[str, objec
     and where the first rules would close what somebody may need.
     """
     places, found = Places.of(layout), exposure.services()
-    wishes = {**_wishes(places), app: wish}
-    ssh = exposure.ssh_ports(found, _run("sshd", "-T").stdout)
-    if not ssh:
-        raise HostError("no port of SSH is found, which must stay open", "sshd -T", "systemctl status ssh", FAILED)
-    names = opened(wishes.values(), ssh)
-    if names is not None and not places.rules.exists():
-        _refuse_to_close(closed(found, names, wishes))
-    text = rules(names)
-    changed = text != _confirmed(places) or not _in_force(names)
-    if changed:
-        _load_for(places, text, seconds)
-    files.make_directory(places.wishes, 0o755)
-    files.write_json(places.wishes / f"{app}.json", wish, 0o644)
+    with _lock(places):
+        wishes = {**_wishes(places), app: wish}
+        names = opened(wishes.values(), _ssh_ports(found))
+        if names is not None and not places.rules.exists():
+            _refuse_to_close(closed(found, names, wishes))
+        text = rules(names)
+        changed = text != _confirmed(places) or not _in_force(names)
+        if changed:
+            _load_for(places, text, seconds)
+        files.make_directory(places.wishes, 0o755)
+        files.write_json(places.wishes / f"{app}.json", wish, 0o644)
+    _load_at_boot()
     return {"changed": changed}
 
 
 def confirm(layout: Layout) -> dict[str, object]:
     """Keep the rules that wait to be confirmed; also after a reboot. Raises HostError if none wait any more."""
     places = Places.of(layout)
+    with _lock(places):
+        _confirm(places)
+    return {"confirmed": True}
+
+
+def _confirm(places: Places) -> None:
     if not places.candidate.exists():
         what = "the firewall's new rules were not confirmed in time, and are taken back"
         raise HostError(what, str(places.candidate), "deploy provision; hardening.firewall in deploy.yml", FAILED)
@@ -146,16 +162,16 @@ def confirm(layout: Layout) -> dict[str, object]:
     else:
         places.candidate.replace(places.rules)
         files.sync_directory(places.rules.parent)
-    return {"confirmed": True}
 
 
 def undo(layout: Layout) -> dict[str, object]:
     """Take back rules that nobody has confirmed."""
     places = Places.of(layout)
-    if not places.candidate.exists():
-        return {"undone": False}
-    _load(_confirmed(places))
-    files.unlink(places.candidate)
+    with _lock(places):
+        if not places.candidate.exists():
+            return {"undone": False}
+        _load(_confirmed(places))
+        files.unlink(places.candidate)
     return {"undone": True}
 
 
@@ -172,20 +188,67 @@ def state(layout: Layout) -> State:
     wanted = any(wish["enabled"] for wish in _wishes(places).values())
     if not places.rules.exists() or not _in_force([]):
         return State(wanted, None)
-    found = re.findall(r"(tcp|udp) dport \{ ([0-9, ]+) \}", places.rules.read_text())
-    return State(wanted, [f"{port}/{protocol}" for protocol, ports in found for port in ports.split(", ")])
+    return State(wanted, _open_in(places.rules.read_text()))
 
 
 def forget(layout: Layout, app: str) -> None:
-    """Close what an app that is removed had opened. The firewall itself stays. Raises HostError."""
+    """Close what an app that is removed had opened, unless something else still serves it: nobody would confirm that
+    the host is reached without it, through a VPN for instance. The firewall itself stays. Raises HostError.
+    """
     places = Places.of(layout)
     files.unlink(places.wishes / f"{app}.json")
     if not places.rules.exists():
         return
-    wishes = list(_wishes(places).values()) or [Wish(enabled=True, open=[])]
-    text = rules(opened(wishes, exposure.ssh_ports(exposure.services(), _run("sshd", "-T").stdout)))
-    _load(text)
-    files.write_atomic(places.rules, text.encode(), 0o644)
+    with _lock(places):
+        text = rules(_without(app, places, exposure.services()))
+        _load(text)
+        files.write_atomic(places.rules, text.encode(), 0o644)
+
+
+def _without(app: str, places: Places, found: list[Service]) -> list[str] | None:
+    """The ports that stay open without an app, sorted; None if the apps that stay want no firewall."""
+    wishes = _wishes(places) or {app: Wish(enabled=True, open=[])}
+    ssh = _ssh_ports(found)
+    names = opened(wishes.values(), ssh)
+    if names is None:
+        return None
+    served = {each.name for each in closed(found, names, {*wishes, app})}
+    kept = [name for name in _open_in(places.rules.read_text()) if name in served]
+    return opened([*wishes.values(), Wish(enabled=True, open=kept)], ssh)
+
+
+def _open_in(text: str) -> list[str]:
+    """The ports that these rules leave open."""
+    found = re.findall(r"(tcp|udp) dport \{ ([0-9, ]+) \}", text)
+    return [f"{port}/{protocol}" for protocol, ports in found for port in ports.split(", ")]
+
+
+def _ssh_ports(found: list[Service]) -> set[int]:
+    """Raises HostError where none is found: a firewall would lock everybody out."""
+    shown = _run("systemctl", "show", "--property=ActiveState,Listen", "ssh.socket").stdout
+    sockets = shown if "ActiveState=active" in shown.splitlines() else ""
+    ports = exposure.ssh_ports(found, _run("sshd", "-T").stdout, sockets)
+    if not ports:
+        raise HostError("no port of SSH is found, which must stay open", "sshd -T", "systemctl status ssh", FAILED)
+    return ports
+
+
+def _load_at_boot() -> None:
+    """Enable the unit, and have systemd read it anew, where it has not: also after a run that was killed."""
+    shown = _run("systemctl", "show", "--property=UnitFileState,NeedDaemonReload", UNIT).stdout.splitlines()
+    if not {"UnitFileState=enabled", "NeedDaemonReload=no"} <= set(shown):
+        _run("systemctl", "daemon-reload")
+        done = _run("systemctl", "enable", UNIT)
+        if done.returncode != 0:
+            what = f"systemd does not enable the unit: {done.stderr.strip()[:300]}"
+            raise HostError(what, UNIT, "deploy provision", FAILED)
+
+
+def _lock(places: Places) -> AbstractContextManager[None]:
+    """One change of the rules at a time. Raises HostError where another lasts longer."""
+    files.make_directory(places.lock.parent, 0o755)
+    busy = HostError("another provisioning changes the firewall now", str(places.lock), "try again", FAILED)
+    return lock.hold(places.lock, busy, LOCK_SECONDS)
 
 
 def _refuse_to_close(found: Sequence[Service]) -> None:
@@ -242,4 +305,7 @@ def _confirmed(places: Places) -> str:
 
 
 def _run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
+    try:
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
+    except FileNotFoundError:  # sshd, where another program serves SSH
+        return subprocess.CompletedProcess(words, NO_PROGRAM, "", f"{words[0]} is not installed")

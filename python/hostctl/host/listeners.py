@@ -50,7 +50,7 @@ def of_group(group: str, proc: Path = Path("/proc")) -> list[Socket]:
     for process in _processes(group, proc):
         with suppress(OSError):  # the process has ended meanwhile
             if (process / "ns/net").readlink() == (proc / "self/ns/net").readlink():
-                found |= set(of_process(process))
+                found |= set(of_process(process, inodes(process)))
     return sorted(found)
 
 
@@ -89,7 +89,7 @@ def _sockets(group: str, proc: Path) -> set[str]:
     found: set[str] = set()
     for process in _processes(group, proc):
         with suppress(OSError):  # the process has ended meanwhile
-            found |= _inodes(process)
+            found |= inodes(process)
     return found
 
 
@@ -101,24 +101,44 @@ def _processes(group: str, proc: Path) -> Iterator[Path]:
                     yield path
 
 
-def _inodes(process: Path) -> set[str]:
+def inodes(process: Path) -> set[str]:
     """The inodes of the sockets that a process has open. Raises OSError if it has ended."""
-    inodes = set()
+    found = set()
     for path in (process / "fd").iterdir():
         with suppress(OSError):
             if match := re.fullmatch(r"socket:\[(\d+)\]", str(path.readlink())):
-                inodes.add(match[1])
-    return inodes
+                found.add(match[1])
+    return found
 
 
-def of_process(process: Path) -> Iterator[Socket]:
-    """The sockets that a process, a directory of /proc, listens on."""
-    inodes, low = _inodes(process), ephemeral()
+def of_process(process: Path, sockets: set[str]) -> Iterator[Socket]:
+    """The listening sockets among those with these inodes, in the namespace of a process, a directory of /proc."""
+    low = ephemeral()
     for protocol in INTERNET:
         with suppress(OSError):
-            yield from internet(protocol, (process / "net" / protocol).read_text().splitlines()[1:], inodes, low)
+            yield from internet(protocol, (process / "net" / protocol).read_text().splitlines()[1:], sockets, low)
     with suppress(OSError):
-        yield from unix((process / "net/unix").read_text().splitlines()[1:], inodes)
+        yield from unix((process / "net/unix").read_text().splitlines()[1:], sockets)
+
+
+def of_kernel(proc: Path, held: set[str], known: set[str]) -> Iterator[Socket]:
+    """The listening sockets among the `known` that no process holds: WireGuard's and NFS's, for instance. Also on an
+    ephemeral port: the kernel itself asks no server from there.
+    """
+    for protocol in INTERNET:
+        with suppress(OSError):
+            rows = (proc / "self/net" / protocol).read_text().splitlines()[1:]
+            yield from internet(protocol, rows, known - held, 65_536)
+
+
+def all_inodes(proc: Path) -> set[str]:
+    """The inodes of all sockets of TCP and UDP in the network namespace of this process."""
+    found: set[str] = set()
+    for protocol in INTERNET:
+        with suppress(OSError):
+            rows = (line.split() for line in (proc / "self/net" / protocol).read_text().splitlines()[1:])
+            found |= {fields[9] for fields in rows if len(fields) > 9}
+    return found
 
 
 def ephemeral(path: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> int:

@@ -43,7 +43,8 @@ EXAMPLES = """
 """
 
 UNDONE_AFTER = 60  # seconds until the host takes new rules back
-TRIES, PAUSE = 3, 2.0  # attempts at a new connection, and the seconds between them
+# attempts at a new connection, the seconds that each may take, and those between them: in all, less than UNDONE_AFTER
+TRIES, WAIT, PAUSE = 3, 16, 2.0
 FRESH = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
 
 
@@ -68,7 +69,11 @@ class ActionModule(Action):
         said = ""
         for attempt in range(TRIES):
             time.sleep(PAUSE if attempt else 0)
-            done = subprocess.run(self._fresh(task_vars), capture_output=True, text=True, timeout=60, check=False)
+            try:
+                done = subprocess.run(self._fresh(task_vars), capture_output=True, text=True, timeout=WAIT, check=False)
+            except subprocess.TimeoutExpired:
+                said = f"no answer within {WAIT} s"
+                continue
             if done.returncode == 0:
                 return
             said = (done.stderr.strip().splitlines() or [said])[-1]

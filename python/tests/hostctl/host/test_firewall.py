@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hostctl.common.errors import HostError
+from hostctl.core import lock
 from hostctl.core.paths import Layout
 from hostctl.core.schema import mistakes
 from hostctl.host import exposure, firewall
@@ -90,7 +91,13 @@ def test_the_unit_of_a_process_is_the_last_of_its_control_group(cgroup: str, uni
 
 def test_ssh_has_the_ports_it_listens_on_and_those_it_is_configured_for() -> None:
     by_socket = Service("tcp", 2200, "systemd", "ssh.socket")
-    assert ssh_ports([SSHD, SMTP, by_socket], "port 2222\nport x\naddressfamily any\n") == {22, 2200, 2222}
+    assert ssh_ports([SSHD, SMTP, by_socket], "port 2222\nport x\naddressfamily any\n", "") == {22, 2200, 2222}
+
+
+def test_ssh_has_the_ports_on_which_systemd_listens_for_it() -> None:
+    by_init = Service("tcp", 2200, "systemd", "init.scope")
+    shown = "ActiveState=active\nListen=0.0.0.0:2200 (Stream)\nListen=[::]:2201 (Stream)\nListen=/run/9 (Stream)\n"
+    assert ssh_ports([by_init], "", shown) == {2200, 2201}
 
 
 # ---------------------------------------------------------------------------------------------- transitions
@@ -229,6 +236,97 @@ def test_a_removed_app_leaves_the_firewall_and_closes_its_ports(machine: Machine
     assert Places.of(layout).rules.read_text() == machine.loaded[-1]
     firewall.forget(layout, "blog")
     assert "{ 22, 80, 443 }" in machine.loaded[-1]
+
+
+def test_a_removed_app_does_not_close_what_something_else_still_serves(
+    machine: Machine, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vpn = Service("udp", 51_820, exposure.KERNEL, "")
+    own = Service("tcp", 8443, "beam.smp", "shop@1.service")
+    monkeypatch.setattr(exposure, "services", lambda: [SSHD, vpn, own, SMTP])
+    firewall.apply(layout, "shop", wish("8443/tcp", "51820/udp", "25/tcp", "9/tcp"), 60)
+    firewall.confirm(layout)
+    monkeypatch.setattr(exposure, "services", lambda: [SSHD, vpn, own])
+    firewall.forget(layout, "shop")
+    assert firewall.state(layout).open == ["22/tcp", "80/tcp", "443/tcp", "443/udp", "51820/udp"]
+
+
+def test_where_no_port_of_ssh_is_found_a_removal_closes_nothing(
+    machine: Machine, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firewall.apply(layout, "shop", wish("8443/tcp"), 60)
+    firewall.confirm(layout)
+    loaded, kept = list(machine.loaded), Places.of(layout).rules.read_text()
+    machine.answers["sshd"] = (255, "")
+    monkeypatch.setattr(exposure, "services", list)
+    with pytest.raises(HostError, match="no port of SSH"):
+        firewall.forget(layout, "shop")
+    assert (machine.loaded, Places.of(layout).rules.read_text()) == (loaded, kept)
+
+
+def test_a_socket_unit_of_ssh_counts_while_it_is_active(machine: Machine, layout: Layout) -> None:
+    for state, port in (("active", True), ("inactive", False)):
+        machine.answers["systemctl"] = (0, f"Listen=[::]:2200 (Stream)\nActiveState={state}\n")
+        firewall.apply(layout, "shop", wish(), 60)
+        assert ("2200" in machine.loaded[-1]) is port
+
+
+@pytest.mark.parametrize(
+    ("shown", "enables"),
+    [
+        ("UnitFileState=enabled\nNeedDaemonReload=no\n", False),
+        ("UnitFileState=enabled\nNeedDaemonReload=yes\n", True),
+        ("UnitFileState=disabled\nNeedDaemonReload=no\n", True),
+        ("", True),
+    ],
+)
+def test_the_unit_is_enabled_unless_it_is(machine: Machine, layout: Layout, shown: str, enables: bool) -> None:
+    machine.answers["systemctl"] = (0, shown)
+    firewall.apply(layout, "shop", wish(), 60)
+    assert (("systemctl", "enable", firewall.UNIT) in machine.calls) is enables
+    assert (("systemctl", "daemon-reload") in machine.calls) is enables
+
+
+def test_one_change_of_the_rules_at_a_time(machine: Machine, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    firewall.apply(layout, "shop", wish(), 60)
+    monkeypatch.setattr(firewall, "LOCK_SECONDS", 0)
+    with lock.Flock(Places.of(layout).lock), pytest.raises(HostError, match="another provisioning"):
+        firewall.confirm(layout)
+    assert Places.of(layout).candidate.exists()
+
+
+def test_a_host_without_nftables_is_told_so_and_keeps_what_it_has(machine: Machine, layout: Layout) -> None:
+    machine.answers["nft"] = (1, "")
+    with pytest.raises(HostError) as refused:
+        firewall.apply(layout, "shop", wish(), 60)
+    assert "hardening.firewall: false" in refused.value.fix
+    assert (machine.loaded, list(Places.of(layout).rules.parent.glob("*.nft"))) == ([], [])
+    assert firewall.apply(layout, "shop", wish(enabled=False), 60) == {"changed": False}
+    firewall.forget(layout, "shop")
+
+
+def test_a_program_that_is_not_installed_says_nothing() -> None:
+    assert firewall._run("homeport-no-such-program").returncode == firewall.NO_PROGRAM
+
+
+def test_a_socket_that_no_process_holds_is_the_kernels(tmp_path: Path) -> None:
+    head = "sl\n"
+    own = "0: 00000000:{:04X} 00000000:0000 {} 0:0 0:0 0  0 0 {} 1\n"
+    process = tmp_path / "self"
+    for path in (process / "net", process / "ns", tmp_path / "7/fd", tmp_path / "7/net", tmp_path / "7/ns"):
+        path.mkdir(parents=True)
+    for each in (process, tmp_path / "7"):
+        (each / "ns/net").symlink_to("net:[1]")
+        (each / "net/tcp").write_text(head + own.format(2049, "0A", 5) + own.format(25, "0A", 6))
+        (each / "net/udp").write_text(head + own.format(51_820, "07", 8))
+    (tmp_path / "7/fd/3").symlink_to("socket:[6]")
+    (tmp_path / "7/comm").write_text("master\n")
+    (tmp_path / "7/cgroup").write_text("0::/system.slice/postfix.service\n")
+    assert exposure.services(tmp_path) == [
+        SMTP,
+        Service("tcp", 2049, exposure.KERNEL, ""),
+        Service("udp", 51_820, exposure.KERNEL, ""),
+    ]
 
 
 def test_a_table_that_somebody_has_flushed_is_loaded_again(machine: Machine, layout: Layout) -> None:

@@ -144,7 +144,7 @@ def test_a_port_on_which_somebody_else_listens_as_well_is_foreign(monkeypatch: p
         own.bind(("127.0.0.1", 0))
         beside.bind(("127.0.0.2", own.getsockname()[1]))
         mine = str(Path(f"/proc/self/fd/{own.fileno()}").readlink())[8:-1]
-        monkeypatch.setattr(listeners, "_inodes", lambda _: {mine})
+        monkeypatch.setattr(listeners, "inodes", lambda _: {mine})
         own.listen()
         assert listeners.holder(own.getsockname()[1], "own") == listeners.OWN
         beside.listen()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from hostctl.common.errors import HostError
@@ -29,7 +29,10 @@ SELECT format('CREATE ROLE %I LOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_
 GRANT :"user" TO :"role";
 ALTER ROLE :"role" SET role = :'user';
 ALTER ROLE :"role" SET lock_timeout = :'timeout';
+ALTER ROLE :"role" CONNECTION LIMIT -1;
 """
+# the limit of the app's role counts nothing of this one: so it is closed except for migrations
+CLOSE_ROLE = 'ALTER ROLE :"role" CONNECTION LIMIT 0'
 # an index that is being built is not valid yet; one of a partitioned table waits for those of its partitions
 INVALID = """
 SELECT n.nspname, c.relname, t.relname,
@@ -85,6 +88,8 @@ def around_migrations(work: Work) -> Iterator[None]:
         ) from None
     finally:
         release_command.forget(work, "migrate")
+        if variables:
+            _close_role(server, config)
     note_invalid(work, lambda sql: cluster.query(server, sql, config.name))
 
 
@@ -99,7 +104,13 @@ def environment(app: App, release: str, config: Cluster) -> dict[str, str]:
 
 def _make_role(server: Server, config: Cluster) -> None:
     bound = {"role": config.user + SUFFIX, "user": config.user, "timeout": f"{round(config.lock_timeout * 1000)}ms"}
-    cluster.query(server, ROLE, bound=bound)
+    cluster.administer(server, ROLE, bound=bound)
+
+
+def _close_role(server: Server, config: Cluster) -> None:
+    """Let no session of the role begin. Without an error: the next push does it again."""
+    with suppress(HostError):
+        cluster.administer(server, CLOSE_ROLE, bound={"role": config.user + SUFFIX})
 
 
 def _log(work: Work) -> str:

@@ -60,7 +60,7 @@ def take_restore_point(work: Work, directory: Path) -> tuple[Json, str]:
     own_epoch = epochs.local(app) if config.backup else None
     if own_epoch is None:
         return document | _dump(app, config, server, directory), f"no backup: {config.name} was dumped"
-    at, lsn, file = cluster.query(server, CREATE_POINT, bound={"name": work.journal.id})[0]
+    at, lsn, file = cluster.administer(server, CREATE_POINT, bound={"name": work.journal.id})[0]
     position: PointPosition = {
         "epoch": own_epoch.epoch,
         "name": work.journal.id,

@@ -33,7 +33,7 @@ from hostctl.journal.engine import Work
 from hostctl.postgres.archive import epoch_branch, pgbackrest, replication, timelines
 from hostctl.postgres.archive.pgbackrest import Point, PointPosition
 from hostctl.postgres.database import data_swap, dumps, inspect, row_counts
-from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server import cluster, roles, scratch_server
 from hostctl.postgres.server.cluster import Server
 
 QUICK = 5.0  # seconds that the server may take to list its databases
@@ -138,7 +138,7 @@ def fetch(work: Work) -> str:
 def _checkpoint(app: App) -> None:
     server = cluster.live_server(app)
     if cluster.accepts_sessions(server):
-        cluster.query(server, "CHECKPOINT", timeout=row_counts.PATIENCE)
+        cluster.administer(server, "CHECKPOINT", timeout=row_counts.PATIENCE)
 
 
 def _restore(work: Work) -> RestoredDatabase:
@@ -205,6 +205,7 @@ def _restore_cluster(
     disk.require_space(app.cluster, disk.used_space(app.cluster_data), "the restored data")
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
     with scratch_server.recovered(app, into, restored.settings, archive=live) as (server, reached):
+        roles.converge(server, config)  # the backup may be from before they were
         content = _inspect(server, config.name)
         if dump is not None:
             dumps.dump(server, config.name, dump)

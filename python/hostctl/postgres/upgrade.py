@@ -173,7 +173,11 @@ def _analyze(app: App) -> None:
     """Collect the planner's statistics, which pg_upgrade does not copy. Raises HostError."""
     server = cluster.live_server(app)
     argv: list[str | Path] = [server.bin / "vacuumdb", "--all", "--analyze-only", "-h", server.socket]
-    done = cluster.run_as_postgres([*argv, "-U", cluster.SUPERUSER, "-j", str(os.cpu_count() or 1)], timeout=LONGEST)
+    # functions of an index run as its owner, and the planner's statistics need no other code of the app's
+    options = cluster.session_options(server, cluster.SUPERUSER, {"statement_timeout": "0"})
+    env = {**cluster.client_environment(), "PGOPTIONS": options}
+    argv += ["-U", cluster.SUPERUSER, "-j", str(os.cpu_count() or 1)]
+    done = cluster.run_as_postgres(argv, timeout=LONGEST, env=env)
     if done.returncode != 0:
         raise HostError(f"vacuumdb: {cluster.error_line(done.stderr)}", str(app.cluster_data), RETRY)
 

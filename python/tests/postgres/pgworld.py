@@ -210,7 +210,8 @@ class Host:
         lines = [f"{name} = '{value}'\n" for name, value in (told | more).items()]
         self.configuration.write_text("".join(lines))
         (etc / "pg_hba.conf").write_text("local all all peer map=homeport\n")
-        known = [("root", "postgres"), ("root", USER), ("postgres", "postgres")]
+        known = [("postgres", role) for role in (cluster.SUPERUSER, cluster.MONITOR, cluster.READER, USER)]
+        known += [("root", "postgres"), ("root", USER)]
         (etc / "pg_ident.conf").write_text("".join(f"homeport {system} {role}\n" for system, role in known))
 
     def keep_keys(self, key: str | None = None) -> None:
@@ -302,8 +303,8 @@ class Writer:
 
 
 def numbers(host: Host, server: cluster.Server | None = None) -> list[int]:
-    """The rows that a server has, asked as its superuser."""
-    found = cluster.query(server or host.server, "SELECT n FROM rows ORDER BY n", "shop")
+    """The rows that a server has, asked as hostctl asks for the data of the app."""
+    found = cluster.query(server or host.server, "SELECT n FROM public.rows ORDER BY n", "shop", cluster.READER)
     return [int(row[0]) for row in found]
 
 

@@ -27,7 +27,7 @@ from hostctl.host.host import Host
 from hostctl.postgres.archive import pgbackrest, replication, timelines
 from hostctl.postgres.archive.timelines import Base
 from hostctl.postgres.database.inspect import read_state, write_canary
-from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server import cluster, roles, scratch_server
 from hostctl.postgres.server.cluster import Cluster, Server
 
 # A change that is undone between two reads (a table that is created and dropped) can make the copies differ by chance.
@@ -36,13 +36,10 @@ ROUNDS = 2
 PATIENCE = 60.0  # seconds, at least, that a row may take to arrive on S3
 LONGEST = 6 * 3600.0  # seconds for each of the checks
 SHOWN = 3  # findings of a program in an error
-# these override what the app's parameters set for every session
-UNHINDERED = "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0"
 SIZE = "SELECT sum(pg_database_size(oid)) FROM pg_database"
-# The statement is the app's: it runs with the app's privileges, and psql interprets no meta-command in it.
+# The statement is the app's: it runs in a session of the app's role, and psql interprets no meta-command in it.
 VERIFY = """
 SET default_transaction_read_only = on;
-SET ROLE :"user";
 SELECT :'statement' \\gexec
 """
 
@@ -143,6 +140,7 @@ def _copy(work: Work, at: float | None = None) -> Iterator[Server]:
         try:
             restored = pgbackrest.restore(work.app, target, at)
             copy_server = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
+            roles.converge(copy_server, cluster.require(work.app))  # the base backup may be from before they were
         except HostError as error:
             raise DamagedCopyError(error.what) from None
         yield copy_server
@@ -193,7 +191,10 @@ def _is_sound(work: Work, config: Cluster, at: float) -> bool:
 def amcheck(copy_server: Server) -> None:
     """Check the tables and indexes in all databases of the copy. Raises DamagedCopyError."""
     argv: list[str | Path] = [copy_server.bin / "pg_amcheck", "--all", "--heapallindexed", "--install-missing"]
-    _run_check([*argv, "-h", copy_server.socket, "-U", cluster.SUPERUSER], "pg_amcheck", {"PGOPTIONS": UNHINDERED})
+    # the functions of an index run as its owner: see amcheck's documentation
+    options = cluster.session_options(copy_server, cluster.SUPERUSER, {"statement_timeout": "0"})
+    env = {**cluster.client_environment(), "PGOPTIONS": options}
+    _run_check([*argv, "-h", copy_server.socket, "-U", cluster.SUPERUSER], "pg_amcheck", env)
 
 
 def check_checksums(copy_server: Server) -> None:
@@ -226,9 +227,9 @@ def verify(copy_server: Server, config: Cluster, statements: Sequence[str]) -> l
 
 def _failure(copy_server: Server, config: Cluster, statement: str) -> str:
     """Why a check fails; "" for one that passes."""
-    bound = {"user": config.user, "statement": statement}
+    bound = {"statement": statement}
     try:
-        rows = cluster.query(copy_server, VERIFY, config.name, timeout=LONGEST, bound=bound)
+        rows = cluster.query(copy_server, VERIFY, config.name, config.user, LONGEST, bound)
     except HostError as error:
         return error.what
     if not rows:

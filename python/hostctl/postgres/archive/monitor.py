@@ -245,7 +245,7 @@ def drop_wal(app: App, archiver: Archiver) -> None:
     state.require_full(app, "WAL was dropped because it could not be archived")
     write_json(drop_marker(app), marker, mode=0o644)
     with suppress(HostError):
-        cluster.query(cluster.live_server(app), "CHECKPOINT", timeout=600)
+        cluster.administer(cluster.live_server(app), "CHECKPOINT", timeout=600)
 
 
 def _end_dropping(app: App) -> str:

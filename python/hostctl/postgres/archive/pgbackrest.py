@@ -32,8 +32,6 @@ from hostctl.postgres.server import cluster
 PROGRAM = "pgbackrest"
 QUICK = 120.0  # seconds for a command that moves no data
 WHOLE = 24 * 3600.0  # seconds for a command that does
-# for pgBackRest's sessions; they override what the app's parameters set
-UNHINDERED = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off"
 PROCESSES = 4  # at most, for one command
 PUSH = 10  # seconds that the server's archiver waits for one segment before it tries again
 IO_TIMEOUT = 30  # seconds that the store may take for an answer
@@ -242,10 +240,11 @@ def command_line(app: App, command: str, *options: str) -> list[str]:
 def run(app: App, command: str, *options: str, timeout: float = QUICK) -> str:
     """Run a command of pgBackRest as the user postgres; returns its output. Raises HostError with its error."""
     failure = f"pgBackRest: {command} failed"
+    # its sessions are the superuser's, in the database postgres
+    session = cluster.session_options(cluster.live_server(app), cluster.SUPERUSER, {"statement_timeout": "0"})
+    env = {**cluster.client_environment(), "PGOPTIONS": session}
     try:
-        done = cluster.run_as_postgres(
-            command_line(app, command, *options), timeout=timeout, env={"PGOPTIONS": UNHINDERED}
-        )
+        done = cluster.run_as_postgres(command_line(app, command, *options), timeout=timeout, env=env)
     except FileNotFoundError:
         raise HostError(f"{failure}: it is not installed", PROGRAM, "deploy provision") from None
     except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ from hostctl.common.names import transition_id
 from hostctl.core.paths import App
 from hostctl.host.host import Host
 from hostctl.postgres.archive import pgbackrest, timelines, wal_stream
-from hostctl.postgres.server import cluster, create, scratch_server
+from hostctl.postgres.server import cluster, create, roles, scratch_server
 
 POLL = 0.1
 ARCHIVED = 120.0  # seconds that the archiver may take for all waiting segments
@@ -118,8 +118,8 @@ def _restore(app: App, backup: Backup, current: Epoch) -> StartOutcome:
     pgbackrest.configure(app, current.epoch)
     restored = pgbackrest.restore(app, into)
     cluster.use_version(app, cluster.data_major(into))
-    with scratch_server.recovered(app, into, restored.settings, archive=True):
-        pass  # shut down cleanly, on a timeline of its own
+    with scratch_server.recovered(app, into, restored.settings, archive=True) as (server, _):
+        roles.converge(server, cluster.require(app))  # then shut down cleanly, on a timeline of its own
     epochs.new_local(app, backup, current, "restored on a new host")
     state.require_full(app, "restored on a new host")
     _place(app, into)
@@ -144,7 +144,10 @@ def _start_server(app: App, host: Host) -> bool:
     """Start the server and apply its configuration; returns whether anything was changed."""
     was_running = host.systemd.show(app.cluster_unit)[0].runs
     cluster.start(app, host)
-    return bool(cluster.apply_configuration(app, host)) or not was_running
+    changed = bool(cluster.apply_configuration(app, host))
+    roles.converge(cluster.live_server(app), cluster.require(app))
+    roles.require_access(cluster.live_server(app), host.sleep)
+    return changed or not was_running
 
 
 def _archive(app: App, host: Host, moved: bool) -> bool:
@@ -207,7 +210,7 @@ def switch_epoch(app: App, host: Host, epoch: Epoch, at: float | None = None) ->
 
 def archive_all(app: App, host: Host, patience: float = ARCHIVED) -> None:
     """End the current segment, and wait until all segments are archived. Raises HostError."""
-    ((last,),) = cluster.query(cluster.live_server(app), "SELECT pg_walfile_name(pg_switch_wal())")
+    ((last,),) = cluster.administer(cluster.live_server(app), "SELECT pg_walfile_name(pg_switch_wal())")
     started = host.clock()
     while waiting := unarchived(app, last):
         if host.clock() - started > patience:

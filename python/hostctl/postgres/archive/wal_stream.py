@@ -265,12 +265,12 @@ class Session:
 
     def __init__(self, server: cluster.Server) -> None:
         argv: list[str | Path] = [server.bin / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", server.socket]
-        argv += ["-U", cluster.SUPERUSER, "-d", cluster.SUPERUSER]
-        env = {**cluster.environment(), "PGAPPNAME": "hostctl tail", "PGCONNECT_TIMEOUT": "5"}
-        env |= {"PGOPTIONS": "-c statement_timeout=0 -c idle_session_timeout=0"}
+        argv += ["-U", cluster.MONITOR, "-d", cluster.SUPERUSER]
+        env = {**cluster.client_environment(), "PGAPPNAME": "hostctl tail", "PGCONNECT_TIMEOUT": "5"}
+        env |= {"PGOPTIONS": cluster.session_options(server, cluster.MONITOR, {"statement_timeout": "0"})}
         pipe = subprocess.PIPE
         self._psql = subprocess.Popen(
-            argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, cwd="/", text=True
+            cluster.as_postgres(argv), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, cwd="/", text=True
         )
         self._where = str(server.socket)
 

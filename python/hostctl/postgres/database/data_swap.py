@@ -69,7 +69,7 @@ def rename(server: Server, changes: dict[str, str]) -> None:
     script += "BEGIN;\n" + "".join(statements) + "COMMIT;\n"
     for tries_left in reversed(range(TRIES)):
         try:
-            cluster.query(server, script, bound=values, timeout=row_counts.SHORT)
+            cluster.administer(server, script, bound=values, timeout=row_counts.SHORT)
             return
         except HostError as error:
             if not tries_left or error.reason != cluster.OBJECT_IN_USE:

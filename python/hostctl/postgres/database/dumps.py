@@ -16,7 +16,7 @@ from pathlib import Path
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import sync_directory
 from hostctl.postgres.database import inspect, row_counts
-from hostctl.postgres.server import cluster
+from hostctl.postgres.server import cluster, roles
 from hostctl.postgres.server.cluster import Cluster, Server
 
 LOCK_WAIT = "60s"  # that a table may be locked by a migration
@@ -24,6 +24,9 @@ SPARE = 256 << 20  # bytes that stay free: the live server's WAL is on the same 
 DISK_POLL = 1.0  # seconds
 # a line of the table of contents: a number, two of the server's numbers, then kind, schema and name
 ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<kind>EXTENSION|COMMENT) - (?:EXTENSION )?(?P<name>\S+)")
+# the schema itself; --exclude-schema has what is in it
+ANALYZE = "SET client_min_messages = error;\nANALYZE"  # without warnings about tables of other owners
+OWN_SCHEMA = re.compile(r"^\d+; \d+ \d+ (?:SCHEMA - homeport|(?:ACL|COMMENT) - SCHEMA homeport) ")
 EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname"
 
 
@@ -34,14 +37,15 @@ def dump(server: Server, database: str, target: Path, sql: bool = False) -> Path
     """
     form = "plain" if sql else "custom"
     argv: list[str | Path] = [server.bin / "pg_dump", f"--format={form}", "--exclude-schema=homeport"]
-    argv += [f"--lock-wait-timeout={LOCK_WAIT}", "-h", server.socket, "-U", cluster.SUPERUSER, "-d", database]
+    argv += [f"--lock-wait-timeout={LOCK_WAIT}", "-h", server.socket, "-U", cluster.READER, "-d", database]
+    options = cluster.session_options(server, cluster.READER, {"statement_timeout": "0"})
     with open(target, "xb", opener=_private) as output:
         done = subprocess.run(
             cluster.as_postgres(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=cluster.environment(),
+            env={**cluster.client_environment(), "PGOPTIONS": options},
             text=True,
             errors="replace",
             check=False,
@@ -85,6 +89,11 @@ def without_extensions(lines: Sequence[str], present: Sequence[str]) -> list[str
     return [line for line in lines if not ((entry := ENTRY.match(line)) and entry["name"] in present)]
 
 
+def without_own_schema(lines: Sequence[str]) -> list[str]:
+    """The table of contents without the schema homeport, which is hostctl's in every database."""
+    return [line for line in lines if not OWN_SCHEMA.match(line)]
+
+
 # ---------------------------------------------------------------------------------------------- a second database
 
 
@@ -92,29 +101,23 @@ def load(server: Server, config: Cluster, file: Path, name: str) -> None:
     """Create the database `name` from a dump as the app's role, and analyze it. Raises HostError; the database stays
     until `drop_database`.
 
-    The dump's statements are not trusted, so they never run as the server's superuser. Extensions of the live database
-    are created first, since the app's role may lack the privilege.
+    The dump's statements are not trusted, so they never run as the server's superuser. hostctl's schema is there before
+    them, so that none of them can make it. Extensions of the live database are created before, too, since the app's
+    role may lack the privilege.
     """
     lines = contents(server, file)
     drop_database(server, name)
-    bound = {"name": name, "user": config.user}
-    cluster.query(
-        server, 'CREATE DATABASE :"name" OWNER :"user" TEMPLATE template0', bound=bound, timeout=row_counts.SHORT
-    )
-    cluster.query(server, 'REVOKE CONNECT, TEMPORARY ON DATABASE :"name" FROM PUBLIC', bound=bound)
     present = [row[0] for row in cluster.query(server, EXTENSIONS, config.name)]
-    for extension in present:
-        cluster.query(
-            server, 'CREATE EXTENSION IF NOT EXISTS :"extension" CASCADE', name, bound={"extension": extension}
-        )
-    _restore(server, config, file, name, without_extensions(lines, present))
+    roles.create_database(server, config, name, present)
+    _restore(server, config, file, name, without_own_schema(without_extensions(lines, present)))
     inspect.write_canary(server, config._replace(name=name))
-    cluster.query(server, "ANALYZE", name, timeout=row_counts.PATIENCE)
+    # as the app's role: functions of its indexes run
+    cluster.query(server, ANALYZE, name, config.user, timeout=row_counts.PATIENCE)
 
 
 def drop_database(server: Server, name: str) -> None:
     """Delete a database, if it exists. Raises HostError."""
-    cluster.query(server, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)', bound={"name": name}, timeout=600)
+    cluster.administer(server, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)', bound={"name": name}, timeout=600)
 
 
 def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Sequence[str]) -> None:
@@ -125,6 +128,7 @@ def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Se
         program = (server.bin / "pg_restore").resolve()
         argv: list[str | Path] = [program, "--exit-on-error", "--no-owner", "--no-privileges"]
         argv += ["--no-publications", "--no-subscriptions", "--no-security-labels", f"--use-list={listing}"]
+        argv += ["--exclude-schema=homeport"]
         argv += ["-h", server.socket, "-U", config.user, "-d", name]
         for path in (Path(directory), listing):
             set_owner(path, config.user)
@@ -135,7 +139,7 @@ def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Se
                 stdout=output,
                 stderr=output,
                 # overrides what database.parameters set for every session
-                env=cluster.environment() | {"PGOPTIONS": "-c default_transaction_read_only=off"},
+                env=cluster.client_environment() | {"PGOPTIONS": "-c default_transaction_read_only=off"},
                 cwd="/",
                 start_new_session=True,
             )

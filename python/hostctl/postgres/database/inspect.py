@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from hostctl.backup.compare import Canary, DatabaseState, Table
 from hostctl.common.errors import HostError
 from hostctl.postgres.server import cluster
-from hostctl.postgres.server.cluster import Cluster, Server
+from hostctl.postgres.server.cluster import READER, Cluster, Server
 
 KEPT_ROWS = 10_000  # numbered rows
 PATIENCE = 6 * 3600.0  # seconds for the largest table
@@ -26,7 +26,6 @@ Fact = list[str | int | float]
 # that the live server keeps its cores.
 SESSION = f"""
 SET application_name = 'hostctl look';
-SET search_path = pg_catalog;
 SET lock_timeout = '{LOCK_PATIENCE:g}s';
 SET client_connection_check_interval = '5s';
 SET max_parallel_workers_per_gather = 0;
@@ -93,12 +92,9 @@ SELECT json_build_array('canary', coalesce(min(n), 0), coalesce(max(n), 0), coun
 \\endif
 """
 
-# The table is created where it is missing, such as in a loaded database. One writer at a time, so no number is skipped.
+# One writer at a time, so no number is skipped.
 WRITE_CANARY = f"""
-SELECT to_regclass('homeport.canary') IS NULL AS absent \\gset
-\\if :absent
-{{create_table}};
-\\endif
+SET application_name = 'hostctl canary';
 BEGIN;
 SET LOCAL synchronous_commit = on;
 LOCK TABLE homeport.canary IN SHARE ROW EXCLUSIVE MODE;
@@ -126,7 +122,7 @@ def _horizon(before: DatabaseState | None) -> int | None:
 
 def _query_json(server: Server, database: str, script: str, timeout: float, bound: dict[str, str]) -> list[Fact]:
     """The rows of a script; each result is one column of JSON without line breaks."""
-    printed = cluster.query(server, script, database, timeout=timeout, bound=bound)
+    printed = cluster.query(server, script, database, READER, timeout=timeout, bound=bound)
     return [json.loads(line) for row in printed for line in row[0].splitlines() if line]
 
 
@@ -158,9 +154,7 @@ def write_canary(server: Server, config: Cluster) -> int:
 
     Raises HostError.
     """
-    create_table = ";\n".join(statement.format(user=':"user"') for statement in cluster.CANARY_DDL)
-    script = "SET application_name = 'hostctl canary';\n" + WRITE_CANARY.format(create_table=create_table)
-    rows = cluster.query(server, script, config.name, timeout=CANARY_PATIENCE, bound={"user": config.user})
+    rows = cluster.query(server, WRITE_CANARY, config.name, timeout=CANARY_PATIENCE)
     if not rows or not rows[0][0].strip().isdecimal():
         raise HostError("the numbered row was not written", f"database {config.name} at {server.socket}", "deploy logs")
     return int(rows[0][0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostctl.backup.compare import Canary
 from hostctl.postgres.server import cluster
-from hostctl.postgres.server.cluster import Server
+from hostctl.postgres.server.cluster import READER, Server
 
 PATIENCE = 6 * 3600.0  # seconds for the largest table
 SHORT = 60.0  # seconds for a query that reads no whole table
@@ -28,7 +28,7 @@ SELECT coalesce(min(n), 0), coalesce(max(n), 0), count(*) FROM homeport.canary;
 
 def rows(server: Server, database: str) -> dict[str, int]:
     """The rows of each table of the app; names in the schema public have no prefix. Raises HostError."""
-    return {name: int(count) for name, count in cluster.query(server, COUNTS, database, timeout=PATIENCE)}
+    return {name: int(count) for name, count in cluster.query(server, COUNTS, database, READER, timeout=PATIENCE)}
 
 
 def canary(server: Server, database: str) -> Canary:

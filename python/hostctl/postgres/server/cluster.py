@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import pwd
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from hostctl.core.paths import App
 from hostctl.host.host import Host
 
 SUPERUSER = "postgres"  # the user of the system, and the role
+MONITOR = "homeport_monitor"  # reads the server's state and writes hostctl's numbered rows; no more (see roles)
+READER = "homeport_reader"  # reads the app's data, for copies and comparisons; no more than the app itself otherwise
 VERSIONS = Path("/usr/lib/postgresql")  # where Debian puts each major version
 RECOVERY = 3600.0  # seconds that a start may take, including recovery after a crash
 INITDB = 600.0  # seconds
@@ -33,23 +36,37 @@ POLL = 0.1  # seconds
 SQLSTATE = "[0-9A-Z]{5}"
 OBJECT_IN_USE = "55006"  # the SQLSTATE of a statement that open sessions block
 LOCALE = "C.UTF-8"  # sorts by code point in every version of the C library, so an update never damages an index
-# the app's role and its database; no other role may connect to a database
-ROLE = """
-CREATE ROLE :"user" LOGIN;
-CREATE DATABASE :"name" OWNER :"user";
-REVOKE CONNECT, TEMPORARY ON DATABASE :"name", postgres FROM PUBLIC;
-REVOKE CONNECT ON DATABASE template1 FROM PUBLIC;
-"""
-CANARY_DDL = (
-    # hostctl's schema in the app's database: the canary's rows show up to which moment a copy goes
-    "CREATE SCHEMA IF NOT EXISTS homeport",
-    "CREATE TABLE IF NOT EXISTS homeport.canary (n bigint PRIMARY KEY, at timestamptz NOT NULL)",
-    # the app may read it, so that a pg_dump as the app's role works
-    "GRANT USAGE ON SCHEMA homeport TO {user}",
-    "GRANT SELECT ON homeport.canary TO {user}",
-)
+# What a session of hostctl's own roles sets by itself (PGOPTIONS): settings of a connection precede those of ALTER
+# DATABASE and ALTER ROLE, so nothing that the app has set there reaches it. Without a search_path only pg_catalog is
+# searched, for functions, operators and casts as well.
+ALWAYS = {
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "client_min_messages": "warning",
+}
+GUARD = {
+    "search_path": "",
+    "role": "none",
+    # what a policy hides is an error, and not a row less
+    "row_security": "off",
+    "local_preload_libraries": "",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "default_tablespace": "",
+    "temp_tablespaces": "",
+    "default_table_access_method": "heap",
+}
+SUPERUSER_GUARD = {"session_preload_libraries": "", "session_replication_role": "origin"}
+EVENT_TRIGGERS = 17  # the first major version that has the setting event_triggers
 FIX_PARAMETERS = "correct database.parameters in deploy.yml; then deploy provision"
 PENDING = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
+
+
+Sleep = Callable[[float], None]
 
 
 class Server(NamedTuple):
@@ -130,13 +147,19 @@ def run_as_postgres(
 
 def as_postgres(argv: Sequence[str | Path]) -> list[str]:
     """The command that runs `argv` as the user postgres: through setpriv for root, else as the current user."""
-    become = ["setpriv", f"--reuid={SUPERUSER}", f"--regid={SUPERUSER}", "--init-groups", "--inh-caps=-all", "--"]
+    become = ["setpriv", f"--reuid={SUPERUSER}", f"--regid={SUPERUSER}", "--init-groups", "--inh-caps=-all"]
+    become += ["--no-new-privs", "--"]
     return [*(become if os.geteuid() == 0 else []), *(str(argument) for argument in argv)]
 
 
 def environment() -> dict[str, str]:
     """The environment of PostgreSQL's programs: English messages, and no PG variable of this process."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": LOCALE, "LANGUAGE": "C", "PGCLIENTENCODING": "UTF8"}
+
+
+def client_environment() -> dict[str, str]:
+    """The environment of a client of an app's server: it refuses a socket on which another user listens."""
+    return {**environment(), "PGREQUIREPEER": SUPERUSER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name}
 
 
 def installed_majors() -> list[int]:
@@ -186,15 +209,17 @@ def query(
     server: Server,
     sql: str,
     database: str = SUPERUSER,
-    user: str = SUPERUSER,
+    user: str = MONITOR,
     timeout: float = 30.0,
     bound: Mapping[str, str] | None = None,
 ) -> list[list[str]]:
     """Every row of the statements' results; NULL is the empty string.
 
+    psql is a process of the user postgres, which pg_ident.conf allows to connect as `user`. Only a session of the app's
+    own role has the settings that the app made for it (see GUARD).
+
     `bound` are values: the SQL refers to them as :'name' (a literal) or :"name" (an identifier), which psql quotes.
-    They are passed in the environment, not in arguments. pg_ident.conf must allow the system user to connect as `user`:
-    it allows root and postgres to connect as postgres. Several statements are one transaction only with BEGIN; the
+    They are passed in the environment, not in arguments. Several statements are one transaction only with BEGIN; the
     first error ends the script. `timeout` in seconds, also for each statement on the server.
 
     Raises HostError with the server's message. Its `reason` is the SQLSTATE of a statement that failed.
@@ -205,14 +230,19 @@ def query(
     argv += ["-h", server.socket, "-U", user, "-d", database]
     values = {f"HOMEPORT_{checked('variable', name)}": value for name, value in (bound or {}).items()}
     script = "".join(f"\\getenv {name} HOMEPORT_{name}\n" for name in bound or {}) + sql
-    # these override what the app's parameters set for every session
-    options = f"-c statement_timeout={int(timeout * 1000)} -c lock_timeout=0 -c default_transaction_read_only=off"
-    options += " -c client_min_messages=warning"
-    env = {**environment(), **values, "PGAPPNAME": "hostctl", "PGCONNECT_TIMEOUT": "10", "PGOPTIONS": options}
+    options = session_options(server, user, {"statement_timeout": str(int(timeout * 1000))})
+    env = {**client_environment(), **values, "PGAPPNAME": "hostctl", "PGCONNECT_TIMEOUT": "10", "PGOPTIONS": options}
     where = f"database {database} at {server.socket}"
     try:
         done = subprocess.run(
-            argv, input=script, capture_output=True, text=True, check=False, timeout=timeout + 5, env=env, cwd="/"
+            as_postgres(argv),
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout + 5,
+            env=env,
+            cwd="/",
         )
     except subprocess.TimeoutExpired:
         raise HostError(f"PostgreSQL does not answer within {timeout:g} s", where, "deploy status") from None
@@ -222,6 +252,41 @@ def query(
         what = f"PostgreSQL: {error_line(done.stderr)}"
         raise HostError(what, where, "deploy logs, and deploy status", reason=sqlstate(done.stderr))
     return parse_rows(done.stdout)
+
+
+def administer(
+    server: Server,
+    sql: str,
+    database: str = SUPERUSER,
+    timeout: float = 30.0,
+    bound: Mapping[str, str] | None = None,
+) -> list[list[str]]:
+    """As `query`, as the server's superuser.
+
+    Its place is the database postgres, to which no role of the app can connect. In the app's database it may define
+    what is hostctl's, but must run nothing that the app can define: no function, operator, cast, trigger or view.
+    """
+    return query(server, sql, database, SUPERUSER, timeout, bound)
+
+
+def session_options(server: Server, user: str, more: Mapping[str, str]) -> str:
+    """The value of PGOPTIONS for a session of a role; see GUARD. `more` are settings of the caller's."""
+    settings = {**ALWAYS, **(GUARD if user in (SUPERUSER, MONITOR, READER) else {})}
+    if user == SUPERUSER:
+        settings |= SUPERUSER_GUARD
+        settings |= {"event_triggers": "off"} if _major(server) >= EVENT_TRIGGERS else {}
+    return " ".join(f"-c {name}={_escaped(value)}" for name, value in {**settings, **more}.items())
+
+
+def _escaped(value: str) -> str:
+    """A value within PGOPTIONS, where a space ends it."""
+    return re.sub(r"([\\ ])", r"\\\1", value)
+
+
+def _major(server: Server) -> int:
+    """The major version of the server's programs, by the directory that Debian gives them."""
+    name = server.bin.resolve().parent.name
+    return int(name) if name.isdigit() else 0
 
 
 def parse_rows(printed: str) -> list[list[str]]:
@@ -250,7 +315,7 @@ def accepts_sessions(server: Server) -> bool:
     """Whether a server answers on the socket and accepts sessions."""
     argv: list[str | Path] = [server.bin / "pg_isready", "-q", "-h", server.socket, "-U", SUPERUSER, "-d", SUPERUSER]
     try:
-        return subprocess.run(argv, check=False, env=environment(), timeout=10).returncode == 0
+        return subprocess.run(as_postgres(argv), check=False, env=client_environment(), timeout=10).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -294,12 +359,6 @@ def _refuse_failed(done: subprocess.CompletedProcess[str], program: str, data: P
         raise HostError(f"{program} failed: {error_line(done.stderr)}", str(data), "df -h; then deploy provision again")
 
 
-def create_canary_table(server: Server, config: Cluster, database: str) -> None:
-    """Create hostctl's schema in a database without it, such as one that was loaded. Raises HostError. Idempotent."""
-    script = ";\n".join(statement.format(user=':"user"') for statement in CANARY_DDL)
-    query(server, script, database, bound={"user": config.user})
-
-
 # ---------------------------------------------------------------------------------------------- start and stop
 
 
@@ -336,7 +395,7 @@ def stop(app: App, host: Host) -> None:
     """
     server = live_server(app)
     if accepts_sessions(server):
-        query(server, "CHECKPOINT", timeout=600)
+        administer(server, "CHECKPOINT", timeout=600)
     host.systemd.stop(app.cluster_unit)
     if (pid := postmaster_pid(server)) is not None:
         raise HostError(
@@ -348,7 +407,7 @@ def restart(app: App, host: Host) -> float:
     """Stop the server and start it; returns the seconds in which it accepted no session. Raises HostError."""
     begun = time.monotonic()
     if accepts_sessions(live_server(app)):
-        query(live_server(app), "CHECKPOINT", timeout=600)
+        administer(live_server(app), "CHECKPOINT", timeout=600)
         begun = time.monotonic()
     host.systemd.stop(app.cluster_unit)
     start(app, host)
@@ -364,7 +423,7 @@ def apply_configuration(app: App, host: Host) -> list[str]:
     Raises HostError for a configuration with which the server would not start. It then keeps the one it has.
     """
     check_configuration(app)
-    query(live_server(app), "SELECT pg_reload_conf()")
+    administer(live_server(app), "SELECT pg_reload_conf()")
     waiting = pending_restart(live_server(app))
     if waiting:
         restart(app, host)
@@ -403,7 +462,8 @@ def _refuse_missing(programs: Path, names: str) -> None:
 
 def pending_restart(server: Server) -> list[str]:
     """The names of changed settings that need a restart."""
-    return [row[0] for row in query(server, PENDING)]
+    # the superuser's, since the roles of hostctl may be missing: this runs before they are made
+    return [row[0] for row in administer(server, PENDING)]
 
 
 def replaced_files(server: Server) -> list[str]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from hostctl.common.errors import HostError
 from hostctl.common.files import sync_directory
 from hostctl.core.paths import App
-from hostctl.postgres.server import scratch_server
+from hostctl.postgres.server import roles, scratch_server
 from hostctl.postgres.server.cluster import (
-    ROLE,
     VERSIONS,
-    create_canary_table,
     initdb,
     installed_majors,
     make_postgres_directory,
-    query,
     require,
     sync,
     use_version,
@@ -39,8 +36,7 @@ def create(app: App) -> bool:
     initdb(app.cluster_bin, new_data)
     # not by `postgres --single`, which assigns object ids of the system's range: pg_upgrade would meet them again
     with scratch_server.server(app, new_data, archive=True) as server:
-        query(server, ROLE, bound={"user": config.user, "name": config.name})
-        create_canary_table(server, config, config.name)
+        roles.create(server, config)
     sync(app.cluster_bin, new_data)
     new_data.replace(app.cluster_data)
     sync_directory(app.cluster)

@@ -124,7 +124,7 @@ def recovered(
 
 def _ended_before(server: Server, target: str) -> bool:
     """Whether no transaction that recovery replayed is later than the target time."""
-    return cluster.query(server, ENDED_BEFORE, bound={"target": target}) == [["t"]]
+    return cluster.administer(server, ENDED_BEFORE, bound={"target": target}) == [["t"]]
 
 
 def without_target(settings: Mapping[str, str]) -> dict[str, str]:

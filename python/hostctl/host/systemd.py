@@ -188,6 +188,29 @@ class Systemd:
         ]
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False).returncode
 
+    def attach(
+        self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a command as a transient unit, its output into a file.
+
+        The returned process ends with the command, and with its exit status; to end it does not end the unit.
+        """
+        options = [item for line in properties for item in ("-p", line)]
+        command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={unit}", *options, "--", *argv]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+
+    def kill(self, unit: str, signal_name: str) -> None:
+        """Send a signal to the main process of a unit; none to a unit that does not run."""
+        _call("systemctl", "kill", "--kill-who=main", f"--signal={signal_name}", "--", unit)
+
+    def own_unit(self) -> str:
+        """The unit or session of this process; "" where it has none."""
+        try:
+            name = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].rpartition("/")[2]
+        except (OSError, IndexError):
+            return ""
+        return name if name.endswith((".service", ".scope")) and name != "init.scope" else ""
+
     def spawn(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command as a transient unit with its output in the journal; returns when it has started or ended.
 

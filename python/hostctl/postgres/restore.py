@@ -170,7 +170,7 @@ def _fetched_directory(app: App) -> Path:
 
 def discard_fetched(work: Work) -> None:
     """The undo of `fetch`."""
-    _remove(_fetched_directory(work.app))
+    _remove(work.app, work.host, _fetched_directory(work.app))
     if _is_dump(work):
         cluster.start(work.app, work.host)
         dumps.drop_database(cluster.live_server(work.app), _loaded_name(work))
@@ -182,8 +182,8 @@ def _is_dump(work: Work) -> bool:
     return "file" in data or (data["point"] is not None and bool(restore_points.load(work.app, data["point"])["files"]))
 
 
-def _remove(directory: Path) -> None:
-    scratch_server.remove_leftovers(directory)
+def _remove(app: App, host: Host, directory: Path) -> None:
+    scratch_server.remove_leftovers(app, host, directory)
     files.remove_tree(directory)
 
 
@@ -201,10 +201,10 @@ def _restore_cluster(
     """
     started, config = host.clock(), cluster.require(app)
     _flush(app, host)
-    _remove(into)
+    _remove(app, host, into)
     disk.require_space(app.cluster, disk.used_space(app.cluster_data), "the restored data")
     restored = pgbackrest.restore(app, into, data["at"] if data["point"] is None else None, _point(app, data))
-    with scratch_server.recovered(app, into, restored.settings, archive=live) as (server, reached):
+    with scratch_server.recovered(app, host, into, restored.settings, archive=live) as (server, reached):
         roles.converge(server, config)  # the backup may be from before they were
         content = _inspect(server, config.name)
         if dump is not None:

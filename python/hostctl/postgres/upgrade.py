@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
+import tempfile
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,10 +20,11 @@ from hostctl.common import files
 from hostctl.common.errors import USAGE, HostError
 from hostctl.core.paths import App
 from hostctl.host import disk
+from hostctl.host.host import Host
 from hostctl.journal.engine import Work
 from hostctl.postgres.archive import drill, epoch_branch, pgbackrest, replication
 from hostctl.postgres.database import data_swap
-from hostctl.postgres.server import cluster, scratch_server
+from hostctl.postgres.server import cluster, scratch_server, walls
 
 LONGEST = 24 * 3600.0  # seconds
 SHOWN = 6  # lines of a log in an error
@@ -69,7 +70,7 @@ def prepare(work: Work) -> str:
     disk.require_space(app.cluster, disk.used_space(app.cluster_data) + SPARE, "the upgraded data")
     backup = _verify_backup(work)
     data, programs = _new_data(app), _programs(new)
-    _create_cluster(app, new)
+    _create_cluster(work, new)
     cluster.check_configuration(app, programs, data)
     _pg_upgrade(work, "--check")
     return f"{backup}; PostgreSQL {new} accepts the data"
@@ -96,23 +97,24 @@ def _programs(version: int) -> Path:
     return cluster.VERSIONS / str(version) / "bin"
 
 
-def _create_cluster(app: App, version: int) -> None:
+def _create_cluster(work: Work, version: int) -> None:
     """Create an empty cluster of that version, with checksums if the live one has them."""
-    discard(app)
+    app = work.app
+    discard(app, work.host)
     cluster.make_postgres_directory(_new_data(app))
     checksums = cluster.control_data(cluster.live_server(app))["Data page checksum version"] != "0"
     cluster.initdb(_programs(version), _new_data(app), checksums)
 
 
-def discard(app: App) -> None:
+def discard(app: App, host: Host) -> None:
     """Delete the new cluster, and end a server on it."""
-    scratch_server.remove_leftovers(_new_data(app))
+    scratch_server.remove_leftovers(app, host, _new_data(app))
     files.remove_tree(_new_data(app))
 
 
 def forget(work: Work) -> None:
     """The undo of `prepare`."""
-    discard(work.app)
+    discard(work.app, work.host)
 
 
 def _pg_upgrade(work: Work, *more: str) -> None:
@@ -122,21 +124,31 @@ def _pg_upgrade(work: Work, *more: str) -> None:
     cluster.make_postgres_directory(directory)
     argv: list[str | Path] = [_programs(new) / "pg_upgrade", "-b", _programs(old), "-B", _programs(new)]
     argv += ["-d", app.cluster_data, "-D", _new_data(app), "-s", directory, "-U", cluster.SUPERUSER]
-    argv += ["-j", str(os.cpu_count() or 1), *more]
-    try:
-        done = cluster.run_as_postgres(argv, timeout=LONGEST, cwd=directory)
-    except subprocess.TimeoutExpired:
-        raise HostError(f"pg_upgrade has not ended after {LONGEST:g} s", str(app.cluster_data), RETRY) from None
-    if done.returncode != 0:
-        raise HostError(f"pg_upgrade: {_error_text(done.stdout)}", str(app.cluster_data), RETRY)
+    # its servers have the data's own configuration; compiled queries need memory that the walls do not give
+    argv += ["-j", str(os.cpu_count() or 1), "-o", "-c jit=off", "-O", "-c jit=off", *more]
+    status, printed = _run_confined(work, [str(part) for part in argv], directory)
+    if status != 0:
+        raise HostError(f"pg_upgrade: {_error_text(printed)}", str(app.cluster_data), RETRY)
     files.remove_tree(directory)
+
+
+def _run_confined(work: Work, argv: list[str], directory: Path) -> tuple[int, str]:
+    """Run pg_upgrade behind the walls; returns its exit status and its output."""
+    app = work.app
+    own = [f"WorkingDirectory={directory}", f"RuntimeMaxSec={LONGEST:g}"]
+    properties = walls.properties(app, work.host, [app.cluster_data, _new_data(app), directory], archive=False)
+    with tempfile.TemporaryFile() as output:
+        unit = walls.unit(app, directory.name)
+        status = work.host.systemd.foreground(unit, argv, [*properties, *own], output)
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def _error_text(printed: str) -> str:
     """The output from the first error on, or the end of the log that it names."""
     for name in re.findall(r'"(/[^"]+\.log)"', printed):
         with contextlib.suppress(OSError):
-            return "\n".join(Path(name).read_text(errors="replace").strip().splitlines()[-SHOWN:])[:1500]
+            return "\n".join(cluster.read_text(Path(name)).strip().splitlines()[-SHOWN:])[:1500]
     lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
     first = next((at for at, line in enumerate(lines) if re.search("fatal|fail|error|could not", line, re.I)), 0)
     return "\n".join(lines[first:])[:1500] or "it reports no error"

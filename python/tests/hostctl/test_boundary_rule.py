@@ -18,11 +18,6 @@ ALLOWED = {
     "accessories/services.py": {"chown": "a directory in one of root's"},
     "core/moving.py": {"fchown": "on the handle of a new file"},
     "edge/custom_certificates.py": {"chown": "a file in a directory of root's"},
-    "postgres/cluster.py": {"chown": "the directories of a server"},
-    "postgres/dumps.py": {"chown": "a dump in a directory of root's"},
-    "postgres/pgbackrest.py": {"chown": "the archive's files"},
-    "postgres/scratch_server.py": {"chown": "the directories of a trial server"},
-    "postgres/wal_stream.py": {"chown": "files of the write-ahead log"},
 }
 
 

@@ -53,7 +53,7 @@ def bucket(store: Store) -> str:
 def template(store: Store) -> Iterator[Path]:
     """The data of a cluster as `postgres_create.create` makes it."""
     host = Host(directory(), store, "none", backup=False)
-    postgres_create.create(host.app)
+    postgres_create.create(host.app, host)  # type: ignore[arg-type]
     yield host.app.cluster_data
     shutil.rmtree(host.root)
 
@@ -62,7 +62,7 @@ def template(store: Store) -> Iterator[Path]:
 def quick(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New clusters are copies of the template: initdb takes seconds."""
 
-    def create(app: App) -> bool:
+    def create(app: App, _: object) -> bool:
         if app.cluster_data.exists():
             return False
         cluster.use_version(app, cluster.installed_majors()[-1])

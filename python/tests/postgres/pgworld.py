@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from objectstore import Store, die_with_parent, free_ports
 
@@ -58,6 +58,21 @@ while True:
 """
 
 
+def attach(root: Path, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A server of a transient unit, as a process of this one; systemd is not asked. Its runtime directory is made."""
+    assert [line for line in properties if line.startswith("User=")][-1] == f"User={cluster.SUPERUSER}"
+    for name in (line.partition("=")[2] for line in properties if line.startswith("RuntimeDirectory=")):
+        directory = root / "run" / name
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.chown(directory, cluster.SUPERUSER)
+    become, _, command = " ".join(cluster.as_postgres([])).partition(" --")
+    assert command == ""
+    # whoever changes its user outlives its parent unless it asks anew
+    argv = [*become.split(), "--pdeathsig=QUIT", "--", *argv]
+    files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+    return subprocess.Popen(argv, **files, cwd="/", env=cluster.environment(), start_new_session=True)  # type: ignore[call-overload]
+
+
 class TlsStore(Store):
     """The S3 server over HTTPS, with a certificate of an authority that only `ca` knows."""
 
@@ -88,6 +103,7 @@ class Units:
         self.host = host
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.properties: dict[str, list[str]] = {}
         self.inside: str | None = None
         self.deferred: list[str] | None = None  # a list: what would run beside is only noted
 
@@ -120,7 +136,28 @@ class Units:
 
     def stop(self, unit: str) -> None:
         self.calls.append(("stop", unit))
-        self._end(unit, signal.SIGINT if unit == self.host.app.cluster_unit else signal.SIGTERM)
+        self._end(unit, signal.SIGTERM if unit == self.host.app.tail_unit else signal.SIGINT)
+
+    def attach(
+        self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        self.calls.append(("attach", unit))
+        self.properties[unit] = list(properties)
+        self.processes[unit] = attach(self.host.root, argv, properties, output)
+        return self.processes[unit]
+
+    def foreground(self, unit: str, argv: Sequence[str], properties: Sequence[str], output: IO[bytes]) -> int:
+        self.properties[unit] = list(properties)
+        (place,) = [line.partition("=")[2] for line in properties if line.startswith("WorkingDirectory=")]
+        command = cluster.as_postgres(argv)
+        return subprocess.run(command, stdout=output, stderr=output, cwd=place, env=cluster.environment()).returncode
+
+    def kill(self, unit: str, signal_name: str) -> None:
+        if self.runs(unit):
+            self.processes[unit].send_signal(signal.Signals[signal_name])
+
+    def own_unit(self) -> str:
+        return "homeport-shop-test.service"
 
     def _end(self, unit: str, how: signal.Signals) -> None:
         if self.runs(unit):
@@ -138,7 +175,7 @@ class Units:
                 os.kill(child, signal.SIGKILL)
 
     def text(self, unit: str) -> str:
-        return "[Service]\n"
+        return f"[Service]\nUser={cluster.SUPERUSER}\nGroup={cluster.SUPERUSER}\nProtectSystem=strict\n"
 
     def journal(self, unit: str, lines: int) -> str:
         log = self.host.root / f"{unit}.log"

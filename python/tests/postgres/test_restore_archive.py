@@ -23,6 +23,7 @@ from hostctl.common.files import Json
 from hostctl.core.paths import App, Layout
 from hostctl.host import disk
 from hostctl.host.host import Host as RealHost
+from hostctl.host.systemd import Unit
 from hostctl.journal import journal
 from hostctl.journal.engine import Work
 from hostctl.postgres import push
@@ -163,7 +164,7 @@ def test_undone_the_old_data_is_back_whole_and_what_was_undone_is_in_nobodys_way
     assert numbers(host) == [1, 2, 3, 4, 5, 6]
     undone = host.app.cluster / "undone"
     (host.app.cluster / "aside" / doing.journal.id / "new").rename(undone)
-    with scratch_server.server(host.app, undone) as server:
+    with scratch_server.server(host.app, real(host), undone) as server:
         assert numbers(host, server) == [1, 2, 3, 4, 5, 7]
     shutil.rmtree(undone)
 
@@ -180,7 +181,7 @@ def test_of_a_database_that_is_always_written_to_no_row_before_the_instant_is_mi
         restore.of(host.app).restore_into(host.app, source(host, at), into, real(host))
     finally:
         writer.end()
-    with scratch_server.server(host.app, into) as server:
+    with scratch_server.server(host.app, real(host), into) as server:
         found = numbers(host, server)
     shutil.rmtree(into)
     assert found == list(range(1, len(found) + 1))
@@ -287,12 +288,12 @@ def test_what_cannot_be_had_is_refused_with_the_reason(host: Host, monkeypatch: 
 def test_a_hole_in_hostctls_rows_stops_a_restore(host: Host) -> None:
     _, middle, _ = (inspect.write_canary(host.server, cluster.require(host.app)) for _ in range(3))
     bound = {"n": str(middle)}
-    cluster.query(host.server, "DELETE FROM homeport.canary WHERE n = :'n'", "shop", bound=bound)
+    cluster.administer(host.server, "DELETE FROM homeport.canary WHERE n = :'n'", "shop", bound=bound)
     doing = work(host, source(host))
     with pytest.raises(HostError, match="has gaps: 1 of hostctl's numbered rows are missing"):
         restore.fetch(doing)
     restore.forget(doing)
-    cluster.query(host.server, "INSERT INTO homeport.canary VALUES (:'n', now())", "shop", bound=bound)
+    cluster.administer(host.server, "INSERT INTO homeport.canary VALUES (:'n', now())", "shop", bound=bound)
 
 
 def test_what_postgresql_says_is_told_with_what_it_means(tmp_path: Path) -> None:
@@ -319,6 +320,9 @@ class Still:
         self.systemd = self
         self.runs = True
 
+    def show(self, *_: str) -> list[Unit]:
+        return [Unit({})]
+
     def start(self, _: object, __: object = None) -> None:
         KILLER.act()
         self.runs = True
@@ -335,6 +339,8 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[App
     monkeypatch.setattr(cluster, "start", host.start)
     monkeypatch.setattr(cluster, "stop", host.stop)
     monkeypatch.setattr(cluster, "accepts_sessions", lambda _: False)
+    # the directories of a test are root's alone
+    monkeypatch.setattr(cluster, "as_owner", lambda work, _=None: work())
     app.database.parent.mkdir(parents=True)
     app.database.write_text(json.dumps({"engine": "postgres", "user": "u", "name": "n", "pool": 1, "lock_timeout": 1}))
     lay(app.cluster_data, "old")

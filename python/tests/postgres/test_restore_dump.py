@@ -124,7 +124,7 @@ def test_what_was_dumped_is_loaded_beside_and_takes_the_name_and_the_old_databas
     aside = kept["aside"].removeprefix("the database ")
     assert kept["tables"] == {"shop": {"mails": [None, 1], "rows": [4, 3]}}
     assert names(host) == {"shop", aside}
-    assert cluster.query(host.server, "SELECT count(*) FROM rows", aside) == [["4"]]
+    assert cluster.query(host.server, "SELECT count(*) FROM public.rows", aside, cluster.READER) == [["4"]]
     (listed,) = kept_aside.every(host.app)
     assert (listed["id"], listed["path"]) == (doing.journal.id, kept["aside"])
     assert listed["bytes"] == row_counts.size(host.server, aside)
@@ -145,7 +145,7 @@ def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_und
     undo(doing)
     assert numbers(host) == [1, 2, 3]
     (undone,) = names(host) - {"shop"}
-    assert cluster.query(host.server, "SELECT max(n) FROM rows", undone) == [["9"]]
+    assert cluster.query(host.server, "SELECT max(n) FROM public.rows", undone, cluster.READER) == [["9"]]
     doing.journal.set(result={"result": "failed"})
     told = kept_aside.forget(host.app, doing.journal.id, "ann", "laptop")
     assert (told["path"], told["why"]) == (
@@ -161,7 +161,7 @@ def test_what_the_loaded_data_had_taken_in_since_the_flip_is_kept_when_it_is_und
 
 def test_databases_that_are_only_named_like_one_aside_are_not_hostctls_to_forget(host: Host) -> None:
     for name in ("shop_aside_", "shop_aside_old", f"shop_aside_{RELEASE}", "other_aside_20260101T000000000Z-aaaaaa"):
-        cluster.query(host.server, f'CREATE DATABASE "{name}"')
+        cluster.administer(host.server, f'CREATE DATABASE "{name}"')
     assert kept_aside.every(host.app) == []
     host.stop()
     assert kept_aside.space(host.app) == {"count": 0, "bytes": 0}
@@ -191,9 +191,9 @@ def test_what_is_no_dump_is_refused(host: Host, data: bytes) -> None:
 
 
 def test_a_dump_that_cannot_be_restored_leaves_everything_as_it_was(host: Host) -> None:
-    cluster.query(host.server, "CREATE EXTENSION pg_visibility", "shop")
+    cluster.administer(host.server, "CREATE EXTENSION pg_visibility SCHEMA public", "shop")
     data = dumped(host)
-    cluster.query(host.server, "DROP EXTENSION pg_visibility", "shop")
+    cluster.administer(host.server, "DROP EXTENSION pg_visibility", "shop")
     doing = work(host, given(host, data))
     doing.journal.begin("fetch")
     with pytest.raises(HostError, match=r"pg_restore: .*permission denied to create extension"):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from objectstore import Store
@@ -152,22 +152,20 @@ def test_killed_while_pg_upgrade_works_the_old_data_is_whole_and_archived_as_bef
     running: Any, monkeypatch: pytest.MonkeyPatch, served: str
 ) -> None:
     host, content, own, epoch = running, numbers(running), system(running), epochs.local(running.app)
-    run = cluster.run_as_postgres
 
-    def cut(argv: list[str | Path], **more: Any) -> Any:
-        if Path(argv[0]).name != "pg_upgrade":
-            return run(argv, **more)
-        process = subprocess.Popen(cluster.as_postgres(argv), cwd=more["cwd"], env=cluster.environment())
+    def cut(_: str, argv: list[str], properties: list[str], output: IO[bytes]) -> int:
+        (place,) = [line.partition("=")[2] for line in properties if line.startswith("WorkingDirectory=")]
+        process = subprocess.Popen(cluster.as_postgres(argv), cwd=place, env=cluster.environment(), stdout=output)
         server = cluster.Server(Path(), host.app.cluster / served, Path())
         until(lambda: cluster.postmaster_pid(server))
         end(process.pid, *filter(None, [cluster.postmaster_pid(server)]))
         process.wait()
         raise Killed
 
-    monkeypatch.setattr(cluster, "run_as_postgres", cut)
+    monkeypatch.setattr(host.systemd, "foreground", cut)
     doing = work(host, UPGRADE, "upgrade")
     doing.journal.begin("data")
-    upgrade._create_cluster(host.app, VERSION)
+    upgrade._create_cluster(doing, VERSION)
     with pytest.raises(Killed):
         upgrade.replace(doing)
     monkeypatch.undo()
@@ -248,6 +246,8 @@ def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store) -> Iter
         (timelines, "record_live", lambda *_: 1),
         (upgrade, "_pg_upgrade", lambda _: lay(app.cluster / "fetched", "new")),
         (upgrade, "_analyze", lambda _: None),
+        # the directories of a test are root's alone
+        (cluster, "as_owner", lambda work, _=None: work()),
         (epoch_branch, "_publish", lambda _: None),
     ):
         monkeypatch.setattr(module, name, act)

@@ -46,15 +46,16 @@ SELECT :'statement' \\gexec
 
 def run(app: App, host: Host) -> DrillResult:
     """Drill the cluster, as hostctl.backup.drill.run does. Delete expired backups after a drill that passed."""
-    result = drill.run(app, host, scratch_directory(app), partial(_prove, cluster.require(app)), _remove)
+    remove = partial(_remove, app, host)
+    result = drill.run(app, host, scratch_directory(app), partial(_prove, cluster.require(app)), remove)
     with contextlib.suppress(HostError):  # a bucket that forbids deletion keeps them
         pgbackrest.expire(app)
     return result
 
 
-def remove_leftovers(app: App) -> bool:
+def remove_leftovers(app: App, host: Host) -> bool:
     """Remove the copy of a killed drill and the server on it; returns whether there was one."""
-    return drill.remove_leftovers(app, scratch_directory(app), _remove)
+    return drill.remove_leftovers(app, scratch_directory(app), partial(_remove, app, host))
 
 
 def scratch_directory(app: App) -> Path:
@@ -62,8 +63,8 @@ def scratch_directory(app: App) -> Path:
     return app.cluster / "drill"
 
 
-def _remove(directory: Path) -> None:
-    scratch_server.remove_leftovers(directory)
+def _remove(app: App, host: Host, directory: Path) -> None:
+    scratch_server.remove_leftovers(app, host, directory)
     remove_tree(directory)
 
 
@@ -135,11 +136,12 @@ def _end_of_truncated(before: DatabaseState, restored: DatabaseState) -> float |
 def _copy(work: Work, at: float | None = None) -> Iterator[Server]:
     """A server on a restored copy, shut down cleanly at the end; its data stays. Raises DamagedCopyError."""
     target = work.scratch
-    _remove(target)
+    _remove(work.app, work.host, target)
     with contextlib.ExitStack() as stack:
         try:
             restored = pgbackrest.restore(work.app, target, at)
-            copy_server = stack.enter_context(scratch_server.server(work.app, target, settings=restored.settings))
+            server = scratch_server.server(work.app, work.host, target, settings=restored.settings)
+            copy_server = stack.enter_context(server)
             roles.converge(copy_server, cluster.require(work.app))  # the base backup may be from before they were
         except HostError as error:
             raise DamagedCopyError(error.what) from None

@@ -84,6 +84,7 @@ def check(app: App, host: Host) -> Json:
     Does nothing while another process works on the replication. Raises HostError.
     """
     backup = cluster.require(app).backup
+    cluster.make_directories(app)
     if is_paused(app):
         return {"paused": True}
     if backup is None:
@@ -115,7 +116,7 @@ def _check_all(app: App, backup: Backup, host: Host) -> MonitorResult:
     _truncate(pgbackrest.log_file(app))
     if cluster.accepts_sessions(cluster.live_server(app)):
         timelines.record_live(app)
-        drill.remove_leftovers(app)
+        drill.remove_leftovers(app, host)
         errors += [*_check_archiver(app, backup, host), _check_epoch(app, host)]
         result["canary"], arrival_error = _check_arrival(app, backup, host)
         errors += [arrival_error, _check_backups(app, backup, host)]
@@ -126,8 +127,8 @@ def _check_all(app: App, backup: Backup, host: Host) -> MonitorResult:
 
 def _truncate(log: Path) -> None:
     """Empty a long log: a year without S3 must not fill the disk."""
-    if log.exists() and log.stat().st_size > LOG_LIMIT:
-        os.truncate(log, 0)
+    with suppress(FileNotFoundError):
+        cluster.as_owner(lambda: os.truncate(log, 0) if log.stat().st_size > LOG_LIMIT else None)
 
 
 def _lag(app: App, since: float | None) -> float:

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -22,9 +21,11 @@ from hostctl.backup import settings
 from hostctl.backup.epochs import Epoch
 from hostctl.backup.settings import Backup, Credentials
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import make_directory, write_atomic
 from hostctl.common.timestamps import utc
 from hostctl.core.paths import App
+from hostctl.host.boundary import users
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.postgres.archive import timelines, wal_stream
 from hostctl.postgres.archive.timelines import Base, Line
 from hostctl.postgres.server import cluster
@@ -188,12 +189,17 @@ def log_file(app: App) -> Path:
 def last_error(app: App) -> str | None:
     """The last error of asynchronous archiving; None without one."""
     try:
-        with log_file(app).open("rb") as file:
-            file.seek(max(0, log_file(app).stat().st_size - LOG_END))
-            lines = [line for line in file.read().decode(errors="replace").splitlines() if "ERROR:" in line]
+        end = cluster.as_owner(lambda: _end_of(log_file(app)))
     except OSError:
         return None
+    lines = [line for line in end.splitlines() if "ERROR:" in line]
     return _redact(app, error_text(lines[-1])) if lines else None
+
+
+def _end_of(file: Path) -> str:
+    with file.open("rb") as content:
+        content.seek(max(0, file.stat().st_size - LOG_END))
+        return content.read().decode(errors="replace")
 
 
 def repository_path(backup: Backup, epoch: str) -> str:
@@ -208,25 +214,20 @@ def configure(app: App, epoch: str) -> bool:
         what = "the backup's encryption key is not on this host"
         fix = "export the secret that backup.encryption_key names, and run deploy provision"
         raise HostError(what, str(app.backup_credentials), fix, USAGE)
+    cluster.make_directories(app)
     for name in ("spool", "lock", "log"):
-        make_directory(app.cluster / name, 0o700)
-        _set_owner(app.cluster / name)
+        cluster.own_directory(app, name)
     text = render(app, backup, keys, epoch).encode()
     if app.pgbackrest.exists() and app.pgbackrest.read_bytes() == text:
         return False
-    part = app.pgbackrest.with_name(".pgbackrest.conf.made")
-    write_atomic(part, text, 0o600)
-    _set_owner(part, "root", 0o640)
-    part.replace(app.pgbackrest)
+    with Directory(app.pgbackrest.parent) as directory:
+        directory.write(app.pgbackrest.name, text, _reader(), 0o640)
     return True
 
 
-def _set_owner(path: Path, owner: str = cluster.SUPERUSER, mode: int | None = None) -> None:
-    """Let `owner` and the group postgres own a path. Only root can do this; other users do nothing."""
-    if os.geteuid() == 0:
-        shutil.chown(path, owner, cluster.SUPERUSER)
-    if mode is not None:
-        path.chmod(mode)
+def _reader() -> User | None:
+    """Root, with the group that may read the configuration; None where this process is not root."""
+    return User("root", 0, users.find(cluster.SUPERUSER).gid, ()) if os.geteuid() == 0 else None
 
 
 # ---------------------------------------------------------------------------------------------- commands
@@ -351,16 +352,10 @@ def restore(app: App, into: Path, at: float | None = None, point: Point | None =
     for epoch in reversed(chosen.sources):
         streamed += wal_stream.restore_segments(app, store, epoch, into)
     for number, text in chosen.histories.items():
-        _write_owned(into / "pg_wal" / f"{number:08X}.history", text.encode())
-    _write_owned(into / "recovery.signal", b"")
+        cluster.write_file(into / "pg_wal" / f"{number:08X}.history", text.encode())
+    cluster.write_file(into / "recovery.signal", b"")
     recovery = _recovery_settings(app, into, chosen, point)
     return Restored(chosen.epoch, chosen.base.label, chosen.timeline, recovery, streamed, time.monotonic() - started)
-
-
-def _write_owned(path: Path, data: bytes) -> None:
-    """Write a file of the user postgres."""
-    write_atomic(path, data)
-    _set_owner(path)
 
 
 def plan(app: App, epochs: Sequence[Epoch], at: float | None, point: Point | None) -> Plan:
@@ -465,5 +460,10 @@ def _archive_commands(app: App, into: Path, sources: Sequence[str]) -> Iterator[
     for epoch in sources:
         if store.get(f"{repository_path(backup, epoch)[1:]}/archive/{app.name}/archive.info") is None:
             continue
-        options = (f"--repo1-path={repository_path(backup, epoch)}", f"--pg1-path={into}", "--no-archive-async")
+        options = (
+            f"--repo1-path={repository_path(backup, epoch)}",
+            f"--pg1-path={into}",
+            "--no-archive-async",
+            "--log-level-file=off",
+        )
         yield " ".join([*command_line(app, "archive-get", *options), "%f", '"%p"'])

@@ -49,20 +49,21 @@ def start(app: App, host: Host, allow_empty: bool = False) -> StartOutcome:
     """
     config = cluster.require(app)
     make_directory(app.backup, 0o700)
+    cluster.make_directories(app)
     if config.backup is None:
-        created = create.create(app)
+        created = create.create(app, host)
         return {"changed": _start_server(app, host) or created}
     if (paused := state.paused(app)) is not None:
         return {"changed": False, "paused": paused}
     with state.exclusive(app):
-        outcome = _follow_decision(app, config.backup, allow_empty)
+        outcome = _follow_decision(app, host, config.backup, allow_empty)
         changed = _archive(app, host, bool(outcome.get("changed")))
     if state.full_required(app) is not None:
         start_backup(app, host)
     return {**outcome, "changed": changed}
 
 
-def _follow_decision(app: App, backup: Backup, allow_empty: bool) -> StartOutcome:
+def _follow_decision(app: App, host: Host, backup: Backup, allow_empty: bool) -> StartOutcome:
     """Decide which copy is current, and act on it; returns the decision and what was done."""
     own_epoch, present = epochs.local(app), settings.has_data(app)
     bucket, unanswered = epochs.try_read_bucket(app, hurried=own_epoch is not None and present)
@@ -75,11 +76,12 @@ def _follow_decision(app: App, backup: Backup, allow_empty: bool) -> StartOutcom
     if decision is Decision.SUPERSEDED and bucket.current is not None:
         # this host archives into an epoch of its own, so it overwrites nothing
         return {**outcome, "superseded": epochs.mark_superseded(app, bucket.current)}
-    return {**outcome, "changed": True, **_act(app, backup, decision, own_epoch, bucket, unanswered)}
+    return {**outcome, "changed": True, **_act(app, host, backup, decision, own_epoch, bucket, unanswered)}
 
 
 def _act(
     app: App,
+    host: Host,
     backup: Backup,
     decision: Decision,
     own_epoch: Epoch | None,
@@ -90,17 +92,17 @@ def _act(
         epochs.publish(app, epochs.bucket(app))
         return {}
     if decision is Decision.RESTORE and bucket.current is not None:
-        return _restore(app, backup, bucket.current)
+        return _restore(app, host, backup, bucket.current)
     if decision in (Decision.EMPTY, Decision.EMPTY_LATER):
-        return _open_first(app, backup, None, decision is Decision.EMPTY)
+        return _open_first(app, host, backup, None, decision is Decision.EMPTY)
     if decision in (Decision.FIRST, Decision.REOPEN):
-        return _open_first(app, backup, own_epoch, True)
+        return _open_first(app, host, backup, own_epoch, True)
     raise epochs.start_refusal(app, decision, bucket, unanswered, app.cluster_data, backup.prefix)
 
 
-def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -> StartOutcome:
+def _open_first(app: App, host: Host, backup: Backup, parent: Epoch | None, publish: bool) -> StartOutcome:
     """Open an epoch that continues no copy in the bucket, with a new cluster if there is none."""
-    created = create.create(app)
+    created = create.create(app, host)
     own_epoch = epochs.new_local(app, backup, parent, "the bucket named no epoch")
     epochs.save(app, backup, own_epoch._replace(replaces=None))
     state.require_full(app, "the epoch is new")
@@ -109,7 +111,7 @@ def _open_first(app: App, backup: Backup, parent: Epoch | None, publish: bool) -
     return {"made": created}
 
 
-def _restore(app: App, backup: Backup, current: Epoch) -> StartOutcome:
+def _restore(app: App, host: Host, backup: Backup, current: Epoch) -> StartOutcome:
     """Restore the current copy, and continue it in an epoch of this host."""
     started, into = time.time(), app.cluster / "fetched"
     cluster.make_directories(app)
@@ -118,7 +120,7 @@ def _restore(app: App, backup: Backup, current: Epoch) -> StartOutcome:
     pgbackrest.configure(app, current.epoch)
     restored = pgbackrest.restore(app, into)
     cluster.use_version(app, cluster.data_major(into))
-    with scratch_server.recovered(app, into, restored.settings, archive=True) as (server, _):
+    with scratch_server.recovered(app, host, into, restored.settings, archive=True) as (server, _):
         roles.converge(server, cluster.require(app))  # then shut down cleanly, on a timeline of its own
     epochs.new_local(app, backup, current, "restored on a new host")
     state.require_full(app, "restored on a new host")

@@ -353,5 +353,7 @@ def live_timeline(app: App) -> int:
 
 def history(app: App, timeline: int) -> str:
     """The text of a timeline's history file in the live data; "" for the first timeline, which has none."""
-    file = app.cluster_data / "pg_wal" / f"{timeline:08X}.history"
-    return file.read_text() if file.exists() else ""
+    try:
+        return cluster.read_text(app.cluster_data / "pg_wal" / f"{timeline:08X}.history")
+    except FileNotFoundError:
+        return ""

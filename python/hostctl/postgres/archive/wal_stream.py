@@ -27,12 +27,16 @@ from typing import NamedTuple, TypedDict, cast
 
 from hostctl.backup import epochs, s3, settings
 from hostctl.common.errors import HostError
-from hostctl.common.files import make_directory, read_json, write_atomic, write_json
+from hostctl.common.files import make_directory, read_json, write_json
 from hostctl.core.paths import App
+from hostctl.host.boundary import users
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.host.host import Host
 from hostctl.postgres.archive import timelines
 from hostctl.postgres.server import cluster
 
+WAL = "data/pg_wal"  # beneath the directory of the cluster
 MAGIC = b"HPT1"
 MAC = 32  # bytes of the HMAC
 LARGEST = 4 << 20  # bytes of WAL in one piece
@@ -231,20 +235,10 @@ def _restore_segment(store: s3.Bucket, sealer: Sealer, pieces: Sequence[Piece], 
     segment = pieces[0].segment
     data = contiguous([piece[1:] for piece in pieces], lambda begin, end: opened[Piece(segment, begin, end)])[:size]
     if data:
-        _own(into, into / "pg_wal" / segment, data.ljust(size, b"\0"))
+        cluster.write_file(into / "pg_wal" / segment, data.ljust(size, b"\0"))
         # an incomplete segment must never be archived under the name of the segment
-        _own(into, into / "pg_wal/archive_status" / f"{segment}.done", b"")
+        cluster.write_file(into / "pg_wal/archive_status" / f"{segment}.done", b"")
     return len(data)
-
-
-def _own(data: Path, target: Path, content: bytes) -> None:
-    """Write a file that belongs to the owner of the data."""
-    owner = data.stat()
-    for directory in [target.parent] if not target.parent.exists() else []:
-        make_directory(directory, 0o700)
-        os.chown(directory, owner.st_uid, owner.st_gid)
-    write_atomic(target, content)
-    os.chown(target, owner.st_uid, owner.st_gid)
 
 
 def _fetch(store: s3.Bucket, sealer: Sealer, piece: Piece) -> bytes | None:
@@ -293,30 +287,39 @@ class Session:
         self._psql.communicate()
 
 
-def start_position(wal: Path, position: ServerPosition) -> int:
+def start_position(wal: Directory, position: ServerPosition) -> int:
     """The position to start from: the archived one, or, if it is unknown, the first segment that is not archived."""
     if position.archived:
         return position.archived
-    waiting = sorted(path.name[:24] for path in (wal / "archive_status").glob("*.ready"))
+    with wal.within("archive_status") as status, os.scandir(status.handle) as entries:
+        waiting = sorted(entry.name[:24] for entry in entries if entry.name.endswith(".ready"))
     names = [name for name in waiting if SEGMENT.fullmatch(name) and int(name[:8], 16) == position.timeline]
     current = (position.flushed - 1) // position.size * position.size
     return min(current, segment_number(names[0], position.size) * position.size) if names else current
 
 
-def read_piece(wal: Path, piece: Piece) -> bytes | None:
+def read_piece(wal: Directory, piece: Piece, owner: User | None = None) -> bytes | None:
     """The bytes of a piece from the server's WAL; None when the segment is gone, and so archived.
 
     PostgreSQL renames an archived segment, then overwrites it: so the bytes count only if the file still has its name.
+    Raises PermissionError for a link, and for a file that is not the owner's: it would go to the bucket.
     """
-    path = wal / piece.segment
     try:
-        with path.open("rb") as file:
+        with os.fdopen(wal.regular(piece.segment, owner), "rb") as file:
             file.seek(piece.begin)
             data = file.read(piece.end - piece.begin)
-            same = os.fstat(file.fileno()).st_ino == path.stat().st_ino
+            same = os.fstat(file.fileno()).st_ino == _inode(wal, piece.segment)
     except FileNotFoundError:
         return None
     return data if same and len(data) == piece.end - piece.begin else None
+
+
+def _inode(directory: Directory, name: str) -> int:
+    handle = directory.open(name, os.O_PATH)
+    try:
+        return os.fstat(handle).st_ino
+    finally:
+        os.close(handle)
 
 
 # ---------------------------------------------------------------------------------------------- sending
@@ -325,10 +328,13 @@ def read_piece(wal: Path, piece: Piece) -> bytes | None:
 class Sender:
     """Sends the WAL of one timeline, and deletes the pieces that are archived."""
 
-    def __init__(self, app: App, store: s3.Bucket, sealer: Sealer, position: ServerPosition) -> None:
-        self.app, self.store, self.sealer = app, store, sealer
-        self.wal = app.cluster_data / "pg_wal"
-        self.timeline, self.sent = position.timeline, start_position(self.wal, position)
+    def __init__(
+        self, app: App, store: s3.Bucket, sealer: Sealer, position: ServerPosition, directory: Directory
+    ) -> None:
+        self.app, self.store, self.sealer, self.directory = app, store, sealer, directory
+        self.owner = users.find(cluster.SUPERUSER) if os.geteuid() == 0 else None
+        with directory.within(WAL) as wal:
+            self.timeline, self.sent = position.timeline, start_position(wal, position)
         self.stored: list[Piece] | None = None  # None until the bucket was listed
         self.behind_since: float | None = None
         self.error: str | None = None
@@ -350,7 +356,8 @@ class Sender:
     def _send(self, position: ServerPosition) -> None:
         while (piece := next_piece(self.sent, position)) is not None:
             start = segment_number(piece.segment, position.size) * position.size
-            data = read_piece(self.wal, piece)
+            with self.directory.within(WAL) as wal:
+                data = read_piece(wal, piece, self.owner)
             if data is not None:
                 self._publish_timeline()
                 self.store.put(prefix(self.store, self.sealer.epoch) + piece_key(piece), self.sealer.seal(piece, data))
@@ -430,16 +437,17 @@ def _stream_session(app: App, host: Host, stop: Callable[[], bool]) -> None:
     sender: Sender | None = None
     session = Session(cluster.live_server(app))
     try:
-        while not stop():
-            started = host.clock()
-            position = session.ask()
-            if position is not None:
-                if sender is None or sender.timeline != position.timeline:
-                    sender = Sender(app, store, sealer, position)
-                sender.step(position)
-                if sender.error is not None and not _is_own_epoch(app, own_epoch.epoch):
-                    return
-            host.sleep(max(RETRY if sender is None or sender.error else 0.0, interval - (host.clock() - started)))
+        with Directory(app.cluster) as directory:
+            while not stop():
+                started = host.clock()
+                position = session.ask()
+                if position is not None:
+                    if sender is None or sender.timeline != position.timeline:
+                        sender = Sender(app, store, sealer, position, directory)
+                    sender.step(position)
+                    if sender.error is not None and not _is_own_epoch(app, own_epoch.epoch):
+                        return
+                host.sleep(max(RETRY if sender is None or sender.error else 0.0, interval - (host.clock() - started)))
     finally:
         session.close()
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import sync_directory
+from hostctl.host.boundary import users
+from hostctl.host.boundary.handles import Directory, give
 from hostctl.postgres.database import inspect, row_counts
 from hostctl.postgres.server import cluster, roles
 from hostctl.postgres.server.cluster import Cluster, Server
@@ -130,8 +132,7 @@ def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Se
         argv += ["--no-publications", "--no-subscriptions", "--no-security-labels", f"--use-list={listing}"]
         argv += ["--exclude-schema=homeport"]
         argv += ["-h", server.socket, "-U", config.user, "-d", name]
-        for path in (Path(directory), listing):
-            set_owner(path, config.user)
+        set_owner(Path(directory), listing.name, config.user)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 as_user(config.user, argv),
@@ -151,13 +152,19 @@ def _restore(server: Server, config: Cluster, file: Path, name: str, entries: Se
 
 def as_user(user: str, argv: Sequence[str | Path]) -> list[str]:
     """The command that runs `argv` as a system user; it ends when its parent process ends."""
-    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all", "--pdeathsig=TERM"]
-    return [*become, "--", *(str(argument) for argument in argv)]
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all"]
+    return [*become, "--no-new-privs", "--pdeathsig=TERM", "--", *(str(argument) for argument in argv)]
 
 
-def set_owner(path: Path, user: str) -> None:
-    """Give a file to the user, whose program reads it."""
-    shutil.chown(path, user)
+def set_owner(directory: Path, name: str, user: str) -> None:
+    """Give a file in a directory of root's to the user, whose program reads it there; the directory stays root's."""
+    with Directory(directory) as parent:
+        handle = parent.regular(name)
+        try:
+            give(handle, users.find(user), 0o400)
+        finally:
+            os.close(handle)
+    directory.chmod(0o711)
 
 
 def _wait_with_free_disk(process: subprocess.Popen[bytes], disk: Path) -> int:

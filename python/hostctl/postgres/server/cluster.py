@@ -11,21 +11,25 @@ import io
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hostctl.backup import settings
 from hostctl.backup.settings import Backup
 from hostctl.common.errors import USAGE, HostError
-from hostctl.common.files import make_directory, point, read_json, remove_tree
+from hostctl.common.files import make_directory, point, read_json, remove_tree, write_atomic
 from hostctl.common.names import checked
 from hostctl.core.paths import App
+from hostctl.host.boundary import users
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.host.host import Host
 
+T = TypeVar("T")
 SUPERUSER = "postgres"  # the user of the system, and the role
 MONITOR = "homeport_monitor"  # reads the server's state and writes hostctl's numbered rows; no more (see roles)
 READER = "homeport_reader"  # reads the app's data, for copies and comparisons; no more than the app itself otherwise
@@ -170,9 +174,9 @@ def installed_majors() -> list[int]:
 def data_major(data: Path) -> int:
     """The major version of a data directory. Raises HostError for any other directory."""
     try:
-        return int((data / "PG_VERSION").read_text())
+        return int(read_text(data / "PG_VERSION"))
     except (OSError, ValueError) as error:
-        raise HostError(f"no PostgreSQL data: {error}", str(data), "deploy backup status") from None
+        raise HostError(f"no PostgreSQL data: {type(error).__name__}", str(data), "deploy backup status") from None
 
 
 def use_version(app: App, version: int) -> None:
@@ -188,18 +192,64 @@ def use_version(app: App, version: int) -> None:
 
 def make_directories(app: App) -> None:
     """Make the directory of the app's cluster: root owns it, and the user postgres may enter it."""
-    for directory, mode in ((app.cluster.parent, 0o755), (app.cluster, 0o750)):
+    # Debian gives /var/lib/postgresql to the user postgres, at each update as well: it could replace what is in it
+    home = app.cluster.parents[1]
+    for directory, mode in ((home, 0o755), (app.cluster.parent, 0o755), (app.cluster, 0o750)):
         make_directory(directory, mode)
+        group = users.find(SUPERUSER).gid if directory == app.cluster and os.geteuid() == 0 else 0
+        _give(directory.resolve(), User("root", 0, group, ()), mode)
+
+
+def own_directory(app: App, name: str) -> Path:
+    """A directory of the user postgres beneath that of the cluster, made where it is missing."""
+    make_directory(app.cluster / name, 0o700)
+    _give_postgres(app.cluster / name)
+    return app.cluster / name
+
+
+def _give_postgres(directory: Path) -> None:
     if os.geteuid() == 0:
-        shutil.chown(app.cluster, "root", SUPERUSER)
+        _give(directory, users.find(SUPERUSER), 0o700)
+
+
+def _give(directory: Path, owner: User, mode: int) -> None:
+    """Set the owner of a directory, in a directory that only root can change. Only root can do this."""
+    if os.geteuid() == 0:
+        with Directory(directory.parent) as parent:
+            parent.give(directory.name, owner, mode)
 
 
 def make_postgres_directory(directory: Path) -> None:
     """Make an empty directory that only the user postgres may enter; remove what was there before."""
     remove_tree(directory)
     make_directory(directory, 0o700)
-    if os.geteuid() == 0:
-        shutil.chown(directory, SUPERUSER, SUPERUSER)
+    _give_postgres(directory)
+
+
+# ---------------------------------------------------------------------------------------------- files of the server
+
+
+def as_owner(work: Callable[[], T], seconds: float | None = users.PATIENCE) -> T:
+    """Do the work as the user postgres, who owns what is in the directories of the server; returns its result, JSON.
+
+    As root it would follow the links that a process of that user can put there. Raises what the work raises.
+    """
+    return users.run_as(users.find(SUPERUSER), work, seconds) if os.geteuid() == 0 else work()
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in a directory of the server. Raises OSError."""
+    return as_owner(lambda: file.read_text(errors="replace"))
+
+
+def write_file(file: Path, data: bytes) -> None:
+    """Write a file, and its directory where that is missing, in a directory of the server. Raises OSError."""
+    as_owner(partial(_write_file, file, data))
+
+
+def _write_file(file: Path, data: bytes) -> None:
+    make_directory(file.parent, 0o700)
+    write_atomic(file, data)
 
 
 # ---------------------------------------------------------------------------------------------- queries
@@ -331,7 +381,7 @@ def control_data(server: Server) -> dict[str, str]:
 def postmaster_pid(server: Server) -> int | None:
     """The process id of the server on the data directory; None when no server runs."""
     try:
-        pid = int((server.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int(read_text(server.data / "postmaster.pid").split("\n", 1)[0])
     except (OSError, ValueError):
         return None
     return pid if Path(f"/proc/{pid}").exists() else None

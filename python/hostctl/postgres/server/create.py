@@ -5,6 +5,7 @@ from __future__ import annotations
 from hostctl.common.errors import HostError
 from hostctl.common.files import sync_directory
 from hostctl.core.paths import App
+from hostctl.host.host import Host
 from hostctl.postgres.server import roles, scratch_server
 from hostctl.postgres.server.cluster import (
     VERSIONS,
@@ -17,7 +18,7 @@ from hostctl.postgres.server.cluster import (
 )
 
 
-def create(app: App) -> bool:
+def create(app: App, host: Host) -> bool:
     """Create the app's cluster with its role and its empty database; False when there is a cluster already.
 
     The cluster has checksums and the locale C.UTF-8. It is renamed to its place once it is complete.
@@ -31,11 +32,11 @@ def create(app: App) -> bool:
     if not majors:
         raise HostError("no PostgreSQL server is installed", str(VERSIONS), "deploy provision")
     use_version(app, majors[-1])
-    scratch_server.remove_leftovers(new_data)
+    scratch_server.remove_leftovers(app, host, new_data)
     make_postgres_directory(new_data)
     initdb(app.cluster_bin, new_data)
     # not by `postgres --single`, which assigns object ids of the system's range: pg_upgrade would meet them again
-    with scratch_server.server(app, new_data, archive=True) as server:
+    with scratch_server.server(app, host, new_data, archive=True) as server:
         roles.create(server, config)
     sync(app.cluster_bin, new_data)
     new_data.replace(app.cluster_data)

@@ -1,6 +1,8 @@
 """A temporary server on another data directory than the live one, to recover a copy to an instant and to query it.
 
-It has a socket of its own and little memory, it archives nothing, and it ends when this process ends for any reason.
+It has a socket of its own and little memory, and it archives nothing. It runs in the confinement of `walls`, and ends
+when this process's unit ends for any reason. No setting that names a program, a library or a file is taken from the
+copy.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,11 +21,11 @@ from pathlib import Path
 from hostctl.common.errors import HostError
 from hostctl.common.files import unlink
 from hostctl.core.paths import App
-from hostctl.postgres.server import cluster
+from hostctl.host.host import Host
+from hostctl.postgres.server import cluster, walls
 from hostctl.postgres.server.cluster import Server
 
 POLL = 0.05  # seconds
-STOP = 600.0  # seconds that the shutdown checkpoint may take
 KILL = 60.0  # seconds that a server may take to end after a signal
 SHOWN = 5  # lines of PostgreSQL's log in an error
 STATUS_LINE = 7  # of postmaster.pid, counted from 0: whether the server accepts sessions
@@ -41,7 +42,23 @@ ISOLATION = {
     "external_pid_file": "",
     "archive_command": "",
     "archive_library": "",
+    # the copy has a postgresql.auto.conf, and may have signal files, of whoever could write to the data
+    "restore_command": "",
+    "recovery_end_command": "",
+    "archive_cleanup_command": "",
+    "ssl_passphrase_command": "",
 }
+# what only postgresql.conf may say, which root wrote; and the value where it says nothing
+CONFIGURED = {
+    "hba_file": "",
+    "ident_file": "",
+    "shared_preload_libraries": "",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+    "dynamic_library_path": "$libdir",
+    "jit_provider": "llvmjit",
+}
+LINE = re.compile(r"^\s*(\w+)\s*=?\s*'((?:[^']|'')*)'", re.MULTILINE)
 LOGGING = {
     "logging_collector": "off",
     "log_destination": "stderr",
@@ -79,31 +96,31 @@ PREFIX = re.compile(rf"({cluster.SQLSTATE}) (?=[A-Z0-9]+:  )")  # of a line of t
 
 @contextmanager
 def server(
-    app: App, directory: Path, archive: bool = False, settings: Mapping[str, str] | None = None
+    app: App, host: Host, directory: Path, archive: bool = False, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """A server on `directory`, after the recovery that `settings` describe; it is shut down cleanly at the end.
 
     With `archive` its data becomes the live data: writes are durable, and WAL is kept for the live server to archive.
     Raises HostError with PostgreSQL's errors; its `reason` is the SQLSTATE of the last one.
     """
-    remove_leftovers(directory)
+    remove_leftovers(app, host, directory)
+    unit = walls.unit(app, directory.name)
+    socket = app.cluster_socket.with_name(unit.removesuffix(".service"))
     with tempfile.TemporaryDirectory(prefix="homeport-") as name:
-        socket = Path(name)
-        if os.geteuid() == 0:
-            shutil.chown(socket, cluster.SUPERUSER, cluster.SUPERUSER)
-        log = socket / "log"
-        process = _start(directory, log, _options(app, directory, socket, archive) | dict(settings or {}))
+        log = Path(name) / "log"
+        options = _options(app, directory, socket, archive) | dict(settings or {})
+        process = _start(app, host, unit, directory, log, options)
         try:
             _wait_until_ready(process, directory, log)
             yield Server(programs(directory), directory, socket)
-            _shut_down(process, log, directory)
+            _shut_down(host, unit, process, log, directory)
         finally:
-            _quit(process)
+            _quit(host, unit, process)
 
 
 @contextmanager
 def recovered(
-    app: App, directory: Path, settings: Mapping[str, str], archive: bool = False
+    app: App, host: Host, directory: Path, settings: Mapping[str, str], archive: bool = False
 ) -> Iterator[tuple[Server, bool]]:
     """As `server`, but where the WAL ends before the target time, recovery goes to the end of the WAL.
 
@@ -112,11 +129,11 @@ def recovered(
     target = settings.get("recovery_target_time")
     with ExitStack() as stack:
         try:
-            copy, reached = stack.enter_context(server(app, directory, archive, settings)), True
+            copy, reached = stack.enter_context(server(app, host, directory, archive, settings)), True
         except HostError as error:
             if target is None or error.reason not in UNCLASSIFIED:
                 raise
-            copy, reached = stack.enter_context(server(app, directory, archive, without_target(settings))), False
+            copy, reached = stack.enter_context(server(app, host, directory, archive, without_target(settings))), False
             if not _ended_before(copy, target):
                 raise  # the WAL goes beyond the target: recovery failed for another reason
         yield copy, reached
@@ -132,17 +149,15 @@ def without_target(settings: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if name not in TARGETS}
 
 
-def _start(directory: Path, log: Path, options: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    app: App, host: Host, unit: str, directory: Path, log: Path, options: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    arguments = [item for name, value in options.items() for item in ("-c", f"{name}={value}")]
+    argv = [str(programs(directory) / "postgres"), "-D", str(directory), *arguments]
+    properties = walls.properties(app, host, [directory], archive=bool(options["restore_command"]))
+    properties += [f"RuntimeDirectory={unit.removesuffix('.service')}", "RuntimeDirectoryMode=0700"]
     with open(log, "wb", opener=_private) as output:
-        return subprocess.Popen(
-            _command(directory, options),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            env=cluster.environment(),
-            start_new_session=True,
-        )
+        return host.systemd.attach(unit, argv, properties, output)
 
 
 def _private(path: str, flags: int) -> int:
@@ -157,10 +172,18 @@ def _options(app: App, directory: Path, socket: Path, archive: bool) -> dict[str
         "unix_socket_directories": str(socket),
         "archive_mode": "on" if archive else "off",
         "fsync": "on" if archive else "off",
+        **_configured(app),
         **ISOLATION,
         **MEMORY,
         **LOGGING,
     }
+
+
+def _configured(app: App) -> dict[str, str]:
+    """The values of CONFIGURED in the app's postgresql.conf."""
+    text = app.database.with_name("postgresql.conf").read_text()
+    found = {name: value.replace("''", "'") for name, value in LINE.findall(text)}
+    return {name: found.get(name, default) for name, default in CONFIGURED.items()}
 
 
 def programs(data: Path) -> Path:
@@ -177,13 +200,6 @@ def programs(data: Path) -> Path:
     return directory
 
 
-def _command(directory: Path, options: Mapping[str, str]) -> list[str]:
-    arguments = [item for name, value in options.items() for item in ("-c", f"{name}={value}")]
-    command = cluster.as_postgres([programs(directory) / "postgres", "-D", directory, *arguments])
-    # set after the change of user, which would clear it
-    return ["setpriv", "--pdeathsig=QUIT", *(command[1:] if command[0] == "setpriv" else ["--", *command])]
-
-
 # ---------------------------------------------------------------------------------------------- lifecycle
 
 
@@ -197,31 +213,31 @@ def _wait_until_ready(process: subprocess.Popen[bytes], directory: Path, log: Pa
 
 def _status(directory: Path) -> str:
     try:
-        return (directory / "postmaster.pid").read_text().splitlines()[STATUS_LINE].strip()
+        return cluster.read_text(directory / "postmaster.pid").splitlines()[STATUS_LINE].strip()
     except (OSError, IndexError):
         return ""
 
 
-def _shut_down(process: subprocess.Popen[bytes], log: Path, directory: Path) -> None:
+def _shut_down(host: Host, unit: str, process: subprocess.Popen[bytes], log: Path, directory: Path) -> None:
     """Shut the server down with a checkpoint, so that its next start has nothing to recover."""
-    process.send_signal(signal.SIGINT)
+    host.systemd.stop(unit)
     try:
-        process.wait(STOP)
+        process.wait(KILL)
     except subprocess.TimeoutExpired:
-        raise HostError(f"the temporary server did not stop within {STOP:g} s", str(directory), "try again") from None
+        what = f"the temporary server did not stop within {walls.STOP} s"
+        raise HostError(what, str(directory), "try again") from None
     if process.returncode != 0:
         raise server_error(log.read_text(errors="replace"), directory)
 
 
-def _quit(process: subprocess.Popen[bytes]) -> None:
+def _quit(host: Host, unit: str, process: subprocess.Popen[bytes]) -> None:
     """End a server that still runs, at once: its data is not used after a failure."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGQUIT)
-        try:
+    for signal_name in ("SIGQUIT", "SIGKILL"):
+        if process.poll() is not None:
+            return
+        host.systemd.kill(unit, signal_name)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(KILL)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def server_error(log: str, directory: Path) -> HostError:
@@ -244,8 +260,12 @@ def _explain(errors: Sequence[str]) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------- leftovers
 
 
-def remove_leftovers(directory: Path) -> None:
+def remove_leftovers(app: App, host: Host, directory: Path) -> None:
     """End the server that a killed run may have left on the directory, and remove its lock file. Idempotent."""
+    unit = walls.unit(app, directory.name)
+    if host.systemd.show(unit)[0].runs:
+        host.systemd.kill(unit, "SIGQUIT")
+        host.systemd.stop(unit)
     server = Server(Path(), directory, Path())
     pid = cluster.postmaster_pid(server)
     # the process id may have been reused; a server's working directory is its data directory

@@ -26,7 +26,7 @@ def restored(host: Host, at: float | None = None, point: pgbackrest.Point | None
     """The rows as the bucket gives them back, in a cluster beside."""
     into = host.app.cluster / "drill"
     found = pgbackrest.restore(host.app, into, at, point)
-    with scratch_server.recovered(host.app, into, found.settings) as (server, _):
+    with scratch_server.recovered(host.app, host, into, found.settings) as (server, _):
         return numbers(host, server)
 
 
@@ -43,7 +43,7 @@ def in_place(host: Host, at: float) -> Path:
     into, aside = host.app.cluster / "fetched", host.app.cluster / "aside"
     replication.archive_all(host.app, host)  # type: ignore[arg-type]
     found = pgbackrest.restore(host.app, into, at)
-    with scratch_server.recovered(host.app, into, found.settings, archive=True):
+    with scratch_server.recovered(host.app, host, into, found.settings, archive=True):
         pass
     swap(host, into, aside, at)
     return aside
@@ -134,7 +134,7 @@ def test_s3_away_loses_nothing_and_is_caught_up_with(host: Host, store: Store) -
         assert (wal_stream.lag(host.app) or 0) > 0
         host.configure(max_lag=1)
         assert any("newest write on S3" in one for one in troubles(host))
-        (segment,) = cluster.query(host.server, "SELECT pg_walfile_name(pg_switch_wal())")
+        (segment,) = cluster.administer(host.server, "SELECT pg_walfile_name(pg_switch_wal())")
         rows(host, 21, 30)
         assert segment[0] in replication.unarchived(host.app)
     finally:
@@ -157,10 +157,10 @@ def test_log_that_had_to_be_dropped_is_a_gap_that_is_told_and_healed(
     try:
         for number in range(2):
             rows(host, 100 + number, 100 + number)
-            cluster.query(host.server, "SELECT pg_switch_wal()")
+            cluster.administer(host.server, "SELECT pg_switch_wal()")
         inside = rows(host, 200, 200)
         assert "dropped" in str(host.watch()["error"])
-        cluster.query(host.server, "SELECT pg_switch_wal()")
+        cluster.administer(host.server, "SELECT pg_switch_wal()")
         until(lambda: not replication.unarchived(host.app))
         assert "log is dropped" in "".join(troubles(host))
         assert host.verb("status")["database"]["backup"]["gaps"][0]["until"] is None
@@ -195,7 +195,7 @@ def test_an_instant_is_found_on_the_timeline_that_counted_then_also_once_the_hos
     assert numbers(host) == list(range(1, 21))
     third = rows(host, 21, 30)
     aside = in_place(host, second)  # timeline 3, though 2 never counted: 1-20
-    (found,) = cluster.query(host.server, "SELECT pg_create_restore_point('here')")
+    (found,) = cluster.administer(host.server, "SELECT pg_create_restore_point('here')")
     (epoch, timeline) = (epochs.local(host.app), timelines.live_timeline(host.app))
     assert epoch is not None
     assert timeline == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.common.errors import HostError
+from hostctl.host.boundary.handles import Directory
+from hostctl.host.boundary.users import User
 from hostctl.postgres.archive import wal_stream
 from hostctl.postgres.archive.wal_stream import Piece, Sealer, ServerPosition
 
@@ -136,20 +139,39 @@ def test_objects_of_the_tail_are_told_from_others() -> None:
 
 def test_bytes_are_read_from_a_segment_and_none_from_one_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / SEGMENT).write_bytes(CONTENT)
-    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT, 10, 20)) == CONTENT[10:20]
-    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT, 1000, 2000)) is None
-    assert wal_stream.read_piece(tmp_path, Piece(SEGMENT[:-1] + "9", 0, 1)) is None
+    with Directory(tmp_path) as wal:
+        assert wal_stream.read_piece(wal, Piece(SEGMENT, 10, 20)) == CONTENT[10:20]
+        assert wal_stream.read_piece(wal, Piece(SEGMENT, 1000, 2000)) is None
+        assert wal_stream.read_piece(wal, Piece(SEGMENT[:-1] + "9", 0, 1)) is None
+
+
+def test_what_is_not_a_file_of_the_server_never_goes_to_the_bucket(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(CONTENT)
+    (tmp_path / SEGMENT).symlink_to("secret")
+    another = User("nobody", 65534, 65534, ())
+    with Directory(tmp_path) as wal:
+        with pytest.raises(OSError, match=r"links|link"):
+            wal_stream.read_piece(wal, Piece(SEGMENT, 0, 10))
+        (tmp_path / SEGMENT).unlink()
+        (tmp_path / SEGMENT).write_bytes(CONTENT)
+        with pytest.raises(PermissionError):
+            wal_stream.read_piece(wal, Piece(SEGMENT, 0, 10), another)
+        os.link(tmp_path / SEGMENT, tmp_path / "another name")
+        with pytest.raises(PermissionError):
+            wal_stream.read_piece(wal, Piece(SEGMENT, 0, 10))
 
 
 def test_a_tail_begins_with_the_first_segment_that_waits_when_the_statistics_are_gone(tmp_path: Path) -> None:
     status = tmp_path / "archive_status"
     status.mkdir()
     seen = ServerPosition(5 * SIZE + 100, 2, 0, SIZE)
-    assert wal_stream.start_position(tmp_path, seen) == 5 * SIZE
+    wal = Directory(tmp_path)
+    assert wal_stream.start_position(wal, seen) == 5 * SIZE
     for name in ("00000002.history", f"{1:08X}{0:08X}{1:08X}", f"{2:08X}{0:08X}{3:08X}", f"{2:08X}{0:08X}{4:08X}"):
         (status / f"{name}.ready").touch()
-    assert wal_stream.start_position(tmp_path, seen) == 3 * SIZE
-    assert wal_stream.start_position(tmp_path, seen._replace(archived=4 * SIZE)) == 4 * SIZE
+    assert wal_stream.start_position(wal, seen) == 3 * SIZE
+    assert wal_stream.start_position(wal, seen._replace(archived=4 * SIZE)) == 4 * SIZE
+    os.close(wal.handle)
 
 
 def test_openssl_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

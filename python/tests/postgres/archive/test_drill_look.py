@@ -16,6 +16,7 @@ from hostctl.common.errors import HostError
 from hostctl.postgres.archive import drill
 from hostctl.postgres.archive.timelines import Base
 from hostctl.postgres.database import inspect
+from hostctl.postgres.server import roles
 from hostctl.postgres.server.cluster import Cluster, Server
 from tests.apps.postgres import NAME, Postgres, postgres
 
@@ -30,6 +31,7 @@ class World:
         self.server = Server(server.bin, server.data, server.root)
         self.wanted = Cluster(NAME, self.name, 10, 5.0, None)
         server.sql(f"CREATE DATABASE {self.name} OWNER {NAME}", "postgres")
+        roles.converge(self.server, self.wanted)
         self.sql("CREATE TABLE entries (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)")
         self.sql("CREATE TABLE schema_migrations (version bigint PRIMARY KEY)")
         self.sql("INSERT INTO entries (body) SELECT n::text FROM generate_series(1, 10) AS n")

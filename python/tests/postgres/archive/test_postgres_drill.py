@@ -27,11 +27,20 @@ from hostctl.postgres.server import cluster
 
 HANGS = "SELECT pg_sleep(600) IS NOT NULL"
 DRILL = """
+import signal
 import sys
 from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import pgworld
 from hostctl.core.paths import Layout
 from hostctl.host.host import Host
+from hostctl.host.systemd import Systemd
 from hostctl.postgres.archive import drill
+# systemd is not asked: a server is a process of this one
+servers = []
+Systemd.text = lambda *_: "[Service]\\nUser=postgres\\nGroup=postgres\\n"
+Systemd.attach = lambda self, unit, *rest: servers.append(pgworld.attach(Path(sys.argv[1]), *rest)) or servers[-1]
+Systemd.kill = lambda self, unit, name: servers[-1].send_signal(getattr(signal, name))
 drill.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 
@@ -177,7 +186,7 @@ def test_a_segment_of_wal_that_is_missing_is_loud_and_offered_is_the_time_up_to_
 def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbered row that the drill writes is not in the archive yet: only the tail has it."""
     world.write_settings(archive_timeout="1h")
-    cluster.query(world.server, "SELECT pg_reload_conf()")
+    cluster.administer(world.server, "SELECT pg_reload_conf()")
     arrived, bucket = replication.wait_until_stored, world.store.bucket(world.bucket_name)
 
     def lost(app: App, patience: float, host: RealHost) -> None:
@@ -195,10 +204,10 @@ def test_the_end_of_the_wal_is_proven_too(world: Host, monkeypatch: pytest.Monke
 
 
 def test_an_index_that_lacks_a_row_is_found_though_it_was_copied_as_it_was(world: Host) -> None:
-    flag = "UPDATE pg_index SET indisready = {} WHERE indexrelid = 'by_body'::regclass"
-    cluster.query(world.server, flag.format("false"), "shop")
+    flag = "UPDATE pg_index SET indisready = {} WHERE indexrelid = 'public.by_body'::regclass"
+    cluster.administer(world.server, flag.format("false"), "shop")
     world.sql("INSERT INTO entries (body) VALUES ('not in the index')")
-    cluster.query(world.server, flag.format("true"), "shop")
+    cluster.administer(world.server, flag.format("true"), "shop")
     told = failed(world)
     assert any("pg_amcheck finds the copy damaged" in what and "by_body" in what for what in told["found"])
     world.sql("REINDEX INDEX by_body")
@@ -226,7 +235,7 @@ def runs(pid: int) -> bool:
 def test_a_drill_that_is_ended_leaves_no_server_and_its_copy_is_removed(world: Host, how: signal.Signals) -> None:
     world.configure(verify=[HANGS])
     place, deadline = drill.scratch_directory(world.app), time.monotonic() + 120
-    process = subprocess.Popen([sys.executable, "-c", DRILL, str(world.root)], preexec_fn=die_with_parent)
+    process = subprocess.Popen([sys.executable, "-c", DRILL, str(world.root), *sys.path], preexec_fn=die_with_parent)
     try:
         while drills.progress(world.app) != "comparing":
             assert process.poll() is None
@@ -234,12 +243,12 @@ def test_a_drill_that_is_ended_leaves_no_server_and_its_copy_is_removed(world: H
             time.sleep(0.05)
         beside = cluster.postmaster_pid(cluster.Server(Path(), place, Path()))
         assert beside is not None
-        assert drill.remove_leftovers(world.app) is False
+        assert drill.remove_leftovers(world.app, world) is False
     finally:
         process.send_signal(how)
         process.wait(60)
         world.configure()
-    assert drill.remove_leftovers(world.app) is (how == signal.SIGKILL)
+    assert drill.remove_leftovers(world.app, world) is (how == signal.SIGKILL)
     assert not place.exists()
     while runs(beside):
         assert time.monotonic() < deadline
@@ -247,7 +256,7 @@ def test_a_drill_that_is_ended_leaves_no_server_and_its_copy_is_removed(world: H
 
 
 def test_a_page_that_is_not_what_was_written_is_found(world: Host) -> None:
-    (file,) = cluster.query(world.server, "SELECT pg_relation_filepath('entries')", "shop")[0]
+    (file,) = cluster.query(world.server, "SELECT pg_relation_filepath('public.entries')", "shop")[0]
     world.stop()
     path = world.app.cluster_data / file
     before = path.read_bytes()

@@ -48,7 +48,7 @@ def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> 
 
 
 def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    create.create(host.app)
+    create.create(host.app, host)  # type: ignore[arg-type]
     monkeypatch.setattr(cluster, "installed_majors", lambda: [cluster.data_major(host.app.cluster_data)])
 
     with pytest.raises(HostError, match="newest installed version"):
@@ -57,10 +57,10 @@ def test_an_upgrade_is_refused_where_no_newer_version_is_installed(host: Host, m
 
 def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> None:
     """pg_upgrade meets again whatever has a number of the system's own."""
-    create.create(host.app)
+    create.create(host.app, host)  # type: ignore[arg-type]
     config = cluster.require(host.app)
 
-    with scratch_server.server(host.app, host.app.cluster_data, archive=True) as server:
+    with scratch_server.server(host.app, host, host.app.cluster_data, archive=True) as server:
         oids = "SELECT min(oid::int8) FROM pg_class WHERE relnamespace = 'homeport'::regnamespace"
         (found,) = cluster.query(server, oids, config.name)
         told = "SELECT datname FROM pg_database WHERE has_database_privilege('public', datname, 'CONNECT')"
@@ -116,7 +116,7 @@ def test_the_sqlstate_of_an_error_is_read(printed: str, state: str) -> None:
     ],
 )
 def test_a_configuration_that_the_server_would_not_start_with_is_refused(host: Host, setting: str, said: str) -> None:
-    create.create(host.app)
+    create.create(host.app, host)  # type: ignore[arg-type]
     file = host.app.database.with_name("postgresql.conf")
     cluster.check_configuration(host.app)
     file.write_text(f"{file.read_text()}\n{setting}\n")

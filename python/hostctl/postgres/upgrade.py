@@ -136,7 +136,7 @@ def _run_confined(work: Work, argv: list[str], directory: Path) -> tuple[int, st
     """Run pg_upgrade behind the walls; returns its exit status and its output."""
     app = work.app
     own = [f"WorkingDirectory={directory}", f"RuntimeMaxSec={LONGEST:g}"]
-    properties = walls.properties(app, work.host, [app.cluster_data, _new_data(app), directory], archive=False)
+    properties = walls.properties(app, work.host, [app.cluster_data, _new_data(app), directory], network=False)
     with tempfile.TemporaryFile() as output:
         unit = walls.unit(app, directory.name)
         status = work.host.systemd.foreground(unit, argv, [*properties, *own], output)

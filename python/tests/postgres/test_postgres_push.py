@@ -20,8 +20,10 @@ from hostctl.host.systemd import Unit
 from hostctl.postgres import connections_check, migrate
 from hostctl.postgres.connections_check import Capacity
 from hostctl.postgres.external import console as external_console
+from hostctl.postgres.external import connection
 from hostctl.postgres.external import push as external
-from hostctl.postgres.server import cluster, url
+from hostctl.postgres.server import cluster, roles, url
+from hostctl.postgres.server.cluster import Cluster, Server
 from hostctl.release import envfile, environment
 from tests.apps.postgres import NAME, Postgres, postgres
 
@@ -75,6 +77,7 @@ class Push:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     with postgres() as server:
+        roles.converge(Server(server.bin, server.data, server.root), Cluster(NAME, NAME, 5, 0.2, None))
         yield server
 
 
@@ -116,7 +119,7 @@ def test_a_server_that_answers_and_has_room_lets_the_push_go_on(push: Push) -> N
 
 def test_pools_that_do_not_fit_beside_each_other_are_refused(push: Push) -> None:
     push.give(RELEASE, POOL_SIZE="53")
-    with pytest.raises(HostError, match=r"may open 58 together \(5 and 53\), and 57 are left of 57") as caught:
+    with pytest.raises(HostError, match=r"may open 58 together \(5 and 53\), and 52 are left of 57") as caught:
         connections_check.check_release(work(push))
     assert "database.pool" in caught.value.where + caught.value.fix
 
@@ -322,8 +325,10 @@ def test_another_user_takes_the_place_of_user_and_password() -> None:
 
 
 @pytest.fixture
-def elsewhere(push: Push, server: Postgres) -> Push:
+def elsewhere(push: Push, server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Push:
     """The same server, as if it were somebody else's."""
+    # the role has no user of the system here
+    monkeypatch.setattr(connection, "as_app", lambda _, argv: list(argv))
     server.sql("DROP TABLE IF EXISTS schema_migrations")
     write_json(push.app.database, {"engine": "external", "user": NAME, "url": "DB_URL", "pool": 5, "backup": None})
     address = f"ecto://{NAME}:p%40ss%2Fw%3Ard@localhost/{NAME}?socket_dir={server.root}"

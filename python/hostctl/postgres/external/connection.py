@@ -5,7 +5,9 @@ psql connects by PG variables, which come from the URL among the app's secrets; 
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from hostctl.backup import settings
 from hostctl.common.errors import USAGE, HostError
 from hostctl.common.files import read_json
 from hostctl.core.paths import App
+from hostctl.host.boundary import users
 from hostctl.postgres.server import cluster
 from hostctl.postgres.server.url import location, variables
 from hostctl.release import records
@@ -55,22 +58,30 @@ def environment(app: App, address: str) -> dict[str, str]:
 
 
 def query(app: App, sql: str, address: str) -> list[list[str]]:
-    """Every row of a statement's result; psql runs outside the app's confinement. Raises HostError."""
+    """Every row of a statement's result. psql is the app's user's, outside of its confinement: whoever sets the URL
+    says which files and sockets it opens. Raises HostError.
+    """
     try:
         done = subprocess.run(
-            psql_command(),
+            as_app(app, psql_command()),
             input=sql,
             capture_output=True,
             text=True,
             check=False,
             timeout=LONGEST,
             env=environment(app, address),
+            cwd="/",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise unreachable_error(app, address, f"psql: {type(error).__name__}") from None
     if done.returncode != 0:
         raise unreachable_error(app, address, cluster.error_line(done.stderr))
     return cluster.parse_rows(done.stdout)
+
+
+def as_app(app: App, argv: Sequence[str]) -> list[str]:
+    """The command that runs a program as the app's user, who has the URL as well."""
+    return users.command_as(require(app).user, argv) if os.geteuid() == 0 else list(argv)
 
 
 def psql_command() -> list[str]:

@@ -35,15 +35,27 @@ def open_console(app: App, name: str, write: bool) -> int:
 def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
     """Write a consistent copy below `scratch`, in pg_dump's custom format or as SQL. Raises HostError."""
     target = scratch / f"{name}.{'sql' if sql else 'dump'}"
-    argv: list[str | Path] = [connection.program("pg_dump"), "-w", "--format=plain" if sql else "--format=custom"]
+    argv = [str(connection.program("pg_dump")), "-w", "--format=plain" if sql else "--format=custom"]
     env = connection.environment(app, connection.url(app, app.live()))
-    done = subprocess.run(
-        [*argv, "-f", target], env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
+    with open(target, "xb", opener=_private) as output:
+        done = subprocess.run(
+            connection.as_app(app, argv),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd="/",
+        )
     if done.returncode != 0:
         fix = "use a pg_dump of the server's version, or the provider's own tools"
         raise HostError(f"pg_dump failed: {cluster.error_line(done.stderr)}", name, fix)
     return target
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def check_file(app: App, file: Path) -> None:

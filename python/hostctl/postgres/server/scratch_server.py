@@ -154,7 +154,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     arguments = [item for name, value in options.items() for item in ("-c", f"{name}={value}")]
     argv = [str(programs(directory) / "postgres"), "-D", str(directory), *arguments]
-    properties = walls.properties(app, host, [directory], archive=bool(options["restore_command"]))
+    properties = walls.properties(app, host, [directory], network=bool(options["restore_command"]))
     properties += [f"RuntimeDirectory={unit.removesuffix('.service')}", "RuntimeDirectoryMode=0700"]
     with open(log, "wb", opener=_private) as output:
         return host.systemd.attach(unit, argv, properties, output)

@@ -18,7 +18,7 @@ from hostctl.release import confinement
 STOP = 600  # seconds that the shutdown checkpoint may take
 # what is the live server's own
 LIVE = ("RuntimeDirectory", "BindPaths=", "OOMScoreAdjust=", "SyslogIdentifier=", "SocketBind")
-OFFLINE = ["PrivateNetwork=yes", "RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX"]
+FAMILIES = "RestrictAddressFamilies="
 
 
 def unit(app: App, name: str) -> str:
@@ -26,17 +26,19 @@ def unit(app: App, name: str) -> str:
     return app.helper_unit(f"scratch.{name}")
 
 
-def properties(app: App, host: Host, paths: Sequence[Path], archive: bool) -> list[str]:
+def properties(app: App, host: Host, paths: Sequence[Path], network: bool) -> list[str]:
     """The settings of the unit: `paths` are the directories that it may see and write.
 
-    Only with `archive` it has a network and the keys of the archive. Raises HostError if the live server has no unit,
+    Only with `network` it reaches the bucket, and has its keys. Raises HostError if the live server has no unit,
     or not one of the user postgres.
     """
     shared = confinement.require(host.systemd.text(app.cluster_unit), "", SUPERUSER, app.cluster_unit)
     own = [f"BindPaths={path}" for path in paths]
     own += [f"Environment={name}={value}" for name, value in cluster.environment().items()]
     own += ["KillSignal=SIGINT", "KillMode=mixed", f"TimeoutStopSec={STOP}", "OOMScoreAdjust=500"]
-    own += [] if archive else [*OFFLINE, f"InaccessiblePaths=-{app.pgbackrest}"]
+    if not network:
+        shared = confinement.without(shared, FAMILIES, "PrivateNetwork=")
+        own += ["PrivateNetwork=yes", f"{FAMILIES}AF_UNIX", f"InaccessiblePaths=-{app.pgbackrest}"]
     parent = host.systemd.own_unit()
     own += [f"BindsTo={parent}"] if parent else []
     return [*confinement.without(shared, *LIVE), *own]

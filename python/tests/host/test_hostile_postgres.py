@@ -112,6 +112,7 @@ def test_a_drill_is_confined_and_takes_no_program_from_the_data(app: Project) ->
     touched = f"{CLUSTER}/drill/touched"
     for name in ("recovery_end_command", "archive_cleanup_command"):
         sql(box, f"ALTER SYSTEM SET {name} = 'touch {touched}; touch {CLUSTER}/log/touched'")
+    app.deploy("backup", "run")  # the copy has these settings, too
     running = app.start("backup", "drill")
     try:
         pid = ""

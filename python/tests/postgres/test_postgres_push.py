@@ -19,8 +19,8 @@ from hostctl.host import credentials
 from hostctl.host.systemd import Unit
 from hostctl.postgres import connections_check, migrate
 from hostctl.postgres.connections_check import Capacity
-from hostctl.postgres.external import console as external_console
 from hostctl.postgres.external import connection
+from hostctl.postgres.external import console as external_console
 from hostctl.postgres.external import push as external
 from hostctl.postgres.server import cluster, roles, url
 from hostctl.postgres.server.cluster import Cluster, Server

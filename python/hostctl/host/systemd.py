@@ -204,12 +204,14 @@ class Systemd:
         _call("systemctl", "kill", "--kill-who=main", f"--signal={signal_name}", "--", unit)
 
     def own_unit(self) -> str:
-        """The unit or session of this process; "" where it has none."""
+        """The unit or session of this process, as the system's manager knows it; "" where it has none."""
         try:
-            name = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].rpartition("/")[2]
-        except (OSError, IndexError):
+            parts = Path("/proc/self/cgroup").read_text().strip().rpartition("\n")[2].split("/")
+        except OSError:
             return ""
-        return name if name.endswith((".service", ".scope")) and name != "init.scope" else ""
+        # the outermost one: within user@1000.service are units of another manager
+        names = [name for name in parts if name.endswith((".service", ".scope")) and name != "init.scope"]
+        return next((name for name, unit in zip(names, self.show(*names), strict=False) if unit.runs), "")
 
     def spawn(self, unit: str, argv: Sequence[str], properties: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command as a transient unit with its output in the journal; returns when it has started or ended.

@@ -88,7 +88,7 @@ def _variables(socket: Path, name: str, user: str, write: bool) -> dict[str, str
     settings |= {"default_transaction_read_only": "off" if write else "on"}
     options = " ".join(f"-c {key}={value}" for key, value in settings.items())
     connection = {"PGHOST": str(socket), "PGUSER": user, "PGDATABASE": name, "PGOPTIONS": options}
-    return cluster.environment() | terminal | connection | {"PGAPPNAME": "hostctl console"}
+    return cluster.client_environment() | terminal | connection | {"PGAPPNAME": "hostctl console"}
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -104,4 +104,4 @@ def copy(app: App, name: str, sql: bool, scratch: Path) -> Path:
 
 def check_file(app: App, file: Path) -> None:
     """Raises HostError (usage) unless the file is a dump that can be read."""
-    dumps.contents(cluster.live_server(app), file)
+    dumps.contents(cluster.live_server(app), file, cluster.require(app).user)

@@ -364,6 +364,10 @@ def extract(app: App, data: DataSource, name: str | None, into: Path, host: Host
     own_name = cluster.require(app).name
     if name not in (None, own_name):
         raise HostError(f"there is no database {name}", "database in deploy.yml", f"it is {own_name}", USAGE)
-    target = into / "database.dump"
-    database = _restore_cluster(app, data, into, host, live=False, dump=target)
+    # the dump lies beside the data, which is a directory of the user postgres
+    cluster_directory, target = into / "cluster", into / "database.dump"
+    for directory in (cluster_directory, into):
+        _remove(app, host, directory)
+    files.make_directory(into, 0o711)
+    database = _restore_cluster(app, data, cluster_directory, host, live=False, dump=target)
     return target, {"name": f"{own_name}.dump", **database}

@@ -66,12 +66,16 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def contents(server: Server, file: Path) -> list[str]:
-    """The lines of a dump's table of contents. Raises HostError (usage) for a file that this version cannot read."""
+def contents(server: Server, file: Path, user: str) -> list[str]:
+    """The lines of a dump's table of contents, read as the app's user: somebody has uploaded it.
+
+    Raises HostError (usage) for a file that this version cannot read.
+    """
     with file.open("rb") as source:
-        argv: list[str | Path] = [server.bin / "pg_restore", "--list"]
+        # the app's user cannot enter the directory of the link to the programs
+        argv: list[str | Path] = [(server.bin / "pg_restore").resolve(), "--list"]
         done = subprocess.run(
-            cluster.as_postgres(argv),
+            as_user(user, argv),
             stdin=source,
             capture_output=True,
             text=True,
@@ -107,7 +111,7 @@ def load(server: Server, config: Cluster, file: Path, name: str) -> None:
     them, so that none of them can make it. Extensions of the live database are created before, too, since the app's
     role may lack the privilege.
     """
-    lines = contents(server, file)
+    lines = contents(server, file, config.user)
     drop_database(server, name)
     present = [row[0] for row in cluster.query(server, EXTENSIONS, config.name)]
     roles.create_database(server, config, name, present)

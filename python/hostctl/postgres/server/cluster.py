@@ -213,10 +213,18 @@ def _give_postgres(directory: Path) -> None:
 
 
 def _give(directory: Path, owner: User, mode: int) -> None:
-    """Set the owner of a directory, in a directory that only root can change. Only root can do this."""
-    if os.geteuid() == 0:
+    """Set the owner of a directory, in a directory that only root can change. Only root can do this.
+
+    Raises HostError where another user can change the way to it.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
         with Directory(directory.parent) as parent:
             parent.give(directory.name, owner, mode)
+    except PermissionError as error:
+        what = f"another user than root can change {error.filename}, in which the data of PostgreSQL is"
+        raise HostError(what, str(directory), f"chown root {error.filename}; chmod go-w {error.filename}") from None
 
 
 def make_postgres_directory(directory: Path) -> None:

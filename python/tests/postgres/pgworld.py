@@ -65,10 +65,10 @@ def attach(root: Path, argv: Sequence[str], properties: Sequence[str], output: I
         directory = root / "run" / name
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.chown(directory, cluster.SUPERUSER)
-    become, _, command = " ".join(cluster.as_postgres([])).partition(" --")
-    assert command == ""
+    *become, dashes = cluster.as_postgres([])
+    assert dashes == "--"
     # whoever changes its user outlives its parent unless it asks anew
-    argv = [*become.split(), "--pdeathsig=QUIT", "--", *argv]
+    argv = [*become, "--pdeathsig=QUIT", dashes, *argv]
     files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
     return subprocess.Popen(argv, **files, cwd="/", env=cluster.environment(), start_new_session=True)  # type: ignore[call-overload]
 

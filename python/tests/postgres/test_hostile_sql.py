@@ -32,7 +32,7 @@ TRAP = """
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.trap() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF current_setting('is_superuser') = 'on' OR session_user = 'postgres' THEN
+  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user) THEN
     RAISE EXCEPTION 'the superuser is in the trap';
   END IF;
 END $$;
@@ -41,7 +41,6 @@ TO_REGCLASS = """
 CREATE FUNCTION evil.to_regclass(text) RETURNS regclass LANGUAGE sql AS $$ SELECT evil.trap(); SELECT NULL::regclass $$;
 """
 EQUALS = """
-CREATE FUNCTION evil.equals(name, unknown) RETURNS bool LANGUAGE sql AS $$ SELECT evil.trap(); SELECT true $$;
 CREATE FUNCTION evil.same(name, name) RETURNS bool LANGUAGE sql AS $$ SELECT evil.trap(); SELECT true $$;
 CREATE FUNCTION evil.same(name, text) RETURNS bool LANGUAGE sql AS $$ SELECT evil.trap(); SELECT true $$;
 CREATE FUNCTION evil.same(bigint, bigint) RETURNS bool LANGUAGE sql AS $$ SELECT evil.trap(); SELECT true $$;
@@ -320,7 +319,7 @@ def test_an_open_session_of_the_app_goes_on_while_the_database_changes_its_owner
 def test_converging_again_changes_nothing(world: World) -> None:
     world.converge()
     asked = (
-        "SELECT datacl, datdba FROM pg_database; SELECT nspacl, nspowner FROM pg_namespace; "
+        "SELECT datacl, datdba FROM pg_database ORDER BY oid; SELECT nspacl, nspowner FROM pg_namespace ORDER BY oid; "
         "SELECT rolname, rolconnlimit, rolbypassrls, rolsuper FROM pg_roles ORDER BY 1"
     )
     before = world.root_sql(asked)
@@ -347,7 +346,7 @@ def test_a_check_of_a_backup_has_no_way_back_to_another_role(world: World, state
     """[68]"""
     world.converge()
     (found,) = drill.verify(world.server, world.config, [statement])
-    assert "permission denied" in found
+    assert "permission denied" in found or "must be superuser" in found
 
 
 def test_who_reads_the_apps_data_sees_all_of_it_and_can_do_nothing_else(world: World) -> None:
@@ -431,8 +430,8 @@ def test_a_socket_on_which_another_user_listens_is_no_server() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o777)
-        argv = ["python3", "-c", program, str(place / ".s.PGSQL.5432")]
-        listening = subprocess.Popen(["setpriv", f"--reuid={OTHER_USER}", "--clear-groups", "--", *argv])
+        argv = ["/usr/bin/python3", "-c", program, str(place / ".s.PGSQL.5432")]
+        listening = subprocess.Popen(["setpriv", f"--reuid={OTHER_USER}", "--clear-groups", "--", *argv], cwd="/")
         try:
             deadline = time.monotonic() + 10
             while not (place / ".s.PGSQL.5432").exists():

@@ -18,6 +18,7 @@ from hostctl.release import confinement
 STOP = 600  # seconds that the shutdown checkpoint may take
 # what is the live server's own
 LIVE = ("RuntimeDirectory", "BindPaths=", "OOMScoreAdjust=", "SyslogIdentifier=", "SocketBind")
+DESCRIPTION = "Homeport: PostgreSQL on a copy of the data"  # in the journal, in place of the command
 FAMILIES = "RestrictAddressFamilies="
 
 
@@ -33,7 +34,7 @@ def properties(app: App, host: Host, paths: Sequence[Path], network: bool) -> li
     or not one of the user postgres.
     """
     shared = confinement.require(host.systemd.text(app.cluster_unit), "", SUPERUSER, app.cluster_unit)
-    own = [f"BindPaths={path}" for path in paths]
+    own = [f"Description={DESCRIPTION} of {app.name}", *(f"BindPaths={path}" for path in paths)]
     own += [f"Environment={name}={value}" for name, value in cluster.environment().items()]
     own += ["KillSignal=SIGINT", "KillMode=mixed", f"TimeoutStopSec={STOP}", "OOMScoreAdjust=500"]
     if not network:

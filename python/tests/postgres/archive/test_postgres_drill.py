@@ -34,13 +34,19 @@ sys.path[:0] = sys.argv[2:]
 import pgworld
 from hostctl.core.paths import Layout
 from hostctl.host.host import Host
-from hostctl.host.systemd import Systemd
+from hostctl.host.systemd import Systemd, Unit
 from hostctl.postgres.archive import drill
 # systemd is not asked: a server is a process of this one
 servers = []
 Systemd.text = lambda *_: "[Service]\\nUser=postgres\\nGroup=postgres\\n"
 Systemd.attach = lambda self, unit, *rest: servers.append(pgworld.attach(Path(sys.argv[1]), *rest)) or servers[-1]
 Systemd.kill = lambda self, unit, name: servers[-1].send_signal(getattr(signal, name))
+Systemd.show = lambda self, *units: [Unit({}) for _ in units]
+Systemd.own_unit = lambda self: ""
+def stop(self, unit):
+    servers[-1].send_signal(signal.SIGINT)
+    servers[-1].wait()
+Systemd.stop = stop
 drill.run(Layout(Path(sys.argv[1])).app("shop"), Host())
 """
 

@@ -37,7 +37,9 @@ def test_rows_keep_newlines_quotes_and_empty_fields() -> None:
     assert cluster.parse_rows('1,,"a\nb"\n\n"x ""y"""\n') == [["1", "", "a\nb"], [""], ['x "y"']]
 
 
-def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path) -> None:
+def test_pg_upgrade_is_quoted_from_its_log_when_it_names_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the directories of a test are root's alone
+    monkeypatch.setattr(cluster, "as_owner", lambda work, _=None: work())
     log = tmp_path / "dump.log"
     log.write_text("restoring\npg_restore: error: it cannot be\n")
     printed = f'Restoring ok\n*failure*\nConsult the last few lines of "{log}" for\nthe probable cause\n'
@@ -71,7 +73,7 @@ def test_what_is_made_is_no_part_of_the_system_and_nobody_elses(host: Host) -> N
             cluster.query(server, "SELECT * FROM nope")
         rename = 'ALTER DATABASE :"name" RENAME TO other'
         with server_session(server, config.name), pytest.raises(HostError) as busy:
-            cluster.query(server, rename, bound={"name": config.name})
+            cluster.administer(server, rename, bound={"name": config.name})
         with server_session(server, config.name):
             data_swap.rename(server, {config.name: "other"})
 

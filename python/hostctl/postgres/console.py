@@ -88,7 +88,8 @@ def _variables(socket: Path, name: str, user: str, write: bool) -> dict[str, str
     settings |= {"default_transaction_read_only": "off" if write else "on"}
     options = " ".join(f"-c {key}={value}" for key, value in settings.items())
     connection = {"PGHOST": str(socket), "PGUSER": user, "PGDATABASE": name, "PGOPTIONS": options}
-    return cluster.client_environment() | terminal | connection | {"PGAPPNAME": "hostctl console"}
+    # not the requirement of the server's user: the confinement's user namespace maps every other user to nobody
+    return cluster.environment() | terminal | connection | {"PGAPPNAME": "hostctl console"}
 
 
 # ---------------------------------------------------------------------------------------------- files

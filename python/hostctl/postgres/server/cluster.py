@@ -373,7 +373,7 @@ def accepts_sessions(server: Server) -> bool:
     """Whether a server answers on the socket and accepts sessions."""
     argv: list[str | Path] = [server.bin / "pg_isready", "-q", "-h", server.socket, "-U", SUPERUSER, "-d", SUPERUSER]
     try:
-        return subprocess.run(as_postgres(argv), check=False, env=client_environment(), timeout=10).returncode == 0
+        return run_as_postgres(argv, timeout=10, env=client_environment()).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

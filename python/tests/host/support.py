@@ -264,6 +264,12 @@ def open_ports(address: str) -> list[int]:
     return [port for batch in batches for port in sorted(_open(address, batch))]
 
 
+def public_ports(box: Sandbox) -> list[int]:
+    """The TCP ports on which the host's programs listen for other machines, with a firewall before them or not."""
+    ends = [line.split()[3].rpartition(":") for line in on_host(box, "ss -Hltn").splitlines()]
+    return sorted({int(port) for address, _, port in ends if not address.startswith(("127.", "[::1]"))})
+
+
 def _open(address: str, ports: range) -> list[int]:
     found, deadline = [], time.monotonic() + SCAN_SECONDS
     with contextlib.ExitStack() as stack:

@@ -26,6 +26,7 @@ from tests.host.support import (
     new_project,
     on_host,
     open_ports,
+    public_ports,
     settled,
     unchanged,
     until,
@@ -180,6 +181,7 @@ def test_a_minor_update_restarts_the_server_once_and_the_app_holds_the_requests(
 
 def test_from_outside_three_ports_are_open_and_no_other(app: Project) -> None:
     assert open_ports(app.box.address) == [22, 80, 443]
+    assert public_ports(app.box) == [22, 80, 443]
 
 
 # ---------------------------------------------------------------------------------------------- migrations

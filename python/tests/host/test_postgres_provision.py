@@ -7,7 +7,7 @@ import json
 import pytest
 
 from homeport.sandbox import Sandbox
-from tests.host.support import SETTINGS, Json, Project, new_project, on_host, open_ports
+from tests.host.support import SETTINGS, Json, Project, new_project, on_host, open_ports, public_ports
 
 APP = "register"
 DOMAIN = f"{APP}.sandbox.test"
@@ -43,6 +43,7 @@ def main_pid(box: Sandbox) -> str:
 
 def test_from_outside_the_host_has_ssh_and_the_edge_and_nothing_else(app: Project) -> None:
     assert open_ports(app.box.address) == [22, 80, 443]
+    assert public_ports(app.box) == [22, 80, 443]
 
 
 def test_a_user_of_the_host_is_let_in_as_the_role_of_the_app_that_it_belongs_to_alone(app: Project) -> None:

@@ -23,8 +23,9 @@ from hostctl.sqlite.stream import litestream
 # loadfile --no-loadscope-reorder), a file of several minutes must not be the last to begin.
 _LONGEST = """
 test_stream test_faults test_upgrade test_restore test_postgres_restore test_apps test_postgres_load test_remove
-test_postgres_backup test_markers test_ledger test_postgres_provision test_second_app test_load test_hostile_sqlite
-test_failures test_accessories test_postgres_upgrade test_backup test_env test_host test_cron test_notify test_shell
+test_postgres_backup test_markers test_ledger test_postgres_provision test_second_app test_firewall test_load
+test_hostile_sqlite test_failures test_accessories test_postgres_upgrade test_backup test_env test_host test_cron
+test_notify test_shell
 test_own_certificates
 test_postgres_drill test_archive test_restore_archive test_backup_stream test_upgrade_and_back test_postgres_push
 test_host_data_kill test_host_kill

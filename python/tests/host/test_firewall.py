@@ -116,6 +116,28 @@ def test_rules_that_no_new_connection_confirms_are_taken_back_by_the_host(app: P
     assert table(app.box) == before
 
 
+def test_a_host_whose_kernel_has_no_nftables_is_told_so_before_anything_of_the_app_changes(app: Project) -> None:
+    box = app.box
+    before = on_host(box, f"cat /etc/homeport/{APP}/app.json")
+    on_host(box, "nft delete table inet homeport; rm -r /etc/homeport/firewall")
+    on_host(box, "mv /usr/sbin/nft /usr/sbin/nft.there && printf '#!/bin/sh\nexit 1\n' >/usr/sbin/nft")
+    on_host(box, "chmod 755 /usr/sbin/nft")
+    try:
+        app.configure(hardening={}, env={"clear": {"AFTER": "1"}})
+        refused = app.deploy("provision", check=False)
+        assert refused.code != 0
+        assert "nft refuses the rules" in refused.err
+        assert "hardening.firewall: false" in refused.err
+        assert on_host(box, f"cat /etc/homeport/{APP}/app.json") == before
+        assert "No such file" in on_host(box, "ls /etc/homeport/firewall/rules.nft 2>&1 || true")
+        app.configure(hardening={"firewall": False})
+        app.deploy("provision")
+    finally:
+        on_host(box, "mv /usr/sbin/nft.there /usr/sbin/nft")
+    assert table(box) == ""
+    app.configure(hardening={})  # the next test provisions it
+
+
 def test_the_first_firewall_of_a_host_does_not_close_what_somebody_may_need(app: Project) -> None:
     on_host(app.box, "nft delete table inet homeport; rm -r /etc/homeport/firewall")
     with listening(app.box, "0.0.0.0", 2525):
@@ -145,29 +167,6 @@ def test_debians_own_unit_that_empties_the_ruleset_leaves_both_its_rules_and_the
     finally:
         on_host(box, "systemctl disable nftables; mv /root/nftables.conf /etc/nftables.conf")
         on_host(box, "nft delete table inet somebody")
-
-
-def test_a_host_whose_kernel_has_no_nftables_is_told_so_before_anything_of_the_app_changes(app: Project) -> None:
-    box = app.box
-    before = on_host(box, f"cat /etc/homeport/{APP}/app.json")
-    on_host(box, "nft delete table inet homeport; rm -r /etc/homeport/firewall")
-    on_host(box, "mv /usr/sbin/nft /usr/sbin/nft.there && printf '#!/bin/sh\nexit 1\n' >/usr/sbin/nft")
-    on_host(box, "chmod 755 /usr/sbin/nft")
-    try:
-        app.configure(hardening={}, env={"clear": {"AFTER": "1"}})
-        refused = app.deploy("provision", check=False)
-        assert refused.code != 0
-        assert "nft refuses the rules" in refused.err
-        assert "hardening.firewall: false" in refused.err
-        assert on_host(box, f"cat /etc/homeport/{APP}/app.json") == before
-        assert "No such file" in on_host(box, "ls /etc/homeport/firewall/rules.nft 2>&1 || true")
-        app.configure(hardening={"firewall": False})
-        app.deploy("provision")
-    finally:
-        on_host(box, "mv /usr/sbin/nft.there /usr/sbin/nft")
-    app.configure(hardening={})
-    app.deploy("provision")
-    assert "policy drop" in table(box)
 
 
 def test_after_a_reboot_the_firewall_is_in_force(app: Project) -> None:

@@ -587,7 +587,7 @@ VERBS: dict[str, Verb] = {name: globals()[f"_{name}"] for name in OPTIONS}
 
 
 def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
-    """Verbs of the whole host: `boot`, `host converge`, `edge apply`, `edge check` and `edge certificates`."""
+    """Verbs of the whole host: `boot`, `host converge|firewall|units`, and `edge apply|check|certificates`."""
     if verb == "boot" and not rest:
         from hostctl.host.host import Host
         from hostctl.removal import remove
@@ -602,6 +602,12 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
         return {"changed": converge.converge(cast("converge.Spec", schema.read(converge.SPEC)))}
     if verb == "host" and rest[:1] == ["firewall"]:
         return _firewall(layout, list(rest[1:]))
+    if verb == "host" and list(rest) == ["units"]:
+        from hostctl.core import schema
+        from hostctl.host import units
+        from hostctl.host.systemd import Systemd
+
+        return {"changed": units.converge(cast("units.Spec", schema.read(units.SPEC)), Systemd())}
     if verb == "edge":
         from hostctl.edge import caddy
 
@@ -612,7 +618,10 @@ def global_verb(layout: Layout, verb: str, rest: Sequence[str]) -> Answer:
         if len(rest) == 2 and rest[0] == "certificates":
             return _own_certificates(checked("app", rest[1]))
     raise HostError(
-        "unknown arguments", "the arguments", "one of hostctl boot, host converge, edge check|apply|certificates", USAGE
+        "unknown arguments",
+        "the arguments",
+        "one of hostctl boot, host converge|firewall|units, edge check|apply|certificates",
+        USAGE,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from homeport.core.errors import HomeportError
-from homeport.remote.hostctl import ROOT_HOSTCTL, Hostctl
+from homeport.core.errors import ExitCode, HomeportError
+from homeport.remote.hostctl import ROOT_HOSTCTL, Hostctl, NotProvisionedError
 from homeport.screen import events
 from homeport.ssh import connection
 from hostctl.common.documents import Json
@@ -56,6 +57,21 @@ class Action(ActionBase):  # type: ignore[misc]
         """hostctl as root, through the task's own `become`: for the verbs that the deploy user may not run."""
         where = _where(self._user(task_vars), task_vars)
         return Hostctl(app, where, self._run_as_root, sudo=False, program=ROOT_HOSTCTL)
+
+    def converge(self, verb: str, spec: Json, task_vars: Json) -> list[Any] | None:
+        """What `hostctl host VERB` changes so that the host is as the spec says; in check mode, what it would change.
+
+        None in check mode where nothing has installed the hostctl that would know it.
+        """
+        spec = {**spec, "check": bool(self._task.check_mode)}
+        try:
+            return list(self.root_hostctl("host", task_vars).send(verb, spec)["changed"])
+        except HomeportError as error:
+            # an older hostctl refuses the arguments
+            missing = isinstance(error, NotProvisionedError) or error.code == ExitCode.USAGE
+            if not (self._task.check_mode and missing):
+                raise
+            return None
 
     def _user(self, task_vars: Json) -> str | None:
         return self._play_context.remote_user or task_vars.get("ansible_user")

@@ -26,6 +26,7 @@ PATTERNS = {
     "line": r"[^\x00-\x1f\x7f]{0,400}",
     "path": r"/[^\x00-\x20\x7f#]{0,1000}",
     "mode": r"0?[0-7]{3,4}",
+    "unit": r"[A-Za-z0-9][A-Za-z0-9:_.@-]{0,200}\.(service|timer|path|socket)",
     "command": r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}",
 }
 

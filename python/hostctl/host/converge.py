@@ -11,6 +11,8 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,21 +20,25 @@ from typing import NotRequired, TypedDict
 
 from hostctl.common.errors import HostError
 from hostctl.common.files import Json
-from hostctl.core.schema import flag, list_of, mistakes, name, text
+from hostctl.core.schema import argument, flag, list_of, mistakes, name, text
 from hostctl.host.boundary.handles import Directory, UntrustedError, give
-from hostctl.host.boundary.users import User
+from hostctl.host.boundary.users import User, find, run_as
 
 _MOVE = "move it away, then deploy provision"
 
 
 class Entry(TypedDict):
-    """A directory, or with `content` a file. `mode` is octal."""
+    """A directory, or with `content` a file. `mode` is octal.
+
+    `validate` is a command that accepts the file, whose path replaces `%s`, by its exit status 0.
+    """
 
     path: str
     owner: str
     group: str
     mode: str
     content: NotRequired[str]
+    validate: NotRequired[list[str]]
 
 
 class Change(TypedDict):
@@ -46,29 +52,49 @@ Act = Callable[[Directory, Path, bool], Change | None]
 
 
 class Spec(TypedDict):
-    """What the host is to have, and not to have; with `check` nothing is changed."""
+    """What the host is to have, and not to have; with `check` nothing is changed.
+
+    With a `user` other than root it is that user who does it, in directories that are his or root's.
+    """
 
     directories: list[Entry]
     files: list[Entry]
     absent: list[str]
     check: bool
+    user: str
 
 
 _ENTRY: Json = {"path": name("path"), "owner": name("line"), "group": name("line"), "mode": name("mode")}
+_FILE: Json = {**_ENTRY, "content": text, "validate": list_of(argument)}
 SPEC: Json = {
     "directories": list_of(lambda entry: not mistakes(_ENTRY, entry)),
-    "files": list_of(lambda entry: not mistakes({**_ENTRY, "content": text}, entry)),
+    "files": list_of(lambda entry: not mistakes(_FILE, {"validate": [], **entry})),
     "absent": list_of(name("path")),
     "check": flag,
+    "user": name("line"),
 }
 
 
 def converge(spec: Spec) -> list[Change]:
     """Remove, make and correct, in this order: absent, directories, files. Returns what differed.
 
-    Raises HostError for what is there and of another kind, for a user or group that is not there, and for a place that
-    a lesser user can exchange. A link that only root can exchange may stand for a directory.
+    Raises HostError for what is there and of another kind, for a user or group that is not there, for a place that a
+    lesser user can exchange, and for a file that its command does not accept. A link that only root can exchange may
+    stand for a directory.
     """
+    return _converge(spec) if spec["user"] == "root" else _as_user(spec)
+
+
+def _as_user(spec: Spec) -> list[Change]:
+    user, paths = spec["user"], [entry["path"] for entry in (*spec["directories"], *spec["files"])]
+    try:
+        return run_as(find(user), partial(_converge, spec))
+    except PermissionError:
+        what, place = f"{user} may not write what is the user's own", ", ".join(paths)
+        raise HostError(what, place, f"see whose it is and where it leads: ls -ld {' '.join(paths)}") from None
+
+
+def _converge(spec: Spec) -> list[Change]:
     acts: list[tuple[str, Act]] = [(path, _absent) for path in spec["absent"] if Path(path).parent.is_dir()]
     acts += [(entry["path"], partial(_directory, entry)) for entry in spec["directories"]]
     acts += [(entry["path"], partial(_entry, entry)) for entry in spec["files"]]
@@ -108,9 +134,25 @@ def _entry(entry: Entry, parent: Directory, path: Path, check: bool) -> Change |
     if not check and content is None:
         parent.make(path.name)
         parent.give(path.name, owner, mode)
-    elif not check and content is not None:
-        parent.write(path.name, content, owner, mode)
+    elif content is not None:
+        _validate(entry, path, content)
+        if not check:
+            parent.write(path.name, content, owner, mode)
     return _change(path, before)
+
+
+def _validate(entry: Entry, path: Path, content: bytes) -> None:
+    """Raise HostError if the command of the entry does not accept the content."""
+    if not entry.get("validate"):
+        return
+    with tempfile.TemporaryDirectory(dir="/run", prefix="homeport-validate-") as private:
+        file = Path(private) / path.name
+        file.write_bytes(content)
+        argv = [str(file) if word == "%s" else word for word in entry["validate"]]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())[-500:]
+        raise HostError(f"{argv[0]} does not accept what {path} would be: {said}", str(path), "see what it says")
 
 
 def _absent(parent: Directory, path: Path, check: bool) -> Change | None:

@@ -136,6 +136,23 @@ class Systemd:
         """Have systemd read the unit files again. Raises HostError."""
         self._require("reads no unit files", "daemon-reload")
 
+    def enabled(self, unit: str) -> bool:
+        """Whether the unit is started at boot."""
+        return _call("systemctl", "is-enabled", "--", unit).stdout.strip() == "enabled"
+
+    def enable(self, *units: str) -> None:
+        """Have the units started at boot. Raises HostError."""
+        if units:
+            self._require(f"does not enable {', '.join(units)}", "enable", "--", *units)
+
+    def unread(self, *units: str) -> bool:
+        """Whether the file of a unit has changed since systemd read it."""
+        return "yes" in _call("systemctl", "show", "--value", "-p", "NeedDaemonReload", "--", *units).stdout.split()
+
+    def restart_now(self, unit: str) -> None:
+        """Restart a unit, or start it, and wait until it is up. Raises HostError."""
+        self._require(f"does not start {unit}", "restart", "--", unit)
+
     def restart(self, *units: str) -> None:
         """Restart units without waiting until they are up. Raises HostError."""
         if units:

@@ -177,3 +177,19 @@ def test_the_deploy_user_leaves_no_broken_bytecode_to_others(live: Sandbox, proj
     assert json.loads(on_host(live, called))["app"] == APP
     on_host(live, f"hostctl {APP} status >/dev/null; {python(LOADS, '/usr/local/lib/homeport')}")
     assert version(project)["version"]
+
+
+def test_a_link_in_the_place_of_the_deploy_users_ssh_directory_leads_provisioning_nowhere(
+    live: Sandbox, project: Project
+) -> None:
+    home = on_host(live, "getent passwd deploy | cut -d: -f6")
+    as_deploy = "runuser -u deploy -- sh -c"
+    on_host(live, "mkdir -m 700 /root/treasure")
+    try:
+        on_host(live, f"{as_deploy} 'mv {home}/.ssh {home}/.own && ln -s /root/treasure {home}/.ssh'")
+        done = project.deploy("provision", check=False)
+        assert done.code == 1, done.err
+        assert "deploy may not write what is the user's own" in done.err
+        assert on_host(live, "stat -c '%U %a' /root/treasure; ls -A /root/treasure") == "root 700"
+    finally:
+        on_host(live, f"{as_deploy} 'rm {home}/.ssh && mv {home}/.own {home}/.ssh'; rm -rf /root/treasure")

@@ -7,9 +7,8 @@ from typing import Any
 
 from ansible.plugins.loader import lookup_loader
 
-from homeport.core.errors import ExitCode, HomeportError
+from homeport.core.errors import HomeportError
 from homeport.plays.action import Action
-from homeport.remote.hostctl import NotProvisionedError
 from hostctl.common.documents import Json
 
 DOCUMENTATION = """
@@ -43,11 +42,22 @@ options:
       owner: {type: str, default: root, description: Its user.}
       group: {type: str, default: root, description: Its group.}
       mode: {type: str, default: "0644", description: Its octal mode.}
+      validate:
+        description: A command that accepts a file by its exit status 0. The path of that file takes the place of C(%s).
+        type: list
+        elements: str
+        default: []
   absent:
     description: Files to remove.
     type: list
     elements: path
     default: []
+  user:
+    description: >-
+      The user who does all of this. Where a lesser user can put a link in the place of a directory, it has to be that
+      user.
+    type: str
+    default: root
 notes:
   - Needs hostctl on the host.
   - Supports check mode and diff.
@@ -85,20 +95,15 @@ class ActionModule(Action):
             "directories": [entry(each, "0755") for each in args.get("directories", [])],
             "files": [self._file(each, task_vars) for each in args.get("files", [])],
             "absent": list(args.get("absent", [])),
-            "check": bool(self._task.check_mode),
+            "user": str(args.get("user", "root")),
         }
         changes = self._changes(spec, task_vars)
         texts = {each["path"]: each["content"] for each in spec["files"]}
         return {"changed": bool(changes), "paths": [each["path"] for each in changes], **self._diff(changes, texts)}
 
     def _changes(self, spec: Json, task_vars: Json) -> list[Json]:
-        try:
-            changes: list[Json] = self.root_hostctl("host", task_vars).send("converge", spec)["changed"]
-        except HomeportError as error:
-            # in check mode nothing has installed the hostctl that would know; an older one refuses the arguments
-            missing = isinstance(error, NotProvisionedError) or error.code == ExitCode.USAGE
-            if not (self._task.check_mode and missing):
-                raise
+        changes = self.converge("converge", spec, task_vars)
+        if changes is None:
             return [{"path": each["path"], "before": None} for each in (*spec["directories"], *spec["files"])]
         return changes
 
@@ -109,7 +114,8 @@ class ActionModule(Action):
             raise HomeportError(what, "the task", "give one of them")
         (kind,) = kinds
         text = item[kind] if kind == "content" else self._look_up(TEXTS[kind], item[kind], task_vars)
-        return {**entry(item, "0644"), "content": str(text)}
+        validate = [str(word) for word in item.get("validate", [])]
+        return {**entry(item, "0644"), "content": str(text), **({"validate": validate} if validate else {})}
 
     def _look_up(self, plugin: str, name: str, task_vars: Json) -> str:
         lookup = lookup_loader.get(plugin, loader=self._loader, templar=self._templar)

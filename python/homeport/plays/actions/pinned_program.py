@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeport.core import hostctl_zipapp, pinned_programs
 from homeport.plays.action import Action
 from hostctl.common.documents import Json
+from hostctl.common.files import file_digest
 
 DOCUMENTATION = """
 module: pinned_program
@@ -40,13 +41,18 @@ path:
   description: The program's file on the controller.
   returned: success
   type: str
+installed:
+  description: What the action facts says of this program where it is installed.
+  returned: success
+  type: dict
 """
 
 
 class ActionModule(Action):
-    """Returns {"path": str}; the same in check mode."""
+    """Returns {"path": str, "installed": dict}; the same in check mode."""
 
     def act(self, args: Json, task_vars: Json) -> Json:
-        if args["name"] == "hostctl":
-            return {"path": str(hostctl_zipapp.pack())}
-        return {"path": str(pinned_programs.fetch(args["name"], args.get("architecture", "")))}
+        name, machine = args["name"], args.get("architecture", "")
+        path = hostctl_zipapp.pack() if name == "hostctl" else pinned_programs.fetch(name, machine)
+        installed = {"owner": "root", "group": "root", "mode": "0755", "sha256": file_digest(path)}
+        return {"path": str(path), "installed": installed}

@@ -42,6 +42,7 @@ def test_everything_goes_to_the_host_at_once_with_its_defaults() -> None:
             "files": [{**CONF, "owner": "root", "group": "root", "mode": "0644"}],
             "absent": ["/etc/old"],
             "check": False,
+            "user": "root",
         }
     ]
 

@@ -38,8 +38,10 @@ def spec(
     files: tuple[Entry, ...] = (),
     absent: tuple[Path, ...] = (),
     check: bool = False,
+    user: str = "root",
 ) -> Spec:
-    document = Spec(directories=[*directories], files=[*files], absent=[str(path) for path in absent], check=check)
+    absent_paths = [str(path) for path in absent]
+    document = Spec(directories=[*directories], files=[*files], absent=absent_paths, check=check, user=user)
     assert mistakes(SPEC, document) == []
     return document
 
@@ -167,7 +169,13 @@ def test_a_user_that_is_not_there_is_refused(base: Path) -> None:
     "wrong", [{"path": "etc/x"}, {"mode": "rwx"}, {"mode": "17777"}, {"owner": "a\nb"}, {"content": 1}, {"more": ""}]
 )
 def test_an_entry_that_is_not_understood_is_refused(wrong: dict[str, object]) -> None:
-    document = {"directories": [], "files": [{**entry(Path("/x"), content=""), **wrong}], "absent": [], "check": False}
+    document = {
+        "directories": [],
+        "files": [{**entry(Path("/x"), content=""), **wrong}],
+        "absent": [],
+        "check": False,
+        "user": "root",
+    }
     assert mistakes(SPEC, document) == ["files is not valid"]
 
 
@@ -180,3 +188,41 @@ def test_a_file_that_even_root_may_not_replace_is_not_told_as_a_place_of_another
     monkeypatch.setattr(handles.Directory, "write", refused)
     with pytest.raises(PermissionError, match="Operation not permitted"):
         converge(spec(files=(entry(base / "conf", content="x"),)))
+
+
+def test_a_file_that_its_command_does_not_accept_is_never_installed(base: Path) -> None:
+    (base / "conf").write_text("good\n")
+    bad = entry(base / "conf", content="bad\n")
+    with pytest.raises(HostError, match=r"does not accept what .*conf would be: it is bad"):
+        converge(spec(files=({**bad, "validate": ["/bin/sh", "-c", "echo it is $(cat $0) >&2; ! grep bad $0", "%s"]},)))
+    assert (base / "conf").read_text() == "good\n"
+    accepted: Entry = {**entry(base / "conf", content="fine\n"), "validate": ["/bin/sh", "-c", "grep -q fine $0", "%s"]}
+    assert len(converge(spec(files=(accepted,)))) == 1
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("closed", "says"), [("treasure", "cannot be opened"), ("root/treasure", "nobody may not write")]
+)
+def test_another_user_does_it_himself_and_a_link_of_his_leads_him_nowhere_that_he_may_not_go(
+    base: Path, closed: str, says: str
+) -> None:
+    base.chmod(0o755)
+    home, treasure = base / "home", base / closed
+    home.mkdir()
+    (base / "root").mkdir(mode=0o700)
+    os.chown(home, 65534, 65534)
+    treasure.mkdir(mode=0o700)
+    his = Entry(path=str(home / ".ssh"), owner="nobody", group="nogroup", mode="0700")
+    key = Entry(path=str(home / ".ssh/authorized_keys"), owner="nobody", group="nogroup", mode="0600", content="key\n")
+
+    assert len(converge(spec(directories=(his,), files=(key,), user="nobody"))) == 2
+    assert (home / ".ssh/authorized_keys").stat().st_uid == 65534
+
+    (home / ".ssh").rename(home / ".ssh.own")
+    (home / ".ssh").symlink_to(treasure)
+    with pytest.raises(HostError, match=says):
+        converge(spec(directories=(his,), files=(key,), user="nobody"))
+    assert list(treasure.iterdir()) == []
+    assert stat.S_IMODE(treasure.stat().st_mode) == 0o700
+    assert treasure.stat().st_uid == 0

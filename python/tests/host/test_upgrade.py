@@ -227,6 +227,8 @@ def steady(verb: str, told: Any) -> Any:
         return sorted(keys(told))
     if verb == "backup list":
         told["epochs"] = [{**epoch, "databases": sorted(epoch.get("databases", ()))} for epoch in told["epochs"]]
+        for epoch in told["epochs"]:
+            epoch |= {"ranges": [one["from"] for one in epoch.get("ranges", ())]}  # of PostgreSQL: each ends now
         told["aside"] = [{**kept, "why": bool(kept["why"])} for kept in told["aside"]]
     return told
 

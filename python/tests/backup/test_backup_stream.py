@@ -547,11 +547,11 @@ def test_the_watch_writes_numbered_rows_and_tells_the_lag(host: Host) -> None:
 def test_with_s3_away_the_lag_grows_from_the_first_write_and_afterwards_nothing_is_missing(
     host: Host, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hostctl.sqlite.stream.monitor.PATIENCE", 0.3)
     host.start()
     with writing(host) as writer:
         writer.reach(50)
         assert host.watch()["error"] is None
+        monkeypatch.setattr("hostctl.sqlite.stream.monitor.PATIENCE", 0.3)
         with away(store):
             told = [host.watch() for _ in range(3)]
             writer.reach(100)

@@ -136,6 +136,7 @@ def test_a_service_that_other_machines_could_reach_is_stopped_and_the_app_goes_o
     on_host(equipped.box, f"sed -i s/0.0.0.0/127.0.0.1/ /etc/default/beanstalkd; systemctl enable --now {JOBS}")
 
 
+@pytest.mark.full
 def test_one_that_deploy_yml_names_no_more_is_told_and_removed_by_a_persons_word(
     equipped: Project, artifacts: dict[int, Path]
 ) -> None:

@@ -136,6 +136,7 @@ def test_timers_follow_what_is_live_and_a_push_that_fails_changes_none(
     assert (project.live(), timers(live)) == (first, ["slow", "words"])
 
 
+@pytest.mark.full
 def test_a_suspended_job_rests_over_a_push_and_a_reboot_and_a_missed_time_is_made_up_for(
     live: Sandbox, project: Project, push: Push
 ) -> None:

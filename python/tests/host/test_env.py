@@ -107,6 +107,7 @@ def test_at_rest_the_secrets_are_sealed_and_only_the_app_is_given_them(app: Proj
     assert variables(app)["API_TOKEN"] == MARKER
 
 
+@pytest.mark.full
 def test_what_an_older_homeport_kept_as_plain_text_is_sealed_by_provisioning_and_serves_after_a_reboot(
     app: Project,
 ) -> None:

@@ -51,7 +51,12 @@ def app(live: Sandbox, project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.what)
+RARER = ("answers 500", "migrates for too long")
+
+
+@pytest.mark.parametrize(
+    "bad", [pytest.param(bad, id=bad.what, marks=[pytest.mark.full] * (bad.what in RARER)) for bad in BAD]
+)
 def test_a_push_that_fails_leaves_the_release_before_serving(
     app: Project, artifacts: Artifacts, bad: Bad, measured: Measured
 ) -> None:

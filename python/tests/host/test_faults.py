@@ -192,6 +192,7 @@ def test_a_transition_that_is_killed_on_the_host_is_undone(
     check_next_push(app, artifacts[1])
 
 
+@pytest.mark.full
 def test_the_host_finishes_what_a_laptop_began_that_died(app: Project, artifacts: dict[int, Path]) -> None:
     before = app.live()
     running = begin(app, artifacts[2], phase="health", HELLO_SLOW_BOOT_MS="3000")
@@ -205,6 +206,7 @@ def test_the_host_finishes_what_a_laptop_began_that_died(app: Project, artifacts
     check_next_push(app, artifacts[2])
 
 
+@pytest.mark.full
 def test_what_a_killed_run_leaves_on_the_laptop_the_next_run_clears(app: Project, artifacts: dict[int, Path]) -> None:
     running = begin(app, artifacts[2], phase="health", HELLO_SLOW_BOOT_MS="2000")
     left = private_directories(running)
@@ -269,6 +271,7 @@ def test_ctrl_c_during_the_switch_leaves_the_rest_to_the_host_and_says_so(
     check_sound(app, attached["release"])
 
 
+@pytest.mark.full
 @needs_root
 def test_ctrl_c_before_the_switch_changes_nothing_and_says_so(
     app: Project, artifacts: dict[int, Path], tmp_path: Path
@@ -348,6 +351,7 @@ def test_an_upload_that_is_cut_is_resumed_by_the_next_push(
     check_sound(app, again["release"])
 
 
+@pytest.mark.full
 @needs_root
 def test_an_upload_outlives_a_short_outage(app: Project, artifacts: dict[int, Path], tmp_path: Path) -> None:
     release = heavier(artifacts[2], tmp_path)
@@ -364,7 +368,9 @@ def test_an_upload_outlives_a_short_outage(app: Project, artifacts: dict[int, Pa
 
 
 @needs_root
-@pytest.mark.parametrize("seconds", [3.0, SSH_GIVES_UP], ids=["briefly", "beyond the patience of ssh"])
+@pytest.mark.parametrize(
+    "seconds", [3.0, pytest.param(SSH_GIVES_UP, marks=pytest.mark.full)], ids=["briefly", "beyond the patience of ssh"]
+)
 def test_a_cut_during_the_switch_does_not_stop_it(app: Project, artifacts: dict[int, Path], seconds: float) -> None:
     before = app.live()
     running = begin(app, artifacts[2], phase="health", HELLO_SLOW_BOOT_MS="2000")
@@ -406,6 +412,7 @@ def test_of_two_pushes_at_once_one_wins_and_the_other_is_told_who(
     check_sound(app, waited["release"])
 
 
+@pytest.mark.full
 def test_two_pushes_begun_at_the_same_moment_do_not_harm_each_other(
     app: Project, artifacts: dict[int, Path], tmp_path: Path
 ) -> None:

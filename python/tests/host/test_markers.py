@@ -361,22 +361,27 @@ def _settings() -> dict[str, Any]:
     }
 
 
+@pytest.mark.full
 def test_every_run_ended_as_it_should(marked: Marked) -> None:
     assert marked.wrong == []
 
 
+@pytest.mark.full
 def test_nothing_that_a_verb_prints_holds_a_secret(marked: Marked) -> None:
     assert {label: marked.names(text) for label, text in marked.printed.items() if marked.names(text)} == {}
 
 
+@pytest.mark.full
 def test_no_command_line_holds_a_secret(marked: Marked) -> None:
     assert marked.shown == []
 
 
+@pytest.mark.full
 def test_on_the_host_a_secret_is_only_where_the_app_and_root_read_it_while_it_runs(marked: Marked) -> None:
     assert [line for line in marked.left if not ALLOWED.fullmatch(line)] == []
 
 
+@pytest.mark.full
 def test_no_file_of_this_machine_holds_a_secret_but_those_of_the_person(marked: Marked) -> None:
     own = {marked.project.root / name for name in (".vault", "printed")}
     places = [marked.home, marked.project.root, CACHE, Path.home() / ".ansible", Path("/dev/shm")]

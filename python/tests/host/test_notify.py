@@ -86,6 +86,7 @@ def test_what_happens_on_the_host_is_told_and_its_url_stays_secret(
     assert on_host(box, f"journalctl --no-pager | grep -c {SECRET} || true") == "0"
 
 
+@pytest.mark.full
 def test_a_receiver_that_is_away_holds_nothing_up_and_is_told_after_a_reboot(
     told: Project, receiver: Receiver, artifacts: dict[int, Path]
 ) -> None:

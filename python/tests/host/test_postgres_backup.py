@@ -133,6 +133,7 @@ def test_a_damaged_backup_is_loud_and_a_full_one_is_taken_by_itself(app: Project
     assert backup(app, "drill", "--json").json["ok"]
 
 
+@pytest.mark.full
 @needs_root
 def test_s3_away_fails_no_request_and_a_host_stopped_clean_after_it_has_lost_nothing(
     app: Project, writer: Writer

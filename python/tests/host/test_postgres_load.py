@@ -280,6 +280,7 @@ def elsewhere(set_up: Project, releases: Releases, tmp_path_factory: pytest.Temp
     on_host(set_up.box, "systemctl stop elsewhere")
 
 
+@pytest.mark.full
 def test_a_database_elsewhere_is_migrated_written_to_and_asked_and_its_password_is_told_nowhere(
     elsewhere: Project, releases: Releases
 ) -> None:
@@ -300,6 +301,7 @@ def test_a_database_elsewhere_is_migrated_written_to_and_asked_and_its_password_
     assert [text for text in said if PASSWORD in text or "p%40ss" in text] == []
 
 
+@pytest.mark.full
 def test_a_pool_that_a_database_elsewhere_has_no_room_for_is_refused(elsewhere: Project, releases: Releases) -> None:
     before = elsewhere.live()
     elsewhere.configure(database={"engine": "external", "pool": 25})

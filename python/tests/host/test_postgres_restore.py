@@ -264,6 +264,7 @@ def known(app: Project) -> str:
     return str(len([name for name in names if not name.startswith(f"{APP}_loaded") and "_undone_" not in name]))
 
 
+@pytest.mark.full
 def test_with_a_power_cut_while_data_changes_places_it_is_the_old_or_the_new_and_whole(app: Project) -> None:
     then = rows(app)
     at = quiet_second()

@@ -66,6 +66,7 @@ def whole(app: Project) -> bool:
     return bool(told["full"]) and told["lag"] == 0 and not told["owed"]
 
 
+@pytest.mark.full
 def test_an_upgrade_keeps_every_row_and_the_way_back_over_it_brings_the_old_version_and_its_data(app: Project) -> None:
     check_told(app.deploy("db", "upgrade", "--yes", "--json", check=False), 2, "15 is the newest installed version")
     on_host(app.box, f"mv {AWAY} {NEWER}")

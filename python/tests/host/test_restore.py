@@ -190,6 +190,7 @@ def test_a_plain_rollback_over_the_same_migration_is_refused_and_names_the_way_w
     app.deploy("rollback", "--with-data", "--yes")
 
 
+@pytest.mark.full
 @needs_root
 def test_with_s3_away_the_data_goes_back_all_the_same_and_its_epoch_is_published_later(
     app: Project, releases: dict[str, Path]
@@ -208,6 +209,7 @@ def test_with_s3_away_the_data_goes_back_all_the_same_and_its_epoch_is_published
 # ---------------------------------------------------------------------------------------------- another time
 
 
+@pytest.mark.full
 def test_a_job_that_runs_has_ended_before_the_data_changes_places(app: Project, releases: dict[str, Path]) -> None:
     app.configure(cron=[{"name": "holds", "schedule": "@yearly", "eval": "Process.sleep(:infinity)"}])
     app.push(releases["good"])
@@ -245,6 +247,7 @@ def test_restored_to_a_second_the_rows_are_exactly_those_of_that_second(app: Pro
     assert rows(app) == first | third
 
 
+@pytest.mark.full
 def test_a_restore_under_load_fails_no_request(app: Project, measured: Callable[..., None]) -> None:
     write(app, 100)
     at = quiet_second()

@@ -181,6 +181,7 @@ def test_a_killed_litestream_is_back_by_itself_and_the_watch_forces_the_snapshot
 # ---------------------------------------------------------------------------------------------- restarts by others
 
 
+@pytest.mark.full
 def test_needrestart_leaves_litestream_alone_though_its_program_was_replaced(app: Project) -> None:
     install = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq install --no-install-recommends"
     on_host(app.box, f"(apt-get -qq update; {install} needrestart) </dev/null >/dev/null 2>&1; command -v needrestart")
